@@ -1,0 +1,27 @@
+"""Attention kernels and multi-head modules: the code that the suite in ``bench/`` measures.
+
+Every module of this package is imported here, so that a kernel registers itself: adding a kernel is adding a file.
+All imports inside the package are relative. The gate loads a second copy of it under another name, and an absolute
+import would make that copy run this one's code.
+"""
+
+import importlib
+import pkgutil
+
+from .multihead import MultiHeadAttention, MultiHeadAttentionLoop
+from .oracle import reference
+from .registry import KERNELS, MODULES, Capabilities, Kernel, register
+
+for _module in pkgutil.iter_modules(__path__):  # sorted by name, so the order of KERNELS is stable
+    importlib.import_module(f".{_module.name}", __name__)
+
+__all__ = [
+    "KERNELS",
+    "MODULES",
+    "Capabilities",
+    "Kernel",
+    "MultiHeadAttention",
+    "MultiHeadAttentionLoop",
+    "reference",
+    "register",
+]

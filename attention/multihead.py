@@ -1,0 +1,83 @@
+"""Multi-head self-attention, fused and head by head, over any registered kernel."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .registry import KERNELS, register_module
+
+
+@register_module("mha")
+class MultiHeadAttention(nn.Module):
+    """``concat(h_1 ... h_H) W_O``, ``h_i = attention(x W_i^Q, x W_i^K, x W_i^V)``, with one fused QKV projection.
+
+    Source: Vaswani et al. 2017, section 3.2.2. With ``n_kv_heads=None`` the state dict is that of
+    ``torch.nn.MultiheadAttention(d_model, n_heads, bias=bias)``; its masks mean the opposite (here True = attend).
+
+    Args:
+        d_model: size of a token, a multiple of ``n_heads``.
+        n_heads: query heads.
+        n_kv_heads: key and value heads, a divisor of ``n_heads``; None means ``n_heads``.
+        bias: whether the projections have one.
+        kernel: name of a kernel in ``KERNELS``.
+
+    Raises:
+        ValueError: sizes that do not divide, or an unknown kernel.
+
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int, *, n_kv_heads: int | None = None, bias: bool = True, kernel: str = "sdpa"
+    ) -> None:
+        super().__init__()
+        n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+        if n_heads < 1 or d_model % n_heads:
+            raise ValueError(f"d_model must be a multiple of n_heads; saw d_model={d_model}, n_heads={n_heads}")
+        if n_kv_heads < 1 or n_heads % n_kv_heads:
+            raise ValueError(f"n_heads must be a multiple of n_kv_heads; saw {n_heads} and {n_kv_heads}")
+        if kernel not in KERNELS:
+            raise ValueError(f"no kernel is named {kernel!r}; there are {', '.join(KERNELS)}")
+        self.n_heads, self.n_kv_heads, self.head_size = n_heads, n_kv_heads, d_model // n_heads
+        self.kernel = KERNELS[kernel]
+        rows = d_model + 2 * n_kv_heads * self.head_size
+        self.in_proj_weight = nn.Parameter(torch.empty(rows, d_model))  # (E + 2 Hkv D, E): rows of W_Q, W_K, W_V
+        self.in_proj_bias = nn.Parameter(torch.zeros(rows)) if bias else None
+        self.out_proj = nn.Linear(d_model, d_model, bias=bias)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        if bias:
+            nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Attend among the tokens of x (B, T, E) -> (B, T, E); mask broadcastable to (B, H, T, T), as a kernel's."""
+        batch, tokens, d_model = x.shape
+        heads = (self.n_heads, self.n_kv_heads, self.n_kv_heads)
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, E + 2 Hkv D)
+        qkv = qkv.view(batch, tokens, sum(heads), self.head_size).transpose(1, 2)  # (B, H + 2 Hkv, T, D)
+        q, k, v = qkv.split(heads, dim=1)
+        out: Tensor = self.kernel(q, k, v, mask=mask, causal=causal)  # (B, H, T, D)
+        out = out.transpose(1, 2).reshape(batch, tokens, d_model)
+        return F.linear(out, self.out_proj.weight, self.out_proj.bias)
+
+
+@register_module("mhaloop")
+class MultiHeadAttentionLoop(MultiHeadAttention):
+    """The same attention as the formula states it, head by head: same parameters, same result."""
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Attend among the tokens of x (B, T, E) -> (B, T, E); mask broadcastable to (B, H, T, T), as a kernel's."""
+        if mask is not None:
+            mask = mask.expand(x.shape[0], self.n_heads, x.shape[1], x.shape[1])
+        group = self.n_heads // self.n_kv_heads
+        outs = []
+        for i in range(self.n_heads):
+            rows = (i, self.n_heads + i // group, self.n_heads + self.n_kv_heads + i // group)
+            q, k, v = (self._project(x, row) for row in rows)  # (B, 1, T, D) each
+            head_mask = None if mask is None else mask[:, i : i + 1]
+            outs.append(self.kernel(q, k, v, mask=head_mask, causal=causal).squeeze(1))  # (B, T, D)
+        return F.linear(torch.cat(outs, dim=-1), self.out_proj.weight, self.out_proj.bias)
+
+    def _project(self, x: Tensor, head: int) -> Tensor:
+        """Project x (B, T, E) by the ``head``-th block of D rows of the fused weight: (B, 1, T, D)."""
+        rows = slice(head * self.head_size, (head + 1) * self.head_size)
+        bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
+        return F.linear(x, self.in_proj_weight[rows], bias).unsqueeze(1)

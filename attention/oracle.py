@@ -1,0 +1,48 @@
+"""The float64 oracle: what every kernel is held to."""
+
+import torch
+from torch import Tensor
+
+from .validation import check_inputs
+
+
+def reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """Attention in float64, step by step, differentiable; arguments, shapes and errors as ``Kernel.__call__``.
+
+    It shares no arithmetic with the kernels: keys are repeated for grouped queries, visibility is one bool tensor, and
+    softmax is written out.
+    """
+    check_inputs(q, k, v, mask, causal=causal)
+    group = q.shape[1] // k.shape[1] if k.shape[1] else 1
+    n_queries, n_keys = q.shape[-2], k.shape[-2]
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    k, v = k.repeat_interleave(group, dim=1).double(), v.repeat_interleave(group, dim=1).double()
+
+    scores = torch.einsum("bhqd,bhkd->bhqk", q.double(), k) * scale  # (B, Hq, Tq, Tk)
+    visible = torch.ones_like(scores, dtype=torch.bool)
+    if mask is not None and mask.dtype == torch.bool:
+        visible = visible & mask
+    elif mask is not None:
+        bias = mask.to(q.dtype).double()
+        visible = visible & (bias != -torch.inf)
+        scores = scores + bias.masked_fill(bias == -torch.inf, 0.0)
+    if causal:
+        query, key = torch.arange(n_queries, device=q.device), torch.arange(n_keys, device=q.device)
+        visible = visible & (key <= query[:, None] + (n_keys - n_queries))
+
+    if n_keys == 0:
+        return torch.einsum("bhqk,bhkd->bhqd", scores, v)
+    highest = scores.detach().masked_fill(~visible, -torch.inf).amax(dim=-1, keepdim=True)  # (B, Hq, Tq, 1)
+    shifted = (scores - highest.masked_fill(highest == -torch.inf, 0.0)).masked_fill(~visible, -torch.inf)
+    terms = shifted.exp()  # (B, Hq, Tq, Tk), zero where invisible
+    total = terms.sum(dim=-1, keepdim=True)  # (B, Hq, Tq, 1), zero in a row that sees nothing
+    weights = terms / total.masked_fill(total == 0.0, 1.0)
+    return torch.einsum("bhqk,bhkd->bhqd", weights, v)  # (B, Hq, Tq, Dv)

@@ -1,0 +1,42 @@
+"""Checks on the inputs of a kernel: whatever does not go together is a ValueError that quotes what it saw."""
+
+import torch
+from torch import Tensor
+
+
+def check_inputs(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool) -> None:
+    """Raise ValueError unless q (B, Hq, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv) and mask go together."""
+    if not q.dim() == k.dim() == v.dim() == 4:
+        raise ValueError(f"q, k and v must have four dimensions (batch, heads, tokens, head size); {_seen(q, k, v)}")
+    batch, n_heads, n_queries, head_size = q.shape
+    kv_batch, n_kv_heads, n_keys, key_size = k.shape
+    if v.shape[:3] != (kv_batch, n_kv_heads, n_keys):
+        raise ValueError(f"k and v must agree in batch, heads and tokens; {_seen(q, k, v)}")
+    if batch != kv_batch or head_size != key_size:
+        raise ValueError(f"q and k must agree in batch and head size; {_seen(q, k, v)}")
+    if n_heads != n_kv_heads and (n_kv_heads == 0 or n_heads % n_kv_heads):
+        raise ValueError(f"q's heads must be a multiple of k's heads; {_seen(q, k, v)}")
+    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
+        raise ValueError(f"q, k and v must have one floating dtype; saw {q.dtype}, {k.dtype}, {v.dtype}")
+    if not q.device == k.device == v.device:
+        raise ValueError(f"q, k and v must be on one device; saw {q.device}, {k.device}, {v.device}")
+    if causal and n_queries > n_keys:
+        raise ValueError(f"causal attention needs at least as many keys as queries; {_seen(q, k, v)}")
+    if mask is not None:
+        _check_mask(mask, (batch, n_heads, n_queries, n_keys), q.device)
+
+
+def _check_mask(mask: Tensor, scores_shape: tuple[int, int, int, int], device: torch.device) -> None:
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise ValueError(f"mask must be bool (True = attend) or floating (added to the scores); saw {mask.dtype}")
+    if mask.device != device:
+        raise ValueError(f"mask must be on q's device {device}; saw {mask.device}")
+    fits = mask.dim() <= 4 and all(
+        m in (1, s) for m, s in zip(reversed(mask.shape), reversed(scores_shape), strict=False)
+    )
+    if not fits:
+        raise ValueError(f"mask must broadcast to (B, Hq, Tq, Tk) = {scores_shape}; saw {tuple(mask.shape)}")
+
+
+def _seen(q: Tensor, k: Tensor, v: Tensor) -> str:
+    return f"saw q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"

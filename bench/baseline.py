@@ -1,0 +1,79 @@
+"""The stored baseline: pytest-benchmark's JSON plus the source it measured, the environment, errors and fingerprints."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import CannotCompare
+from .evidence import Fingerprint, TensorError
+from .source import Source
+
+SCHEMA = 1
+KEY = "gate"  # the key of our part, beside pytest-benchmark's own
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a comparison needs of a stored baseline."""
+
+    source: Source
+    case_ids: frozenset[str]
+
+
+def record(source: Source, environment: Mapping[str, object]) -> dict[str, object]:
+    """Make our part of the JSON: schema, environment, and the source that was measured."""
+    return {
+        "schema": SCHEMA,
+        "environment": dict(environment),
+        "source_sha256": source.sha256,
+        "source_zip_base64": base64.b64encode(source.archive).decode("ascii"),
+    }
+
+
+def case_record(
+    case_id: str, errors: tuple[TensorError, ...], fingerprint: Fingerprint | None
+) -> dict[str, object]:
+    """Make the ``extra_info`` of one benchmark."""
+    return {
+        "case": case_id,
+        "errors": {e.name: {"error": e.error, "naive": e.naive_error, "budget": e.budget} for e in errors},
+        "fingerprint": None if fingerprint is None else asdict(fingerprint),
+    }
+
+
+def read(path: Path) -> Baseline:
+    """Read a stored baseline.
+
+    Raises:
+        CannotCompare: unreadable, not JSON, of a later schema, or without source.
+
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CannotCompare(f"baseline {path} cannot be read ({error}): store it anew with --benchmark-save") from error
+    part: Any = stored.get(KEY) if isinstance(stored, dict) else None
+    if not isinstance(part, dict) or "source_zip_base64" not in part:
+        raise CannotCompare(
+            f"baseline {path} holds no source of attention/, so there is nothing to time beside the head: "
+            "store it anew with --benchmark-save"
+        )
+    if part.get("schema") != SCHEMA:
+        raise CannotCompare(
+            f"baseline {path} has schema {part.get('schema')!r} and this version reads {SCHEMA}: "
+            "store it anew, or use the version that wrote it"
+        )
+    try:
+        archive = base64.b64decode(part["source_zip_base64"], validate=True)
+        source = Source(f"baseline {path.name}", archive)
+        intact = source.sha256 == part["source_sha256"]
+        case_ids = frozenset(b["extra_info"]["case"] for b in stored["benchmarks"])
+    except Exception as error:
+        raise CannotCompare(f"baseline {path} is damaged ({type(error).__name__}: {error}): store it anew") from error
+    if not intact:
+        raise CannotCompare(f"baseline {path} is damaged (its source does not match its digest): store it anew")
+    return Baseline(source, case_ids)

@@ -1,0 +1,141 @@
+"""The matrix: every kernel and module x shape x mask x dtype x direction x device. A new shape is one line here."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+
+TIERS = ("smoke", "pr", "full")  # each holds the ones before it
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MASKS = {"full": None, "causal": None, "boolmask": "bool", "floatmask": "float"}  # name -> kind of mask tensor
+DIRECTIONS = ("fwd", "fwdbwd")
+
+_SHAPE = re.compile(r"b(\d+)h(\d+)(?:kv(\d+))?t(\d+)(?:k(\d+))?d(\d+)")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one case: q is (batch, heads, queries, head_size), k and v are (batch, kv_heads, keys, head_size)."""
+
+    batch: int
+    heads: int
+    kv_heads: int
+    queries: int
+    keys: int
+    head_size: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shape":
+        """Read ``b1h8t512d64``; ``h8kv2`` groups the queries, ``t1k1024`` gives keys a length of their own."""
+        match = _SHAPE.fullmatch(text)
+        if match is None:
+            raise ValueError(f"a shape is written like b1h8t512d64, b1h8kv2t512d64 or b1h8t1k1024d64; saw {text!r}")
+        b, h, kv, t, k, d = (None if g is None else int(g) for g in match.groups())
+        assert b is not None and h is not None and t is not None and d is not None  # only kv and k are optional
+        return cls(b, h, h if kv is None else kv, t, t if k is None else k, d)
+
+    def __str__(self) -> str:
+        kv = "" if self.kv_heads == self.heads else f"kv{self.kv_heads}"
+        k = "" if self.keys == self.queries else f"k{self.keys}"
+        return f"b{self.batch}h{self.heads}{kv}t{self.queries}{k}d{self.head_size}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to check and time. ``subject`` names a kernel, or a multi-head module where ``module`` is true."""
+
+    subject: str
+    module: bool
+    shape: Shape
+    mask: str
+    dtype: str
+    device: str
+    direction: str
+
+    @property
+    def id(self) -> str:
+        """Stable and readable: ``sdpa-b1h8t512d64-causal-fp32-cpu-fwd``."""
+        return f"{self.subject}-{self.shape}-{self.mask}-{self.dtype}-{self.device}-{self.direction}"
+
+    @property
+    def backward(self) -> bool:
+        return self.direction == "fwdbwd"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Some of the matrix: every combination of the space-separated values, from ``tier`` upwards."""
+
+    tier: str
+    shapes: str
+    masks: str = "full causal"
+    dtypes: str = "fp32"
+    directions: str = "fwd fwdbwd"
+    subjects: str = "kernels modules"
+
+
+ROWS = (
+    Row("smoke", "b1h4t64d32"),
+    Row("smoke", "b1h4t64d32", "causal", "bf16", "fwd", "kernels"),
+    Row("smoke", "b2h4kv2t48d32", "boolmask", directions="fwdbwd", subjects="kernels"),
+    Row("smoke", "b1h8t1k256d64", "causal", directions="fwd", subjects="kernels"),
+    Row("pr", "b1h8t128d64 b1h8t512d64", subjects="kernels"),
+    Row("pr", "b1h8t128d64", dtypes="bf16 fp16", subjects="kernels"),
+    Row("pr", "b1h8t256d64", "boolmask floatmask", subjects="kernels"),
+    Row("pr", "b2h8kv2t128d64", "causal boolmask", subjects="kernels"),
+    Row("pr", "b1h8t1k1024d64 b1h8kv2t1k1024d64", "full", directions="fwd", subjects="kernels"),
+    Row("pr", "b1h8t64k512d64", "causal", subjects="kernels"),
+    Row("pr", "b1h8t1024d64", "causal", directions="fwd", subjects="kernels"),
+    Row("pr", "b2h8t64d32 b1h4t256d32 b4h8kv2t64d32", subjects="modules"),
+    Row("pr", "b1h4t128d32", "causal", "bf16", subjects="modules"),
+    # The study: its single-head configuration, and its multi-head matrix.
+    Row("full", "b4h1t8d10"),
+    *(
+        Row("full", f"b{batch}h{heads}t{tokens}d64", dtypes="fp32 fp16")
+        for batch, tokens, heads in product((1, 8, 32), (128, 512, 1024), (4, 8, 16))
+    ),
+)
+
+
+def matrix(
+    kernels: Mapping[str, Any], modules: Mapping[str, Any], tier: str, devices: Sequence[str]
+) -> dict[Case, str | None]:
+    """Every case of the tier on the devices, in a stable order, with the reason where its subject cannot run it."""
+    cases: dict[Case, str | None] = {}
+    for row in ROWS:
+        if TIERS.index(row.tier) > TIERS.index(tier):
+            continue
+        chosen = [(name, False) for name in kernels if "kernels" in row.subjects]
+        chosen += [(name, True) for name in modules if "modules" in row.subjects]
+        for device, (subject, module), shape, mask, dtype, direction in product(
+            devices, chosen, row.shapes.split(), row.masks.split(), row.dtypes.split(), row.directions.split()
+        ):
+            case = Case(subject, module, Shape.parse(shape), mask, dtype, device, direction)
+            cases[case] = None if module else lacks(kernels[subject], case)
+    return cases
+
+
+def lacks(kernel: Any, case: Case) -> str | None:
+    """Say what the kernel does not support of the case, from the capabilities it is registered with; None if it can."""
+    missing: str | None = kernel.capabilities.lacks(
+        mask=MASKS[case.mask],
+        causal=case.mask == "causal",
+        grouped=case.shape.kv_heads != case.shape.heads,
+        dtype=DTYPES[case.dtype],
+        device=case.device,
+        backward=case.backward,
+    )
+    return None if missing is None else f"{case.subject} does not support {missing}"
+
+
+def supported_ids(cases: Mapping[Case, str | None]) -> set[str]:
+    """The ids of the cases that can run."""
+    return {case.id for case, reason in cases.items() if reason is None}
+
+
+def shard(cases: Iterable[Case], index: int, count: int) -> list[Case]:
+    """The ``index``-th of ``count`` parts (from 1): every case is in exactly one, neighbours in different ones."""
+    return [case for i, case in enumerate(cases) if i % count == index - 1]

@@ -1,0 +1,129 @@
+"""The error rule: how far outputs and gradients are from the float64 oracle, and how far they may be.
+
+A result may be off by a small multiple of the error of the naive yardstick in the same dtype, plus two units in the
+last place, and never by more than an absolute cap. The same is asked of the head against the base's own error.
+flash-attention's tests bound errors by a reference's in the same way (2x forward, 3x gradients).
+"""
+
+from collections.abc import Mapping
+from math import floor, log2
+
+import torch
+from torch import Tensor
+
+from attention import reference
+
+from .evidence import TensorError
+from .naive import naive_attention
+from .workload import Workload
+
+FORWARD_FACTOR = 2.0
+GRADIENT_FACTOR = 3.0
+BASE_FACTOR = 2.0
+ULPS = 2.0
+# Absolute caps for standard normal inputs: (output, gradients). They scale with the oracle where that exceeds 1.
+CAPS = {
+    torch.float32: (1e-5, 1e-4),
+    torch.bfloat16: (4e-2, 4e-2),
+    torch.float16: (5e-3, 5e-3),
+}
+
+Results = Mapping[str, Tensor]
+
+
+def oracle(workload: Workload) -> dict[str, Tensor]:
+    """The exact output and gradients, float64, one batch item at a time so that memory does not grow with the batch."""
+    inputs, mask = workload.inputs, workload.mask
+    batch = workload.case.shape.batch
+    batched = {"x"} if workload.case.module else set(inputs)
+    parts: list[dict[str, Tensor]] = []
+    for i in range(batch):
+        item = {
+            name: (t[i : i + 1] if name in batched else t).detach().double().requires_grad_(workload.case.backward)
+            for name, t in inputs.items()
+        }
+        item_mask = mask[i : i + 1] if mask is not None and mask.shape[0] == batch else mask
+        out = workload.forward(item, item_mask, reference)
+        parts.append(_with_gradients(out, item, workload.upstream[i : i + 1].double(), backward=workload.case.backward))
+    return {
+        name: torch.cat([p[name] for p in parts])
+        if name == "out" or name[1:] in batched
+        else torch.stack([p[name] for p in parts]).sum(dim=0)
+        for name in parts[0]
+    }
+
+
+def yardstick(workload: Workload) -> dict[str, Tensor]:
+    """The output and gradients of the naive yardstick, in the case's dtype."""
+    inputs = {name: t.detach().requires_grad_(workload.case.backward) for name, t in workload.inputs.items()}
+    out = workload.forward(inputs, workload.mask, naive_attention)
+    return _with_gradients(out, inputs, workload.upstream, backward=workload.case.backward)
+
+
+def _with_gradients(out: Tensor, inputs: Mapping[str, Tensor], upstream: Tensor, *, backward: bool) -> dict[str, Tensor]:
+    results = {"out": out.detach()}
+    if backward:
+        gradients = torch.autograd.grad(out, list(inputs.values()), upstream)
+        results |= {f"d{name}": g for name, g in zip(inputs, gradients, strict=True)}
+    return results
+
+
+def judge(head: Results, exact: Results, naive: Results, base: Results | None = None) -> tuple[TensorError, ...]:
+    """Hold every output and gradient to its budget, and to the base's error where there is a base."""
+    return tuple(
+        _judge_tensor(name, head[name], exact[name], naive[name], None if base is None else base[name])
+        for name in exact
+    )
+
+
+def _judge_tensor(name: str, head: Tensor, exact: Tensor, naive: Tensor, base: Tensor | None) -> TensorError:
+    complaints: list[str] = []
+    if head.shape != exact.shape or head.dtype != naive.dtype:
+        seen, want = (tuple(head.shape), head.dtype), (tuple(exact.shape), naive.dtype)
+        return TensorError(name, float("inf"), 0.0, 0.0, (f"{name}: shape and dtype are {seen}, should be {want}",))
+    output = name == "out"
+    highest = float(exact.abs().max()) if exact.numel() else 0.0
+    naive_error, _ = _largest(naive, exact)
+    slack = ULPS * ulp(highest, naive.dtype)
+    factor = FORWARD_FACTOR if output else GRADIENT_FACTOR
+    budget = factor * naive_error + slack
+    if naive.dtype in CAPS:
+        budget = min(budget, CAPS[naive.dtype][0 if output else 1] * max(1.0, highest))
+    error, worst = _largest(head, exact)
+
+    def at(index: int) -> str:
+        where = tuple(int(i) for i in torch.unravel_index(torch.tensor(index), exact.shape))
+        return f"worst at {where}: got {head.flatten()[index].item():.9g}, oracle {exact.flatten()[index].item():.9g}"
+
+    unfit = (~torch.isfinite(head) & torch.isfinite(exact)).flatten()
+    if bool(unfit.any()):
+        complaints.append(f"{name}: {int(unfit.sum())} values are not finite where the oracle is; {at(int(unfit.int().argmax()))}")
+    elif error > budget:
+        complaints.append(
+            f"{name}: error {error:.3g} is over its budget {budget:.3g} (naive error {naive_error:.3g}); {at(worst)}"
+        )
+    base_error = bit_equal = None
+    if base is not None and base.shape == exact.shape:
+        base_error, _ = _largest(base, exact)
+        bit_equal = torch.equal(head, base)
+        if not complaints and error > BASE_FACTOR * base_error + slack:
+            complaints.append(
+                f"{name}: error {error:.3g} is more than {BASE_FACTOR:g}x the base's {base_error:.3g}, "
+                f"though inside its budget {budget:.3g}; {at(worst)}"
+            )
+    return TensorError(name, error, naive_error, budget, tuple(complaints), base_error, bit_equal)
+
+
+def _largest(tensor: Tensor, exact: Tensor) -> tuple[float, int]:
+    """The largest absolute error over the values where both are finite, and its flat index."""
+    if exact.numel() == 0:
+        return 0.0, 0
+    error = (tensor.double() - exact).abs().nan_to_num(nan=0.0, posinf=0.0).flatten()
+    index = int(error.argmax())
+    return float(error[index]), index
+
+
+def ulp(magnitude: float, dtype: torch.dtype) -> float:
+    """The spacing of the dtype's values at a magnitude."""
+    info = torch.finfo(dtype)
+    return float(info.eps * 2.0 ** floor(log2(max(magnitude, info.tiny))))

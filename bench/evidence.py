@@ -1,0 +1,67 @@
+"""Plain values that the measuring side hands to the judging side. No torch here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import log
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One burst of base calls and one of head calls, taken next to each other."""
+
+    base_ns_per_call: float
+    head_ns_per_call: float
+
+    @property
+    def log_ratio(self) -> float:
+        """``log(head / base)``: above zero, the head side is slower."""
+        return log(self.head_ns_per_call / self.base_ns_per_call)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All pairs of one case, in the order in which they were taken."""
+
+    pairs: tuple[Pair, ...]
+    calls_per_burst: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TensorError:
+    """How far one output or gradient is from the float64 oracle, and how far it may be. All errors are absolute maxima."""
+
+    name: str
+    error: float
+    naive_error: float
+    budget: float
+    complaints: tuple[str, ...] = ()
+    base_error: float | None = None
+    bit_equal: bool | None = None
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What ran, told without a clock: aten ops with counts, the SDPA backend, the peak of live bytes."""
+
+    ops: Mapping[str, int]
+    backend: str | None
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was found out about one case; ``measurements`` has a second entry where the first was a slowdown.
+
+    At most one of ``error``, ``skipped`` and ``missing`` is set; it says why there is no more.
+    """
+
+    case_id: str
+    error: str | None = None
+    skipped: str | None = None
+    missing: str | None = None
+    new: bool = False
+    errors: tuple[TensorError, ...] = ()
+    base_fingerprint: Fingerprint | None = None
+    head_fingerprint: Fingerprint | None = None
+    measurements: tuple[Measurement, ...] = field(default=())

@@ -1,0 +1,150 @@
+"""The gate's engine: one case through check, comparison and timing, on both sides. Needs no pytest."""
+
+import random
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from . import drift
+from .cases import Case, lacks
+from .environment import available_bytes
+from .evidence import Evidence, Fingerprint, Measurement
+from .fingerprint import fingerprint
+from .measure import Clock, measure
+from .sides import Side
+from .statistics import Change, PairedTest
+from .verdict import CaseResult, Policy, decide, judge
+from .workload import Call, Workload, bind, build, bytes_needed
+
+
+class CaseFailed(Exception):
+    """A side raised, or wrote to its inputs; the message says which and what it said."""
+
+
+class CaseSkipped(Exception):
+    """The case cannot be run here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A case after its check: its work, one call for each side that has it, and what was found."""
+
+    workload: Workload
+    head: Call
+    base: Call | None
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Checks and compares one case at a time. ``base`` is None where there is only the head to check."""
+
+    head: Side
+    base: Side | None
+    policy: Policy
+    clock_of: Callable[[str], Clock] = Clock.of
+    available_bytes: Callable[[str], int] = available_bytes
+
+    def compare(self, case: Case, test: PairedTest) -> tuple[CaseResult, Measurement | None]:
+        """Check and time both sides of one case; returns the verdict, and the last measurement if one was made."""
+        try:
+            evidence = self._compare(case, test)
+        except CaseFailed as failure:
+            evidence = Evidence(case.id, error=str(failure))
+        except CaseSkipped as reason:
+            evidence = Evidence(case.id, skipped=str(reason))
+        return judge(evidence, test), evidence.measurements[-1] if evidence.measurements else None
+
+    def _compare(self, case: Case, test: PairedTest) -> Evidence:
+        checked = self.check(case)
+        if checked.base is None:
+            return replace(checked.evidence, new=True)
+        first = self._measure(checked, test)
+        if decide(first, test) is not Change.SLOWER:
+            return replace(checked.evidence, measurements=(first,))
+        again = self.check(case, attempt=1)
+        found = again.evidence if any(e.complaints for e in again.evidence.errors) else checked.evidence
+        return replace(found, measurements=(first, self._measure(again, test)))
+
+    def check(self, case: Case, attempt: int = 0) -> Checked:
+        """Run each side once on fresh inputs, and compare output, gradients and what was executed.
+
+        Raises:
+            CaseFailed: a side raised or wrote to its inputs.
+            CaseSkipped: the case needs more memory than there is, or something a kernel from outside does not support.
+
+        """
+        needed, available = bytes_needed(case), self.available_bytes(case.device)
+        if needed > available:
+            raise CaseSkipped(f"needs about {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free")
+        with torch.set_grad_enabled(case.backward):
+            with _blaming("head"):
+                workload = build(case, self.head, attempt)
+            with _blaming("the check"):
+                exact, naive = drift.oracle(workload), drift.yardstick(workload)
+            head, head_results, head_print = _run(self.head, workload)
+            base = base_results = base_print = None
+            if self.base is not None and _has(self.base, case):
+                base, base_results, base_print = _run(self.base, workload)
+            errors = drift.judge(head_results, exact, naive, base_results)
+        evidence = Evidence(case.id, errors=errors, base_fingerprint=base_print, head_fingerprint=head_print)
+        return Checked(workload, head, base, evidence)
+
+    def _measure(self, checked: Checked, test: PairedTest) -> Measurement:
+        workload, base = checked.workload, checked.base
+        assert base is not None  # a case without a base is not measured
+        with (
+            torch.set_grad_enabled(workload.case.backward),
+            _blaming("a side, while it was timed,"),
+            _unwritten(workload, "a side, while it was timed,"),
+        ):
+            return measure(
+                base,
+                checked.head,
+                clock=self.clock_of(workload.case.device),
+                rule=test,
+                budget_s=self.policy.budget_s,
+                order=random.Random(zlib.crc32(workload.case.id.encode())),
+            )
+
+
+def _has(side: Side, case: Case) -> bool:
+    if case.module:
+        return case.subject in side.modules
+    return case.subject in side.kernels and lacks(side.kernels[case.subject], case) is None
+
+
+def _run(side: Side, workload: Workload) -> tuple[Call, dict[str, Tensor], Fingerprint]:
+    """Run one side once for its results and once for its fingerprint."""
+    with _blaming(side.label), _unwritten(workload, side.label):
+        try:
+            call = bind(workload, side)
+            return call, call.results(), fingerprint(call)
+        except NotImplementedError as error:
+            if workload.case.subject in side.undeclared:
+                raise CaseSkipped(str(error)) from error
+            raise
+
+
+@contextmanager
+def _blaming(who: str) -> Iterator[None]:
+    """Turn whatever is raised inside into a CaseFailed that names who raised it."""
+    try:
+        yield
+    except (CaseFailed, CaseSkipped):
+        raise
+    except Exception as error:
+        raise CaseFailed(f"{who} raised {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _unwritten(workload: Workload, who: str) -> Iterator[None]:
+    """Fail the case if any of its tensors is not the same, bit for bit, afterwards."""
+    before = workload.snapshot()
+    yield
+    if workload.differs_from(before):
+        raise CaseFailed(f"{who} wrote to its inputs")

@@ -1,0 +1,101 @@
+"""The measuring loop: base and head alternately, on the same tensors, until a stopping rule is satisfied."""
+
+import gc
+import random
+import time
+from bisect import insort
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import Protocol
+
+import torch
+
+from .evidence import Measurement, Pair
+
+# A burst this long is thousands of times the clock's resolution (tens of ns) and short enough for many pairs a second.
+BURST_NS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How time is read on a device: ``now_ns`` after ``synchronize`` has waited for queued work."""
+
+    now_ns: Callable[[], int]
+    synchronize: Callable[[], None]
+
+    @classmethod
+    def of(cls, device: str) -> "Clock":
+        return cls(time.perf_counter_ns, torch.cuda.synchronize if device == "cuda" else lambda: None)
+
+
+class StoppingRule(Protocol):
+    """Says from the sorted log-ratios so far whether measuring may stop; it must be valid at every look."""
+
+    def is_certain(self, ordered: Sequence[float]) -> bool: ...
+
+
+def measure(
+    base: Callable[[], None],
+    head: Callable[[], None],
+    *,
+    clock: Clock,
+    rule: StoppingRule,
+    budget_s: float,
+    order: random.Random,
+) -> Measurement:
+    """Take pairs of bursts until the rule is certain or the budget is spent, at least one pair.
+
+    Each side is called once, untimed, first. In every two pairs each side goes first once, in random order. Garbage
+    collection is off meanwhile.
+    """
+    start_ns = clock.now_ns()
+    pairs: list[Pair] = []
+    ordered: list[float] = []
+    with _no_garbage_collection():
+        base()
+        head()
+        calls = max(1, ceil(BURST_NS / max(1.0, min(_burst(base, 1, clock), _burst(head, 1, clock)))))
+        base_first = _balanced(order)
+        while not pairs or (
+            not rule.is_certain(ordered) and (clock.now_ns() - start_ns) * 1e-9 < budget_s
+        ):
+            if next(base_first):
+                base_ns = _burst(base, calls, clock)
+                head_ns = _burst(head, calls, clock)
+            else:
+                head_ns = _burst(head, calls, clock)
+                base_ns = _burst(base, calls, clock)
+            pairs.append(Pair(max(base_ns, 1.0), max(head_ns, 1.0)))
+            insort(ordered, pairs[-1].log_ratio)
+    return Measurement(tuple(pairs), calls, (clock.now_ns() - start_ns) * 1e-9)
+
+
+def _burst(call: Callable[[], None], calls: int, clock: Clock) -> float:
+    """Time ``calls`` calls; returns ns per call. Work queued before is not counted, work they queue is."""
+    clock.synchronize()
+    start_ns = clock.now_ns()
+    for _ in range(calls):
+        call()
+    clock.synchronize()
+    return (clock.now_ns() - start_ns) / calls
+
+
+def _balanced(order: random.Random) -> Iterator[bool]:
+    while True:
+        first = order.random() < 0.5
+        yield first
+        yield not first
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

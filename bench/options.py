@@ -1,0 +1,174 @@
+"""The command line: options in, one frozen ``Settings`` out. Every default is here or in ``Policy``."""
+
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attention import KERNELS, Kernel
+from attention.registry import Capabilities
+
+from .cases import TIERS
+from .environment import present_devices
+from .verdict import Policy
+
+DEVICES = ("cpu", "cuda", "all")
+DEFAULT_TIER = "pr"
+DEFAULT_DEVICE = "all"
+DEFAULT_THREADS = 1
+DEFAULT_SHARD = "1/1"
+
+# Options that say how to compare: without a comparison they would do nothing, and a gate must not do nothing.
+_COMPARING = (
+    "gate_threshold",
+    "gate_budget",
+    "gate_strict",
+    "gate_json",
+    "gate_markdown",
+    "gate_html",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line asked for. At most one of ``compare`` (a baseline; True: the latest) and ``base`` is set."""
+
+    tier: str
+    devices: tuple[str, ...]
+    threads: int
+    shard: tuple[int, int]
+    outside: Mapping[str, Kernel]
+    policy: Policy
+    compare: str | bool
+    base: str | None
+    reports: Mapping[str, Path] = field(default_factory=dict)  # format -> file
+
+    @property
+    def comparing(self) -> bool:
+        return bool(self.compare) or self.base is not None
+
+
+def add(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    group = parser.getgroup("gate", "attention regression gate")
+    option = group.addoption
+    option("--gate-base", metavar="REV-or-DIR", help="compare with attention/ of a git revision or a directory")
+    option("--gate-threshold", metavar="PERCENT", help=f"slowdown that must not pass (default {Policy.threshold:.0%})")
+    option("--gate-budget", metavar="SECONDS", help=f"most time one case may take (default {Policy.budget_s:g})")
+    option("--gate-json", metavar="PATH", help="write the verdicts as JSON")
+    option("--gate-markdown", metavar="PATH", help="write the verdicts as Markdown")
+    option("--gate-html", metavar="PATH", help="write the verdicts as one HTML page")
+    option("--gate-strict", action="store_true", help="INCONCLUSIVE fails too (default: it passes)")
+    option("--tier", default=DEFAULT_TIER, metavar="|".join(TIERS), help=f"case matrix (default {DEFAULT_TIER})")
+    option("--device", default=DEFAULT_DEVICE, metavar="|".join(DEVICES), help="where (default all that are present)")
+    option("--threads", default=str(DEFAULT_THREADS), metavar="N", help=f"CPU threads (default {DEFAULT_THREADS})")
+    option("--shard", default=DEFAULT_SHARD, metavar="I/N", help=f"part of the matrix (default {DEFAULT_SHARD})")
+    option("--kernel", action="append", default=[], metavar="PKG.MOD:FN", help="add a kernel from outside; repeatable")
+
+
+def settings(config: pytest.Config) -> Settings:
+    """Read the options.
+
+    Raises:
+        pytest.UsageError: a senseless value or combination; the message says what to do.
+
+    """
+    read = config.getoption
+    compare, base = read("benchmark_compare"), read("gate_base")
+    if compare and base:
+        raise pytest.UsageError("--benchmark-compare and --gate-base both name a base: give one of them")
+    comparing = bool(compare) or base is not None
+    if read("benchmark_compare_fail"):
+        raise pytest.UsageError(
+            "--benchmark-compare-fail judges stored times, which this machine cannot repeat: use --gate-threshold"
+        )
+    for name in _COMPARING:
+        if read(name) and not comparing:
+            raise pytest.UsageError(
+                f"--{name.replace('_', '-')} is about a comparison and none was asked for: "
+                "add --benchmark-compare or --gate-base=REV-or-DIR"
+            )
+    return Settings(
+        tier=_choice("--tier", read("tier"), TIERS),
+        devices=_devices(_choice("--device", read("device"), DEVICES)),
+        threads=int(_number("--threads", read("threads"), r"[1-9]\d{0,3}", "a whole number from 1, such as 2")),
+        shard=_shard(read("shard")),
+        outside=dict(_outside_kernel(name) for name in read("kernel")),
+        policy=Policy(
+            threshold=_threshold(read("gate_threshold")),
+            budget_s=_budget(read("gate_budget")),
+            strict=read("gate_strict"),
+        ),
+        compare=compare or False,
+        base=base,
+        reports={f: Path(read(f"gate_{f}")) for f in ("json", "markdown", "html") if read(f"gate_{f}")},
+    )
+
+
+def _choice(option: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise pytest.UsageError(f"{option}={value}: choose one of {', '.join(choices)}")
+    return value
+
+
+def _number(option: str, value: str, pattern: str, form: str) -> float:
+    if not re.fullmatch(pattern, value):
+        raise pytest.UsageError(f"{option}={value}: give {form}")
+    return float(value.rstrip("%"))
+
+
+def _threshold(value: str | None) -> float:
+    if value is None:
+        return Policy.threshold
+    percent = _number("--gate-threshold", value, r"\d+(\.\d+)?%", "a positive percentage, such as 5%")
+    if not 0 < percent <= 1000:
+        raise pytest.UsageError(f"--gate-threshold={value}: give a percentage above 0% and at most 1000%, such as 5%")
+    return percent / 100
+
+
+def _budget(value: str | None) -> float:
+    if value is None:
+        return Policy.budget_s
+    seconds = _number("--gate-budget", value, r"\d+(\.\d+)?", "a positive number of seconds, such as 3")
+    if seconds <= 0:
+        raise pytest.UsageError(f"--gate-budget={value}: give a positive number of seconds, such as 3")
+    return seconds
+
+
+def _devices(choice: str) -> tuple[str, ...]:
+    present = present_devices()
+    if choice == "all":
+        return present
+    if choice not in present:
+        raise pytest.UsageError(
+            f"--device={choice}: torch sees only {', '.join(present)} here: run on a machine with such a device"
+        )
+    return (choice,)
+
+
+def _shard(value: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", value)
+    index, count = (int(g) for g in match.groups()) if match else (0, 0)
+    if not 1 <= index <= count:
+        raise pytest.UsageError(f"--shard={value}: give I/N with I from 1 to N, such as 2/3")
+    return index, count
+
+
+def _outside_kernel(name: str) -> tuple[str, Kernel]:
+    module, _, attribute = name.partition(":")
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise pytest.UsageError(
+            f"--kernel={name}: it cannot be imported ({type(error).__name__}: {error}): "
+            "give an importable module and a function in it, as package.module:function"
+        ) from error
+    if not callable(function):
+        raise pytest.UsageError(f"--kernel={name}: {attribute} is not callable: name a kernel function")
+    if attribute in KERNELS:
+        raise pytest.UsageError(f"--kernel={name}: a kernel named {attribute!r} is registered already: rename it")
+    return attribute, Kernel(attribute, function, Capabilities())

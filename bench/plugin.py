@@ -1,0 +1,183 @@
+"""The pytest plugin: thin hooks over ``GateSession``."""
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from . import baseline, options, pytest_benchmark_adapter, report
+from .cases import Case
+from .environment import describe
+from .errors import CannotCompare
+from .gate import CaseFailed, CaseSkipped
+from .session import GateSession
+from .verdict import Run, Verdict
+
+SESSION = pytest.StashKey[GateSession]()
+RUN = pytest.StashKey[Run]()
+CLOSING = pytest.StashKey[str]()
+CASE = "attention_case"  # a test that takes this argument runs once a case
+VERDICT = "verdict"  # the property in which a test's report carries its verdict
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.add(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings = options.settings(config)
+    _refuse_untimed(config, comparing=settings.comparing)
+    if settings.comparing:
+        pytest_benchmark_adapter.take_over_comparison(config)
+    session = GateSession.start(settings)
+    config.add_cleanup(session.resources.close)
+    config.stash[SESSION] = session
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    config = session.config
+    pytest_benchmark_adapter.save_atomically(config)
+    if config.stash[SESSION].settings.comparing:
+        with _usage_errors():
+            config.stash[SESSION].load_base(config)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return config.stash[SESSION].header
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if CASE in metafunc.fixturenames:
+        cases = metafunc.config.stash[SESSION].shard_of_cases()
+        on_gpu = {"cuda": (pytest.mark.cuda,)}
+        metafunc.parametrize(CASE, [pytest.param(c, id=c.id, marks=on_gpu.get(c.device, ())) for c in cases])
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.option.collectonly:
+        return
+    params = [item.callspec.params for item in session.items if hasattr(item, "callspec")]
+    with _usage_errors():
+        session.config.stash[SESSION].choose([p[CASE] for p in params if CASE in p])
+
+
+@pytest.fixture
+def run_case(
+    request: pytest.FixtureRequest, benchmark: BenchmarkFixture, record_property: Any
+) -> Iterator[Any]:
+    """Check and time a case; where a comparison was asked for, judge it against the base."""
+    session = request.config.stash[SESSION]
+
+    def run(case: Case) -> None:
+        if not session.settings.comparing:
+            try:
+                session.time(case, benchmark)
+            except CaseSkipped as reason:
+                pytest.skip(str(reason))
+            except CaseFailed as failure:
+                pytest.fail(str(failure), pytrace=False)
+            return
+        result = session.compare(case, benchmark)
+        record_property(VERDICT, result.verdict.value)
+        if result.verdict is Verdict.SKIPPED:
+            pytest.skip(result.reasons[0])
+        if session.settings.policy.fails(result.verdict):
+            pytest.fail(report.describe(result), pytrace=False)
+
+    yield run
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] | None:
+    verdict = dict(report.user_properties).get(VERDICT) if report.when == "call" else None
+    if verdict is None:
+        return None
+    letter = {"UNCHANGED": "=", "SKIPPED": "s"}.get(str(verdict), str(verdict)[0])
+    markup = {"red": True} if report.failed else {"yellow": True} if verdict == "INCONCLUSIVE" else {"green": True}
+    return report.outcome, letter, (verdict, markup)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
+    # Before pytest-benchmark's own, which saves: what failed must not become the next baseline.
+    config = session.config
+    interrupted = exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if config.stash[SESSION].settings.comparing and not config.option.collectonly:
+        if interrupted:
+            config.stash[CLOSING] = "gate: ERROR, the run did not finish, so there is no verdict"
+        else:
+            session.exitstatus = _conclude(config, exitstatus)
+    if session.exitstatus != pytest.ExitCode.OK and pytest_benchmark_adapter.withhold_saving(config):
+        config.stash[CLOSING] = f"{config.stash.get(CLOSING, 'benchmarks failed')}; no baseline was saved"
+    return (yield)
+
+
+def _conclude(config: pytest.Config, exitstatus: int) -> int:
+    """Make the run, write the reports, and return the exit code."""
+    gate = config.stash[SESSION]
+    run = config.stash[RUN] = gate.finish()
+    config.stash[CLOSING] = run.closing_line
+    try:
+        for form, path in gate.settings.reports.items():
+            report.write(form, run, path)
+    except OSError as error:
+        config.stash[CLOSING] = f"gate: ERROR, a report could not be written ({error})"
+        return int(pytest.ExitCode.USAGE_ERROR)
+    return exitstatus if exitstatus == pytest.ExitCode.TESTS_FAILED else run.exit_code
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    run = terminalreporter.config.stash.get(RUN, None)
+    if run is not None:
+        report.write_table(run, terminalreporter)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    closing = config.stash.get(CLOSING, None)
+    if reporter is not None and closing is not None:
+        reporter.write_line(closing, bold=True, **({"green": True} if "PASS" in closing else {"red": True}))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    session = config.stash[SESSION]
+    output_json[baseline.KEY] = baseline.record(session.head_source, describe(session.allocator))
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turn "cannot be compared" into pytest's exit code 4 with its one sentence."""
+    try:
+        yield
+    except CannotCompare as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _refuse_untimed(config: pytest.Config, *, comparing: bool) -> None:
+    """Refuse to time, compare or save where pytest-benchmark would silently do none of it."""
+    read = config.getoption
+    if "PYTEST_XDIST_WORKER" in os.environ or config.option.collectonly:
+        return
+    disabled = (read("benchmark_disable") and not read("benchmark_enable")) or read("benchmark_skip")
+    storing = bool(read("benchmark_save") or read("benchmark_autosave") or read("benchmark_json"))
+    if disabled and (comparing or storing):
+        raise pytest.UsageError(
+            "--benchmark-disable and --benchmark-skip leave nothing to compare or save: drop them, or the comparison"
+        )
+    parallel = read("dist", "no") != "no" or bool(read("numprocesses", None))
+    if parallel and not disabled and (comparing or storing or _names_benchmarks(config)):
+        raise pytest.UsageError(
+            "timing under -n (pytest-xdist) measures the other workers: drop -n, or give --benchmark-disable to only "
+            "check the outputs"
+        )
+
+
+def _names_benchmarks(config: pytest.Config) -> bool:
+    bench = Path(__file__).resolve().parent
+    named = [(config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in config.args]
+    return any(path == bench or bench in path.parents or path in bench.parents for path in named)

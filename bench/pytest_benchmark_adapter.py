@@ -1,0 +1,92 @@
+"""Every contact with pytest-benchmark's private parts; ``tests/test_pytest_benchmark_adapter.py`` is their contract."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+from pytest_benchmark.storage.file import FileStorage
+from pytest_benchmark.utils import safe_dumps
+
+from .errors import CannotCompare
+from .files import write_atomically
+
+_NUMBERED = "[0-9][0-9][0-9][0-9]_"
+
+
+def take_over_comparison(config: pytest.Config) -> None:
+    """Keep pytest-benchmark from comparing stored times itself; before its ``pytest_configure``."""
+    config.option.benchmark_compare = []
+    config.option.benchmark_quiet = True
+
+
+def save_atomically(config: pytest.Config) -> None:
+    """Make pytest-benchmark's files appear whole or not at all; after its ``pytest_configure``."""
+    session = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
+    storage = session.storage
+
+    def save(output: dict[str, Any], name: str) -> None:
+        path = storage.get(f"{storage._next_num}_{name}.json")
+        write_atomically(path, safe_dumps(output, ensure_ascii=True, indent=4))
+        storage.logger.info(f"Saved benchmark data in: {path}")
+
+    def save_json(output: dict[str, Any]) -> None:
+        write_atomically(Path(session.json), safe_dumps(output, ensure_ascii=True, indent=4))
+        session.logger.info(f"Wrote benchmark data in: {session.json}", purple=True)
+
+    if isinstance(storage, FileStorage):
+        storage.save = save
+    session.save_json = save_json
+
+
+def withhold_saving(config: pytest.Config) -> bool:
+    """Cancel the saving that was asked for, if any; returns whether it was."""
+    session = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
+    asked = bool(session.save or session.autosave)
+    session.save = session.autosave = None
+    return asked
+
+
+def find_baseline(config: pytest.Config, wanted: str | bool) -> Path:
+    """Find the stored baseline with this number or path, or the latest if ``wanted`` is True.
+
+    The latest is the highest number stored by this Python on this kind of system, else by any other: source runs
+    anywhere.
+
+    Raises:
+        CannotCompare: there is none, or more than one.
+
+    """
+    storage = config._benchmarksession.storage  # type: ignore[attr-defined]  # set by pytest-benchmark
+    if not isinstance(storage, FileStorage):
+        raise CannotCompare("baselines are compared from files only: give --benchmark-storage=file://DIRECTORY")
+    if wanted is True:
+        found = storage.query(_NUMBERED) or storage.query(f"*/{_NUMBERED}")
+        if not found:
+            raise CannotCompare(f"no baseline is stored in {storage}: store one with --benchmark-save=NAME")
+        return Path(found[-1])
+    name = str(wanted)
+    if Path(name).is_dir():
+        raise CannotCompare(
+            f"--benchmark-compare took {name!r} as the id of a baseline: write it last, or as --benchmark-compare=ID"
+        )
+    try:
+        found = storage.query(name) or storage.query(f"*/{name}")
+    except ValueError:
+        found = []
+    if len(found) != 1:
+        seen = ", ".join(f.name for f in found) if found else "none"
+        raise CannotCompare(
+            f"--benchmark-compare={name} should match one baseline in {storage} and matches {seen}: "
+            "give its number or its path"
+        )
+    return Path(found[0])
+
+
+def record(benchmark: BenchmarkFixture, seconds_per_burst: Sequence[float], calls_per_burst: int) -> None:
+    """Hand timings taken elsewhere to pytest-benchmark, as if the fixture had taken them."""
+    benchmark._mode = "gate"
+    stats = benchmark._make_stats(calls_per_burst)
+    for seconds in seconds_per_burst:
+        stats.update(seconds)

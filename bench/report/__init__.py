@@ -1,0 +1,20 @@
+"""Reports of a run: terminal, JSON, Markdown, HTML. They show what the verdict says and decide nothing."""
+
+from pathlib import Path
+
+from ..files import write_atomically
+from ..verdict import Run
+from .as_html import as_html
+from .as_json import as_json
+from .as_markdown import as_markdown
+from .terminal import describe, write_table
+
+FORMATS = {"json": as_json, "markdown": as_markdown, "html": as_html}
+
+
+def write(form: str, run: Run, path: Path) -> None:
+    """Write the run to path in one of ``FORMATS``, whole or not at all."""
+    write_atomically(path, FORMATS[form](run))
+
+
+__all__ = ["FORMATS", "describe", "write", "write_table"]

@@ -1,0 +1,56 @@
+"""The terminal's report: a header, one table with the worst first, and the text of a failed case."""
+
+from typing import Protocol
+
+from ..verdict import CaseResult, Run, Verdict
+from .text import COLUMNS, row
+
+_RIGHT = ("ratio", "base", "head", "pairs")
+
+
+class Terminal(Protocol):
+    """The part of pytest's terminal reporter that is used; it drops the colour where there is none."""
+
+    def section(self, title: str, sep: str = ..., **markup: bool) -> None: ...
+
+    def write_line(self, line: str, **markup: bool) -> None: ...
+
+
+def describe(case: CaseResult) -> str:
+    """Say what failed a case: the verdict, the ratio where there is one, and every reason on a line of its own."""
+    ratio = "" if case.ratio is None else f", head/base {row(case)[2]} {row(case)[3]}"
+    return "\n".join([f"{case.id}: {case.verdict.value}{ratio}", *(f"  {reason}" for reason in case.reasons)])
+
+
+def write_table(run: Run, terminal: Terminal) -> None:
+    """Write every case, the worst first, and below it what was compared with what."""
+    terminal.section("attention gate", sep="=")
+    rows = [(case.verdict, row(case)) for case in run.worst_first]
+    widths = [max(len(name), *(len(cells[i]) for _, cells in rows)) for i, name in enumerate(COLUMNS[:-1])]
+
+    def line(cells: tuple[str, ...]) -> str:
+        aligned = [
+            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
+            for name, cell, width in zip(COLUMNS, cells, widths, strict=False)
+        ]
+        return "  ".join([*aligned, cells[-1]]).rstrip()
+
+    terminal.write_line(line(COLUMNS), bold=True)
+    for verdict, cells in rows:
+        terminal.write_line(line(cells), **_markup(run, verdict))
+    same = " (identical source)" if run.base.get("source_sha256") == run.head.get("source_sha256") else ""
+    terminal.write_line(
+        f"base: {run.base['origin']}, head: {run.head['origin']}{same}; ratio = head/base, "
+        f"with an interval that is right for the whole run with probability {1 - run.policy.false_alarm:.1%}"
+    )
+
+
+def _markup(run: Run, verdict: Verdict) -> dict[str, bool]:
+    if run.policy.fails(verdict):
+        return {"red": True}
+    return {
+        Verdict.INCONCLUSIVE: {"yellow": True},
+        Verdict.FASTER: {"green": True},
+        Verdict.NEW: {"cyan": True},
+        Verdict.SKIPPED: {"light": True},
+    }.get(verdict, {})

@@ -1,0 +1,37 @@
+"""How a row's figures are written, the same in every report."""
+
+from ..verdict import CaseResult
+
+COLUMNS = ("case", "verdict", "ratio", "interval", "base", "head", "pairs", "why")
+
+
+def row(case: CaseResult) -> tuple[str, ...]:
+    """Write the cells of one case, in the order of ``COLUMNS``; what was not measured is a dash."""
+    return (
+        case.id,
+        case.verdict.value,
+        "-" if case.ratio is None else f"{case.ratio:.3f}",
+        interval(case),
+        duration(case.base_ns),
+        duration(case.head_ns),
+        str(case.pairs) if case.pairs else "-",
+        "; ".join(case.reasons),
+    )
+
+
+def interval(case: CaseResult) -> str:
+    """Write the confidence interval of the ratio; an end that the pairs do not bound is open."""
+    if case.ratio is None:
+        return "-"
+    low, high = ("" if end is None else f"{end:.3f}" for end in case.ci)
+    return f"[{low or '0'}, {high or 'inf'}]"
+
+
+def duration(ns: float | None) -> str:
+    """Write a time per call with a unit that keeps it short."""
+    if ns is None:
+        return "-"
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if ns >= size:
+            return f"{ns / size:.3g} {unit}"
+    return f"{ns:.3g} ns"

@@ -1,0 +1,173 @@
+"""One pytest session of the gate: what to compare, the cases chosen, the results so far, the run they make."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import attention
+
+from . import baseline, environment, pytest_benchmark_adapter, source
+from .cases import TIERS, Case, matrix, shard, supported_ids
+from .errors import CannotCompare
+from .evidence import Evidence
+from .gate import CaseFailed, CaseSkipped, Gate
+from .measure import Clock
+from .options import Settings
+from .sides import Side, base_side
+from .source import Source
+from .statistics import PairedTest
+from .verdict import CaseResult, Run, judge
+
+DEVICES = ("cpu", "cuda")
+
+
+@dataclass
+class GateSession:
+    """State of one session; it is filled in the order in which pytest calls the hooks."""
+
+    settings: Settings
+    head_source: Source
+    gate: Gate
+    cases: dict[Case, str | None]  # the tier's cases, with the reason where the subject cannot run it
+    base_source: Source | None = None
+    base_ids: frozenset[str] = frozenset()  # what the base measures; a case that is gone from the head is MISSING
+    allocator: str = ""
+    chosen: list[Case] = field(default_factory=list)
+    results: list[CaseResult] = field(default_factory=list)
+    resources: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def start(cls, settings: Settings) -> "GateSession":
+        head = Side.of("head", attention, settings.outside)
+        cases = matrix(head.kernels, head.modules, settings.tier, settings.devices)
+        package = Path(attention.__file__ or "").parent
+        return cls(settings, source.from_directory(package), Gate(head, None, settings.policy), cases)
+
+    @property
+    def header(self) -> str:
+        """What this session does, in one line."""
+        parts = [f"tier {self.settings.tier}", f"on {', '.join(self.settings.devices)}"]
+        if self.settings.shard[1] > 1:
+            parts.append("shard {}/{}".format(*self.settings.shard))
+        parts.append(f"{self.settings.threads} thread(s)")
+        if self.base_source is not None:
+            parts.append(f"against {self.base_source.origin}, threshold {100 * self.settings.policy.threshold:g}%")
+        return f"attention gate: {'; '.join(parts)}"
+
+    @property
+    def test(self) -> PairedTest:
+        """The stopping rule; its level is shared among the chosen cases of all shards."""
+        return self.settings.policy.test(len(self.chosen) * self.settings.shard[1])
+
+    def load_base(self, config: pytest.Config) -> None:
+        """Find and import the base that was asked for.
+
+        Raises:
+            CannotCompare: it cannot be had.
+
+        """
+        stored_ids: frozenset[str] = frozenset()
+        if self.settings.base is not None:
+            directory = Path(self.settings.base)
+            is_directory = directory.is_dir()
+            self.base_source = (
+                source.from_directory(directory)
+                if is_directory
+                else source.from_revision(config.rootpath, self.settings.base)
+            )
+        else:
+            stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, self.settings.compare))
+            self.base_source, stored_ids = stored.source, stored.case_ids
+        base = self.resources.enter_context(base_side(self.base_source))
+        cases = matrix(base.kernels, base.modules, self.settings.tier, self.settings.devices)
+        self.base_ids = stored_ids | supported_ids(cases)
+        self.gate = Gate(self.gate.head, base, self.settings.policy)
+
+    def shard_of_cases(self) -> list[Case]:
+        """The cases to offer to pytest, before its own selection."""
+        return shard(self.cases, *self.settings.shard)
+
+    def choose(self, cases: Sequence[Case]) -> None:
+        """Take note of the cases that pytest selected, and hold the machine still for them.
+
+        Raises:
+            CannotCompare: a comparison was asked for and no case is left that can run.
+
+        """
+        self.chosen = list(cases)
+        if self.settings.comparing and not any(self.cases[case] is None for case in self.chosen):
+            raise CannotCompare(
+                "no case is left to compare: select some with bench/, -k, --tier, --device and --shard"
+            )
+        if self.chosen:
+            torch.set_num_threads(self.settings.threads)
+            self.allocator = environment.steady_allocator()
+
+    def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
+        """Judge one case against the base; the head's timings also go to pytest-benchmark."""
+        unsupported = self.cases[case]
+        if unsupported is not None:
+            result, measurement = judge(Evidence(case.id, skipped=unsupported), self.test), None
+        else:
+            result, measurement = self.gate.compare(case, self.test)
+        self.results.append(result)
+        benchmark.extra_info.update(baseline.case_record(case.id, result.errors, result.head_fingerprint))
+        if measurement is not None:
+            calls = measurement.calls_per_burst
+            seconds = [pair.head_ns_per_call * calls * 1e-9 for pair in measurement.pairs]
+            pytest_benchmark_adapter.record(benchmark, seconds, calls)
+        return result
+
+    def time(self, case: Case, benchmark: BenchmarkFixture) -> None:
+        """Check the head's output on one case, then time it through pytest-benchmark.
+
+        Raises:
+            CaseFailed: the output is off, or the head raised.
+            CaseSkipped: the case cannot be run here.
+
+        """
+        unsupported = self.cases[case]
+        if unsupported is not None:
+            raise CaseSkipped(unsupported)
+        checked = self.gate.check(case)
+        complaints = [c for error in checked.evidence.errors for c in error.complaints]
+        if complaints:
+            raise CaseFailed("\n".join(complaints))
+        evidence = checked.evidence
+        benchmark.extra_info.update(baseline.case_record(case.id, evidence.errors, evidence.head_fingerprint))
+        synchronize = Clock.of(case.device).synchronize
+
+        def call() -> None:
+            checked.head()
+            synchronize()
+
+        with torch.set_grad_enabled(case.backward):
+            benchmark(checked.head if case.device == "cpu" else call)
+
+    def finish(self) -> Run:
+        """Make the run from the results: what is missing or has no result is in it as well."""
+        test = self.test
+        done = {result.id for result in self.results}
+        rows = [
+            Evidence(case.id, error="was selected and has no result") for case in self.chosen if case.id not in done
+        ]
+        if self.settings.shard[0] == 1:  # once, not in every shard
+            head = self.gate.head
+            head_ids = supported_ids(matrix(head.kernels, head.modules, TIERS[-1], DEVICES))
+            rows += [
+                Evidence(id_, missing="is in the base and gone from the head: restore it, or store the baseline anew")
+                for id_ in sorted(self.base_ids - head_ids)
+            ]
+        assert self.base_source is not None  # only comparisons finish
+        return Run(
+            base={"origin": self.base_source.origin, "source_sha256": self.base_source.sha256},
+            head={"origin": "working tree", "source_sha256": self.head_source.sha256},
+            environment=environment.describe(self.allocator),
+            policy=self.settings.policy,
+            cases=(*self.results, *(judge(row, test) for row in rows)),
+        )

@@ -1,0 +1,114 @@
+"""The sequential paired test: what the log-ratios of a case say so far. Pure functions, valid at every look.
+
+The pairs' log-ratios d are uncorrelated but heavy-tailed, so only signs and order statistics are used. For a value t,
+the number of pairs with d > t is binomial(n, 1/2) if t is the median. Mixing the likelihood ratio of that count over a
+uniform prior of the sign probability on (1/2, 1) gives a non-negative martingale of mean 1, and Ville's inequality
+makes it a test at level ``alpha`` however often one looks (Robbins 1970, "Statistical methods related to the law of the
+iterated logarithm"; Howard and Ramdas 2022, "Sequential estimation of quantiles"). Inverted, it is a confidence
+sequence of the median whose ends are order statistics.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from math import exp, expm1, lgamma, log, log1p
+
+
+class Change(Enum):
+    """What a case's pairs make certain."""
+
+    SLOWER = "slower than half the threshold"
+    SAME = "within the threshold"
+    FASTER = "faster than half the threshold"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Ends of a confidence interval of the median log-ratio; None where the pairs are too few to bound it."""
+
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """The stopping rule of one case.
+
+    Between half the threshold and the threshold lies the indifference zone, in which either answer is right.
+    ``threshold`` is the slowdown that must not pass, as log(head / base). ``alarm`` is the probability that an unchanged
+    case is ever called SLOWER; ``miss`` that a slowdown of the threshold is ever called SAME.
+    """
+
+    threshold: float
+    alarm: float
+    miss: float
+
+    def is_certain(self, ordered: Sequence[float]) -> bool:
+        return self.decide(ordered) is not None
+
+    def decide(self, ordered: Sequence[float]) -> Change | None:
+        """Say what the sorted log-ratios make certain; None if nothing yet."""
+        half = self.threshold / 2
+        certain = confidence_interval(ordered, self.alarm)
+        if certain.low is not None and certain.low > half:
+            return Change.SLOWER
+        if certain.high is not None and certain.high < -half:
+            return Change.FASTER
+        likely = confidence_interval(ordered, self.miss)
+        if likely.high is None or likely.high >= self.threshold:
+            return None
+        # What looks faster goes on until it is certain to be, or certain not to be.
+        looks_faster = median(ordered) < -half
+        if looks_faster and (likely.low is None or likely.low <= -self.threshold):
+            return None
+        return Change.SAME
+
+    def detectable(self, ordered: Sequence[float]) -> float | None:
+        """Return the smallest slowdown (0.05 = 5%) that pairs of this spread would have shown; None if too few."""
+        low = confidence_interval(ordered, self.alarm).low
+        return None if low is None else expm1(self.threshold / 2 + median(ordered) - low)
+
+
+def median(ordered: Sequence[float]) -> float:
+    """Return the median of sorted values."""
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def confidence_interval(ordered: Sequence[float], alpha: float) -> Interval:
+    """Bound the median from sorted values: each end is wrong with probability at most alpha, over all looks together."""
+    count = _signs_needed(len(ordered), alpha)
+    if count is None:
+        return Interval(None, None)
+    return Interval(ordered[len(ordered) - count], ordered[count - 1])
+
+
+@lru_cache(maxsize=None)
+def _signs_needed(n: int, alpha: float) -> int | None:
+    """Return how many of n signs must agree to reject a fair coin; None if all n would not do."""
+    if log_evidence(n, n) < -log(alpha):
+        return None
+    low, high = n // 2, n  # high signs suffice, low ones do not
+    while high - low > 1:
+        middle = (low + high) // 2
+        if log_evidence(middle, n) < -log(alpha):
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def log_evidence(positive: int, n: int) -> float:
+    """Bound from below the log of the mixture likelihood ratio against a fair coin, for a majority of positive signs.
+
+    The ratio is ``2^n * 2 * integral of p^s (1 - p)^(n - s) over (1/2, 1)``
+    ``= 2^(n + 1) / ((n + 1) C(n, s)) * P(Binomial(n + 1, 1/2) <= s)``; the last factor is bounded by Hoeffding's
+    inequality, so the test stays valid and needs no sum.
+    """
+    excess = positive + 1 - (n + 1) / 2
+    if excess <= 0:
+        return -float("inf")
+    log_choose = lgamma(n + 1) - lgamma(positive + 1) - lgamma(n - positive + 1)
+    within = log1p(-exp(-2 * excess * excess / (n + 1)))
+    return (n + 1) * log(2) - log(n + 1) - log_choose + within

@@ -1,0 +1,9 @@
+"""The benchmarks: one test, run once a case of the matrix in ``cases.py``."""
+
+from collections.abc import Callable
+
+from .cases import Case
+
+
+def test_attention(attention_case: Case, run_case: Callable[[Case], None]) -> None:
+    run_case(attention_case)

@@ -1,0 +1,213 @@
+"""Judging: evidence in, verdict out, and an exit code for the run. Pure, no torch."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from math import exp, log1p
+
+from .evidence import Evidence, Fingerprint, Measurement, TensorError
+from .statistics import Change, PairedTest, confidence_interval, median
+
+# Peak bytes may grow by this share, plus this many bytes, before it counts: a page-sized temporary is no regression.
+PEAK_TOLERANCE = 0.05
+PEAK_TOLERANCE_BYTES = 64 * 1024
+
+
+class Verdict(str, Enum):
+    """What is said of a case, worst first."""
+
+    ERROR = "ERROR"
+    DRIFTED = "DRIFTED"
+    REGRESSED = "REGRESSED"
+    CHANGED = "CHANGED"
+    MISSING = "MISSING"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    FASTER = "FASTER"
+    NEW = "NEW"
+    UNCHANGED = "UNCHANGED"
+    SKIPPED = "SKIPPED"
+
+    @property
+    def compared(self) -> bool:
+        """Whether base and head were both looked at."""
+        return self not in (Verdict.NEW, Verdict.SKIPPED, Verdict.MISSING)
+
+
+FAILING = (Verdict.ERROR, Verdict.DRIFTED, Verdict.REGRESSED, Verdict.CHANGED, Verdict.MISSING)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the gate must not let pass, and how sure it must be. The one place of these defaults."""
+
+    threshold: float = 0.05  # the slowdown that must not pass: 0.05 = 5%
+    budget_s: float = 3.0  # the most time measuring one case may take
+    strict: bool = False  # INCONCLUSIVE fails too
+    false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
+    miss: float = 0.001  # probability that a case slowed by the threshold is called UNCHANGED
+
+    def test(self, cases: int) -> PairedTest:
+        """Return the stopping rule of each case where the run has so many (Bonferroni over the cases)."""
+        return PairedTest(log1p(self.threshold), self.false_alarm / max(1, cases), self.miss)
+
+    def fails(self, verdict: Verdict) -> bool:
+        return verdict in FAILING or (self.strict and verdict is Verdict.INCONCLUSIVE)
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One row of the report. Ratios are head/base (1.05 = 5% slower); times are medians per call."""
+
+    id: str
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    ratio: float | None = None
+    ci: tuple[float | None, float | None] = (None, None)
+    pairs: int = 0
+    mde: float | None = None  # the smallest slowdown this measurement could have seen: 0.03 = 3%
+    base_ns: float | None = None
+    head_ns: float | None = None
+    errors: tuple[TensorError, ...] = ()
+    base_fingerprint: Fingerprint | None = None
+    head_fingerprint: Fingerprint | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a report shows."""
+
+    base: Mapping[str, object]
+    head: Mapping[str, object]
+    environment: Mapping[str, object]
+    policy: Policy
+    cases: tuple[CaseResult, ...] = field(default=())
+
+    @property
+    def worst_first(self) -> list[CaseResult]:
+        order = list(Verdict)
+        return sorted(self.cases, key=lambda c: (order.index(c.verdict), -(c.ratio or 0.0)))
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """Count the cases by verdict, worst first; verdicts that nobody got are left out."""
+        counts = Counter(case.verdict for case in self.cases)
+        return {verdict.value: counts[verdict] for verdict in Verdict if counts[verdict]}
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass; 1 a case failed; 4 nothing was compared."""
+        if any(self.policy.fails(case.verdict) for case in self.cases):
+            return 1
+        return 0 if any(case.verdict.compared for case in self.cases) else 4
+
+    @property
+    def closing_line(self) -> str:
+        """Say pass or fail, and why, in one line."""
+        if self.exit_code == 4:
+            return "gate: ERROR, nothing was compared: no selected case is in both base and head"
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in self.summary.items())
+        if self.exit_code == 0:
+            return f"gate: PASS, no slowdown of {100 * self.policy.threshold:g}% and no drift ({counts})"
+        worst = self.worst_first[0]
+        why = f": {worst.reasons[0]}" if worst.reasons else ""
+        return f"gate: FAIL ({counts}); worst: {worst.id} {worst.verdict.value}{why}"
+
+
+def judge(evidence: Evidence, test: PairedTest) -> CaseResult:
+    """Reach the verdict of one case."""
+    for verdict, reason in (
+        (Verdict.ERROR, evidence.error),
+        (Verdict.SKIPPED, evidence.skipped),
+        (Verdict.MISSING, evidence.missing),
+    ):
+        if reason is not None:
+            return CaseResult(evidence.case_id, verdict, (reason,), errors=evidence.errors)
+    drifts = tuple(complaint for error in evidence.errors for complaint in error.complaints)
+    changes, notes = _fingerprint_changes(evidence.base_fingerprint, evidence.head_fingerprint)
+    speed, speed_reasons = _speed(evidence.measurements, test)
+    if drifts:
+        verdict = Verdict.DRIFTED
+    elif speed is Verdict.REGRESSED:
+        verdict = speed
+    elif changes:
+        verdict = Verdict.CHANGED
+    elif evidence.new:
+        verdict, notes = Verdict.NEW, ("not in the base: checked, not compared",)
+    else:
+        verdict = speed
+    reasons = drifts + speed_reasons + changes + notes
+    if not evidence.measurements:
+        return CaseResult(
+            evidence.case_id, verdict, reasons, errors=evidence.errors, head_fingerprint=evidence.head_fingerprint
+        )
+    last = evidence.measurements[-1]
+    ordered = sorted(pair.log_ratio for pair in last.pairs)
+    interval = confidence_interval(ordered, test.alarm)
+    return CaseResult(
+        evidence.case_id,
+        verdict,
+        reasons,
+        ratio=exp(median(ordered)),
+        ci=tuple(None if end is None else exp(end) for end in (interval.low, interval.high)),
+        pairs=len(ordered),
+        mde=test.detectable(ordered),
+        base_ns=median(sorted(pair.base_ns_per_call for pair in last.pairs)),
+        head_ns=median(sorted(pair.head_ns_per_call for pair in last.pairs)),
+        errors=evidence.errors,
+        base_fingerprint=evidence.base_fingerprint,
+        head_fingerprint=evidence.head_fingerprint,
+        seconds=sum(m.seconds for m in evidence.measurements),
+    )
+
+
+def decide(measurement: Measurement, test: PairedTest) -> Change | None:
+    """Say what one measurement makes certain."""
+    return test.decide(sorted(pair.log_ratio for pair in measurement.pairs))
+
+
+def _speed(measurements: Sequence[Measurement], test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
+    """Judge the speed: a slowdown stands only if the measurement on fresh inputs shows it too."""
+    if not measurements:
+        return Verdict.UNCHANGED, ()
+    decisions = [decide(m, test) for m in measurements]
+    last = measurements[-1]
+    reasons: tuple[str, ...] = ()
+    if len(decisions) > 1 and decisions[-1] is not Change.SLOWER:
+        reasons = ("a slowdown was measured, but not confirmed on fresh inputs",)
+    if decisions[-1] is None:
+        ordered = sorted(pair.log_ratio for pair in last.pairs)
+        mde = test.detectable(ordered)
+        seen = "too few pairs to tell any" if mde is None else f"could have seen a slowdown of {mde:.1%}"
+        reasons += (f"undecided after {len(ordered)} pairs in {last.seconds:.1f} s, {seen}: raise --gate-budget",)
+        return Verdict.INCONCLUSIVE, reasons
+    if decisions[-1] is Change.SLOWER:
+        ratio = exp(median(sorted(pair.log_ratio for pair in last.pairs)))
+        return Verdict.REGRESSED, (f"{ratio - 1:.1%} slower, confirmed on fresh inputs",)
+    return (Verdict.FASTER if decisions[-1] is Change.FASTER else Verdict.UNCHANGED), reasons
+
+
+def _fingerprint_changes(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Compare what ran: changes that matter, and notes that do not fail."""
+    if base is None or head is None:
+        return (), ()
+    changes: list[str] = []
+    notes: list[str] = []
+    if base.backend != head.backend:
+        changes.append(f"backend {base.backend or 'none'} -> {head.backend or 'none'}")
+    peaks = f"peak {mebibytes(base.peak_bytes)} -> {mebibytes(head.peak_bytes)}"
+    if head.peak_bytes > base.peak_bytes * (1 + PEAK_TOLERANCE) + PEAK_TOLERANCE_BYTES:
+        changes.append(peaks)
+    elif head.peak_bytes != base.peak_bytes:
+        notes.append(peaks)
+    more = {op: n - base.ops.get(op, 0) for op, n in head.ops.items() if n != base.ops.get(op, 0)}
+    more |= {op: -n for op, n in base.ops.items() if op not in head.ops}
+    if more:
+        notes.append("ops " + ", ".join(f"{n:+d} {op}" for op, n in sorted(more.items())))
+    return tuple(changes), tuple(notes)
+
+
+def mebibytes(size: int) -> str:
+    """Write a size in MiB."""
+    return f"{size / 2**20:.2f} MiB"

@@ -8,7 +8,13 @@ from .shapes import regroup
 
 @register("manual", Capabilities(masks=frozenset(), causal=False))
 def manual(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None,  # noqa: ARG001  # None, by the capabilities
+    causal: bool,  # noqa: ARG001  # False, likewise
+    scale: float | None,
 ) -> Tensor:
     """``softmax(q k^T / sqrt(D)) v`` (Vaswani et al. 2017, equation 1); see ``Kernel.__call__`` for the shapes."""
     n_heads, n_kv_heads = q.shape[1], k.shape[1]

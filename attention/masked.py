@@ -8,17 +8,15 @@ from .shapes import causal_mask, regroup
 
 
 @register("masked")
-def masked(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None
-) -> Tensor:
-    """``softmax(q k^T / sqrt(D) + mask) v``, rows without a visible key zero; see ``Kernel.__call__`` for the shapes."""
+def masked(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+    """``softmax(q k^T / sqrt(D) + mask) v``, rows that see no key zero; see ``Kernel.__call__`` for the shapes."""
     n_heads, n_kv_heads = q.shape[1], k.shape[1]
     if scale is None:
         scale = q.shape[-1] ** -0.5
     scores = regroup(q * scale, n_kv_heads) @ k.transpose(-2, -1)  # (B, Hkv, G * Tq, Tk)
     scores = regroup(scores, n_heads)  # (B, Hq, Tq, Tk)
     if causal:
-        scores = scores.masked_fill(~causal_mask(*scores.shape[-2:], scores.device), -torch.inf)
+        scores = scores.masked_fill(~causal_mask(q.shape[-2], k.shape[-2], q.device), -torch.inf)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
         # A row of -inf makes softmax NaN, forward and backward. Neutral scores before it keep the gradients finite,

@@ -125,9 +125,7 @@ KERNELS: dict[str, Kernel] = {}
 MODULES: dict[str, type[nn.Module]] = {}
 
 
-def register(
-    name: str, capabilities: Capabilities = Capabilities()
-) -> Callable[[AttentionFunction], Kernel]:
+def register(name: str, capabilities: Capabilities = Capabilities()) -> Callable[[AttentionFunction], Kernel]:
     """Register the decorated function as kernel ``name``; the name it is bound to becomes the ``Kernel``.
 
     Raises:

@@ -9,10 +9,8 @@ from .shapes import causal_mask
 
 
 @register("sdpa")
-def sdpa(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None
-) -> Tensor:
-    """``torch.nn.functional.scaled_dot_product_attention`` with this package's semantics; shapes as ``Kernel.__call__``.
+def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+    """``torch.nn.functional.scaled_dot_product_attention`` with this package's semantics (see ``Kernel.__call__``).
 
     Corrected here, as seen with torch 2.13 on CPU: ``is_causal`` is aligned top-left, so it serves only Tq = Tk;
     ``is_causal`` with a mask; a mask of one dimension; ``is_causal`` with a scale of zero or below, which gives NaN.

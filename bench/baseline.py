@@ -1,7 +1,6 @@
-"""The stored baseline: pytest-benchmark's JSON plus the source it measured, the environment, errors and fingerprints."""
+"""The stored baseline: pytest-benchmark's JSON and, with it, the source measured, environment, errors, fingerprints."""
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -34,9 +33,7 @@ def record(source: Source, environment: Mapping[str, object]) -> dict[str, objec
     }
 
 
-def case_record(
-    case_id: str, errors: tuple[TensorError, ...], fingerprint: Fingerprint | None
-) -> dict[str, object]:
+def case_record(case_id: str, errors: tuple[TensorError, ...], fingerprint: Fingerprint | None) -> dict[str, object]:
     """Make the ``extra_info`` of one benchmark."""
     return {
         "case": case_id,

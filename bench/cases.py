@@ -33,9 +33,8 @@ class Shape:
         match = _SHAPE.fullmatch(text)
         if match is None:
             raise ValueError(f"a shape is written like b1h8t512d64, b1h8kv2t512d64 or b1h8t1k1024d64; saw {text!r}")
-        b, h, kv, t, k, d = (None if g is None else int(g) for g in match.groups())
-        assert b is not None and h is not None and t is not None and d is not None  # only kv and k are optional
-        return cls(b, h, h if kv is None else kv, t, t if k is None else k, d)
+        b, h, kv, t, k, d = match.groups()
+        return cls(int(b), int(h), int(kv or h), int(t), int(k or t), int(d))
 
     def __str__(self) -> str:
         kv = "" if self.kv_heads == self.heads else f"kv{self.kv_heads}"

@@ -60,7 +60,9 @@ def yardstick(workload: Workload) -> dict[str, Tensor]:
     return _with_gradients(out, inputs, workload.upstream, backward=workload.case.backward)
 
 
-def _with_gradients(out: Tensor, inputs: Mapping[str, Tensor], upstream: Tensor, *, backward: bool) -> dict[str, Tensor]:
+def _with_gradients(
+    out: Tensor, inputs: Mapping[str, Tensor], upstream: Tensor, *, backward: bool
+) -> dict[str, Tensor]:
     results = {"out": out.detach()}
     if backward:
         gradients = torch.autograd.grad(out, list(inputs.values()), upstream)
@@ -97,7 +99,9 @@ def _judge_tensor(name: str, head: Tensor, exact: Tensor, naive: Tensor, base: T
 
     unfit = (~torch.isfinite(head) & torch.isfinite(exact)).flatten()
     if bool(unfit.any()):
-        complaints.append(f"{name}: {int(unfit.sum())} values are not finite where the oracle is; {at(int(unfit.int().argmax()))}")
+        complaints.append(
+            f"{name}: {int(unfit.sum())} values are not finite where the oracle is; {at(int(unfit.int().argmax()))}"
+        )
     elif error > budget:
         complaints.append(
             f"{name}: error {error:.3g} is over its budget {budget:.3g} (naive error {naive_error:.3g}); {at(worst)}"

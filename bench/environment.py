@@ -31,7 +31,7 @@ def available_bytes(device: str) -> int:
     """Memory that a case may take on the device: what is free, and for the CPU what the control group leaves."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
-    free = psutil.virtual_memory().available
+    free: int = psutil.virtual_memory().available
     limit, used = (_read_number(Path("/sys/fs/cgroup") / f"memory.{name}") for name in ("max", "current"))
     return free if limit is None or used is None else min(free, limit - used)
 

@@ -29,7 +29,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class TensorError:
-    """How far one output or gradient is from the float64 oracle, and how far it may be. All errors are absolute maxima."""
+    """How far one output or gradient is from the float64 oracle, and how far it may be; absolute maxima."""
 
     name: str
     error: float

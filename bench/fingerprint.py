@@ -27,7 +27,7 @@ class _Recorder(TorchDispatchMode):
     """Counts the ops that run while it is active, and the bytes of the storages that they create and that live."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self.ops: Counter[str] = Counter()
         self.live_bytes = self.peak_bytes = 0
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
@@ -40,7 +40,7 @@ class _Recorder(TorchDispatchMode):
             if isinstance(leaf, Tensor):
                 self._known.add(leaf.untyped_storage())  # inputs are not the call's own
         out = func(*args, **kwargs)
-        self.ops[func.overloadpacket._qualified_op_name.replace("::", ".")] += 1
+        self.ops[str(func.overloadpacket)] += 1
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self._count(leaf.untyped_storage())

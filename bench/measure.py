@@ -58,9 +58,7 @@ def measure(
         head()
         calls = max(1, ceil(BURST_NS / max(1.0, min(_burst(base, 1, clock), _burst(head, 1, clock)))))
         base_first = _balanced(order)
-        while not pairs or (
-            not rule.is_certain(ordered) and (clock.now_ns() - start_ns) * 1e-9 < budget_s
-        ):
+        while not pairs or (not rule.is_certain(ordered) and (clock.now_ns() - start_ns) * 1e-9 < budget_s):
             if next(base_first):
                 base_ns = _burst(base, calls, clock)
                 head_ns = _burst(head, calls, clock)

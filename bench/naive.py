@@ -31,7 +31,8 @@ def naive_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, cau
     scores = scores.masked_fill(~visible, -torch.inf)
     unseeing = (scores == -torch.inf).all(dim=-1, keepdim=True)
     weights = scores.masked_fill(unseeing, 0.0).softmax(dim=-1).masked_fill(unseeing, 0.0)
-    return weights @ v
+    out: Tensor = weights @ v
+    return out
 
 
 def naive_multihead(

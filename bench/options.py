@@ -35,7 +35,7 @@ _COMPARING = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line asked for. At most one of ``compare`` (a baseline; True: the latest) and ``base`` is set."""
+    """What the command line asked for. Of ``compare`` (a baseline; True: the latest) and ``base`` at most one is set."""
 
     tier: str
     devices: tuple[str, ...]
@@ -57,7 +57,7 @@ def add(parser: pytest.Parser) -> None:
     group = parser.getgroup("gate", "attention regression gate")
     option = group.addoption
     option("--gate-base", metavar="REV-or-DIR", help="compare with attention/ of a git revision or a directory")
-    option("--gate-threshold", metavar="PERCENT", help=f"slowdown that must not pass (default {Policy.threshold:.0%})")
+    option("--gate-threshold", metavar="PERCENT", help=f"slowdown not to pass (default {Policy.threshold:.0%})")
     option("--gate-budget", metavar="SECONDS", help=f"most time one case may take (default {Policy.budget_s:g})")
     option("--gate-json", metavar="PATH", help="write the verdicts as JSON")
     option("--gate-markdown", metavar="PATH", help="write the verdicts as Markdown")

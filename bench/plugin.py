@@ -1,7 +1,7 @@
 """The pytest plugin: thin hooks over ``GateSession``."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture
 def run_case(
     request: pytest.FixtureRequest, benchmark: BenchmarkFixture, record_property: Any
-) -> Iterator[Any]:
+) -> Callable[[Case], None]:
     """Check and time a case; where a comparison was asked for, judge it against the base."""
     session = request.config.stash[SESSION]
 
@@ -88,7 +88,7 @@ def run_case(
         if session.settings.policy.fails(result.verdict):
             pytest.fail(report.describe(result), pytrace=False)
 
-    yield run
+    return run
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] | None:
@@ -104,7 +104,11 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     # Before pytest-benchmark's own, which saves: what failed must not become the next baseline.
     config = session.config
-    interrupted = exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    interrupted = exitstatus not in (
+        pytest.ExitCode.OK,
+        pytest.ExitCode.TESTS_FAILED,
+        pytest.ExitCode.NO_TESTS_COLLECTED,
+    )
     if config.stash[SESSION].settings.comparing and not config.option.collectonly:
         if interrupted:
             config.stash[CLOSING] = "gate: ERROR, the run did not finish, so there is no verdict"

@@ -36,7 +36,7 @@ def save_atomically(config: pytest.Config) -> None:
         session.logger.info(f"Wrote benchmark data in: {session.json}", purple=True)
 
     if isinstance(storage, FileStorage):
-        storage.save = save
+        storage.save = save  # type: ignore[method-assign]  # the one way in: the class is fixed by the URL
     session.save_json = save_json
 
 

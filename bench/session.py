@@ -101,9 +101,7 @@ class GateSession:
         """
         self.chosen = list(cases)
         if self.settings.comparing and not any(self.cases[case] is None for case in self.chosen):
-            raise CannotCompare(
-                "no case is left to compare: select some with bench/, -k, --tier, --device and --shard"
-            )
+            raise CannotCompare("no case is left to compare: select some with bench/, -k, --tier, --device and --shard")
         if self.chosen:
             torch.set_num_threads(self.settings.threads)
             self.allocator = environment.steady_allocator()

@@ -71,7 +71,8 @@ def _load(source: Source, directory: Path) -> Side:
     spec = importlib.util.spec_from_file_location(
         BASE_PACKAGE, root / "__init__.py", submodule_search_locations=[str(root)]
     )
-    assert spec is not None and spec.loader is not None  # the file exists and ends in .py
+    assert spec is not None  # the file exists
+    assert spec.loader is not None  # and ends in .py
     package = importlib.util.module_from_spec(spec)
     sys.modules[BASE_PACKAGE] = package
     try:

@@ -11,7 +11,7 @@ sequence of the median whose ends are order statistics.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from math import exp, expm1, lgamma, log, log1p
 
 
@@ -36,8 +36,8 @@ class PairedTest:
     """The stopping rule of one case.
 
     Between half the threshold and the threshold lies the indifference zone, in which either answer is right.
-    ``threshold`` is the slowdown that must not pass, as log(head / base). ``alarm`` is the probability that an unchanged
-    case is ever called SLOWER; ``miss`` that a slowdown of the threshold is ever called SAME.
+    ``threshold`` is the slowdown that must not pass, as log(head / base). ``alarm`` is the probability that a case no
+    slower than half of it is ever called SLOWER; ``miss`` that one slowed by all of it is ever called SAME.
     """
 
     threshold: float
@@ -77,14 +77,14 @@ def median(ordered: Sequence[float]) -> float:
 
 
 def confidence_interval(ordered: Sequence[float], alpha: float) -> Interval:
-    """Bound the median from sorted values: each end is wrong with probability at most alpha, over all looks together."""
+    """Bound the median from sorted values: each end is wrong with probability at most alpha, over all looks."""
     count = _signs_needed(len(ordered), alpha)
     if count is None:
         return Interval(None, None)
     return Interval(ordered[len(ordered) - count], ordered[count - 1])
 
 
-@lru_cache(maxsize=None)
+@cache
 def _signs_needed(n: int, alpha: float) -> int | None:
     """Return how many of n signs must agree to reject a fair coin; None if all n would not do."""
     if log_evidence(n, n) < -log(alpha):

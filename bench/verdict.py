@@ -150,7 +150,7 @@ def judge(evidence: Evidence, test: PairedTest) -> CaseResult:
         verdict,
         reasons,
         ratio=exp(median(ordered)),
-        ci=tuple(None if end is None else exp(end) for end in (interval.low, interval.high)),
+        ci=(_ratio(interval.low), _ratio(interval.high)),
         pairs=len(ordered),
         mde=test.detectable(ordered),
         base_ns=median(sorted(pair.base_ns_per_call for pair in last.pairs)),
@@ -160,6 +160,10 @@ def judge(evidence: Evidence, test: PairedTest) -> CaseResult:
         head_fingerprint=evidence.head_fingerprint,
         seconds=sum(m.seconds for m in evidence.measurements),
     )
+
+
+def _ratio(log_ratio: float | None) -> float | None:
+    return None if log_ratio is None else exp(log_ratio)
 
 
 def decide(measurement: Measurement, test: PairedTest) -> Change | None:

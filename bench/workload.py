@@ -106,18 +106,18 @@ def build(case: Case, head: Side, attempt: int = 0) -> Workload:
 
     if case.module:
         module = _module(case, head)
-        size = (shape.batch, shape.queries, shape.heads * shape.head_size)
-        inputs = {"x": normal(*size)}
+        inputs = {"x": normal(shape.batch, shape.queries, shape.heads * shape.head_size)}
         for name, parameter in module.named_parameters():
             # A weight's rows of unit length keep every projection standard normal.
             weight = torch.randn(parameter.shape, generator=generator) * parameter.shape[-1] ** -0.5
             inputs[name] = weight.to(dtype).to(case.device).requires_grad_(case.backward)
     else:
-        size = (shape.batch, shape.heads, shape.queries, shape.head_size)
         kv_size = (shape.batch, shape.kv_heads, shape.keys, shape.head_size)
-        inputs = {"q": normal(*size), "k": normal(*kv_size), "v": normal(*kv_size)}
+        q = normal(shape.batch, shape.heads, shape.queries, shape.head_size)
+        inputs = {"q": q, "k": normal(*kv_size), "v": normal(*kv_size)}
     mask = _mask(case, generator)
-    upstream = torch.randn(size, generator=generator).to(dtype).to(case.device)
+    out_shape = inputs["x" if case.module else "q"].shape  # D = Dv
+    upstream = torch.randn(out_shape, generator=generator).to(dtype).to(case.device)
     return Workload(case, inputs, mask, upstream)
 
 

@@ -24,5 +24,7 @@ def _table(cases: Iterable[CaseResult]) -> str:
 
 def _escape(text: str) -> str:
     for character in "\\`*_<>|[]":
-        text = text.replace(character, f"\\{character}" if character not in "<>" else {"<": "&lt;", ">": "&gt;"}[character])
+        text = text.replace(
+            character, f"\\{character}" if character not in "<>" else {"<": "&lt;", ">": "&gt;"}[character]
+        )
     return text.replace("\n", " ")

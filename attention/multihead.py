@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .registry import KERNELS, register_module
+from .validation import check_mask
 
 
 @register_module("mha")
@@ -22,7 +23,8 @@ class MultiHeadAttention(nn.Module):
         kernel: name of a kernel in ``KERNELS``.
 
     Raises:
-        ValueError: sizes that do not divide, or an unknown kernel.
+        ValueError: sizes that do not divide, or an unknown kernel; on a call, an x of another shape, and whatever the
+            kernel raises.
 
     """
 
@@ -31,7 +33,7 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
-        if n_heads < 1 or d_model % n_heads:
+        if n_heads < 1 or d_model < 1 or d_model % n_heads:
             raise ValueError(f"d_model must be a multiple of n_heads; saw d_model={d_model}, n_heads={n_heads}")
         if n_kv_heads < 1 or n_heads % n_kv_heads:
             raise ValueError(f"n_heads must be a multiple of n_kv_heads; saw {n_heads} and {n_kv_heads}")
@@ -49,7 +51,7 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """Attend among the tokens of x (B, T, E) -> (B, T, E); mask broadcastable to (B, H, T, T), as a kernel's."""
-        batch, tokens, d_model = x.shape
+        batch, tokens, d_model = self._check(x).shape
         heads = (self.n_heads, self.n_kv_heads, self.n_kv_heads)
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, E + 2 Hkv D)
         qkv = qkv.view(batch, tokens, sum(heads), self.head_size).transpose(1, 2)  # (B, H + 2 Hkv, T, D)
@@ -58,6 +60,11 @@ class MultiHeadAttention(nn.Module):
         out = out.transpose(1, 2).reshape(batch, tokens, d_model)
         return F.linear(out, self.out_proj.weight, self.out_proj.bias)
 
+    def _check(self, x: Tensor) -> Tensor:
+        if x.dim() != 3 or x.shape[-1] != self.in_proj_weight.shape[-1]:
+            raise ValueError(f"x must be (batch, tokens, {self.in_proj_weight.shape[-1]}); saw {tuple(x.shape)}")
+        return x
+
 
 @register_module("mhaloop")
 class MultiHeadAttentionLoop(MultiHeadAttention):
@@ -65,8 +72,10 @@ class MultiHeadAttentionLoop(MultiHeadAttention):
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """Attend among the tokens of x (B, T, E) -> (B, T, E); mask broadcastable to (B, H, T, T), as a kernel's."""
+        batch, tokens, _ = self._check(x).shape
         if mask is not None:
-            mask = mask.expand(x.shape[0], self.n_heads, x.shape[1], x.shape[1])
+            check_mask(mask, (batch, self.n_heads, tokens, tokens), x.device)
+            mask = mask.expand(batch, self.n_heads, tokens, tokens)
         group = self.n_heads // self.n_kv_heads
         outs = []
         for i in range(self.n_heads):

@@ -14,8 +14,11 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, 
 
     Corrected here, as seen with torch 2.13 on CPU: ``is_causal`` is aligned top-left, so it serves only Tq = Tk;
     ``is_causal`` with a mask; a mask of one dimension; ``is_causal`` with a scale of zero or below, which gives NaN.
-    Left as it is: PyTorch chooses the backend. On CPU the fused one turns a query row of NaN into zeros, and Dv != D,
-    a mask that requires a gradient, or a last stride other than 1 take the slower formula (same result).
+    Left as it is: PyTorch chooses the backend. On CPU, Dv != D, a mask that requires a gradient, or a last stride other
+    than 1 take the slower formula (same result), and the fused backend
+    - turns a query row of NaN into zeros, unless there is a mask;
+    - lets NaN and inf at a masked key reach every row, from k with a mask and from v in any case;
+    - raises RuntimeError when a gradient is differentiated again.
     """
     n_queries, n_keys = q.shape[-2], k.shape[-2]
     if causal and n_queries == 1:

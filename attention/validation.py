@@ -14,7 +14,9 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal
         raise ValueError(f"k and v must agree in batch, heads and tokens; {_seen(q, k, v)}")
     if batch != kv_batch or head_size != key_size:
         raise ValueError(f"q and k must agree in batch and head size; {_seen(q, k, v)}")
-    if n_heads != n_kv_heads and (n_kv_heads == 0 or n_heads % n_kv_heads):
+    if head_size == 0:
+        raise ValueError(f"q and k must have a head size of at least 1; {_seen(q, k, v)}")
+    if n_heads != n_kv_heads and (0 in (n_heads, n_kv_heads) or n_heads % n_kv_heads):
         raise ValueError(f"q's heads must be a multiple of k's heads; {_seen(q, k, v)}")
     if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
         raise ValueError(f"q, k and v must have one floating dtype; saw {q.dtype}, {k.dtype}, {v.dtype}")
@@ -23,10 +25,11 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal
     if causal and n_queries > n_keys:
         raise ValueError(f"causal attention needs at least as many keys as queries; {_seen(q, k, v)}")
     if mask is not None:
-        _check_mask(mask, (batch, n_heads, n_queries, n_keys), q.device)
+        check_mask(mask, (batch, n_heads, n_queries, n_keys), q.device)
 
 
-def _check_mask(mask: Tensor, scores_shape: tuple[int, int, int, int], device: torch.device) -> None:
+def check_mask(mask: Tensor, scores_shape: tuple[int, int, int, int], device: torch.device) -> None:
+    """Raise ValueError unless the mask is bool or floating, on the device, and broadcastable to (B, Hq, Tq, Tk)."""
     if mask.dtype != torch.bool and not mask.is_floating_point():
         raise ValueError(f"mask must be bool (True = attend) or floating (added to the scores); saw {mask.dtype}")
     if mask.device != device:

@@ -143,8 +143,14 @@ def _blaming(who: str) -> Iterator[None]:
 
 @contextmanager
 def _unwritten(workload: Workload, who: str) -> Iterator[None]:
-    """Fail the case if any of its tensors is not the same, bit for bit, afterwards."""
+    """Fail the case if any of its tensors is not the same, bit for bit, afterwards; autograd may have raised over it."""
     before = workload.snapshot()
-    yield
+    raised: Exception | None = None
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # it goes on below, unless a write explains it
+        raised = error
     if workload.differs_from(before):
-        raise CaseFailed(f"{who} wrote to its inputs")
+        raise CaseFailed(f"{who} wrote to its inputs") from raised
+    if raised is not None:
+        raise raised

@@ -35,7 +35,7 @@ _COMPARING = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line asked for. Of ``compare`` (a baseline; True: the latest) and ``base`` at most one is set."""
+    """What the command line asked for; ``compare`` (a baseline; True: the latest) and ``base`` are not both set."""
 
     tier: str
     devices: tuple[str, ...]

@@ -205,10 +205,9 @@ def _fingerprint_changes(base: Fingerprint | None, head: Fingerprint | None) -> 
         changes.append(peaks)
     elif head.peak_bytes != base.peak_bytes:
         notes.append(peaks)
-    more = {op: n - base.ops.get(op, 0) for op, n in head.ops.items() if n != base.ops.get(op, 0)}
-    more |= {op: -n for op, n in base.ops.items() if op not in head.ops}
-    if more:
-        notes.append("ops " + ", ".join(f"{n:+d} {op}" for op, n in sorted(more.items())))
+    counts = {op: head.ops.get(op, 0) - base.ops.get(op, 0) for op in sorted({*base.ops, *head.ops})}
+    if any(counts.values()):
+        notes.append("ops " + ", ".join(f"{n:+d} {op}" for op, n in counts.items() if n))
     return tuple(changes), tuple(notes)
 
 

@@ -1,0 +1,144 @@
+"""Every kernel with every request it claims to serve, inputs for them, and the error rule they are held to."""
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from attention import KERNELS, reference
+from bench.drift import CAPS, FORWARD_FACTOR, GRADIENT_FACTOR, ULPS, ulp
+from bench.naive import naive_attention
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "request_of(mask, causal, grouped, dtype, backward): what the test asks of a kernel; several values in a "
+        "tuple are asked one by one, and handed to the test by the arguments of these names",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test of ``kernel`` for every registered kernel, with every combination of requests that it serves."""
+    if "kernel" not in metafunc.fixturenames:
+        return
+    request: dict[str, Any] = {
+        "mask": None, "causal": False, "grouped": False, "dtype": torch.float32, "device": "cpu", "backward": False
+    }  # fmt: skip
+    for marker in metafunc.definition.iter_markers("request_of"):
+        request |= marker.kwargs
+    choices = [value if isinstance(value, tuple) else (value,) for value in request.values()]
+    wanted = [name for name in request if name in metafunc.fixturenames]
+    rows = [
+        pytest.param(kernel, *(asked[name] for name in wanted), id="-".join([kernel.name, *_spell(asked, wanted)]))
+        for kernel in KERNELS.values()
+        for asked in (dict(zip(request, values, strict=True)) for values in product(*choices))
+        if kernel.capabilities.lacks(**asked) is None
+    ]
+    metafunc.parametrize(["kernel", *wanted], rows)
+
+
+def _spell(asked: dict[str, Any], wanted: list[str]) -> list[str]:
+    spelled = {True: "{}", False: "not_{}"}
+    return [
+        spelled[asked[name]].format(name) if isinstance(asked[name], bool) else str(asked[name]).removeprefix("torch.")
+        for name in wanted
+    ]
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    return _make
+
+
+def _make(
+    batch: int = 2,
+    heads: int = 4,
+    queries: int = 33,
+    keys: int = 49,
+    size: int = 16,
+    *,
+    kv_heads: int | None = None,
+    value_size: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    factor: float = 1.0,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Leaves q, k, v that require gradients; standard normal, q and k times a factor."""
+    generator = torch.Generator().manual_seed(seed)
+    kv_heads = heads if kv_heads is None else kv_heads
+    value_size = size if value_size is None else value_size
+    q = torch.randn(batch, heads, queries, size, generator=generator) * factor
+    k = torch.randn(batch, kv_heads, keys, size, generator=generator) * factor
+    v = torch.randn(batch, kv_heads, keys, value_size, generator=generator)
+    return q.to(dtype).requires_grad_(), k.to(dtype).requires_grad_(), v.to(dtype).requires_grad_()
+
+
+@pytest.fixture(scope="session")
+def make_mask() -> Callable[..., Tensor]:
+    return _make_mask
+
+
+def _make_mask(kind: str, *shape: int, dtype: torch.dtype = torch.float32, blind: int | None = None) -> Tensor:
+    """A mask that hides one key in four, and from the query ``blind`` every key; where it adds, normal biases too."""
+    generator = torch.Generator().manual_seed(1)
+    visible = torch.rand(shape, generator=generator) < 0.75
+    if blind is not None:
+        visible[..., blind, :] = False
+    if kind == "bool":
+        return visible
+    return torch.randn(shape, generator=generator).masked_fill(~visible, -torch.inf).to(dtype)
+
+
+@pytest.fixture(scope="session")
+def check() -> Callable[..., dict[str, Tensor]]:
+    return _check
+
+
+def _check(
+    attend: Callable[..., Tensor],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    capped: bool = True,
+) -> dict[str, Tensor]:
+    """Hold output and gradients to the budget of ``bench.drift``, without the caps on request, and return them."""
+    generator = torch.Generator().manual_seed(2)
+    upstream = torch.randn(*q.shape[:-1], v.shape[-1], generator=generator).to(q.dtype)
+    options = {"mask": mask, "causal": causal}
+    folded = 1.0 if scale is None else scale * q.shape[-1] ** 0.5  # the yardstick knows only the default scale
+    got = _results(lambda q, k, v: attend(q, k, v, scale=scale, **options), (q, k, v), upstream)
+    exact = _results(
+        lambda q, k, v: reference(q, k, v, scale=scale, **options), [t.double() for t in (q, k, v)], upstream.double()
+    )
+    naive = _results(lambda q, k, v: naive_attention(q * folded, k, v, mask=mask, causal=causal), (q, k, v), upstream)
+    for name, want in exact.items():
+        seen = got[name]
+        assert (seen.shape, seen.dtype) == (want.shape, q.dtype), name
+        assert seen.isfinite().logical_or(~want.isfinite()).all(), f"{name} is not finite where the oracle is"
+        highest = float(want.abs().max()) if want.numel() else 0.0
+        error, naive_error = _distance(seen, want), _distance(naive[name], want)
+        budget = (FORWARD_FACTOR if name == "out" else GRADIENT_FACTOR) * naive_error + ULPS * ulp(highest, q.dtype)
+        if capped and q.dtype in CAPS:
+            budget = min(budget, CAPS[q.dtype][name != "out"] * max(1.0, highest))
+        assert error <= budget, f"{name}: error {error:.3g}, budget {budget:.3g}, naive error {naive_error:.3g}"
+    return got
+
+
+def _results(attend: Callable[..., Tensor], inputs: Any, upstream: Tensor) -> dict[str, Tensor]:
+    leaves = [t.detach().requires_grad_() for t in inputs]
+    out = attend(*leaves)
+    gradients = torch.autograd.grad(out, leaves, upstream)
+    return {"out": out.detach(), **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}
+
+
+def _distance(tensor: Tensor, exact: Tensor) -> float:
+    error = (tensor.double() - exact).abs()
+    return float(error.nan_to_num(nan=0.0, posinf=0.0).max()) if error.numel() else 0.0

@@ -1,0 +1,123 @@
+"""Where else a kernel runs: autocast, inference mode, double backward, torch.compile, meta tensors."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from attention import KERNELS, Kernel, reference
+from bench.fingerprint import fingerprint
+from bench.naive import naive_attention
+
+Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+KINDS = ("bool", "float")
+
+
+@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), backward=True)
+def test_autocast_computes_in_its_dtype_and_gives_gradients_in_the_inputs_dtype(
+    *, kernel: Kernel, mask: str | None, causal: bool, make: Make, make_mask: Any
+) -> None:
+    q, k, v = make()
+    hidden = None if mask is None else make_mask(mask, 33, 49, blind=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = kernel(q, k, v, mask=hidden, causal=causal)
+    assert out.dtype == torch.bfloat16
+    exact = reference(q, k, v, mask=hidden, causal=causal)
+    naive = naive_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask=hidden, causal=causal)
+    assert (out - exact).abs().max() <= 2 * (naive - exact).abs().max() + 2 * torch.finfo(torch.bfloat16).eps
+    for gradient in torch.autograd.grad(out.sum(), (q, k, v)):
+        assert gradient.dtype == torch.float32
+        assert gradient.isfinite().all()
+
+
+def test_autocast_does_not_hide_inputs_of_different_dtypes(make: Make) -> None:
+    q, k, v = make()
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match=r"torch.bfloat16, torch.float32"):
+        reference(q.bfloat16(), k, v)
+
+
+@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))
+def test_inference_mode_and_no_grad_give_the_same_result_as_training(
+    *, kernel: Kernel, mask: str | None, causal: bool, make: Make, make_mask: Any
+) -> None:
+    q, k, v = make()
+    hidden = None if mask is None else make_mask(mask, 33, 49, blind=2)
+    want = kernel(q, k, v, mask=hidden, causal=causal)
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            got = kernel(q, k, v, mask=hidden, causal=causal)
+        assert not got.requires_grad
+        torch.testing.assert_close(got, want.detach())
+
+
+@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), dtype=torch.float64, backward=True)
+def test_second_derivative_is_exact_or_refused(
+    *, kernel: Kernel, mask: str | None, causal: bool, make: Make, make_mask: Any
+) -> None:
+    inputs = make(1, 2, 3, 4, 2, dtype=torch.float64)
+    hidden = None if mask is None else make_mask(mask, 3, 4, dtype=torch.float64, blind=1)
+    try:
+        assert torch.autograd.gradgradcheck(lambda q, k, v: kernel(q, k, v, mask=hidden, causal=causal), inputs)
+    except RuntimeError as error:  # sdpa's docstring: the fused backend has no second derivative
+        if kernel.name != "sdpa" or "backward is not implemented" not in str(error):
+            raise
+
+
+@pytest.fixture
+def _fresh_compiler() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.usefixtures("_fresh_compiler")
+@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), grouped=(False, True), backward=True)
+def test_kernel_compiles_without_a_graph_break(
+    *, kernel: Kernel, mask: str | None, causal: bool, grouped: bool, make: Make, make_mask: Any
+) -> None:
+    q, k, v = make(kv_heads=2 if grouped else 4)
+    hidden = None if mask is None else make_mask(mask, 33, 49, blind=2)
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return kernel(q, k, v, mask=hidden, causal=causal)
+
+    compiled = torch.compile(attend, backend="eager", fullgraph=True)
+    results = [(f(q, k, v), *torch.autograd.grad(f(q, k, v).sum(), (q, k, v))) for f in (compiled, attend)]
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), grouped=(False, True))
+def test_meta_tensors_give_the_shape_without_the_work(
+    *, kernel: Kernel, mask: str | None, causal: bool, grouped: bool, make: Make, make_mask: Any
+) -> None:
+    q, k, v = (t.to("meta") for t in make(kv_heads=2 if grouped else 4, value_size=8))
+    hidden = None if mask is None else make_mask(mask, 33, 49).to("meta")
+    for attend in (kernel, reference):
+        out = attend(q, k, v, mask=hidden, causal=causal)
+        assert (out.shape, out.device.type) == ((2, 4, 33, 8), "meta")
+
+
+@pytest.mark.parametrize(
+    ("slower", "backend"),
+    [("nothing", "flash"), ("value_size", "math"), ("stride", "math"), ("learned_mask", "math")],
+)
+def test_fallback_of_sdpa_to_the_slower_formula_shows_in_the_fingerprint(
+    slower: str, backend: str, make: Make, make_mask: Any
+) -> None:
+    q, k, v = make(value_size=8 if slower == "value_size" else 16)
+    if slower == "stride":
+        q = q.mT.contiguous().mT
+    bias = make_mask("float", 33, 49).requires_grad_(slower == "learned_mask")
+    assert fingerprint(lambda: KERNELS["sdpa"](q, k, v, mask=bias)).backend == backend
+
+
+@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))
+def test_backends_of_sdpa_agree(
+    *, kernel: Kernel, mask: str | None, causal: bool, make: Make, make_mask: Any, check: Any
+) -> None:
+    hidden = None if mask is None else make_mask(mask, 33, 49, blind=2)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        check(kernel, *make(), mask=hidden, causal=causal)

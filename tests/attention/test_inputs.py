@@ -1,0 +1,185 @@
+"""Requests that are refused: each message says what was asked and what was seen."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from attention import KERNELS, MODULES, Capabilities, Kernel, MultiHeadAttention, reference, register
+from attention.registry import register_module
+
+ATTENDERS = {**KERNELS, "reference": reference}
+SHAPES = {"q": (2, 4, 3, 8), "k": (2, 4, 5, 8), "v": (2, 4, 5, 6)}
+EVERYONE = pytest.mark.parametrize("attend", ATTENDERS.values(), ids=ATTENDERS)
+
+
+def zeros(**shapes: tuple[int, ...]) -> dict[str, Tensor]:
+    return {name: torch.zeros(shape) for name, shape in (SHAPES | shapes).items()}
+
+
+@EVERYONE
+@pytest.mark.parametrize(
+    ("shapes", "complaint"),
+    [
+        ({"q": (4, 3, 8)}, "q, k and v must have four dimensions (batch, heads, tokens, head size)"),
+        ({"k": (1, 2, 4, 5, 8)}, "q, k and v must have four dimensions (batch, heads, tokens, head size)"),
+        ({"v": ()}, "q, k and v must have four dimensions (batch, heads, tokens, head size)"),
+        ({"v": (1, 4, 5, 6)}, "k and v must agree in batch, heads and tokens"),
+        ({"v": (2, 2, 5, 6)}, "k and v must agree in batch, heads and tokens"),
+        ({"v": (2, 4, 6, 6)}, "k and v must agree in batch, heads and tokens"),
+        ({"q": (1, 4, 3, 8)}, "q and k must agree in batch and head size"),
+        ({"q": (2, 4, 3, 9)}, "q and k must agree in batch and head size"),
+        ({"q": (2, 4, 3, 0), "k": (2, 4, 5, 0)}, "q and k must have a head size of at least 1"),
+        ({"q": (2, 6, 3, 8)}, "q's heads must be a multiple of k's heads"),
+        ({"q": (2, 2, 3, 8)}, "q's heads must be a multiple of k's heads"),
+        ({"q": (2, 0, 3, 8)}, "q's heads must be a multiple of k's heads"),
+        ({"k": (2, 0, 5, 8), "v": (2, 0, 5, 6)}, "q's heads must be a multiple of k's heads"),
+    ],
+)
+def test_shapes_that_do_not_go_together_are_quoted(attend: Any, shapes: dict[str, Any], complaint: str) -> None:
+    seen = SHAPES | shapes
+    message = f"{complaint}; saw q {seen['q']}, k {seen['k']}, v {seen['v']}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        attend(**zeros(**shapes))
+
+
+@EVERYONE
+def test_causal_with_more_queries_than_keys_is_refused(attend: Any) -> None:
+    message = (
+        "causal attention needs at least as many keys as queries; saw q (2, 4, 6, 8), k (2, 4, 5, 8), v (2, 4, 5, 6)"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        attend(**zeros(q=(2, 4, 6, 8)), causal=True)
+
+
+@EVERYONE
+@pytest.mark.parametrize(
+    ("dtypes", "seen"),
+    [
+        ({"k": torch.float16}, "torch.float32, torch.float16, torch.float32"),
+        ({"v": torch.float64}, "torch.float32, torch.float32, torch.float64"),
+        (dict.fromkeys("qkv", torch.int64), "torch.int64, torch.int64, torch.int64"),
+        (dict.fromkeys("qkv", torch.complex64), "torch.complex64, torch.complex64, torch.complex64"),
+    ],
+)
+def test_dtypes_that_do_not_go_together_are_quoted(attend: Any, dtypes: dict[str, torch.dtype], seen: str) -> None:
+    inputs = {name: t.to(dtypes.get(name)) for name, t in zeros().items()}
+    with pytest.raises(ValueError, match=f"^q, k and v must have one floating dtype; saw {seen}$"):
+        attend(**inputs)
+
+
+@EVERYONE
+@pytest.mark.parametrize(("name", "seen"), [("q", "meta, cpu, cpu"), ("k", "cpu, meta, cpu"), ("v", "cpu, cpu, meta")])
+def test_devices_that_do_not_go_together_are_quoted(attend: Any, name: str, seen: str) -> None:
+    inputs = zeros()
+    inputs[name] = inputs[name].to("meta")
+    with pytest.raises(ValueError, match=f"^q, k and v must be on one device; saw {seen}$"):
+        attend(**inputs)
+
+
+@EVERYONE
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.complex64])
+def test_mask_neither_bool_nor_floating_is_refused(attend: Any, dtype: torch.dtype) -> None:
+    message = f"mask must be bool (True = attend) or floating (added to the scores); saw {dtype}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        attend(**zeros(), mask=torch.zeros(3, 5, dtype=dtype))
+
+
+@EVERYONE
+def test_mask_on_another_device_is_refused(attend: Any) -> None:
+    with pytest.raises(ValueError, match="^mask must be on q's device cpu; saw meta$"):
+        attend(**zeros(), mask=torch.ones(3, 5, device="meta"))
+
+
+@EVERYONE
+@pytest.mark.parametrize("shape", [(5, 3), (3, 6), (2, 3, 5), (4, 4, 3, 5), (2, 2, 3, 5), (1, 2, 4, 3, 5), (0,)])
+def test_mask_that_does_not_broadcast_is_quoted(attend: Any, shape: tuple[int, ...]) -> None:
+    message = f"mask must broadcast to (B, Hq, Tq, Tk) = (2, 4, 3, 5); saw {shape}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        attend(**zeros(), mask=torch.ones(shape, dtype=torch.bool))
+
+
+@EVERYONE
+def test_dropout_is_not_offered(attend: Any) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'dropout_p'"):
+        attend(**zeros(), dropout_p=0.1)
+
+
+@EVERYONE
+def test_options_are_taken_by_name_only(attend: Any) -> None:
+    with pytest.raises(TypeError, match="positional argument"):
+        attend(*zeros().values(), None)
+
+
+def unreached(*_: Any, **__: Any) -> Tensor:
+    raise AssertionError("the kernel's code ran")
+
+
+@pytest.mark.parametrize(
+    ("limits", "request_", "missing"),
+    [
+        ({"masks": frozenset({"float"})}, {"mask": torch.ones(3, 5, dtype=torch.bool)}, "a bool mask"),
+        ({"masks": frozenset({"bool"})}, {"mask": torch.ones(3, 5)}, "a float mask"),
+        ({"causal": False}, {"causal": True}, "causal attention"),
+        ({"grouped": False}, {"q": torch.zeros(2, 8, 3, 8)}, "grouped queries"),
+        ({"dtypes": frozenset({torch.float16})}, {}, "dtype torch.float32"),
+        ({"devices": frozenset({"cuda"})}, {}, "device cpu"),
+        ({"backward": False}, {"v": torch.zeros(2, 4, 5, 6, requires_grad=True)}, "a backward pass"),
+        ({"backward": False}, {"mask": torch.zeros(3, 5, requires_grad=True)}, "a backward pass"),
+    ],
+)
+def test_request_that_a_kernel_cannot_serve_is_refused_by_name(
+    limits: dict[str, Any], request_: dict[str, Any], missing: str
+) -> None:
+    kernel = Kernel("narrow", unreached, replace(Capabilities(), **limits))
+    with pytest.raises(NotImplementedError, match=f"^kernel 'narrow' does not support {missing}$"):
+        kernel(**zeros() | request_)
+
+
+def test_kernel_without_backward_serves_inputs_that_need_none() -> None:
+    kernel = Kernel("forward_only", KERNELS["masked"].function, Capabilities(backward=False))
+    inputs = {name: t.requires_grad_() for name, t in zeros().items()}
+    with torch.no_grad():
+        assert kernel(**inputs).shape == (2, 4, 3, 6)
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+@pytest.mark.parametrize(
+    "options",
+    [{"mask": torch.ones(3, 5, dtype=torch.bool)}, {"mask": torch.ones(3, 5)}, {"causal": True}],
+    ids=["bool", "float", "causal"],
+)
+def test_registered_kernel_serves_what_it_claims_and_refuses_the_rest(kernel: Kernel, options: dict[str, Any]) -> None:
+    mask = options.get("mask")
+    lacks = kernel.capabilities.lacks(
+        mask=None if mask is None else "bool" if mask.dtype == torch.bool else "float",
+        causal=options.get("causal", False),
+        grouped=False,
+        dtype=torch.float32,
+        device="cpu",
+    )
+    if lacks is None:
+        assert kernel(**zeros(), **options).shape == (2, 4, 3, 6)
+    else:
+        with pytest.raises(NotImplementedError, match=f"^kernel '{kernel.name}' does not support {lacks}$"):
+            kernel(**zeros(), **options)
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_eight_bit_floats_are_refused(kernel: Kernel) -> None:
+    eight = {name: t.to(torch.float8_e4m3fn) for name, t in zeros().items()}
+    message = f"kernel '{kernel.name}' does not support dtype torch.float8_e4m3fn"
+    with pytest.raises(NotImplementedError, match=f"^{re.escape(message)}$"):
+        kernel(**eight)
+
+
+def test_name_that_is_taken_is_not_registered_again() -> None:
+    kernels, modules = dict(KERNELS), dict(MODULES)
+    with pytest.raises(ValueError, match="^a kernel named 'manual' is registered already$"):
+        register("manual")(unreached)
+    with pytest.raises(ValueError, match="^a module named 'mha' is registered already$"):
+        register_module("mha")(MultiHeadAttention)
+    assert (kernels, modules) == (KERNELS, MODULES)

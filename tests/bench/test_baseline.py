@@ -1,0 +1,92 @@
+"""Reading a stored baseline: what is refused, and how."""
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import baseline
+from bench.errors import CannotCompare
+from bench.source import from_directory
+
+HEAD = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def stored() -> dict[str, Any]:
+    source = from_directory(HEAD)
+    return {
+        "benchmarks": [{"extra_info": baseline.case_record("sdpa-x", (), None)}],
+        baseline.KEY: baseline.record(source, {"threads": 1}),
+    }
+
+
+def test_what_is_recorded_is_read_back(tmp_path: Path, stored: dict[str, Any]) -> None:
+    path = tmp_path / "0001_x.json"
+    path.write_text(json.dumps(stored))
+    read = baseline.read(path)
+    assert read.case_ids == {"sdpa-x"}
+    assert read.source.sha256 == from_directory(HEAD).sha256
+    assert read.source.origin == "baseline 0001_x.json"
+
+
+def no_source(stored: dict[str, Any]) -> None:
+    del stored[baseline.KEY]
+
+
+def later_schema(stored: dict[str, Any]) -> None:
+    stored[baseline.KEY]["schema"] = 2
+
+
+def other_source(stored: dict[str, Any]) -> None:
+    archive = bytearray(base64.b64decode(stored[baseline.KEY]["source_zip_base64"]))
+    at = bytes(archive).index(b"attention/sdpa.py")
+    archive[at : at + 9] = b"Attention"
+    stored[baseline.KEY]["source_zip_base64"] = base64.b64encode(archive).decode()
+
+
+def no_base64(stored: dict[str, Any]) -> None:
+    stored[baseline.KEY]["source_zip_base64"] = "!"
+
+
+def no_case_id(stored: dict[str, Any]) -> None:
+    stored["benchmarks"][0]["extra_info"] = {}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (no_source, "holds no source of attention/"),
+        (later_schema, "has schema 2 and this version reads 1: store it anew, or use the version that wrote it"),
+        (other_source, "is damaged"),
+        (no_base64, "is damaged"),
+        (no_case_id, "is damaged (KeyError"),
+    ],
+)
+def test_a_baseline_that_cannot_serve_is_refused_in_one_sentence(
+    tmp_path: Path, stored: dict[str, Any], damage: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    damage(stored)
+    path = tmp_path / "0001_x.json"
+    path.write_text(json.dumps(stored))
+    with pytest.raises(CannotCompare) as refused:
+        baseline.read(path)
+    assert message in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"benchmarks": [], "gate": 3}'])
+def test_a_file_that_is_no_baseline_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "0001_x.json"
+    path.write_text(text)
+    with pytest.raises(CannotCompare, match="cannot be read|holds no source"):
+        baseline.read(path)
+
+
+def test_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CannotCompare, match="cannot be read .*: store it anew with --benchmark-save"):
+        baseline.read(tmp_path / "none.json")

@@ -1,0 +1,85 @@
+"""The matrix: ids, tiers, shards, and what a kernel cannot run."""
+
+import re
+
+import pytest
+
+from attention import KERNELS, MODULES
+from attention.registry import Capabilities, Kernel
+from bench.cases import DTYPES, TIERS, Shape, matrix, shard, supported_ids
+
+ID = re.compile(
+    r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+-(full|causal|boolmask|floatmask)-(fp32|bf16|fp16)-(cpu|cuda)-(fwd|fwdbwd)"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("b1h8t512d64", Shape(1, 8, 8, 512, 512, 64)),
+        ("b2h8kv2t16d8", Shape(2, 8, 2, 16, 16, 8)),
+        ("b1h8t1k1024d64", Shape(1, 8, 8, 1, 1024, 64)),
+        ("b1h8kv2t1k1024d64", Shape(1, 8, 2, 1, 1024, 64)),
+    ],
+)
+def test_a_shape_reads_and_writes_as_the_same_text(text: str, shape: Shape) -> None:
+    assert Shape.parse(text) == shape
+    assert str(shape) == text
+
+
+@pytest.mark.parametrize("text", ["", "b1h8", "b1h8t512d64x", "h8t1d4", "b1h8t512k512", "b-1h8t5d4"])
+def test_what_is_no_shape_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=rf"written like b1h8t512d64.*{re.escape(repr(text))}"):
+        Shape.parse(text)
+
+
+def test_ids_are_unique_and_follow_the_contract() -> None:
+    ids = [case.id for case in matrix(KERNELS, MODULES, "full", ("cpu", "cuda"))]
+    assert len(ids) == len(set(ids))
+    assert all(ID.fullmatch(id_) for id_ in ids)
+    assert "sdpa-b1h8t512d64-causal-fp32-cpu-fwd" in ids
+
+
+def test_each_tier_holds_the_one_before() -> None:
+    smoke, pr, full = (set(matrix(KERNELS, MODULES, tier, ("cpu",))) for tier in TIERS)
+    assert smoke < pr < full
+    assert 90 <= len(supported_ids(matrix(KERNELS, MODULES, "pr", ("cpu",)))) <= 120
+
+
+def test_full_holds_the_whole_matrix_of_the_study() -> None:
+    ids = {case.id for case in matrix(KERNELS, MODULES, "full", ("cpu",))}
+    for batch in (1, 8, 32):
+        for tokens in (128, 512, 1024):
+            for heads in (4, 8, 16):
+                for dtype in ("fp32", "fp16"):
+                    assert f"mha-b{batch}h{heads}t{tokens}d64-causal-{dtype}-cpu-fwdbwd" in ids
+    assert "manual-b4h1t8d10-full-fp32-cpu-fwd" in ids
+
+
+def test_a_case_that_a_kernel_cannot_run_is_listed_with_the_reason() -> None:
+    cases = {case.id: reason for case, reason in matrix(KERNELS, MODULES, "pr", ("cpu",)).items()}
+    assert cases["manual-b1h8t128d64-causal-fp32-cpu-fwd"] == "manual does not support causal attention"
+    assert cases["manual-b1h8t256d64-boolmask-fp32-cpu-fwd"] == "manual does not support a bool mask"
+    assert cases["sdpa-b1h8t128d64-causal-fp32-cpu-fwd"] is None
+
+
+def test_a_new_kernel_is_in_every_row_that_measures_kernels() -> None:
+    def function(*_: object, **__: object) -> None: ...
+
+    before = matrix(KERNELS, MODULES, "pr", ("cpu",))
+    new = Kernel("new", function, Capabilities())  # type: ignore[arg-type]  # it is never called
+    after = matrix({**KERNELS, "new": new}, MODULES, "pr", ("cpu",))
+    added = {case.id for case in set(after) - set(before)}
+    assert added == {case.id.replace("sdpa-", "new-") for case in before if case.subject == "sdpa"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 500])
+def test_shards_share_out_every_case_once_and_evenly(count: int) -> None:
+    cases = list(matrix(KERNELS, MODULES, "pr", ("cpu",)))
+    parts = [shard(cases, index, count) for index in range(1, count + 1)]
+    assert sorted((c for part in parts for c in part), key=cases.index) == cases
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_every_dtype_of_the_matrix_is_one_a_kernel_declares() -> None:
+    assert set(DTYPES.values()) <= KERNELS["sdpa"].capabilities.dtypes

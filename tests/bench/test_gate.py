@@ -1,0 +1,185 @@
+"""The engine on small sides: what a bad kernel does to its own row, and what reaches the verdict."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import attention
+from attention.registry import Capabilities, Kernel
+from bench.cases import Case, Shape
+from bench.gate import Gate
+from bench.measure import Clock
+from bench.sides import Side
+from bench.verdict import CaseResult, Policy, Verdict
+
+CASE = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
+BACKWARD = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwdbwd")
+POLICY = Policy(budget_s=5.0)
+TEST = POLICY.test(100)
+
+
+class World:
+    """A fake clock that each kernel moves by its own known duration, with one percent of jitter."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.noise = random.Random(0)
+
+    def side(
+        self, label: str, ns: float, function: Callable[..., Tensor] | None = None, *, undeclared: bool = False
+    ) -> Side:
+        def kernel(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+            self.now += ns * self.noise.uniform(0.99, 1.01)
+            return (function or attention.KERNELS["masked"])(q, k, v, **rest)
+
+        registered = Kernel("k", kernel, Capabilities())
+        return Side(label, {"k": registered}, {}, frozenset({"k"}) if undeclared else frozenset())
+
+    def compare(self, head: Side, base: Side | None, case: Case = CASE, **changes: Any) -> CaseResult:
+        gate = Gate(head, base, POLICY, lambda _: Clock(lambda: int(self.now), lambda: None), **changes)
+        return gate.compare(case, TEST)[0]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "verdict"),
+    [(1.0, Verdict.UNCHANGED), (1.02, Verdict.UNCHANGED), (1.08, Verdict.REGRESSED), (0.8, Verdict.FASTER)],
+)
+def test_a_known_duration_gets_its_verdict(world: World, slowdown: float, verdict: Verdict) -> None:
+    result = world.compare(world.side("head", slowdown * MS), world.side("base", MS))
+    assert result.verdict is verdict
+    assert result.ratio == pytest.approx(slowdown, rel=0.01)
+
+
+def test_a_slowdown_that_is_gone_on_fresh_inputs_does_not_fail(world: World) -> None:
+    inputs: list[float] = []
+
+    def slow_on_the_first_inputs(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+        seen = float(q[0, 0, 0, 0])
+        if seen not in inputs:
+            inputs.append(seen)
+        world.now += 0.5 * MS if seen == inputs[0] else 0.0
+        return attention.KERNELS["masked"](q, k, v, **rest)
+
+    result = world.compare(world.side("head", MS, slow_on_the_first_inputs), world.side("base", MS))
+    assert len(inputs) == 2
+    assert result.verdict is Verdict.UNCHANGED
+    assert result.reasons[0] == "a slowdown was measured, but not confirmed on fresh inputs"
+
+
+def raises(*_: Any, **__: Any) -> Tensor:
+    raise ValueError("on purpose")
+
+
+def refuses(*_: Any, **__: Any) -> Tensor:
+    raise NotImplementedError("k takes no such thing")
+
+
+def writes(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    out = attention.KERNELS["masked"](q, k, v, **rest)
+    with torch.no_grad():
+        v.mul_(2)
+    return out
+
+
+def wrong_by_one_percent(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    return attention.KERNELS["masked"](q, k, v, **rest) * 1.01
+
+
+def cuts_the_gradient(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    return attention.KERNELS["masked"](q, k.detach() + 0 * k, v, **rest)
+
+
+@pytest.mark.parametrize("case", [CASE, BACKWARD], ids=["fwd", "fwdbwd"])
+@pytest.mark.parametrize(
+    ("function", "verdict", "reason"),
+    [
+        (raises, Verdict.ERROR, "{} raised ValueError: on purpose"),
+        (refuses, Verdict.ERROR, "{} raised NotImplementedError: k takes no such thing"),
+        (writes, Verdict.ERROR, "{} wrote to its inputs"),
+    ],
+)
+def test_a_side_that_misbehaves_is_an_error_that_names_the_side(
+    world: World, case: Case, function: Callable[..., Tensor], verdict: Verdict, reason: str
+) -> None:
+    for bad, good in (("head", "base"), ("base", "head")):
+        sides = {bad: world.side(bad, MS, function), good: world.side(good, MS)}
+        result = world.compare(sides["head"], sides["base"], case)
+        assert result.verdict is verdict
+        assert result.reasons == (reason.format(bad),)
+
+
+def test_a_kernel_that_writes_to_its_inputs_only_later_is_an_error_too(world: World) -> None:
+    calls: list[None] = []
+
+    def writes_at_the_tenth_call(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+        calls.append(None)
+        return writes(q, k, v, **rest) if len(calls) == 10 else attention.KERNELS["masked"](q, k, v, **rest)
+
+    result = world.compare(world.side("head", MS, writes_at_the_tenth_call), world.side("base", MS))
+    assert result.verdict is Verdict.ERROR
+    assert result.reasons == ("a side, while it was timed, wrote to its inputs",)
+
+
+def test_a_kernel_wrong_by_one_percent_has_drifted_though_it_is_faster(world: World) -> None:
+    result = world.compare(world.side("head", 0.5 * MS, wrong_by_one_percent), world.side("base", MS))
+    assert result.verdict is Verdict.DRIFTED
+    assert result.ratio == pytest.approx(0.5, rel=0.01)
+    assert result.reasons[0].startswith("out: error ")
+
+
+def test_a_gradient_that_is_cut_has_drifted_though_the_output_is_right(world: World) -> None:
+    forward = world.compare(world.side("head", MS, cuts_the_gradient), world.side("base", MS), CASE)
+    backward = world.compare(world.side("head", MS, cuts_the_gradient), world.side("base", MS), BACKWARD)
+    assert forward.verdict is Verdict.UNCHANGED
+    assert backward.verdict is Verdict.DRIFTED
+    assert [reason.partition(":")[0] for reason in backward.reasons[:1]] == ["dk"]
+
+
+def test_a_case_that_does_not_fit_in_memory_is_skipped_with_the_figures(world: World) -> None:
+    huge = Case("k", False, Shape.parse("b1h64t65536d64"), "full", "fp32", "cpu", "fwd")
+    result = world.compare(world.side("head", MS), world.side("base", MS), huge, available_bytes=lambda _: 3 * 2**30)
+    assert result.verdict is Verdict.SKIPPED
+    assert result.reasons == ("needs about 14372.0 GiB of memory, 3.0 GiB are free",)
+
+
+def test_a_case_without_a_base_is_new_and_still_checked(world: World) -> None:
+    lacking = Side("base", {}, {})
+    assert world.compare(world.side("head", MS), lacking).verdict is Verdict.NEW
+    assert world.compare(world.side("head", MS, wrong_by_one_percent), lacking).verdict is Verdict.DRIFTED
+
+
+def test_an_outside_kernel_that_does_not_support_a_case_is_skipped_with_its_own_words(world: World) -> None:
+    result = world.compare(world.side("head", MS, refuses, undeclared=True), Side("base", {}, {}))
+    assert result.verdict is Verdict.SKIPPED
+    assert result.reasons == ("k takes no such thing",)
+
+
+@pytest.mark.parametrize("subject", ["mha", "mhaloop"])
+def test_modules_of_both_sides_share_inputs_and_parameters(subject: str) -> None:
+    head = Side.of("head", attention)
+    case = Case(subject, True, Shape.parse("b1h2t8d4"), "causal", "fp32", "cpu", "fwdbwd")
+    checked = Gate(head, head, POLICY).check(case)
+    assert {e.name for e in checked.evidence.errors} == {
+        "out",
+        "dx",
+        "din_proj_weight",
+        "din_proj_bias",
+        "dout_proj.weight",
+        "dout_proj.bias",
+    }
+    assert all(e.bit_equal for e in checked.evidence.errors)
+    assert checked.base is not None
+    pointers = [{t.data_ptr() for t in call.leaves} for call in (checked.head, checked.base)]
+    assert pointers[0] == pointers[1]

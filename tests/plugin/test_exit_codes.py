@@ -1,0 +1,168 @@
+"""Every way a comparison can be impossible or senseless: exit code 4, and one sentence that says how to mend it."""
+
+import base64
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Bench = Callable[..., pytest.RunResult]
+REPOSITORY = Path(__file__).parents[2]
+
+
+def sentence(result: pytest.RunResult) -> str:
+    """The one error line of a run that ended as a usage error."""
+    assert result.ret == pytest.ExitCode.USAGE_ERROR, result.outlines[-5:]
+    lines = [line for line in (*result.errlines, *result.outlines) if line.startswith("ERROR: ")]
+    assert len(lines) == 1
+    return lines[0].removeprefix("ERROR: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--gate-base=HEAD", "--gate-threshold=0%"], "--gate-threshold=0%: give a percentage above 0%"),
+        (["--gate-base=HEAD", "--gate-threshold=5"], "--gate-threshold=5: give a positive percentage, such as 5%"),
+        (["--gate-base=HEAD", "--gate-threshold=-5%"], "--gate-threshold=-5%: give a positive percentage"),
+        (["--gate-base=HEAD", "--gate-threshold=nan%"], "--gate-threshold=nan%: give a positive percentage"),
+        (["--gate-base=HEAD", "--gate-threshold=2000%"], "--gate-threshold=2000%: give a percentage above 0%"),
+        (["--gate-base=HEAD", "--gate-budget=0"], "--gate-budget=0: give a positive number of seconds, such as 3"),
+        (["--gate-base=HEAD", "--gate-budget=soon"], "--gate-budget=soon: give a positive number of seconds"),
+        (["--tier=huge"], "--tier=huge: choose one of smoke, pr, full"),
+        (["--device=tpu"], "--device=tpu: choose one of cpu, cuda, all"),
+        (["--threads=0"], "--threads=0: give a whole number from 1"),
+        (["--threads=two"], "--threads=two: give a whole number from 1"),
+        (["--shard=3/2"], "--shard=3/2: give I/N with I from 1 to N, such as 2/3"),
+        (["--shard=0/2"], "--shard=0/2: give I/N"),
+        (["--shard=1"], "--shard=1: give I/N"),
+        (["--kernel=no.such:thing"], "--kernel=no.such:thing: it cannot be imported (ModuleNotFoundError"),
+        (["--kernel=math"], "--kernel=math: it cannot be imported (AttributeError"),
+        (["--kernel=math:pi"], "--kernel=math:pi: pi is not callable: name a kernel function"),
+        (["--kernel=attention.oracle:sdpa"], "--kernel=attention.oracle:sdpa: it cannot be imported (AttributeError"),
+        (["--kernel=attention.sdpa:sdpa"], "a kernel named 'sdpa' is registered already: rename it"),
+        (["--gate-json=x.json"], "--gate-json is about a comparison and none was asked for: add --benchmark-compare"),
+        (["--gate-strict"], "--gate-strict is about a comparison and none was asked for"),
+        (["--gate-threshold=5%"], "--gate-threshold is about a comparison and none was asked for"),
+        (["--gate-base=HEAD", "--benchmark-compare"], "both name a base: give one of them"),
+        (["--gate-base=HEAD", "--benchmark-compare-fail=min:5%"], "judges stored times, which this machine cannot"),
+        (["--gate-base=HEAD", "--benchmark-disable"], "leave nothing to compare or save"),
+        (["--gate-base=HEAD", "--benchmark-skip"], "leave nothing to compare or save"),
+        (["--benchmark-save=x", "--benchmark-disable"], "leave nothing to compare or save"),
+        (["-n2"], "timing under -n (pytest-xdist) measures the other workers: drop -n"),
+        (["-n2", "--gate-base=HEAD"], "timing under -n (pytest-xdist)"),
+        (["-n2", "--benchmark-save=x"], "timing under -n (pytest-xdist)"),
+        (["--benchmark-compare"], "no baseline is stored in "),
+        (["--benchmark-compare=0007"], "--benchmark-compare=0007 should match one baseline in "),
+        (["--benchmark-compare=a/b/c"], "--benchmark-compare=a/b/c should match one baseline in "),
+        (["--gate-base=no-such"], "--gate-base=no-such is neither a directory nor a revision that git knows here"),
+        (["--gate-base=."], " holds no attention/__init__.py: name a directory that holds the package"),
+    ],
+)
+def test_senseless_requests_end_in_one_sentence_and_exit_code_4(
+    bench: Bench, arguments: list[str], expected: str
+) -> None:
+    assert expected in sentence(bench(*arguments))
+
+
+def test_cuda_without_a_cuda_device_is_a_usage_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "--device=cuda: torch sees only cpu here" in sentence(bench("--device=cuda"))
+
+
+def test_a_directory_taken_for_a_baseline_id_is_explained(bench: Bench, pytester: pytest.Pytester) -> None:
+    pytester.mkdir("bench")
+    message = sentence(bench("--benchmark-compare=bench"))
+    assert (
+        message
+        == "--benchmark-compare took 'bench' as the id of a baseline: write it last, or as --benchmark-compare=ID"
+    )
+
+
+def test_selecting_no_case_is_no_pass(bench: Bench) -> None:
+    message = "no case is left to compare: select some with bench/, -k, --tier, --device and --shard"
+    assert sentence(bench(f"--gate-base={REPOSITORY}", case="no-such-case")) == message
+    assert sentence(bench(f"--gate-base={REPOSITORY}", case="manual and causal")) == message  # all unsupported
+
+
+def test_comparing_without_the_benchmarks_is_no_pass(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_other(): pass")
+    result = pytester.runpytest_inprocess("-p", "bench.plugin", f"--gate-base={REPOSITORY}")
+    assert sentence(result).startswith("no case is left to compare")
+
+
+def test_a_base_that_has_none_of_the_cases_is_no_pass(bench: Bench, pytester: pytest.Pytester) -> None:
+    base = pytester.mkdir("attention")
+    (base / "__init__.py").write_text(
+        "from types import SimpleNamespace as N\nKERNELS = {'other': N(capabilities=N(lacks=lambda **_: 'anything'))}\n"
+    )
+    result = bench(f"--gate-base={pytester.path}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.outlines[-1] == "gate: ERROR, nothing was compared: no selected case is in both base and head"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("raise ValueError('broken')", "does not import (ValueError: broken)"),
+        ("import attention", "imports attention absolutely"),
+        ("import sys; x = sys.modules['atten' + 'tion']", "reaches the head's code"),
+    ],
+)
+def test_a_base_that_cannot_be_loaded_is_one_sentence(
+    bench: Bench, pytester: pytest.Pytester, text: str, expected: str
+) -> None:
+    (pytester.mkdir("attention") / "__init__.py").write_text(text)
+    assert expected in sentence(bench(f"--gate-base={pytester.path}"))
+
+
+def test_a_revision_without_the_package_is_one_sentence(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty_tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+    commit = subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit-tree", empty_tree, "-m", "empty"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    if not commit:
+        pytest.skip("the repository was unpacked without git")
+    assert "has no attention/: choose one that has the package" in sentence(bench(f"--gate-base={commit}"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ("{", "cannot be read"),
+        (json.dumps({"benchmarks": []}), "holds no source of attention/"),
+        (json.dumps({"gate": {"schema": 9, "source_zip_base64": ""}}), "has schema 9 and this version reads 1"),
+        (
+            json.dumps({"gate": {"schema": 1, "source_zip_base64": base64.b64encode(b"PK").decode()}}),
+            "is damaged",
+        ),
+    ],
+)
+def test_a_baseline_that_cannot_serve_is_one_sentence(
+    bench: Bench, pytester: pytest.Pytester, stored: str, expected: str
+) -> None:
+    path = pytester.path / "0001_x.json"
+    path.write_text(stored)
+    assert expected in sentence(bench(f"--benchmark-compare={path}"))
+
+
+def test_a_report_that_cannot_be_written_is_no_pass(bench: Bench, pytester: pytest.Pytester) -> None:
+    (pytester.path / "file").write_text("")
+    result = bench(f"--gate-base={REPOSITORY}", "--gate-json=file/report.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.outlines[-1].startswith("gate: ERROR, a report could not be written (")
+
+
+def test_a_selected_case_without_a_result_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise RuntimeError("a fault of the instrument")
+
+    monkeypatch.setattr("bench.gate.Gate.compare", crash)
+    result = bench(f"--gate-base={REPOSITORY}")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "was selected and has no result" in result.outlines[-1]

@@ -1,0 +1,215 @@
+"""Whole runs that end in a verdict: comparing, saving, reporting."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+import attention
+from bench.verdict import Verdict
+
+Bench = Callable[..., pytest.RunResult]
+REPOSITORY = Path(__file__).parents[2]
+ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
+BASE = f"--gate-base={REPOSITORY}"
+
+
+def test_the_same_code_passes_and_says_so_last(bench: Bench) -> None:
+    result = bench(BASE)
+    assert result.ret == 0
+    assert result.outlines[-1] == "gate: PASS, no slowdown of 5% and no drift (1 UNCHANGED)"
+    assert any(line.startswith(ONE) and "UNCHANGED" in line for line in result.outlines)
+    assert any("(identical source)" in line for line in result.outlines)
+
+
+def test_the_json_report_has_the_contract_s_keys(bench: Bench, pytester: pytest.Pytester) -> None:
+    bench(BASE, "--gate-json=out/report.json", "--gate-threshold=7.5%")
+    report = json.loads((pytester.path / "out" / "report.json").read_text())
+    assert set(report) == {
+        "schema",
+        "base",
+        "head",
+        "environment",
+        "policy",
+        "cases",
+        "summary",
+        "exit_code",
+    }
+    assert report["schema"] == 1
+    assert report["policy"]["threshold"] == 0.075
+    assert report["exit_code"] == 0
+    assert report["summary"] == {"UNCHANGED": 1}
+    assert {"cpu", "cores", "threads", "torch", "python", "libc", "malloc"} <= set(report["environment"])
+    (case,) = report["cases"]
+    assert set(case) == {
+        "id",
+        "verdict",
+        "ratio",
+        "ci",
+        "pairs",
+        "mde",
+        "base_ns",
+        "head_ns",
+        "error",
+        "fingerprint",
+        "seconds",
+        "reasons",
+    }
+    assert case["id"] == ONE
+    assert len(case["ci"]) == 2
+    assert case["error"]["out"]["bit_equal"] is True
+    assert case["fingerprint"]["head"]["backend"] == "flash"
+
+
+@pytest.mark.parametrize("form", ["markdown", "html"])
+def test_the_other_reports_say_the_verdict_first(bench: Bench, pytester: pytest.Pytester, form: str) -> None:
+    bench(BASE, f"--gate-{form}=report")
+    text = (pytester.path / "report").read_text()
+    assert text.index("gate: PASS") < text.index(ONE)
+
+
+def slow_down(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[..., Tensor]) -> None:
+    """Replace the function of a kernel of the head for one test."""
+    kernel = attention.KERNELS[name]
+    monkeypatch.setitem(attention.KERNELS, name, attention.Kernel(name, change, kernel.capabilities))
+
+
+def test_a_wrong_kernel_fails_with_exit_code_1_and_says_how_wrong(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = attention.KERNELS["sdpa"].function
+    slow_down(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
+    result = bench(BASE)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.outlines[-1].startswith(f"gate: FAIL (1 DRIFTED); worst: {ONE} DRIFTED: out: error ")
+    assert any("is over its budget" in line for line in result.outlines)
+
+
+def test_a_kernel_that_raises_is_an_error_row_and_not_the_end_of_the_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(*_: Any, **__: Any) -> Tensor:
+        raise RuntimeError("no kernel image")
+
+    slow_down(monkeypatch, "sdpa", raises)
+    result = bench(BASE, case=f"{ONE}] or manual-b1h4t64d32-full-fp32-cpu-fwd]")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "(1 ERROR, 1 UNCHANGED)" in result.outlines[-1]
+    assert "head raised RuntimeError: no kernel image" in result.outlines[-1]
+
+
+def test_a_kernel_that_is_gone_from_the_head_is_missing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(attention.KERNELS, "manual")
+    result = bench(BASE)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert any(
+        line.startswith("manual-b1h4t64d32-full-fp32-cpu-fwd ") and "MISSING" in line for line in result.outlines
+    )
+    assert bench(BASE, "--shard=2/2", case="sdpa").ret == 0  # said once, by the first shard
+
+
+def test_a_capability_that_the_head_lost_is_missing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = attention.KERNELS["masked"]
+    fewer = attention.Capabilities(causal=False)
+    monkeypatch.setitem(attention.KERNELS, "masked", attention.Kernel("masked", kernel.function, fewer))
+    result = bench(BASE)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert any(line.startswith("masked-b1h4t64d32-causal") and "MISSING" in line for line in result.outlines)
+
+
+def test_a_new_kernel_is_checked_and_does_not_fail(bench: Bench, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        outside="import torch\n"
+        "def mine(q, k, v, *, mask, causal, scale):\n"
+        "    if causal: raise NotImplementedError('mine is not causal')\n"
+        "    return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1) @ v\n"
+    )
+    pytester.syspathinsert()
+    result = bench(BASE, "--kernel=outside:mine", case="b1h4t64d32 and fp32 and fwd] and (mine or sdpa)")
+    assert result.ret == 0
+    assert "(1 NEW, 2 UNCHANGED, 1 SKIPPED)" in result.outlines[-1]
+    assert any("mine is not causal" in line for line in result.outlines)
+
+
+def test_a_saved_baseline_is_compared_with_by_the_plain_option(bench: Bench, pytester: pytest.Pytester) -> None:
+    assert bench("--benchmark-save=first").ret == 0
+    (stored,) = pytester.path.rglob("0001_first.json")
+    document = json.loads(stored.read_text())
+    (benchmark,) = document["benchmarks"]
+    assert benchmark["extra_info"]["case"] == ONE
+    assert set(benchmark["extra_info"]) == {"case", "errors", "fingerprint"}
+    assert {"schema", "source_zip_base64", "source_sha256", "environment"} == set(document["gate"])
+    for argument in ("--benchmark-compare", "--benchmark-compare=0001", f"--benchmark-compare={stored}"):
+        result = bench(argument)
+        assert result.ret == 0
+        assert any("base: baseline 0001_first.json" in line for line in result.outlines)
+
+
+def test_the_stored_file_is_read_by_pytest_benchmark_s_own_compare(bench: Bench, pytester: pytest.Pytester) -> None:
+    bench("--benchmark-save=first")
+    shown = pytester.run("pytest-benchmark", "compare", "0001", "--columns=min,median")
+    assert shown.ret == 0
+    assert any(f"test_attention[{ONE}]" in line for line in shown.outlines)
+
+
+def test_a_comparison_can_be_saved_with_the_times_that_were_paired(bench: Bench, pytester: pytest.Pytester) -> None:
+    result = bench(BASE, "--benchmark-save=paired", "--gate-json=report.json")
+    assert result.ret == 0
+    (stored,) = pytester.path.rglob("0001_paired.json")
+    stats = json.loads(stored.read_text())["benchmarks"][0]["stats"]
+    case = json.loads((pytester.path / "report.json").read_text())["cases"][0]
+    assert stats["rounds"] == case["pairs"]
+    assert stats["median"] == pytest.approx(case["head_ns"] * 1e-9)
+
+
+def test_a_run_that_failed_is_not_saved_as_the_next_baseline(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = attention.KERNELS["sdpa"].function
+    slow_down(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
+    compared, plain = bench(BASE, "--benchmark-autosave"), bench("--benchmark-save=wrong")
+    assert compared.ret == plain.ret == pytest.ExitCode.TESTS_FAILED
+    assert compared.outlines[-1].endswith("; no baseline was saved")
+    assert plain.outlines[-1] == "benchmarks failed; no baseline was saved"
+    assert not list(pytester.path.rglob("*.json"))
+
+
+def test_plain_benchmarks_check_the_output_before_timing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = attention.KERNELS["sdpa"].function
+    assert bench().parseoutcomes() == {"passed": 1, "deselected": 28}
+    slow_down(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
+    result = bench()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert not any("Name (time in" in line for line in result.outlines)
+
+
+def test_outputs_alone_can_be_checked_in_parallel(bench: Bench) -> None:
+    result = bench("--benchmark-disable", case="sdpa and full and fwd]")
+    assert result.ret == 0
+
+
+def test_unsupported_cases_are_listed_with_their_reason(bench: Bench) -> None:
+    result = bench("-rs", case="manual and causal")
+    assert any("manual does not support causal attention" in line for line in result.outlines)
+
+
+def test_verbose_progress_names_the_verdict_of_each_case(bench: Bench) -> None:
+    assert any(f"[{ONE}] UNCHANGED" in line for line in bench(BASE, "-v").outlines)
+
+
+def test_a_threshold_s_verdict_words_are_the_contract_s() -> None:
+    assert {v.value for v in Verdict} == {
+        "REGRESSED",
+        "FASTER",
+        "UNCHANGED",
+        "INCONCLUSIVE",
+        "DRIFTED",
+        "CHANGED",
+        "NEW",
+        "MISSING",
+        "ERROR",
+        "SKIPPED",
+    }

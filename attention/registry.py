@@ -115,7 +115,9 @@ class Kernel:
             grouped=q.shape[1] != k.shape[1],
             dtype=q.dtype,
             device=q.device.type,
-            backward=torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, mask) if t is not None),
+            backward=not self.capabilities.backward
+            and torch.is_grad_enabled()
+            and any(t.requires_grad for t in (q, k, v, mask) if t is not None),
         )
         if lacks is not None:
             raise NotImplementedError(f"kernel {self.name!r} does not support {lacks}")

@@ -143,7 +143,7 @@ def _blaming(who: str) -> Iterator[None]:
 
 @contextmanager
 def _unwritten(workload: Workload, who: str) -> Iterator[None]:
-    """Fail the case if any of its tensors is not the same, bit for bit, afterwards; autograd may have raised over it."""
+    """Fail the case if any of its tensors is not the same afterwards, bit for bit; autograd may have raised over it."""
     before = workload.snapshot()
     raised: Exception | None = None
     try:

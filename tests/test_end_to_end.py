@@ -15,21 +15,29 @@ REPOSITORY = Path(__file__).parents[1]
 PARTS = ("attention", "bench", "conftest.py", "pyproject.toml")
 SDPA = "sdpa-b1h4t64d32-full-fp32-cpu-fwd]"
 
-RETURN = "    return F.scaled_dot_product_attention("
+# Each is appended to attention/sdpa.py; the first takes 20% longer than the kernel itself, on any machine.
 EDITS = {
-    "20% slower": (
-        RETURN,
-        "    import time\n"
-        "    start = time.perf_counter_ns()\n"
-        "    F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)\n"
-        "    spent = time.perf_counter_ns() - start\n"
-        "    while time.perf_counter_ns() < start + 1.2 * spent:\n"
-        "        pass\n"
-        "    spent = time.perf_counter_ns()\n"
-        "    return F.scaled_dot_product_attention(",
-    ),
-    "wrong by 1%": (RETURN, "    return 1.01 * F.scaled_dot_product_attention("),
+    "20% slower": """
+import time
+
+def changed(*args, **kwargs):
+    start = time.perf_counter_ns()
+    out = right(*args, **kwargs)
+    end = start + 1.2 * (time.perf_counter_ns() - start)
+    while time.perf_counter_ns() < end:
+        pass
+    return out
+""",
+    "wrong by 1%": """
+def changed(*args, **kwargs):
+    return 1.01 * right(*args, **kwargs)
+""",
 }
+REPLACE = """
+from .registry import KERNELS, Kernel
+right = sdpa.function
+KERNELS["sdpa"] = Kernel("sdpa", changed, sdpa.capabilities)
+"""
 
 
 @pytest.fixture
@@ -65,10 +73,7 @@ def run(copy: Path, *arguments: str, case: str = SDPA) -> subprocess.CompletedPr
 
 def edit(copy: Path, name: str) -> None:
     path = copy / "attention" / "sdpa.py"
-    text = path.read_text()
-    old, new = EDITS[name]
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
+    path.write_text(path.read_text() + EDITS[name] + REPLACE)
 
 
 def closing(done: subprocess.CompletedProcess[str]) -> str:

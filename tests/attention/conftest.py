@@ -112,7 +112,7 @@ def _check(
     """Hold output and gradients to the budget of ``bench.drift``, without the caps on request, and return them."""
     generator = torch.Generator().manual_seed(2)
     upstream = torch.randn(*q.shape[:-1], v.shape[-1], generator=generator).to(q.dtype)
-    options = {"mask": mask, "causal": causal}
+    options: dict[str, Any] = {"mask": mask, "causal": causal}
     folded = 1.0 if scale is None else scale * q.shape[-1] ** 0.5  # the yardstick knows only the default scale
     got = _results(lambda q, k, v: attend(q, k, v, scale=scale, **options), (q, k, v), upstream)
     exact = _results(

@@ -16,7 +16,7 @@ SHAPES = {"q": (2, 4, 3, 8), "k": (2, 4, 5, 8), "v": (2, 4, 5, 6)}
 EVERYONE = pytest.mark.parametrize("attend", ATTENDERS.values(), ids=ATTENDERS)
 
 
-def zeros(**shapes: tuple[int, ...]) -> dict[str, Tensor]:
+def zeros(**shapes: tuple[int, ...]) -> dict[str, Any]:
     return {name: torch.zeros(shape) for name, shape in (SHAPES | shapes).items()}
 
 
@@ -90,7 +90,7 @@ def test_mask_neither_bool_nor_floating_is_refused(attend: Any, dtype: torch.dty
 
 @EVERYONE
 def test_mask_on_another_device_is_refused(attend: Any) -> None:
-    with pytest.raises(ValueError, match="^mask must be on q's device cpu; saw meta$"):
+    with pytest.raises(ValueError, match=r"^mask must be on q's device cpu; saw meta$"):
         attend(**zeros(), mask=torch.ones(3, 5, device="meta"))
 
 
@@ -146,15 +146,17 @@ def test_kernel_without_backward_serves_inputs_that_need_none() -> None:
         assert kernel(**inputs).shape == (2, 4, 3, 6)
 
 
-@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+@pytest.mark.parametrize("claimant", KERNELS.values(), ids=KERNELS)
 @pytest.mark.parametrize(
     "options",
     [{"mask": torch.ones(3, 5, dtype=torch.bool)}, {"mask": torch.ones(3, 5)}, {"causal": True}],
     ids=["bool", "float", "causal"],
 )
-def test_registered_kernel_serves_what_it_claims_and_refuses_the_rest(kernel: Kernel, options: dict[str, Any]) -> None:
+def test_registered_kernel_serves_what_it_claims_and_refuses_the_rest(
+    claimant: Kernel, options: dict[str, Any]
+) -> None:
     mask = options.get("mask")
-    lacks = kernel.capabilities.lacks(
+    lacks = claimant.capabilities.lacks(
         mask=None if mask is None else "bool" if mask.dtype == torch.bool else "float",
         causal=options.get("causal", False),
         grouped=False,
@@ -162,24 +164,24 @@ def test_registered_kernel_serves_what_it_claims_and_refuses_the_rest(kernel: Ke
         device="cpu",
     )
     if lacks is None:
-        assert kernel(**zeros(), **options).shape == (2, 4, 3, 6)
+        assert claimant(**zeros(), **options).shape == (2, 4, 3, 6)
     else:
-        with pytest.raises(NotImplementedError, match=f"^kernel '{kernel.name}' does not support {lacks}$"):
-            kernel(**zeros(), **options)
+        with pytest.raises(NotImplementedError, match=f"^kernel '{claimant.name}' does not support {lacks}$"):
+            claimant(**zeros(), **options)
 
 
-@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
-def test_eight_bit_floats_are_refused(kernel: Kernel) -> None:
+@pytest.mark.parametrize("claimant", KERNELS.values(), ids=KERNELS)
+def test_eight_bit_floats_are_refused(claimant: Kernel) -> None:
     eight = {name: t.to(torch.float8_e4m3fn) for name, t in zeros().items()}
-    message = f"kernel '{kernel.name}' does not support dtype torch.float8_e4m3fn"
+    message = f"kernel '{claimant.name}' does not support dtype torch.float8_e4m3fn"
     with pytest.raises(NotImplementedError, match=f"^{re.escape(message)}$"):
-        kernel(**eight)
+        claimant(**eight)
 
 
 def test_name_that_is_taken_is_not_registered_again() -> None:
     kernels, modules = dict(KERNELS), dict(MODULES)
-    with pytest.raises(ValueError, match="^a kernel named 'manual' is registered already$"):
+    with pytest.raises(ValueError, match=r"^a kernel named 'manual' is registered already$"):
         register("manual")(unreached)
-    with pytest.raises(ValueError, match="^a module named 'mha' is registered already$"):
+    with pytest.raises(ValueError, match=r"^a module named 'mha' is registered already$"):
         register_module("mha")(MultiHeadAttention)
     assert (kernels, modules) == (KERNELS, MODULES)

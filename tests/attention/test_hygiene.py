@@ -41,7 +41,7 @@ def test_nan_in_a_query_makes_its_row_nan_and_no_other(
 def test_nan_in_a_key_or_value_makes_every_row_that_sees_it_nan(
     *, kernel: Kernel, mask: str | None, causal: bool, where: str, make: Make, make_mask: Any
 ) -> None:
-    inputs = dict(zip("qkv", make(), strict=True))
+    inputs: dict[str, Any] = dict(zip("qkv", make(), strict=True))
     inputs[where] = spoil(inputs[where], 20, torch.nan)
     hidden = None if mask is None else make_mask(mask, 33, 49)
     seeing = (

@@ -23,7 +23,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-3}  # a logit of 5e3 has an 
 
 @dataclass(frozen=True)
 class Problem:
-    """One call of a kernel; ``visible`` (B, 1, Tq, Tk) says which keys a query sees, ``mask`` and ``causal`` together."""
+    """One call of a kernel."""
 
     q: Tensor
     k: Tensor
@@ -38,6 +38,7 @@ class Problem:
 
     @property
     def visible(self) -> Tensor:
+        """Which keys a query sees, by ``mask`` and ``causal`` together: (B, 1, Tq, Tk)."""
         queries, keys = self.q.shape[2], self.k.shape[2]
         visible = torch.ones(self.q.shape[0], 1, queries, keys, dtype=torch.bool)
         if self.mask is not None:

@@ -1,4 +1,4 @@
-"""Properties of calls that are split, packed or padded: the parts give what the whole gives, and gradients are exact."""
+"""Properties of calls that are split, packed or padded, whose parts give what the whole gives; and of gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -86,9 +86,8 @@ def test_prefill_in_chunks_and_decoding_by_one_token_equal_the_full_pass(
 @pytest.mark.request_of(
     mask=(None, *KINDS), causal=(False, True), grouped=(False, True), dtype=torch.float64, backward=True
 )
-@PROPERTY
+@settings(PROPERTY, max_examples=5)
 @given(queries=st.integers(1, 4), keys=st.integers(1, 4), size=st.integers(1, 3), blind=st.booleans())
-@settings(max_examples=5)
 def test_gradients_are_those_of_finite_differences(
     *,
     kernel: Kernel,

@@ -120,9 +120,9 @@ def test_causal_lets_the_last_query_see_every_key_and_each_earlier_one_a_key_les
     q, k, v = make(queries=queries, keys=keys)
     both = None if mask is None else make_mask(mask, queries, keys)
     visible = torch.arange(keys) <= torch.arange(keys - queries, keys)[:, None]
-    combined = (
-        both.masked_fill(~visible, -torch.inf) if mask == "float" else visible if both is None else both & visible
-    )
+    combined = visible
+    if both is not None:
+        combined = both & visible if mask == "bool" else both.masked_fill(~visible, -torch.inf)
     got = check(kernel, q, k, v, mask=both, causal=True)["out"]
     torch.testing.assert_close(got.double(), reference(q, k, v, mask=combined).detach(), rtol=1e-5, atol=1e-5)
 
@@ -170,7 +170,7 @@ def test_grouped_queries_read_repeated_heads_and_sum_their_gradients(
 ) -> None:
     q, k, v = make(heads=6, kv_heads=kv_heads)
     upstream = torch.randn(2, 6, 33, 16, generator=torch.Generator().manual_seed(3))
-    options = {"mask": None if mask is None else make_mask(mask, 2, 6, 33, 49), "causal": causal}
+    options: dict[str, Any] = {"mask": None if mask is None else make_mask(mask, 2, 6, 33, 49), "causal": causal}
     repeated = [t.repeat_interleave(6 // kv_heads, dim=1) for t in (k, v)]
     grouped, plain = kernel(q, k, v, **options), kernel(q, *repeated, **options)
     torch.testing.assert_close(grouped, plain)

@@ -15,8 +15,8 @@ TEST = PairedTest(threshold=log1p(0.05), alarm=1e-5, miss=1e-3)
 
 def mixture_ratio(positive: int, n: int) -> float:
     """The mixture likelihood ratio by its exact sum, as the docstring of log_evidence states it."""
-    tail = sum(comb(n + 1, j) for j in range(positive + 1)) / 2 ** (n + 1)
-    return 2 ** (n + 1) / ((n + 1) * comb(n, positive)) * tail
+    tail: float = sum(comb(n + 1, j) for j in range(positive + 1)) / 2 ** (n + 1)
+    return float(2 ** (n + 1) / ((n + 1) * comb(n, positive)) * tail)
 
 
 @pytest.mark.parametrize(

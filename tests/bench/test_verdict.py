@@ -91,6 +91,7 @@ def test_every_verdict_but_faster_unchanged_new_skipped_and_inconclusive_fails()
 def test_a_timed_result_carries_ratio_interval_times_and_what_could_have_been_seen() -> None:
     result = judge(Evidence("c", measurements=(measured(1.0),)), TEST)
     assert result.ratio == pytest.approx(1.0, abs=0.01)
+    assert result.ratio is not None
     assert result.ci[0] is not None
     assert result.ci[1] is not None
     assert result.ci[0] < result.ratio < result.ci[1]

@@ -1,0 +1,31 @@
+# Every target makes the virtual environment it needs. Arguments for pytest: make bench ARGS="-k sdpa --threads=2"
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+RUN = $(VENV)/bin/python -m
+
+.PHONY: bench test lint format clean
+
+bench: $(VENV)/ready
+	$(RUN) pytest $(ARGS) bench/ --benchmark-compare
+
+test: $(VENV)/ready
+	$(RUN) pytest -W error -n auto $(ARGS) tests/
+
+lint: $(VENV)/ready
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+format: $(VENV)/ready
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# The stamp comes last, so that an installation cut short is done again.
+$(VENV)/ready: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --quiet --requirement requirements.txt
+	touch $@

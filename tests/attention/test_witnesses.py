@@ -1,0 +1,145 @@
+"""Witnesses from outside the project: ``torch.nn.MultiheadAttention``, and PyTorch's own sample inputs for SDPA."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attention import KERNELS, MODULES, Kernel, reference
+
+TOKENS, D_MODEL, HEADS = 17, 32, 4
+EVERY_MODULE = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
+
+
+def random_state(module: nn.Module) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {n: torch.randn(t.shape, generator=generator) * D_MODEL**-0.5 for n, t in module.state_dict().items()}
+
+
+def witness_mask(kind: str | None, *, causal: bool) -> tuple[Tensor | None, Tensor | None]:
+    """A mask (T, T) as the project means it, and both constraints as one mask as the witness means it."""
+    visible = torch.rand(TOKENS, TOKENS, generator=torch.Generator().manual_seed(1)) < 0.75
+    visible.fill_diagonal_(fill_value=True)  # the witness gives NaN for a row that sees nothing
+    bias = torch.randn(TOKENS, TOKENS, generator=torch.Generator().manual_seed(2))
+    future = ~torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril()
+    if kind == "float":
+        return bias, bias.masked_fill(future, -torch.inf) if causal else bias
+    if kind == "bool":
+        return visible, ~visible | future if causal else ~visible
+    return None, future if causal else None
+
+
+@EVERY_MODULE
+@pytest.mark.parametrize("bias", [True, False])
+def test_state_dict_is_that_of_the_witness_both_ways(module: Callable[..., nn.Module], bias: bool) -> None:
+    ours, theirs = module(D_MODEL, HEADS, bias=bias), nn.MultiheadAttention(D_MODEL, HEADS, bias=bias)
+    state = random_state(theirs)
+    assert {n: t.shape for n, t in ours.state_dict().items()} == {n: t.shape for n, t in state.items()}
+    ours.load_state_dict(state)
+    theirs.load_state_dict(ours.state_dict())
+    assert all(torch.equal(t, state[name]) for name, t in theirs.state_dict().items())
+
+
+@EVERY_MODULE
+@pytest.mark.request_of(mask=(None, "bool", "float"), causal=(False, True), backward=True)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_output_and_gradients_are_those_of_the_witness(
+    *, kernel: Kernel, mask: str | None, causal: bool, module: Callable[..., nn.Module], bias: bool, training: bool
+) -> None:
+    ours = module(D_MODEL, HEADS, bias=bias, kernel=kernel.name).train(training)
+    theirs = nn.MultiheadAttention(D_MODEL, HEADS, bias=bias, batch_first=True).train(training)
+    ours.load_state_dict(random_state(theirs))
+    theirs.load_state_dict(ours.state_dict())
+    own_mask, their_mask = witness_mask(mask, causal=causal)
+    x = torch.randn(2, TOKENS, D_MODEL, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(4))
+    results = []
+    for built, out in (
+        (ours, ours(x, mask=own_mask, causal=causal)),
+        (theirs, theirs(x, x, x, attn_mask=their_mask, need_weights=False)[0]),
+    ):
+        own = dict(built.named_parameters())
+        leaves = [x, *(own[name] for name in sorted(own))]
+        results.append((out, *torch.autograd.grad(out, leaves, upstream)))
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+@EVERY_MODULE
+@pytest.mark.request_of(mask="bool")
+def test_padding_is_that_of_the_witness_in_its_inference_fast_path(
+    *, kernel: Kernel, module: Callable[..., nn.Module]
+) -> None:
+    ours = module(D_MODEL, HEADS, kernel=kernel.name).eval()
+    theirs = nn.MultiheadAttention(D_MODEL, HEADS, batch_first=True).eval()
+    ours.load_state_dict(random_state(theirs))
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, TOKENS, D_MODEL, generator=torch.Generator().manual_seed(3))
+    real = torch.arange(TOKENS) < torch.tensor([TOKENS, 9])[:, None]  # (B, T)
+    with torch.no_grad():
+        got = ours(x, mask=real[:, None, None, :])
+        want, _ = theirs(x, x, x, key_padding_mask=~real, need_weights=False)
+    torch.testing.assert_close(got[real], want[real], rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Any]:
+    """PyTorch's sample inputs for SDPA, float64, that this package can be asked: four dimensions, no dropout."""
+    for needed in ("expecttest", "numpy"):
+        pytest.importorskip(needed, reason="torch.testing._internal imports it")
+    from torch.testing._internal.common_methods_invocations import op_db  # noqa: PLC0415  # slow, and not always there
+
+    (op,) = (op for op in op_db if op.name == "nn.functional.scaled_dot_product_attention")
+    return [
+        sample
+        for sample in op.sample_inputs("cpu", torch.float64, requires_grad=True)
+        if sample.input.dim() == 4 and not sample.kwargs.get("dropout_p")
+    ]
+
+
+def translate(kwargs: dict[str, Any], queries: int, keys: int) -> dict[str, Any]:
+    """PyTorch's options in this package's words; its ``is_causal`` is aligned top-left."""
+    mask = kwargs.get("attn_mask")
+    if kwargs.get("is_causal") and queries != keys:
+        assert mask is None
+        mask = torch.ones(queries, keys, dtype=torch.bool).tril()
+    causal = bool(kwargs.get("is_causal")) and queries == keys
+    return {"mask": mask, "causal": causal, "scale": kwargs.get("scale")}
+
+
+def test_sample_inputs_of_pytorch_cover_masks_causal_and_rectangles(samples: list[Any]) -> None:
+    assert len(samples) >= 8
+    assert any(s.kwargs.get("is_causal") for s in samples)
+    assert any(s.kwargs.get("attn_mask") is not None for s in samples)
+    assert any(s.input.shape[2] != s.args[0].shape[2] for s in samples)
+
+
+@pytest.mark.parametrize("attend", [*KERNELS.values(), reference], ids=[*KERNELS, "reference"])
+def test_sample_inputs_of_pytorch_give_its_output_and_gradients(attend: Any, samples: list[Any]) -> None:
+    served = 0
+    for sample in samples:
+        q, k, v = (t.detach().requires_grad_() for t in (sample.input, *sample.args))
+        options = translate(sample.kwargs, q.shape[2], k.shape[2])
+        mask = options["mask"]
+        if isinstance(attend, Kernel) and attend.capabilities.lacks(
+            mask=None if mask is None else "bool" if mask.dtype == torch.bool else "float",
+            causal=options["causal"],
+            grouped=q.shape[1] != k.shape[1],
+            dtype=q.dtype,
+            device="cpu",
+            backward=True,
+        ):
+            continue
+        served += 1
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            theirs = nn.functional.scaled_dot_product_attention(q, k, v, **sample.kwargs)
+        ours = attend(q, k, v, **options)
+        upstream = torch.randn(theirs.shape, dtype=q.dtype, generator=torch.Generator().manual_seed(5))
+        results = ((out, *torch.autograd.grad(out, (q, k, v), upstream)) for out in (ours, theirs))
+        for got, want in zip(*results, strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+    if not served:
+        pytest.skip("not one of these is a request this kernel serves")

@@ -20,11 +20,27 @@ class Pair:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All pairs of one case, in the order in which they were taken."""
+    """All pairs of one case, in the order in which they were taken, after so many rounds of warming up."""
 
     pairs: tuple[Pair, ...]
     calls_per_burst: int
     seconds: float
+    warmup_rounds: int = 0
+
+    @property
+    def timed_seconds(self) -> float:
+        """The time inside the timed calls of the pairs."""
+        return sum(p.base_ns_per_call + p.head_ns_per_call for p in self.pairs) * self.calls_per_burst * 1e-9
+
+
+@dataclass(frozen=True)
+class Load:
+    """What else the machine did while it measured, in cores; ``clock_share`` is the clock's share of its maximum."""
+
+    cores: int
+    other_cores: float
+    stolen_cores: float
+    clock_share: float | None  # None where the system does not tell
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .fingerprint import fingerprint
 from .measure import Clock, measure
 from .sides import Side
 from .statistics import Change, PairedTest
-from .verdict import CaseResult, Policy, decide, judge
+from .verdict import CaseResult, decide, judge
 from .workload import Call, Workload, bind, build, bytes_needed
 
 
@@ -41,34 +41,37 @@ class Checked:
 
 @dataclass(frozen=True)
 class Gate:
-    """Checks and compares one case at a time. ``base`` is None where there is only the head to check."""
+    """Checks and compares one case at a time. ``base`` is None where there is only the head to check.
+
+    ``distort`` is given each side's label and call before they are timed; the self-test injects known slowdowns there.
+    """
 
     head: Side
     base: Side | None
-    policy: Policy
     clock_of: Callable[[str], Clock] = Clock.of
     available_bytes: Callable[[str], int] = available_bytes
+    distort: Callable[[str, Callable[[], None]], Callable[[], None]] = lambda _, call: call
 
-    def compare(self, case: Case, test: PairedTest) -> tuple[CaseResult, Measurement | None]:
-        """Check and time both sides of one case; returns the verdict, and the last measurement if one was made."""
+    def compare(self, case: Case, test: PairedTest, budget_s: float, waiver: str | None = None) -> CaseResult:
+        """Check and time both sides of one case, each measurement within the budget, and reach its verdict."""
         try:
-            evidence = self._compare(case, test)
+            evidence = self._compare(case, test, budget_s)
         except CaseFailed as failure:
             evidence = Evidence(case.id, error=str(failure))
         except CaseSkipped as reason:
             evidence = Evidence(case.id, skipped=str(reason))
-        return judge(evidence, test), evidence.measurements[-1] if evidence.measurements else None
+        return judge(evidence, test, waiver)
 
-    def _compare(self, case: Case, test: PairedTest) -> Evidence:
+    def _compare(self, case: Case, test: PairedTest, budget_s: float) -> Evidence:
         checked = self.check(case)
         if checked.base is None:
             return replace(checked.evidence, new=True)
-        first = self._measure(checked, test)
+        first = self._measure(checked, test, budget_s)
         if decide(first, test) is not Change.SLOWER:
             return replace(checked.evidence, measurements=(first,))
         again = self.check(case, attempt=1)
         found = again.evidence if any(e.complaints for e in again.evidence.errors) else checked.evidence
-        return replace(found, measurements=(first, self._measure(again, test)))
+        return replace(found, measurements=(first, self._measure(again, test, budget_s)))
 
     def check(self, case: Case, attempt: int = 0) -> Checked:
         """Run each side once on fresh inputs, and compare output, gradients and what was executed.
@@ -94,7 +97,7 @@ class Gate:
         evidence = Evidence(case.id, errors=errors, base_fingerprint=base_print, head_fingerprint=head_print)
         return Checked(workload, head, base, evidence)
 
-    def _measure(self, checked: Checked, test: PairedTest) -> Measurement:
+    def _measure(self, checked: Checked, test: PairedTest, budget_s: float) -> Measurement:
         workload, base = checked.workload, checked.base
         assert base is not None  # a case without a base is not measured
         with (
@@ -103,11 +106,11 @@ class Gate:
             _unwritten(workload, "a side, while it was timed,"),
         ):
             return measure(
-                base,
-                checked.head,
+                self.distort("base", base),
+                self.distort("head", checked.head),
                 clock=self.clock_of(workload.case.device),
                 rule=test,
-                budget_s=self.policy.budget_s,
+                budget_s=budget_s,
                 order=random.Random(zlib.crc32(workload.case.id.encode())),
             )
 

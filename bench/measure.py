@@ -16,6 +16,9 @@ from .evidence import Measurement, Pair
 
 # A burst this long is thousands of times the clock's resolution (tens of ns) and short enough for many pairs a second.
 BURST_NS = 1_000_000
+# Warming up is over when a round of both sides is not this much faster than the fastest before it.
+SETTLED = 0.05
+WARMUP_ROUNDS = 20  # at most
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,16 @@ def measure(
 ) -> Measurement:
     """Take pairs of bursts until the rule is certain or the budget is spent, at least one pair.
 
-    Each side is called once, untimed, first. In every two pairs each side goes first once, in random order. Garbage
+    Each side is called once, untimed, and then in turn for as long as that gets faster; those rounds are not pairs, and
+    the ratios play no part in ending them. In every two pairs each side goes first once, in random order. Garbage
     collection is off meanwhile.
     """
     start_ns = clock.now_ns()
     pairs: list[Pair] = []
     ordered: list[float] = []
     with _no_garbage_collection():
-        base()
-        head()
-        calls = max(1, ceil(BURST_NS / max(1.0, min(_burst(base, 1, clock), _burst(head, 1, clock)))))
+        rounds, fastest_ns = _warm_up(base, head, clock)
+        calls = max(1, ceil(BURST_NS / max(1.0, fastest_ns)))
         base_first = _balanced(order)
         while not pairs or (not rule.is_certain(ordered) and (clock.now_ns() - start_ns) * 1e-9 < budget_s):
             if next(base_first):
@@ -67,7 +70,22 @@ def measure(
                 base_ns = _burst(base, calls, clock)
             pairs.append(Pair(max(base_ns, 1.0), max(head_ns, 1.0)))
             insort(ordered, pairs[-1].log_ratio)
-    return Measurement(tuple(pairs), calls, (clock.now_ns() - start_ns) * 1e-9)
+    return Measurement(tuple(pairs), calls, (clock.now_ns() - start_ns) * 1e-9, rounds)
+
+
+def _warm_up(base: Callable[[], None], head: Callable[[], None], clock: Clock) -> tuple[int, float]:
+    """Call both sides until that no longer gets faster; returns the rounds, and the fastest call's ns."""
+    base()
+    head()
+    rounds, fastest_round, fastest_call = 0, float("inf"), float("inf")
+    while rounds < WARMUP_ROUNDS:
+        times = _burst(base, 1, clock), _burst(head, 1, clock)
+        rounds += 1
+        fastest_call = min(fastest_call, *times)
+        if sum(times) > fastest_round * (1 - SETTLED):
+            break
+        fastest_round = sum(times)
+    return rounds, fastest_call
 
 
 def _burst(call: Callable[[], None], calls: int, clock: Clock) -> float:
@@ -90,7 +108,6 @@ def _balanced(order: random.Random) -> Iterator[bool]:
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     was_enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

@@ -30,6 +30,7 @@ _COMPARING = (
     "gate_json",
     "gate_markdown",
     "gate_html",
+    "gate_pairs",
 )
 
 
@@ -58,10 +59,11 @@ def add(parser: pytest.Parser) -> None:
     option = group.addoption
     option("--gate-base", metavar="REV-or-DIR", help="compare with attention/ of a git revision or a directory")
     option("--gate-threshold", metavar="PERCENT", help=f"slowdown not to pass (default {Policy.threshold:.0%})")
-    option("--gate-budget", metavar="SECONDS", help=f"most time one case may take (default {Policy.budget_s:g})")
+    option("--gate-budget", metavar="SECONDS", help=f"most time one measurement may take (default {Policy.budget_s:g})")
     option("--gate-json", metavar="PATH", help="write the verdicts as JSON")
     option("--gate-markdown", metavar="PATH", help="write the verdicts as Markdown")
     option("--gate-html", metavar="PATH", help="write the verdicts as one HTML page")
+    option("--gate-pairs", metavar="PATH", help="write the raw pairs, to be replayed by python -m bench replay")
     option("--gate-strict", action="store_true", help="INCONCLUSIVE fails too (default: it passes)")
     option("--tier", default=DEFAULT_TIER, metavar="|".join(TIERS), help=f"case matrix (default {DEFAULT_TIER})")
     option("--device", default=DEFAULT_DEVICE, metavar="|".join(DEVICES), help="where (default all that are present)")
@@ -92,20 +94,17 @@ def settings(config: pytest.Config) -> Settings:
                 f"--{name.replace('_', '-')} is about a comparison and none was asked for: "
                 "add --benchmark-compare or --gate-base=REV-or-DIR"
             )
+    threshold = _threshold(read("gate_threshold"))
     return Settings(
         tier=_choice("--tier", read("tier"), TIERS),
         devices=_devices(_choice("--device", read("device"), DEVICES)),
         threads=int(_number("--threads", read("threads"), r"[1-9]\d{0,3}", "a whole number from 1, such as 2")),
         shard=_shard(read("shard")),
         outside=dict(_outside_kernel(name) for name in read("kernel")),
-        policy=Policy(
-            threshold=_threshold(read("gate_threshold")),
-            budget_s=_budget(read("gate_budget")),
-            strict=read("gate_strict"),
-        ),
+        policy=Policy(threshold, _budget(read("gate_budget"), threshold), strict=read("gate_strict")),
         compare=compare or False,
         base=base,
-        reports={f: Path(read(f"gate_{f}")) for f in ("json", "markdown", "html") if read(f"gate_{f}")},
+        reports={f: Path(read(f"gate_{f}")) for f in ("json", "markdown", "html", "pairs") if read(f"gate_{f}")},
     )
 
 
@@ -130,9 +129,9 @@ def _threshold(value: str | None) -> float:
     return percent / 100
 
 
-def _budget(value: str | None) -> float:
+def _budget(value: str | None, threshold: float) -> float:
     if value is None:
-        return Policy.budget_s
+        return Policy.default_budget_s(threshold)
     seconds = _number("--gate-budget", value, r"\d+(\.\d+)?", "a positive number of seconds, such as 3")
     if seconds <= 0:
         raise pytest.UsageError(f"--gate-budget={value}: give a positive number of seconds, such as 3")

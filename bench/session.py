@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,20 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import attention
 
-from . import baseline, environment, pytest_benchmark_adapter, source
+from . import baseline, environment, pytest_benchmark_adapter, source, waivers
+from .budget import SharedBudget
 from .cases import TIERS, Case, matrix, shard, supported_ids
 from .errors import CannotCompare
 from .evidence import Evidence
 from .gate import CaseFailed, CaseSkipped, Gate
+from .load import LoadMeter
 from .measure import Clock
 from .options import Settings
 from .sides import Side, base_side
 from .source import Source
 from .statistics import PairedTest
 from .verdict import CaseResult, Run, judge
+from .waivers import Exceptions
 
 DEVICES = ("cpu", "cuda")
 
@@ -37,7 +41,10 @@ class GateSession:
     base_source: Source | None = None
     base_ids: frozenset[str] = frozenset()  # what the base measures; a case that is gone from the head is MISSING
     allocator: str = ""
+    exceptions: Exceptions = field(default_factory=Exceptions)
     chosen: list[Case] = field(default_factory=list)
+    budget: SharedBudget | None = None
+    load: LoadMeter | None = None
     results: list[CaseResult] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
 
@@ -46,7 +53,7 @@ class GateSession:
         head = Side.of("head", attention, settings.outside)
         cases = matrix(head.kernels, head.modules, settings.tier, settings.devices)
         package = Path(attention.__file__ or "").parent
-        return cls(settings, source.from_directory(package), Gate(head, None, settings.policy), cases)
+        return cls(settings, source.from_directory(package), Gate(head, None), cases)
 
     @property
     def header(self) -> str:
@@ -59,10 +66,14 @@ class GateSession:
             parts.append(f"against {self.base_source.origin}, threshold {100 * self.settings.policy.threshold:g}%")
         return f"attention gate: {'; '.join(parts)}"
 
-    @property
-    def test(self) -> PairedTest:
-        """The stopping rule; its level is shared among the chosen cases of all shards."""
-        return self.settings.policy.test(len(self.chosen) * self.settings.shard[1])
+    def test(self, case_id: str) -> PairedTest:
+        """Return the stopping rule of a case; the level is shared among the chosen cases of all shards."""
+        waiver = self.exceptions.waiver(case_id)
+        return self.settings.policy.test(
+            len(self.chosen) * self.settings.shard[1],
+            threshold=self.exceptions.threshold(case_id),
+            accepted_ratio=1.0 if waiver is None else waiver.ratio,
+        )
 
     def load_base(self, config: pytest.Config) -> None:
         """Find and import the base that was asked for.
@@ -86,7 +97,10 @@ class GateSession:
         base = self.resources.enter_context(base_side(self.base_source))
         cases = matrix(base.kernels, base.modules, self.settings.tier, self.settings.devices)
         self.base_ids = stored_ids | supported_ids(cases)
-        self.gate = Gate(self.gate.head, base, self.settings.policy)
+        self.gate = Gate(self.gate.head, base)
+        head = self.gate.head
+        known = {case.id for case in matrix(head.kernels, head.modules, TIERS[-1], DEVICES)}
+        self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
 
     def shard_of_cases(self) -> list[Case]:
         """The cases to offer to pytest, before its own selection."""
@@ -105,17 +119,22 @@ class GateSession:
         if self.chosen:
             torch.set_num_threads(self.settings.threads)
             self.allocator = environment.steady_allocator()
+            self.budget = SharedBudget(self.settings.policy.budget_s, len(self.chosen))
+            self.load = LoadMeter()
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
         """Judge one case against the base; the head's timings also go to pytest-benchmark."""
-        unsupported = self.cases[case]
+        assert self.budget is not None  # it was made when cases were chosen
+        test, waiver, unsupported = self.test(case.id), self.exceptions.waiver(case.id), self.cases[case]
         if unsupported is not None:
-            result, measurement = judge(Evidence(case.id, skipped=unsupported), self.test), None
+            result = judge(Evidence(case.id, skipped=unsupported), test)
         else:
-            result, measurement = self.gate.compare(case, self.test)
+            waived = None if waiver is None else str(waiver)
+            result = self.gate.compare(case, test, self.budget.allowance_s(), waived)
+        self.budget.spend(result.seconds)
         self.results.append(result)
         benchmark.extra_info.update(baseline.case_record(case.id, result.errors, result.head_fingerprint))
-        if measurement is not None:
+        for measurement in result.measurements[-1:]:
             calls = measurement.calls_per_burst
             seconds = [pair.head_ns_per_call * calls * 1e-9 for pair in measurement.pairs]
             pytest_benchmark_adapter.record(benchmark, seconds, calls)
@@ -149,7 +168,6 @@ class GateSession:
 
     def finish(self) -> Run:
         """Make the run from the results: what is missing or has no result is in it as well."""
-        test = self.test
         done = {result.id for result in self.results}
         rows = [
             Evidence(case.id, error="was selected and has no result") for case in self.chosen if case.id not in done
@@ -167,5 +185,6 @@ class GateSession:
             head={"origin": "working tree", "source_sha256": self.head_source.sha256},
             environment=environment.describe(self.allocator),
             policy=self.settings.policy,
-            cases=(*self.results, *(judge(row, test) for row in rows)),
+            cases=(*self.results, *(judge(row, self.test(row.case_id)) for row in rows)),
+            load=None if self.load is None else self.load.read(),
         )

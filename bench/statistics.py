@@ -8,66 +8,14 @@ iterated logarithm"; Howard and Ramdas 2022, "Sequential estimation of quantiles
 sequence of the median whose ends are order statistics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from math import exp, expm1, lgamma, log, log1p
 
-
-class Change(Enum):
-    """What a case's pairs make certain."""
-
-    SLOWER = "slower than half the threshold"
-    SAME = "within the threshold"
-    FASTER = "faster than half the threshold"
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Ends of a confidence interval of the median log-ratio; None where the pairs are too few to bound it."""
-
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """The stopping rule of one case.
-
-    Between half the threshold and the threshold lies the indifference zone, in which either answer is right.
-    ``threshold`` is the slowdown that must not pass, as log(head / base). ``alarm`` is the probability that a case no
-    slower than half of it is ever called SLOWER; ``miss`` that one slowed by all of it is ever called SAME.
-    """
-
-    threshold: float
-    alarm: float
-    miss: float
-
-    def is_certain(self, ordered: Sequence[float]) -> bool:
-        return self.decide(ordered) is not None
-
-    def decide(self, ordered: Sequence[float]) -> Change | None:
-        """Say what the sorted log-ratios make certain; None if nothing yet."""
-        half = self.threshold / 2
-        certain = confidence_interval(ordered, self.alarm)
-        if certain.low is not None and certain.low > half:
-            return Change.SLOWER
-        if certain.high is not None and certain.high < -half:
-            return Change.FASTER
-        likely = confidence_interval(ordered, self.miss)
-        if likely.high is None or likely.high >= self.threshold:
-            return None
-        # What looks faster goes on until it is certain to be, or certain not to be.
-        looks_faster = median(ordered) < -half
-        if looks_faster and (likely.low is None or likely.low <= -self.threshold):
-            return None
-        return Change.SAME
-
-    def detectable(self, ordered: Sequence[float]) -> float | None:
-        """Return the smallest slowdown (0.05 = 5%) that pairs of this spread would have shown; None if too few."""
-        low = confidence_interval(ordered, self.alarm).low
-        return None if low is None else expm1(self.threshold / 2 + median(ordered) - low)
+# (n, alpha) -> how many of n signs must agree to reject a fair coin, at level alpha over all n; None if not even n.
+Bound = Callable[[int, float], int | None]
 
 
 def median(ordered: Sequence[float]) -> float:
@@ -76,16 +24,8 @@ def median(ordered: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def confidence_interval(ordered: Sequence[float], alpha: float) -> Interval:
-    """Bound the median from sorted values: each end is wrong with probability at most alpha, over all looks."""
-    count = _signs_needed(len(ordered), alpha)
-    if count is None:
-        return Interval(None, None)
-    return Interval(ordered[len(ordered) - count], ordered[count - 1])
-
-
 @cache
-def _signs_needed(n: int, alpha: float) -> int | None:
+def mixture_bound(n: int, alpha: float) -> int | None:
     """Return how many of n signs must agree to reject a fair coin; None if all n would not do."""
     if log_evidence(n, n) < -log(alpha):
         return None
@@ -112,3 +52,70 @@ def log_evidence(positive: int, n: int) -> float:
     log_choose = lgamma(n + 1) - lgamma(positive + 1) - lgamma(n - positive + 1)
     within = log1p(-exp(-2 * excess * excess / (n + 1)))
     return (n + 1) * log(2) - log(n + 1) - log_choose + within
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Ends of a confidence interval of the median log-ratio; None where the pairs are too few to bound it."""
+
+    low: float | None
+    high: float | None
+
+
+def confidence_interval(ordered: Sequence[float], alpha: float, bound: Bound = mixture_bound) -> Interval:
+    """Bound the median from sorted values: each end is wrong with probability at most alpha, over all looks."""
+    count = bound(len(ordered), alpha)
+    if count is None:
+        return Interval(None, None)
+    return Interval(ordered[len(ordered) - count], ordered[count - 1])
+
+
+class Change(Enum):
+    """What a case's pairs make certain."""
+
+    SLOWER = "slower than half the threshold"
+    SAME = "within the threshold"
+    FASTER = "faster than half the threshold"
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """The stopping rule of one case.
+
+    Between half the threshold and the threshold lies the indifference zone, in which either answer is right.
+
+    ``threshold`` is the slowdown that must not pass, as log(head / base). ``alarm`` is the probability that a case no
+    slower than half of it is ever called SLOWER; ``miss`` that one slowed by all of it is ever called SAME. Where a
+    waiver accepts a slowdown, ``accepted`` as log(head / base), both lie so much higher.
+    """
+
+    threshold: float
+    alarm: float
+    miss: float
+    accepted: float = 0.0
+    bound: Bound = mixture_bound
+
+    def is_certain(self, ordered: Sequence[float]) -> bool:
+        return self.decide(ordered) is not None
+
+    def decide(self, ordered: Sequence[float]) -> Change | None:
+        """Say what the sorted log-ratios make certain; None if nothing yet."""
+        half = self.threshold / 2
+        certain = confidence_interval(ordered, self.alarm, self.bound)
+        if certain.low is not None and certain.low > self.accepted + half:
+            return Change.SLOWER
+        if certain.high is not None and certain.high < -half:
+            return Change.FASTER
+        likely = confidence_interval(ordered, self.miss, self.bound)
+        if likely.high is None or likely.high >= self.accepted + self.threshold:
+            return None
+        # What looks faster goes on until it is certain to be, or certain not to be.
+        looks_faster = median(ordered) < -half
+        if looks_faster and (likely.low is None or likely.low <= -self.threshold):
+            return None
+        return Change.SAME
+
+    def detectable(self, ordered: Sequence[float]) -> float | None:
+        """Return the smallest slowdown (0.05 = 5%) that pairs of this spread would have shown; None if too few."""
+        low = confidence_interval(ordered, self.alarm, self.bound).low
+        return None if low is None else expm1(self.accepted + self.threshold / 2 + median(ordered) - low)

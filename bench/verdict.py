@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
-from math import exp, log1p
+from dataclasses import dataclass
+from enum import StrEnum
+from math import exp, log, log1p
 
-from .evidence import Evidence, Fingerprint, Measurement, TensorError
+from .evidence import Evidence, Fingerprint, Load, Measurement, TensorError
 from .statistics import Change, PairedTest, confidence_interval, median
 
 # Peak bytes may grow by this share, plus this many bytes, before it counts: a page-sized temporary is no regression.
@@ -14,7 +14,7 @@ PEAK_TOLERANCE = 0.05
 PEAK_TOLERANCE_BYTES = 64 * 1024
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """What is said of a case, worst first."""
 
     ERROR = "ERROR"
@@ -23,6 +23,7 @@ class Verdict(str, Enum):
     CHANGED = "CHANGED"
     MISSING = "MISSING"
     INCONCLUSIVE = "INCONCLUSIVE"
+    WAIVED = "WAIVED"
     FASTER = "FASTER"
     NEW = "NEW"
     UNCHANGED = "UNCHANGED"
@@ -42,14 +43,23 @@ class Policy:
     """What the gate must not let pass, and how sure it must be. The one place of these defaults."""
 
     threshold: float = 0.05  # the slowdown that must not pass: 0.05 = 5%
-    budget_s: float = 3.0  # the most time measuring one case may take
+    budget_s: float = 10.0  # the most time one measurement of a case may take
     strict: bool = False  # INCONCLUSIVE fails too
     false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
     miss: float = 0.001  # probability that a case slowed by the threshold is called UNCHANGED
 
-    def test(self, cases: int) -> PairedTest:
-        """Return the stopping rule of each case where the run has so many (Bonferroni over the cases)."""
-        return PairedTest(log1p(self.threshold), self.false_alarm / max(1, cases), self.miss)
+    @classmethod
+    def default_budget_s(cls, threshold: float) -> float:
+        """Return the budget for a threshold: pairs needed grow with the inverse square of what must be told apart."""
+        return max(3.0, cls.budget_s * (cls.threshold / threshold) ** 2)
+
+    def test(self, cases: int, *, threshold: float | None = None, accepted_ratio: float = 1.0) -> PairedTest:
+        """Return the stopping rule of a case where the run has so many (Bonferroni over the cases).
+
+        ``threshold`` is the case's own, if it has one; ``accepted_ratio`` the slowdown that a waiver accepts.
+        """
+        log_threshold = log1p(self.threshold if threshold is None else threshold)
+        return PairedTest(log_threshold, self.false_alarm / max(1, cases), self.miss, log(accepted_ratio))
 
     def fails(self, verdict: Verdict) -> bool:
         return verdict in FAILING or (self.strict and verdict is Verdict.INCONCLUSIVE)
@@ -72,6 +82,7 @@ class CaseResult:
     base_fingerprint: Fingerprint | None = None
     head_fingerprint: Fingerprint | None = None
     seconds: float = 0.0
+    measurements: tuple[Measurement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,8 @@ class Run:
     head: Mapping[str, object]
     environment: Mapping[str, object]
     policy: Policy
-    cases: tuple[CaseResult, ...] = field(default=())
+    cases: tuple[CaseResult, ...] = ()
+    load: Load | None = None
 
     @property
     def worst_first(self) -> list[CaseResult]:
@@ -115,8 +127,8 @@ class Run:
         return f"gate: FAIL ({counts}); worst: {worst.id} {worst.verdict.value}{why}"
 
 
-def judge(evidence: Evidence, test: PairedTest) -> CaseResult:
-    """Reach the verdict of one case."""
+def judge(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> CaseResult:
+    """Reach the verdict of one case; ``waiver`` says in words what slowdown of it is accepted."""
     for verdict, reason in (
         (Verdict.ERROR, evidence.error),
         (Verdict.SKIPPED, evidence.skipped),
@@ -137,6 +149,10 @@ def judge(evidence: Evidence, test: PairedTest) -> CaseResult:
         verdict, notes = Verdict.NEW, ("not in the base: checked, not compared",)
     else:
         verdict = speed
+    if waiver is not None and verdict is Verdict.UNCHANGED:
+        ordered = sorted(pair.log_ratio for pair in evidence.measurements[-1].pairs)
+        verdict = Verdict.WAIVED if median(ordered) > test.threshold / 2 else verdict
+        notes = (waiver if verdict is Verdict.WAIVED else f"needs its waiver no longer ({waiver})", *notes)
     reasons = drifts + speed_reasons + changes + notes
     if not evidence.measurements:
         return CaseResult(
@@ -159,6 +175,7 @@ def judge(evidence: Evidence, test: PairedTest) -> CaseResult:
         base_fingerprint=evidence.base_fingerprint,
         head_fingerprint=evidence.head_fingerprint,
         seconds=sum(m.seconds for m in evidence.measurements),
+        measurements=evidence.measurements,
     )
 
 

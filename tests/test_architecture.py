@@ -12,10 +12,13 @@ PYTHON_FILES = sorted(path for part in ("attention", "bench", "tests") for path 
 
 # Each module of bench may import the ones to the left of it.
 ORDER = """
-    errors files evidence source environment naive cases sides workload measure drift fingerprint
-    statistics verdict gate baseline report options pytest_benchmark_adapter session plugin test_attention
+    errors files evidence source environment load naive cases sides workload measure drift fingerprint
+    statistics budget verdict waivers advice recording gate baseline report options pytest_benchmark_adapter session
+    plugin test_attention replay replay_report selftest_report selftest_picture selftest __main__
 """.split()  # noqa: SIM905  # a list of words reads best as words
-PURE = ("evidence", "statistics", "verdict", "report", "files", "errors", "source", "baseline")
+PURE = """
+    evidence statistics budget verdict waivers advice recording report replay files errors source baseline load
+""".split()  # noqa: SIM905  # likewise
 
 
 def imports(path: Path) -> set[str]:
@@ -57,7 +60,7 @@ def test_judging_and_reporting_import_no_torch(module: str) -> None:
 
 def test_only_the_plugin_s_own_files_know_pytest() -> None:
     knowing = {module_of(path) for path in bench_files() if any("pytest" in name for name in imports(path))}
-    assert knowing == {"options", "plugin", "pytest_benchmark_adapter", "session"}
+    assert knowing == {"options", "plugin", "pytest_benchmark_adapter", "session", "selftest"}
 
 
 def test_the_package_under_test_imports_torch_and_itself_relatively_and_nothing_else() -> None:

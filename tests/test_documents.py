@@ -19,6 +19,7 @@ DEFAULTS = {
     "--gate-json": "off",
     "--gate-markdown": "off",
     "--gate-html": "off",
+    "--gate-pairs": "off",
     "--tier": options.DEFAULT_TIER,
     "--device": options.DEFAULT_DEVICE,
     "--threads": str(options.DEFAULT_THREADS),

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from ..files import write_atomically
+from ..recording import as_pairs
 from ..verdict import Run
 from .as_html import as_html
 from .as_json import as_json
 from .as_markdown import as_markdown
 from .terminal import describe, write_table
 
-FORMATS = {"json": as_json, "markdown": as_markdown, "html": as_html}
+FORMATS = {"json": as_json, "markdown": as_markdown, "html": as_html, "pairs": as_pairs}
 
 
 def write(form: str, run: Run, path: Path) -> None:

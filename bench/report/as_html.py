@@ -2,6 +2,7 @@
 
 from jinja2 import Environment, PackageLoader
 
+from ..advice import advice
 from ..verdict import Run
 from .text import COLUMNS, row
 
@@ -10,4 +11,4 @@ def as_html(run: Run) -> str:
     """Render ``page.html``; whatever comes from a case is escaped."""
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, trim_blocks=True)
     rows = [(case.verdict.value, run.policy.fails(case.verdict), row(case)) for case in run.worst_first]
-    return environment.get_template("page.html").render(run=run, columns=COLUMNS, rows=rows)
+    return environment.get_template("page.html").render(run=run, columns=COLUMNS, rows=rows, warnings=advice(run))

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 
+from ..advice import advice
 from ..evidence import Fingerprint, TensorError
 from ..verdict import CaseResult, Run
 
@@ -17,6 +18,8 @@ def as_json(run: Run) -> str:
         "head": dict(run.head),
         "environment": dict(run.environment),
         "policy": asdict(run.policy),
+        "warnings": list(advice(run)),
+        "load": None if run.load is None else asdict(run.load),
         "cases": [_case(case) for case in run.worst_first],
         "summary": run.summary,
         "exit_code": run.exit_code,

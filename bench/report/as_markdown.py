@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from ..advice import advice
 from ..verdict import CaseResult, Run
 from .text import COLUMNS, row
 
@@ -12,6 +13,7 @@ def as_markdown(run: Run) -> str:
     parts = [f"## {_escape(run.closing_line)}", f"base: {_escape(str(run.base['origin']))}; ratio = head/base"]
     if failing:
         parts.append(_table(failing))
+    parts += [f"> warning: {_escape(warning)}" for warning in advice(run)]
     summary = ", ".join(f"{n} {verdict}" for verdict, n in run.summary.items())
     parts.append(f"<details><summary>All cases: {summary}</summary>\n\n{_table(run.worst_first)}\n\n</details>")
     return "\n\n".join(parts) + "\n"

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from ..advice import advice
 from ..verdict import CaseResult, Run, Verdict
 from .text import COLUMNS, row
 
@@ -38,6 +39,8 @@ def write_table(run: Run, terminal: Terminal) -> None:
     terminal.write_line(line(COLUMNS), bold=True)
     for verdict, cells in rows:
         terminal.write_line(line(cells), **_markup(run, verdict))
+    for warning in advice(run):
+        terminal.write_line(f"warning: {warning}", yellow=True)
     same = " (identical source)" if run.base.get("source_sha256") == run.head.get("source_sha256") else ""
     terminal.write_line(
         f"base: {run.base['origin']}, head: {run.head['origin']}{same}; ratio = head/base, "
@@ -50,6 +53,7 @@ def _markup(run: Run, verdict: Verdict) -> dict[str, bool]:
         return {"red": True}
     return {
         Verdict.INCONCLUSIVE: {"yellow": True},
+        Verdict.WAIVED: {"yellow": True},
         Verdict.FASTER: {"green": True},
         Verdict.NEW: {"cyan": True},
         Verdict.SKIPPED: {"light": True},

@@ -87,7 +87,7 @@ def test_padding_is_that_of_the_witness_in_its_inference_fast_path(
 
 @pytest.fixture(scope="module")
 def samples() -> list[Any]:
-    """PyTorch's sample inputs for SDPA, float64, that this package can be asked: four dimensions, no dropout."""
+    """PyTorch's sample inputs for SDPA, float64, that ask for no dropout, which this package does not offer."""
     for needed in ("expecttest", "numpy"):
         pytest.importorskip(needed, reason="torch.testing._internal imports it")
     from torch.testing._internal.common_methods_invocations import op_db  # noqa: PLC0415  # slow, and not always there
@@ -96,8 +96,14 @@ def samples() -> list[Any]:
     return [
         sample
         for sample in op.sample_inputs("cpu", torch.float64, requires_grad=True)
-        if sample.input.dim() == 4 and not sample.kwargs.get("dropout_p")
+        if not sample.kwargs.get("dropout_p")
     ]
+
+
+def in_four_dimensions(tensors: list[Tensor]) -> list[Tensor]:
+    """Broadcast what comes before tokens and head size, which PyTorch does by itself, to batch and heads."""
+    lead = torch.broadcast_shapes(*(t.shape[:-2] for t in tensors))
+    return [t.expand(*lead, -1, -1).unflatten(0, (-1, lead[0]) if len(lead) == 1 else (lead[0],)) for t in tensors]
 
 
 def translate(kwargs: dict[str, Any], queries: int, keys: int) -> dict[str, Any]:
@@ -110,18 +116,20 @@ def translate(kwargs: dict[str, Any], queries: int, keys: int) -> dict[str, Any]
     return {"mask": mask, "causal": causal, "scale": kwargs.get("scale")}
 
 
-def test_sample_inputs_of_pytorch_cover_masks_causal_and_rectangles(samples: list[Any]) -> None:
+def test_sample_inputs_of_pytorch_cover_masks_causal_rectangles_and_broadcasting(samples: list[Any]) -> None:
     assert len(samples) >= 8
     assert any(s.kwargs.get("is_causal") for s in samples)
     assert any(s.kwargs.get("attn_mask") is not None for s in samples)
-    assert any(s.input.shape[2] != s.args[0].shape[2] for s in samples)
+    assert any(s.input.shape[-2] != s.args[0].shape[-2] for s in samples)
+    assert any(s.input.dim() != s.args[0].dim() for s in samples)
 
 
 @pytest.mark.parametrize("attend", [*KERNELS.values(), reference], ids=[*KERNELS, "reference"])
 def test_sample_inputs_of_pytorch_give_its_output_and_gradients(attend: Any, samples: list[Any]) -> None:
     served = 0
     for sample in samples:
-        q, k, v = (t.detach().requires_grad_() for t in (sample.input, *sample.args))
+        leaves = [t.detach().requires_grad_() for t in (sample.input, *sample.args)]
+        q, k, v = in_four_dimensions(leaves)
         options = translate(sample.kwargs, q.shape[2], k.shape[2])
         mask = options["mask"]
         if isinstance(attend, Kernel) and attend.capabilities.lacks(
@@ -135,10 +143,10 @@ def test_sample_inputs_of_pytorch_give_its_output_and_gradients(attend: Any, sam
             continue
         served += 1
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            theirs = nn.functional.scaled_dot_product_attention(q, k, v, **sample.kwargs)
-        ours = attend(q, k, v, **options)
+            theirs = nn.functional.scaled_dot_product_attention(*leaves, **sample.kwargs)
+        ours = attend(q, k, v, **options).reshape(theirs.shape)
         upstream = torch.randn(theirs.shape, dtype=q.dtype, generator=torch.Generator().manual_seed(5))
-        results = ((out, *torch.autograd.grad(out, (q, k, v), upstream)) for out in (ours, theirs))
+        results = ((out, *torch.autograd.grad(out, leaves, upstream)) for out in (ours, theirs))
         for got, want in zip(*results, strict=True):
             torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
     if not served:

@@ -18,8 +18,7 @@ from bench.verdict import CaseResult, Policy, Verdict
 
 CASE = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
 BACKWARD = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwdbwd")
-POLICY = Policy(budget_s=5.0)
-TEST = POLICY.test(100)
+TEST = Policy().test(100)
 
 
 class World:
@@ -40,8 +39,8 @@ class World:
         return Side(label, {"k": registered}, {}, frozenset({"k"}) if undeclared else frozenset())
 
     def compare(self, head: Side, base: Side | None, case: Case = CASE, **changes: Any) -> CaseResult:
-        gate = Gate(head, base, POLICY, lambda _: Clock(lambda: int(self.now), lambda: None), **changes)
-        return gate.compare(case, TEST)[0]
+        gate = Gate(head, base, lambda _: Clock(lambda: int(self.now), lambda: None), **changes)
+        return gate.compare(case, TEST, budget_s=5.0)
 
 
 @pytest.fixture
@@ -170,7 +169,7 @@ def test_an_outside_kernel_that_does_not_support_a_case_is_skipped_with_its_own_
 def test_modules_of_both_sides_share_inputs_and_parameters(subject: str) -> None:
     head = Side.of("head", attention)
     case = Case(subject, True, Shape.parse("b1h2t8d4"), "causal", "fp32", "cpu", "fwdbwd")
-    checked = Gate(head, head, POLICY).check(case)
+    checked = Gate(head, head).check(case)
     assert {e.name for e in checked.evidence.errors} == {
         "out",
         "dx",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bench.measure import BURST_NS, Clock, measure
+from bench.measure import BURST_NS, WARMUP_ROUNDS, Clock, measure
 
 
 @dataclass
@@ -79,7 +79,7 @@ def test_every_two_pairs_hold_both_orders() -> None:
     machine = Machine()
     base, head = machine.call("base", BURST_NS), machine.call("head", BURST_NS)
     measure(base, head, clock=machine.clock, rule=StopAfter(40), budget_s=9, order=random.Random(3))
-    calls = [name for name in machine.log if name != "sync"][4:]  # one untimed and one calibrating call a side
+    calls = [name for name in machine.log if name != "sync"][6:]  # one untimed call a side and two rounds of warming up
     first = calls[0::2]
     assert all({a, b} == {"base", "head"} for a, b in zip(first[0::2], first[1::2], strict=True))
     assert {tuple(first[i : i + 2]) for i in range(0, 40, 2)} == {("base", "head"), ("head", "base")}
@@ -89,15 +89,45 @@ def test_queued_work_is_waited_for_before_the_clock_is_read_at_either_end() -> N
     machine = Machine()
     side = machine.call("side", BURST_NS)
     measure(side, side, clock=machine.clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
-    assert machine.log == ["side", "side", *["sync", "side", "sync"] * 4]
+    assert machine.log == ["side", "side", *["sync", "side", "sync"] * 6]  # two rounds of warming up, and one pair
 
 
 def test_measuring_stops_when_the_rule_is_certain_or_the_budget_is_spent() -> None:
-    for rule, budget_s, pairs in ((StopAfter(5), 9.0, 5), (NEVER, 0.02, 8), (NEVER, 0.0, 1)):
+    for rule, budget_s, pairs in ((StopAfter(5), 9.0, 5), (NEVER, 0.02, 7), (NEVER, 0.0, 1)):
         machine = Machine()
         side = machine.call("side", BURST_NS)
         result = measure(side, side, clock=machine.clock, rule=rule, budget_s=budget_s, order=random.Random(0))
         assert len(result.pairs) == pairs
+
+
+def test_rounds_that_still_get_faster_are_warm_up_and_not_pairs() -> None:
+    machine = Machine()
+    calls = {"base": 0, "head": 0}
+
+    def warming(name: str) -> Callable[[], None]:
+        def run() -> None:
+            calls[name] += 1
+            machine.now += max(BURST_NS, 6 * BURST_NS - calls[name] * BURST_NS)
+
+        return run
+
+    sides = warming("base"), warming("head")
+    result = measure(*sides, clock=machine.clock, rule=StopAfter(3), budget_s=9, order=random.Random(0))
+    assert result.warmup_rounds == 5
+    assert {(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs} == {(BURST_NS, BURST_NS)}
+
+
+def test_warming_up_ends_even_if_every_round_is_faster() -> None:
+    machine = Machine()
+
+    def ever_faster() -> None:
+        machine.now += 10**12 // (1 + len(machine.log)) ** 2
+        machine.log.append("call")
+
+    result = measure(
+        ever_faster, ever_faster, clock=machine.clock, rule=StopAfter(1), budget_s=9, order=random.Random(0)
+    )
+    assert result.warmup_rounds == WARMUP_ROUNDS
 
 
 def test_the_rule_sees_the_log_ratios_sorted() -> None:

@@ -81,8 +81,15 @@ def test_evidence_leads_to_its_verdict_and_reason(evidence: Evidence, verdict: V
     assert reason in "; ".join(result.reasons)
 
 
-def test_every_verdict_but_faster_unchanged_new_skipped_and_inconclusive_fails() -> None:
-    passing = {Verdict.FASTER, Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED, Verdict.INCONCLUSIVE}
+def test_only_these_verdicts_pass() -> None:
+    passing = {
+        Verdict.FASTER,
+        Verdict.UNCHANGED,
+        Verdict.NEW,
+        Verdict.SKIPPED,
+        Verdict.INCONCLUSIVE,
+        Verdict.WAIVED,
+    }
     assert set(FAILING) == set(Verdict) - passing
     assert {v for v in Verdict if POLICY.fails(v)} == set(FAILING)
     assert {v for v in Verdict if Policy(strict=True).fails(v)} == {*FAILING, Verdict.INCONCLUSIVE}
@@ -110,6 +117,37 @@ def test_the_level_of_a_case_shrinks_with_the_number_of_cases() -> None:
     assert POLICY.test(1).alarm == POLICY.false_alarm
     assert POLICY.test(200).alarm == POLICY.false_alarm / 200
     assert POLICY.test(200).miss == POLICY.miss
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict", "reason"),
+    [
+        (1.00, Verdict.UNCHANGED, "needs its waiver no longer (accepted up to 1.1: #1)"),
+        (1.08, Verdict.WAIVED, "accepted up to 1.1: #1"),
+        (1.10, Verdict.WAIVED, "accepted up to 1.1: #1"),
+        (1.20, Verdict.REGRESSED, "slower, confirmed"),
+        (0.70, Verdict.FASTER, ""),
+    ],
+)
+def test_a_waived_slowdown_is_shown_as_such_and_fails_beyond_its_bound(
+    ratio: float, verdict: Verdict, reason: str
+) -> None:
+    test = POLICY.test(100, accepted_ratio=1.1)
+    result = judge(Evidence("c", measurements=(measured(ratio), measured(ratio))), test, "accepted up to 1.1: #1")
+    assert result.verdict is verdict
+    assert reason in "; ".join(result.reasons)
+    assert POLICY.fails(result.verdict) is (verdict is Verdict.REGRESSED)
+
+
+def test_a_case_s_own_threshold_replaces_the_run_s() -> None:
+    slower = Evidence("c", measurements=(measured(1.08), measured(1.08)))
+    assert judge(slower, POLICY.test(100)).verdict is Verdict.REGRESSED
+    assert judge(slower, POLICY.test(100, threshold=0.2)).verdict is Verdict.UNCHANGED
+
+
+@pytest.mark.parametrize(("threshold", "budget_s"), [(0.05, 10.0), (0.02, 62.5), (0.5, 3.0)])
+def test_a_smaller_threshold_has_a_larger_budget(threshold: float, budget_s: float) -> None:
+    assert Policy.default_budget_s(threshold) == pytest.approx(budget_s)
 
 
 def run(*verdicts: Verdict, policy: Policy = POLICY) -> Run:

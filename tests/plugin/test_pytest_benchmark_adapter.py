@@ -6,8 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
-from pytest_benchmark.plugin import pytest_benchmark_generate_json
 from pytest_benchmark.storage.file import FileStorage
 
 from bench import pytest_benchmark_adapter as adapter
@@ -75,14 +73,16 @@ def test_withheld_saving_says_whether_any_was_asked_for(config: Any) -> None:
     assert not adapter.withhold_saving(config)
 
 
-def test_timings_taken_elsewhere_become_statistics_per_call(benchmark: BenchmarkFixture) -> None:
-    if benchmark.disabled:
-        benchmark.disabled = False  # under xdist; nothing is timed here
-    collected: list[Any] = []
-    benchmark._add_stats = collected.append
-    adapter.record(benchmark, [0.2, 0.4, 0.6], 2)
-    document = pytest_benchmark_generate_json(None, collected, True, {}, {})
-    (entry,) = document["benchmarks"]
+def test_timings_taken_elsewhere_become_statistics_per_call(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # the outer run's business
+    pytester.makepyfile(
+        "from bench import pytest_benchmark_adapter\n"
+        "def test_it(benchmark): pytest_benchmark_adapter.record(benchmark, [0.2, 0.4, 0.6], 2)\n"
+    )
+    assert pytester.runpytest_inprocess("-p", "bench.plugin", "--benchmark-json=out.json").ret == 0
+    (entry,) = json.loads((pytester.path / "out.json").read_text())["benchmarks"]
     assert entry["stats"]["median"] == pytest.approx(0.2)
     assert entry["stats"]["rounds"] == 3
     assert entry["stats"]["iterations"] == 2

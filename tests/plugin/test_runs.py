@@ -34,6 +34,8 @@ def test_the_json_report_has_the_contract_s_keys(bench: Bench, pytester: pytest.
         "head",
         "environment",
         "policy",
+        "warnings",
+        "load",
         "cases",
         "summary",
         "exit_code",
@@ -200,12 +202,13 @@ def test_verbose_progress_names_the_verdict_of_each_case(bench: Bench) -> None:
     assert any(f"[{ONE}] UNCHANGED" in line for line in bench(BASE, "-v").outlines)
 
 
-def test_a_threshold_s_verdict_words_are_the_contract_s() -> None:
+def test_the_words_of_the_verdicts_are_the_contract_s() -> None:
     assert {v.value for v in Verdict} == {
         "REGRESSED",
         "FASTER",
         "UNCHANGED",
         "INCONCLUSIVE",
+        "WAIVED",
         "DRIFTED",
         "CHANGED",
         "NEW",

@@ -1,0 +1,42 @@
+"""Warnings of a run, as values: what made it less certain than it could be, by how much, and how to mend it. Pure."""
+
+from math import log1p
+
+from .statistics import median
+from .verdict import Run, Verdict
+
+BUSY_CORES = 0.5  # other processes, in cores
+STOLEN_CORES = 0.1  # taken by the hypervisor, in cores
+SLOW_CLOCK = 0.75  # share of the maximum; nvbench discards samples below the same share of the default clock
+
+
+def advice(run: Run) -> tuple[str, ...]:
+    """Return the warnings, one sentence each."""
+    detectable = sorted(case.mde for case in run.cases if case.mde is not None)
+    effect = f"the median case could see a slowdown of {median(detectable):.1%}" if detectable else "nothing was timed"
+    warnings = []
+    load = run.load
+    if load is not None and load.other_cores > BUSY_CORES:
+        warnings.append(
+            f"other processes kept {load.other_cores:.1f} of {load.cores} cores busy, and {effect}: "
+            "stop them, or raise --gate-budget"
+        )
+    if load is not None and load.stolen_cores > STOLEN_CORES:
+        warnings.append(
+            f"the hypervisor took {load.stolen_cores:.1f} of {load.cores} cores away, and {effect}: "
+            "use another runner, or raise --gate-budget"
+        )
+    if load is not None and load.clock_share is not None and load.clock_share < SLOW_CLOCK:
+        warnings.append(
+            f"the clock ran at {load.clock_share:.0%} of its maximum, and {effect}: let the machine cool, or plug it in"
+        )
+    undecided = [case for case in run.cases if case.verdict is Verdict.INCONCLUSIVE]
+    if undecided:
+        worst = max((case.mde for case in undecided if case.mde is not None), default=None)
+        factor = 4.0 if worst is None else max(2.0, (log1p(worst) / log1p(run.policy.threshold)) ** 2)
+        budget_s = run.policy.budget_s * factor
+        warnings.append(
+            f"{len(undecided)} of {len(run.cases)} cases are undecided: give --gate-budget={budget_s:.0f}, "
+            "or a higher --gate-threshold"
+        )
+    return tuple(warnings)

@@ -1,0 +1,30 @@
+"""The time of a run, shared: what decided cases leave over goes to the undecided ones."""
+
+from dataclasses import dataclass, field
+
+SHARE = 0.08  # of what one measurement may take at most, this much is each case's own
+
+
+@dataclass
+class SharedBudget:
+    """The seconds left for the cases left. ``cap_s`` is the most that one measurement of a case may take.
+
+    A run of n cases takes at most about ``cap_s * (1 + SHARE * n)``.
+    """
+
+    cap_s: float
+    cases_left: int
+    left_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left_s = self.cap_s * (1 + SHARE * self.cases_left)
+
+    def allowance_s(self) -> float:
+        """Return what the next measurement may take: its share and all that is saved, up to the cap."""
+        share = SHARE * self.cap_s
+        return max(share, min(self.cap_s, self.left_s - share * (self.cases_left - 1)))
+
+    def spend(self, seconds: float) -> None:
+        """Take note that a case is done and what it took."""
+        self.left_s -= seconds
+        self.cases_left -= 1

@@ -1,0 +1,69 @@
+"""``python -m bench replay``: the rule in use beside its alternative, on recorded noise, as a table."""
+
+import random
+from collections.abc import Mapping
+from math import log1p
+from statistics import fmean
+
+from scipy.stats import binomtest
+
+from .evidence import Measurement
+from .replay import RunOutcome, Stream, replay_case, replay_run, spending_bound, streams_of, wald_pairs
+from .statistics import Bound, Change, PairedTest, mixture_bound
+from .verdict import Policy
+
+RULES: Mapping[str, Bound] = {"mixture (in use)": mixture_bound, "group-sequential": spending_bound}
+
+
+def main(recorded: Mapping[str, Measurement], *, runs: int, threshold: float) -> None:
+    """Print the table: each rule's false alarms, power, undecided cases, pairs and seconds."""
+    streams = streams_of(recorded)
+    policy = Policy(threshold, Policy.default_budget_s(threshold))
+    pairs = sum(len(stream.log_ratios) for stream in streams)
+    print(f"{len(streams)} streams, {pairs} pairs; threshold {threshold:.3g}, {runs} runs of all streams a rule")
+    for name, bound in RULES.items():
+        level = policy.test(len(streams))
+        test = PairedTest(level.threshold, level.alarm, level.miss, bound=bound)
+        order = random.Random(0)
+        unchanged = [replay_run(streams, policy, test, order) for _ in range(runs)]
+        slowed = [_slowed(stream, policy, test, order) for _ in range(max(1, runs // 10)) for stream in streams]
+        print(f"\n{name}")
+        for line in _lines(streams, test, unchanged, slowed):
+            print(f"  {line}")
+
+
+def _slowed(stream: Stream, policy: Policy, test: PairedTest, order: random.Random) -> Change | None:
+    return replay_case(stream, test, policy.budget_s, order, shift=log1p(policy.threshold))[0].change
+
+
+def _lines(
+    streams: list[Stream], test: PairedTest, unchanged: list[RunOutcome], slowed: list[Change | None]
+) -> list[str]:
+    alarmed = sum(run.count(Change.SLOWER) > 0 for run in unchanged)
+    cases = len(unchanged) * len(streams)
+    mean_pairs = [fmean(run.outcomes[i].pairs for run in unchanged) for i in range(len(streams))]
+    seconds = [run.seconds for run in unchanged]
+    expected = [wald_pairs(stream, test.threshold, test.alarm, test.miss) for stream in streams]
+    return [
+        f"runs with a false alarm    {share(alarmed, len(unchanged))}",
+        f"true slowdowns caught      {share(slowed.count(Change.SLOWER), len(slowed))}",
+        f"slowed, called unchanged   {share(slowed.count(Change.SAME), len(slowed))}",
+        f"unchanged, left undecided  {share(sum(run.count(None) for run in unchanged), cases)}",
+        f"pairs a case               {fmean(mean_pairs):.1f}",
+        f"of Wald's test             {fmean(expected):.1f}, ratio {sum(mean_pairs) / sum(expected):.2f}",
+        f"seconds a run              {fmean(seconds):.1f}, at most {max(seconds):.1f}",
+    ]
+
+
+def share(count: int, total: int) -> str:
+    """Write a share with its exact (Clopper-Pearson) 95% interval."""
+    if total == 0:
+        return "none tried"
+    low, high = proportion(count, total)
+    return f"{count} of {total} = {count / total:.3%} [{low:.3%}, {high:.3%}]"
+
+
+def proportion(count: int, total: int) -> tuple[float, float]:
+    """Return the exact (Clopper-Pearson 1934) 95% interval of a share."""
+    interval = binomtest(count, total).proportion_ci(0.95, method="exact")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,40 @@
+"""Warnings: when they appear, and that each says the effect and the cure."""
+
+from bench.advice import advice
+from bench.evidence import Load
+from bench.verdict import CaseResult, Policy, Run, Verdict
+
+QUIET = Load(cores=2, other_cores=0.1, stolen_cores=0.0, clock_share=None)
+
+
+def run(load: Load, *cases: CaseResult) -> Run:
+    return Run({}, {}, {}, Policy(), cases or (CaseResult("a", Verdict.UNCHANGED, mde=0.061),), load)
+
+
+def test_a_quiet_machine_and_a_decided_run_need_no_warning() -> None:
+    assert advice(run(QUIET)) == ()
+    assert advice(run(Load(2, 0.1, 0.0, 0.98))) == ()
+
+
+def test_a_loaded_machine_is_named_with_its_effect_and_what_to_do() -> None:
+    (warning,) = advice(run(Load(2, 1.3, 0.0, None)))
+    assert warning == (
+        "other processes kept 1.3 of 2 cores busy, and the median case could see a slowdown of 6.1%: "
+        "stop them, or raise --gate-budget"
+    )
+
+
+def test_a_hypervisor_that_takes_time_is_named() -> None:
+    (warning,) = advice(run(Load(2, 0.0, 0.4, None)))
+    assert warning.startswith("the hypervisor took 0.4 of 2 cores away, and the median case could see")
+
+
+def test_a_throttled_clock_is_named() -> None:
+    (warning,) = advice(run(Load(2, 0.0, 0.0, 0.5), CaseResult("a", Verdict.NEW)))
+    assert warning.startswith("the clock ran at 50% of its maximum, and nothing was timed:")
+
+
+def test_undecided_cases_are_counted_and_a_budget_is_proposed() -> None:
+    cases = (CaseResult("a", Verdict.INCONCLUSIVE, mde=0.10), CaseResult("b", Verdict.UNCHANGED, mde=0.04))
+    (warning,) = advice(run(QUIET, *cases))
+    assert warning == "1 of 2 cases are undecided: give --gate-budget=38, or a higher --gate-threshold"

@@ -6,6 +6,7 @@ on unchanged code, then single cases with real extra work of known size, then ca
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -185,7 +186,9 @@ def _stock_run(scratch: Path, options: argparse.Namespace) -> list[Any]:
     command = [sys.executable, "-m", "pytest", "bench/", "-q", "-p", "no:cacheprovider"]
     command += [f"--tier={options.tier}", f"--threads={options.threads}", "--device=cpu"]
     command += [f"--benchmark-max-time={STOCK_SECONDS}", f"--benchmark-json={path}"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, env=alone, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CannotCompare(
             f"the stock run failed: {done.stdout.strip().splitlines()[-1:]}: run pytest bench/ to see why"

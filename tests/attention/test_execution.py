@@ -118,7 +118,7 @@ def test_fallback_of_sdpa_to_the_slower_formula_shows_in_the_fingerprint(
 
 
 @pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))
-def test_backends_of_sdpa_agree(
+def test_result_is_within_budget_with_the_fused_backends_turned_off(
     *, kernel: Kernel, mask: str | None, causal: bool, make: Make, make_mask: Any, check: Any
 ) -> None:
     hidden = None if mask is None else make_mask(mask, 33, 49, blind=2)

@@ -1,0 +1,113 @@
+"""The self-test: that what it injects is what it says, what it counts, and one short real round."""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import attention
+from bench import selftest
+from bench.__main__ import main
+from bench.cases import Case, Shape
+from bench.evidence import Measurement, Pair
+from bench.gate import Gate
+from bench.selftest_report import Findings, Injection, UnchangedRun, document, noise, table
+from bench.sides import Side
+from bench.verdict import CaseResult, Policy, Verdict
+
+CASE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
+
+
+def result(verdict: Verdict, spread: float = 0.02) -> CaseResult:
+    jitter = random.Random(0)
+    pairs = tuple(Pair(1e6, 1e6 * (1 + jitter.gauss(0, spread))) for _ in range(200))
+    return CaseResult(CASE, verdict, ratio=1.0, pairs=200, seconds=0.5, measurements=(Measurement(pairs, 1, 0.5),))
+
+
+def findings(*verdicts: Verdict, injected: tuple[Injection, ...] = ()) -> Findings:
+    unchanged = [UnchangedRun((result(v),)) for v in verdicts]
+    return Findings({"threads": 1}, Policy(), "smoke", 1, unchanged, list(injected), {"min:10%": [True, False]}, 9.0)
+
+
+def test_false_alarms_and_missed_slowdowns_are_counted_against_their_targets() -> None:
+    injected = (
+        Injection("slowdown", 0.02, CASE, caught=False),
+        Injection("slowdown", 0.05, CASE, caught=True),
+        Injection("slowdown", 0.05, CASE, caught=False),
+        Injection("output error", 0.01, CASE, caught=True),
+    )
+    lines = table(findings(Verdict.UNCHANGED, Verdict.REGRESSED, Verdict.INCONCLUSIVE, injected=injected))
+    found = {line[:46].strip(): line[47:] for line in lines if "target" in line}
+    assert found["unchanged runs with a false alarm"].startswith("1 of 3 = 33.333% [0.840%, 90.570%]")
+    assert found["unchanged runs with a false alarm"].endswith("NOT MET")
+    assert found["unchanged cases left undecided"].endswith("NOT MET")
+    assert found["slowdown of 2% caught"].endswith("target -")
+    assert found["slowdown of 5% caught"].startswith("1 of 2 = 50.000%")
+    assert found["slowdown of 5% caught"].endswith("NOT MET")
+    assert found["output error of 1% caught"].endswith("target 100%  met")
+    assert found["stock gate min:10% fails unchanged code"].startswith("1 of 2")
+
+
+def test_the_document_can_be_written_as_json_and_names_what_was_missed() -> None:
+    missed = Injection("slowdown", 0.05, CASE, caught=False, result=result(Verdict.UNCHANGED))
+    written = json.loads(json.dumps(document(findings(Verdict.UNCHANGED, injected=(missed,)))))
+    assert written["schema"] == 1
+    assert written["missed"] == [{"kind": "slowdown", "size": 0.05, "case": CASE, "verdict": "UNCHANGED"}]
+
+
+def test_noise_is_the_scaled_spread_of_one_pair() -> None:
+    assert noise(findings(Verdict.UNCHANGED))[CASE] == pytest.approx(0.02, rel=0.15)
+
+
+def test_the_injected_slowdown_has_the_size_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0]
+
+    def tick() -> int:
+        clock[0] += 1
+        return clock[0]
+
+    monkeypatch.setattr(time, "perf_counter_ns", tick)
+
+    def work() -> None:
+        clock[0] += 100_000
+
+    def cost(call: Callable[[], None]) -> int:
+        before = clock[0]
+        call()
+        return clock[0] - before
+
+    distort = selftest._slower(0.05)
+    assert cost(distort("head", work)) / cost(distort("base", work)) == pytest.approx(1.05, rel=1e-3)
+
+
+@pytest.mark.parametrize("subject", ["sdpa", "mha"])
+def test_the_injected_error_reaches_the_output_of_kernels_and_modules(subject: str) -> None:
+    head = Side.of("head", attention)
+    case = Case(subject, subject == "mha", Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
+    wrong = Gate(selftest._wrong(head, 0.01), head).check(case)
+    assert any(error.complaints for error in wrong.evidence.errors)
+    right = Gate(head, head).check(case)
+    assert not any(error.complaints for error in right.evidence.errors)
+
+
+def test_one_round_measures_and_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "STOCK_SECONDS", 0.01)
+    monkeypatch.setattr(selftest, "INJECTIONS", 1)
+    found, picture = tmp_path / "found.json", tmp_path / "picture.svg"
+    assert main(["selftest", "--time-limit=1", f"--json={found}", f"--picture={picture}"]) == 0
+    captured = capsys.readouterr()
+    assert "unchanged runs with a false alarm" in captured.out
+    assert "unchanged: UNCHANGED" in captured.err  # the progress bar
+    assert json.loads(found.read_text())["unchanged"][0]["verdicts"]["UNCHANGED"] >= 20
+    assert picture.read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize("argument", ["--time-limit=0", "--threads=0", "--threshold=0"])
+def test_senseless_options_are_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["selftest", argument]) == 4
+    assert "give --time-limit, --threads and --threshold above zero" in capsys.readouterr().err

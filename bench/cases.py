@@ -79,7 +79,8 @@ class Row:
 ROWS = (
     Row("smoke", "b1h4t64d32"),
     Row("smoke", "b1h4t64d32", "causal", "bf16", "fwd", "kernels"),
-    Row("smoke", "b2h4kv2t48d32", "boolmask", directions="fwdbwd", subjects="kernels"),
+    Row("smoke", "b2h4kv2t48d32", "boolmask", directions="fwdbwd"),
+    Row("smoke", "b2h4kv2t16k48d32", "causal floatmask", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b1h8t1k256d64", "causal", directions="fwd", subjects="kernels"),
     Row("pr", "b1h8t128d64 b1h8t512d64", subjects="kernels"),
     Row("pr", "b1h8t128d64", dtypes="bf16 fp16", subjects="kernels"),

@@ -14,8 +14,10 @@ import torch
 
 from .evidence import Measurement, Pair
 
-# A burst this long is thousands of times the clock's resolution (tens of ns) and short enough for many pairs a second.
-BURST_NS = 1_000_000
+# A burst is at least this long, and this many times the clock's resolution. Shorter ones spend more on the loop itself,
+# longer ones make fewer pairs a second: on the machines tried, verdicts took half as long with 0.5 ms as with 2 ms.
+BURST_NS = 500_000
+BURST_RESOLUTIONS = 1000
 # Warming up is over when a round of both sides is not this much faster than the fastest before it.
 SETTLED = 0.05
 WARMUP_ROUNDS = 20  # at most
@@ -27,10 +29,12 @@ class Clock:
 
     now_ns: Callable[[], int]
     synchronize: Callable[[], None]
+    resolution_ns: float = 1.0
 
     @classmethod
     def of(cls, device: str) -> "Clock":
-        return cls(time.perf_counter_ns, torch.cuda.synchronize if device == "cuda" else lambda: None)
+        synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
+        return cls(time.perf_counter_ns, synchronize, time.get_clock_info("perf_counter").resolution * 1e9)
 
 
 class StoppingRule(Protocol):
@@ -59,7 +63,8 @@ def measure(
     ordered: list[float] = []
     with _no_garbage_collection():
         rounds, fastest_ns = _warm_up(base, head, clock)
-        calls = max(1, ceil(BURST_NS / max(1.0, fastest_ns)))
+        burst_ns = max(BURST_NS, BURST_RESOLUTIONS * clock.resolution_ns)
+        calls = max(1, ceil(burst_ns / max(1.0, fastest_ns)))
         base_first = _balanced(order)
         while not pairs or (not rule.is_certain(ordered) and (clock.now_ns() - start_ns) * 1e-9 < budget_s):
             if next(base_first):

@@ -49,13 +49,23 @@ def test_pairs_hold_the_true_time_per_call_of_each_side() -> None:
     assert result.seconds == pytest.approx(machine.now * 1e-9)
 
 
-@pytest.mark.parametrize(("ns", "calls"), [(10, 100_000), (400_000, 3), (BURST_NS, 1), (50 * BURST_NS, 1)])
-def test_a_burst_is_long_enough_for_the_clock(ns: int, calls: int) -> None:
+@pytest.mark.parametrize(
+    ("ns", "resolution_ns", "calls"),
+    [
+        (10, 1.0, BURST_NS // 10),
+        (BURST_NS * 2 // 5, 1.0, 3),
+        (BURST_NS, 1.0, 1),
+        (50 * BURST_NS, 1.0, 1),
+        (BURST_NS, 5_000.0, 5_000_000 // BURST_NS),
+    ],
+)
+def test_a_burst_is_long_enough_for_the_clock(ns: int, resolution_ns: float, calls: int) -> None:
     machine = Machine()
     side = machine.call("side", ns)
-    result = measure(side, side, clock=machine.clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
+    clock = Clock(machine.clock.now_ns, machine.clock.synchronize, resolution_ns)
+    result = measure(side, side, clock=clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
     assert result.calls_per_burst == calls
-    assert calls * ns >= BURST_NS
+    assert calls * ns >= max(BURST_NS, 1000 * resolution_ns)
 
 
 def test_each_side_is_called_untimed_before_anything_is_measured() -> None:
@@ -93,7 +103,7 @@ def test_queued_work_is_waited_for_before_the_clock_is_read_at_either_end() -> N
 
 
 def test_measuring_stops_when_the_rule_is_certain_or_the_budget_is_spent() -> None:
-    for rule, budget_s, pairs in ((StopAfter(5), 9.0, 5), (NEVER, 0.02, 7), (NEVER, 0.0, 1)):
+    for rule, budget_s, pairs in ((StopAfter(5), 9.0, 5), (NEVER, 20 * BURST_NS * 1e-9, 7), (NEVER, 0.0, 1)):
         machine = Machine()
         side = machine.call("side", BURST_NS)
         result = measure(side, side, clock=machine.clock, rule=rule, budget_s=budget_s, order=random.Random(0))

@@ -1,0 +1,135 @@
+"""Realistic wrong edits of the kernels: the numerics gate, alone and in its smallest tier, catches every one."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import attention
+from bench import source
+from bench.cases import matrix
+from bench.gate import CaseFailed, Gate
+from bench.sides import Side, base_side
+
+PACKAGE = Path(attention.__file__ or "").parent
+
+# file -> what is wrong -> (text as it is, text as the edit leaves it)
+MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "manual.py": {
+        "scale off by a little": ("** -0.5", "** -0.501"),
+        "scale forgotten": ("regroup(q * scale, n_kv_heads)", "regroup(q, n_kv_heads)"),
+        "scale from the number of queries": ("q.shape[-1] ** -0.5", "q.shape[-2] ** -0.5"),
+        "softmax over the queries": ("softmax(dim=-1)", "softmax(dim=-2)"),
+        "batch dimension swapped in the transpose": ("@ k.transpose(-2, -1)", "@ k.flip(1).transpose(-2, -1)"),
+        "scores in half precision": (
+            "regroup(q * scale, n_kv_heads) @ k.transpose(-2, -1)",
+            "(regroup(q * scale, n_kv_heads).half() @ k.half().transpose(-2, -1)).to(q.dtype)",
+        ),
+        "weights rounded to half precision": ("weights @ v", "weights.half().to(v.dtype) @ v"),
+        "gradient of v cut": ("weights @ v", "weights @ v.detach() + 0 * v.sum()"),
+        "gradient of the weights cut": ("weights @ v", "weights.detach() @ v + 0 * weights.sum()"),
+        "keys for values": ("weights @ v", "weights @ (k + 0 * v)"),
+        "scaled in place": ("regroup(q * scale, n_kv_heads)", "regroup(q.detach().mul_(scale) + 0 * q, n_kv_heads)"),
+        "result a little too large": ("regroup(weights @ v, n_heads)", "regroup(weights @ v, n_heads) * 1.0001"),
+        "result in double precision": ("regroup(weights @ v, n_heads)", "regroup(weights @ v, n_heads).double()"),
+    },
+    "shapes.py": {
+        "causal mask hides the diagonal": (".tril(n_keys - n_queries)", ".tril(n_keys - n_queries - 1)"),
+        "causal mask leaks one key": (".tril(n_keys - n_queries)", ".tril(n_keys - n_queries + 1)"),
+        "causal mask aligned top-left": (".tril(n_keys - n_queries)", ".tril()"),
+        "groups tiled instead of interleaved": (
+            "x.reshape(batch, n_heads, heads * tokens // n_heads, size)",
+            "x.reshape(batch, heads // min(heads, n_heads), min(heads, n_heads), -1, size).transpose(1, 2)"
+            ".reshape(batch, n_heads, heads * tokens // n_heads, size)",
+        ),
+    },
+    "masked.py": {
+        "causal ignored": ("if causal else None  # (Tq, Tk)", "if False else None"),
+        "bool mask inverted": ("masked_out = ~mask", "masked_out = mask"),
+        "masked keys leak": (
+            "scores.masked_fill(hidden, -torch.inf).masked",
+            "scores.masked_fill(hidden, -5.0).masked",
+        ),
+        "float mask ignored": ("scores = scores + mask", "scores = scores + 0 * mask"),
+        "float mask subtracted": ("scores = scores + mask", "scores = scores - mask"),
+        "float mask scaled with the scores": ("scores = scores + mask", "scores = scores + mask * scale"),
+        "blind rows not zero": ("n_heads).masked_fill(unseeing, 0.0)  #", "n_heads)  #"),
+        "blind rows NaN": (
+            "masked_fill(hidden, -torch.inf).masked_fill(unseeing, 0.0).softmax(dim=-1)",
+            "masked_fill(hidden, -torch.inf).softmax(dim=-1)",
+        ),
+        "gradient of the causal scores cut": (
+            "scores.masked_fill(hidden, -torch.inf)).softmax(dim=-1)",
+            "scores.masked_fill(hidden, -torch.inf).detach() + 0 * scores).softmax(dim=-1)",
+        ),
+    },
+    "sdpa.py": {
+        "causal aligned top-left": ("n_queries != n_keys", "False"),
+        "causal dropped": ("is_causal=causal", "is_causal=False"),
+        "bool mask inverted": ("mask = torch.atleast_2d(mask)", "mask = torch.atleast_2d(mask); mask = ~mask"),
+        "mask dropped": ("attn_mask=mask", "attn_mask=None"),
+        "scale of one": ("scale=scale", "scale=1.0"),
+        "groups tiled instead of interleaved": (
+            "    return F.scaled",
+            "    k, v = (t.repeat(1, q.shape[1] // t.shape[1], 1, 1) for t in (k, v))\n    return F.scaled",
+        ),
+        "keys and values swapped": ("        q, k, v, attn_mask", "        q, v, k, attn_mask"),
+        "key strides reinterpreted": (
+            "        q, k, v, attn_mask",
+            "        q, k.transpose(1, 2).reshape(k.shape), v, attn_mask",
+        ),
+        "dropout left on": ("is_causal=causal", "is_causal=causal, dropout_p=0.1"),
+        "gradient of k cut": ("        q, k, v, attn_mask", "        q, k.detach() + 0 * k, v, attn_mask"),
+    },
+    "multihead.py": {
+        "queries and keys swapped": ("q, k, v = qkv.split", "k, q, v = qkv.split"),
+        "heads merged without the transpose": ("out = out.transpose(1, 2).reshape", "out = out.reshape"),
+        "tokens taken for heads": (
+            "qkv.view(batch, tokens, sum(heads), self.head_size).transpose(1, 2)",
+            "qkv.view(batch, sum(heads), tokens, self.head_size)",
+        ),
+        "input bias forgotten": (
+            "F.linear(x, self.in_proj_weight, self.in_proj_bias)",
+            "F.linear(x, self.in_proj_weight)",
+        ),
+        "output bias forgotten": (
+            "return F.linear(out, self.out_proj.weight, self.out_proj.bias)",
+            "return F.linear(out, self.out_proj.weight)",
+        ),
+        "causal not passed on": ("self.kernel(q, k, v, mask=mask, causal=causal)", "self.kernel(q, k, v, mask=mask)"),
+        "groups tiled in the loop": ("self.n_heads + i // group,", "self.n_heads + i % self.n_kv_heads,"),
+        "every head takes the first mask": ("mask[:, i : i + 1]", "mask[:1, :1]"),
+    },
+}
+TABLE = [(file, name) for file, edits in MUTATIONS.items() for name in edits]
+
+
+def caught(side: Side) -> str | None:
+    """Say what the gate first finds wrong with a side in the smallest tier; None if nothing."""
+    for case, unsupported in matrix(side.kernels, side.modules, "smoke", ("cpu",)).items():
+        if unsupported is None:
+            try:
+                errors = Gate(side, None).check(case).evidence.errors
+            except CaseFailed as failure:
+                return f"{case.id}: {failure}"
+            for error in errors:
+                for complaint in error.complaints:
+                    return f"{case.id}: {complaint}"
+    return None
+
+
+def test_there_are_enough_of_them_and_the_kernels_as_they_are_pass() -> None:
+    assert len(TABLE) >= 25
+    assert caught(Side.of("head", attention)) is None
+
+
+@pytest.mark.parametrize(("file", "name"), TABLE, ids=[f"{file}-{name}".replace(" ", "-") for file, name in TABLE])
+def test_a_wrong_edit_is_caught_by_the_numerics_gate_alone(tmp_path: Path, file: str, name: str) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "attention", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "attention" / file
+    right, wrong = MUTATIONS[file][name]
+    text = path.read_text(encoding="utf-8")
+    assert text.count(right) == 1, "the table has fallen behind the code"
+    path.write_text(text.replace(right, wrong), encoding="utf-8")
+    with base_side(source.from_directory(tmp_path)) as side:
+        assert caught(side) is not None

@@ -84,6 +84,11 @@ def find_baseline(config: pytest.Config, wanted: str | bool) -> Path:
     return Path(found[0])
 
 
+def leave_untimed(benchmark: BenchmarkFixture) -> None:
+    """Tell pytest-benchmark that the fixture stays without timings on purpose; it would warn otherwise."""
+    benchmark._mode = "gate"
+
+
 def record(benchmark: BenchmarkFixture, seconds_per_burst: Sequence[float], calls_per_burst: int) -> None:
     """Hand timings taken elsewhere to pytest-benchmark, as if the fixture had taken them."""
     benchmark._mode = "gate"

@@ -24,7 +24,7 @@ from .options import Settings
 from .sides import Side, base_side
 from .source import Source
 from .statistics import PairedTest
-from .verdict import CaseResult, Run, judge
+from .verdict import CaseResult, Run, Verdict, judge
 from .waivers import Exceptions
 
 DEVICES = ("cpu", "cuda")
@@ -123,7 +123,7 @@ class GateSession:
             self.load = LoadMeter()
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
-        """Judge one case against the base; the head's timings also go to pytest-benchmark."""
+        """Judge one case against the base; the head's timings also go to pytest-benchmark, those of a new case too."""
         assert self.budget is not None  # it was made when cases were chosen
         test, waiver, unsupported = self.test(case.id), self.exceptions.waiver(case.id), self.cases[case]
         if unsupported is not None:
@@ -134,10 +134,15 @@ class GateSession:
         self.budget.spend(result.seconds)
         self.results.append(result)
         benchmark.extra_info.update(baseline.case_record(case.id, result.errors, result.head_fingerprint))
-        for measurement in result.measurements[-1:]:
+        if result.verdict is Verdict.NEW:
+            self.time(case, benchmark)
+        elif result.measurements:
+            measurement = result.measurements[-1]
             calls = measurement.calls_per_burst
             seconds = [pair.head_ns_per_call * calls * 1e-9 for pair in measurement.pairs]
             pytest_benchmark_adapter.record(benchmark, seconds, calls)
+        else:
+            pytest_benchmark_adapter.leave_untimed(benchmark)
         return result
 
     def time(self, case: Case, benchmark: BenchmarkFixture) -> None:

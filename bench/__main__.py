@@ -1,10 +1,10 @@
-"""The instrument's own commands: ``python -m bench replay`` and ``python -m bench selftest``."""
+"""The instrument's own commands: ``python -m bench`` with ``selftest``, ``record`` or ``replay``."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from . import recording, replay_report, selftest
+from . import record, recording, replay_report, selftest
 from .errors import CannotCompare
 
 
@@ -13,12 +13,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     replaying = commands.add_parser("replay", help="judge the decision rules on recorded noise")
-    replaying.add_argument("recording", type=Path, help="what --gate-pairs wrote, on unchanged code")
+    replaying.add_argument("recording", type=Path, help="what record or --gate-pairs wrote")
     replaying.add_argument("--runs", type=int, default=1000, help="simulated runs (default %(default)s)")
     replaying.add_argument("--threshold", type=float, default=5.0, help="in percent (default %(default)g)")
     replaying.set_defaults(
         run=lambda o: replay_report.main(recording.read(o.recording), runs=o.runs, threshold=o.threshold / 100)
     )
+    record.add_command(commands)
     selftest.add_command(commands)
     options = parser.parse_args(arguments)
     try:

@@ -1,10 +1,10 @@
-"""The instrument's own commands: ``python -m bench`` with ``selftest``, ``record`` or ``replay``."""
+"""The instrument's own commands: ``python -m bench COMMAND``; ``--help`` lists them."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from . import record, recording, replay_report, selftest
+from . import margins, overhead, record, recording, replay_report, selftest
 from .errors import CannotCompare
 
 
@@ -19,6 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     replaying.set_defaults(
         run=lambda o: replay_report.main(recording.read(o.recording), runs=o.runs, threshold=o.threshold / 100)
     )
+    margins.add_command(commands)
+    overhead.add_command(commands)
     record.add_command(commands)
     selftest.add_command(commands)
     options = parser.parse_args(arguments)

@@ -20,7 +20,13 @@ class Baseline:
     """What a comparison needs of a stored baseline."""
 
     source: Source
-    case_ids: frozenset[str]
+    errors: Mapping[str, Mapping[str, float]]  # case id -> tensor -> error on the case's first inputs
+    environment: Mapping[str, object]
+
+    def errors_in(self, environment: Mapping[str, object]) -> Mapping[str, Mapping[str, float]]:
+        """Return the stored errors if they measure this environment's arithmetic too, else none."""
+        same = all(self.environment.get(name) == environment[name] for name in ("cpu", "torch"))
+        return self.errors if same else {}
 
 
 def record(source: Source, environment: Mapping[str, object]) -> dict[str, object]:
@@ -68,9 +74,11 @@ def read(path: Path) -> Baseline:
         archive = base64.b64decode(part["source_zip_base64"], validate=True)
         source = Source(f"baseline {path.name}", archive)
         intact = source.sha256 == part["source_sha256"]
-        case_ids = frozenset(b["extra_info"]["case"] for b in stored["benchmarks"])
+        cases = [benchmark["extra_info"] for benchmark in stored["benchmarks"]]
+        errors = {c["case"]: {name: float(e["error"]) for name, e in c["errors"].items()} for c in cases}
+        environment = dict(part["environment"])
     except Exception as error:
         raise CannotCompare(f"baseline {path} is damaged ({type(error).__name__}: {error}): store it anew") from error
     if not intact:
         raise CannotCompare(f"baseline {path} is damaged (its source does not match its digest): store it anew")
-    return Baseline(source, case_ids)
+    return Baseline(source, errors, environment)

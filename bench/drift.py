@@ -1,7 +1,8 @@
 """The error rule: how far outputs and gradients are from the float64 oracle, and how far they may be.
 
 A result may be off by a small multiple of the error of the naive yardstick in the same dtype, plus two units in the
-last place, and never by more than an absolute cap. The same is asked of the head against the base's own error.
+last place, and never by more than an absolute cap. The same is asked of the head against the base's own error. The
+largest error does not see a result that is off everywhere by a little, so the root of the mean square is held likewise.
 flash-attention's tests bound errors by a reference's in the same way (2x forward, 3x gradients).
 """
 
@@ -21,6 +22,7 @@ FORWARD_FACTOR = 2.0
 GRADIENT_FACTOR = 3.0
 BASE_FACTOR = 2.0
 ULPS = 2.0
+RMS_ULPS = 0.1  # for tensors whose naive error happens to vanish
 # Absolute caps for standard normal inputs: (output, gradients). They scale with the oracle where that exceeds 1.
 CAPS = {
     torch.float32: (1e-5, 1e-4),
@@ -70,26 +72,58 @@ def _with_gradients(
     return results
 
 
-def judge(head: Results, exact: Results, naive: Results, base: Results | None = None) -> tuple[TensorError, ...]:
-    """Hold every output and gradient to its budget, and to the base's error where there is a base."""
+def judge(
+    head: Results,
+    exact: Results,
+    naive: Results,
+    base: Results | None = None,
+    *,
+    stored: Mapping[str, float] | None = None,
+    capped: bool = True,
+) -> tuple[TensorError, ...]:
+    """Hold every output and gradient to its budget, and to the base's error where there is a base.
+
+    ``stored`` holds errors on the same inputs from an earlier run in the same environment. ``capped=False`` leaves out
+    the absolute caps, which are for standard normal inputs.
+    """
     return tuple(
-        _judge_tensor(name, head[name], exact[name], naive[name], None if base is None else base[name])
+        _judge_tensor(
+            name,
+            head[name],
+            exact[name],
+            naive[name],
+            None if base is None else base[name],
+            stored=(stored or {}).get(name),
+            capped=capped,
+        )
         for name in exact
     )
 
 
-def _judge_tensor(name: str, head: Tensor, exact: Tensor, naive: Tensor, base: Tensor | None) -> TensorError:
+def _judge_tensor(
+    name: str,
+    head: Tensor,
+    exact: Tensor,
+    naive: Tensor,
+    base: Tensor | None,
+    *,
+    stored: float | None,
+    capped: bool,
+) -> TensorError:
     complaints: list[str] = []
     if head.shape != exact.shape or head.dtype != naive.dtype:
         seen, want = (tuple(head.shape), head.dtype), (tuple(exact.shape), naive.dtype)
-        return TensorError(name, float("inf"), 0.0, 0.0, (f"{name}: shape and dtype are {seen}, should be {want}",))
+        complaint = f"{name}: shape and dtype are {seen}, should be {want}"
+        return TensorError(name, float("inf"), 0.0, 0.0, complaints=(complaint,))
     output = name == "out"
     highest = float(exact.abs().max()) if exact.numel() else 0.0
     naive_error, _ = _largest(naive, exact)
     slack = ULPS * ulp(highest, naive.dtype)
     factor = FORWARD_FACTOR if output else GRADIENT_FACTOR
     budget = factor * naive_error + slack
-    if naive.dtype in CAPS:
+    rms, naive_rms = _rms(head, exact), _rms(naive, exact)
+    rms_budget = factor * naive_rms + RMS_ULPS * ulp(_rms(exact), naive.dtype)
+    if capped and naive.dtype in CAPS:
         budget = min(budget, CAPS[naive.dtype][0 if output else 1] * max(1.0, highest))
     error, worst = _largest(head, exact)
 
@@ -106,6 +140,11 @@ def _judge_tensor(name: str, head: Tensor, exact: Tensor, naive: Tensor, base: T
         complaints.append(
             f"{name}: error {error:.3g} is over its budget {budget:.3g} (naive error {naive_error:.3g}); {at(worst)}"
         )
+    elif rms > rms_budget:
+        complaints.append(
+            f"{name}: RMS error {rms:.3g} is over its budget {rms_budget:.3g} (naive RMS error {naive_rms:.3g}), "
+            f"though no single value is; {at(worst)}"
+        )
     base_error = bit_equal = None
     if base is not None and base.shape == exact.shape:
         base_error, _ = _largest(base, exact)
@@ -115,7 +154,14 @@ def _judge_tensor(name: str, head: Tensor, exact: Tensor, naive: Tensor, base: T
                 f"{name}: error {error:.3g} is more than {BASE_FACTOR:g}x the base's {base_error:.3g}, "
                 f"though inside its budget {budget:.3g}; {at(worst)}"
             )
-    return TensorError(name, error, naive_error, budget, tuple(complaints), base_error, bit_equal)
+    if stored is not None and not complaints and error > BASE_FACTOR * stored + slack:
+        complaints.append(
+            f"{name}: error {error:.3g} is more than {BASE_FACTOR:g}x the {stored:.3g} that the baseline stored; "
+            f"{at(worst)}"
+        )
+    return TensorError(
+        name, error, naive_error, budget, rms, rms_budget, tuple(complaints), base_error=base_error, bit_equal=bit_equal
+    )
 
 
 def _largest(tensor: Tensor, exact: Tensor) -> tuple[float, int]:
@@ -125,6 +171,12 @@ def _largest(tensor: Tensor, exact: Tensor) -> tuple[float, int]:
     error = (tensor.double() - exact).abs().nan_to_num(nan=0.0, posinf=0.0).flatten()
     index = int(error.argmax())
     return float(error[index]), index
+
+
+def _rms(tensor: Tensor, exact: Tensor | None = None) -> float:
+    """The root of the mean square of the tensor, or of its finite errors."""
+    values = tensor.double() if exact is None else tensor.double() - exact
+    return float(values.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).square().mean().sqrt()) if values.numel() else 0.0
 
 
 def ulp(magnitude: float, dtype: torch.dtype) -> float:

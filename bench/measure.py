@@ -44,8 +44,8 @@ class StoppingRule(Protocol):
 
 
 def measure(
-    base: Callable[[], None],
-    head: Callable[[], None],
+    base: Callable[[], object],
+    head: Callable[[], object],
     *,
     clock: Clock,
     rule: StoppingRule,
@@ -78,7 +78,7 @@ def measure(
     return Measurement(tuple(pairs), calls, (clock.now_ns() - start_ns) * 1e-9, rounds)
 
 
-def _warm_up(base: Callable[[], None], head: Callable[[], None], clock: Clock) -> tuple[int, float]:
+def _warm_up(base: Callable[[], object], head: Callable[[], object], clock: Clock) -> tuple[int, float]:
     """Call both sides until that no longer gets faster; returns the rounds, and the fastest call's ns."""
     base()
     head()
@@ -93,7 +93,7 @@ def _warm_up(base: Callable[[], None], head: Callable[[], None], clock: Clock) -
     return rounds, fastest_call
 
 
-def _burst(call: Callable[[], None], calls: int, clock: Clock) -> float:
+def _burst(call: Callable[[], object], calls: int, clock: Clock) -> float:
     """Time ``calls`` calls; returns ns per call. Work queued before is not counted, work they queue is."""
     clock.synchronize()
     start_ns = clock.now_ns()

@@ -24,7 +24,7 @@ from .verdict import CaseResult, Policy, Run, Verdict
 
 
 @dataclass(frozen=True)
-class _Never:
+class Never:
     """The rule that is never certain."""
 
     def is_certain(self, ordered: Sequence[float]) -> bool:  # noqa: ARG002  # whatever they are
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
                     checked.base,
                     checked.head,
                     clock=Clock.of(case.device),
-                    rule=_Never(),
+                    rule=Never(),
                     budget_s=options.seconds,
                     order=random.Random(case.id),
                 )

@@ -8,13 +8,15 @@ from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from math import log
+from statistics import fmean
 
 from scipy.stats import binom
 
 from .budget import SharedBudget
 from .evidence import Measurement
-from .statistics import Change, PairedTest
+from .statistics import Change, PairedTest, median
 from .verdict import Policy
 
 
@@ -24,6 +26,12 @@ class Stream:
 
     log_ratios: tuple[float, ...]
     pair_s: float
+
+    @property
+    def centred(self) -> "Stream":
+        """The same noise about a median of 0, so that an added shift is the whole of the effect."""
+        centre = median(sorted(self.log_ratios))
+        return Stream(tuple(d - centre for d in self.log_ratios), self.pair_s)
 
     @classmethod
     def of(cls, measurement: Measurement) -> "Stream":
@@ -105,6 +113,13 @@ def wald_pairs(stream: Stream, threshold: float, alarm: float, miss: float) -> f
     unchanged, slowed = above(0.0), above(threshold)
     drift = unchanged * log(slowed / unchanged) + (1 - unchanged) * log((1 - slowed) / (1 - unchanged))
     return ((1 - alarm) * log(miss / (1 - alarm)) + alarm * log((1 - miss) / alarm)) / drift
+
+
+def sign_correlation(stream: Stream) -> float:
+    """Return the lag-1 correlation of the signs of d - median(d): near 0 where pairs do not depend on each other."""
+    centre = median(sorted(stream.log_ratios))
+    signs = [1 if d > centre else -1 for d in stream.log_ratios]
+    return fmean(a * b for a, b in pairwise(signs))
 
 
 @cache

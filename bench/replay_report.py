@@ -3,12 +3,21 @@
 import random
 from collections.abc import Mapping
 from math import log1p
-from statistics import fmean
+from statistics import fmean, median
 
 from scipy.stats import binomtest
 
 from .evidence import Measurement
-from .replay import RunOutcome, Stream, replay_case, replay_run, spending_bound, streams_of, wald_pairs
+from .replay import (
+    RunOutcome,
+    Stream,
+    replay_case,
+    replay_run,
+    sign_correlation,
+    spending_bound,
+    streams_of,
+    wald_pairs,
+)
 from .statistics import Bound, Change, PairedTest, mixture_bound
 from .verdict import Policy
 
@@ -21,6 +30,12 @@ def main(recorded: Mapping[str, Measurement], *, runs: int, threshold: float) ->
     policy = Policy(threshold, Policy.default_budget_s(threshold))
     pairs = sum(len(stream.log_ratios) for stream in streams)
     print(f"{len(streams)} streams, {pairs} pairs; threshold {threshold:.3g}, {runs} runs of all streams a rule")
+    correlations = sorted(sign_correlation(stream) for stream in streams)
+    quarter = len(correlations) // 4
+    print(
+        f"lag-1 correlation of signs: median {median(correlations):.3f}, "
+        f"middle half {correlations[quarter]:.3f} to {correlations[-1 - quarter]:.3f}"
+    )
     for name, bound in RULES.items():
         level = policy.test(len(streams))
         test = PairedTest(level.threshold, level.alarm, level.miss, bound=bound)
@@ -33,7 +48,7 @@ def main(recorded: Mapping[str, Measurement], *, runs: int, threshold: float) ->
 
 
 def _slowed(stream: Stream, policy: Policy, test: PairedTest, order: random.Random) -> Change | None:
-    return replay_case(stream, test, policy.budget_s, order, shift=log1p(policy.threshold))[0].change
+    return replay_case(stream.centred, test, policy.budget_s, order, shift=log1p(policy.threshold))[0].change
 
 
 def _lines(

@@ -39,7 +39,9 @@ class GateSession:
     gate: Gate
     cases: dict[Case, str | None]  # the tier's cases, with the reason where the subject cannot run it
     base_source: Source | None = None
-    base_ids: frozenset[str] = frozenset()  # what the base measures; a case that is gone from the head is MISSING
+    base_ids: set[str] = field(
+        default_factory=set
+    )  # what the base measures; a case that is gone from the head is MISSING
     allocator: str = ""
     exceptions: Exceptions = field(default_factory=Exceptions)
     chosen: list[Case] = field(default_factory=list)
@@ -56,6 +58,11 @@ class GateSession:
         return cls(settings, source.from_directory(package), Gate(head, None), cases)
 
     @property
+    def runnable(self) -> int:
+        """How many of the chosen cases their subjects can run."""
+        return sum(self.cases[case] is None for case in self.chosen)
+
+    @property
     def header(self) -> str:
         """What this session does, in one line."""
         parts = [f"tier {self.settings.tier}", f"on {', '.join(self.settings.devices)}"]
@@ -67,10 +74,10 @@ class GateSession:
         return f"attention gate: {'; '.join(parts)}"
 
     def test(self, case_id: str) -> PairedTest:
-        """Return the stopping rule of a case; the level is shared among the chosen cases of all shards."""
+        """Return the stopping rule of a case; the level is shared among the cases that all shards run."""
         waiver = self.exceptions.waiver(case_id)
         return self.settings.policy.test(
-            len(self.chosen) * self.settings.shard[1],
+            self.runnable * self.settings.shard[1],
             threshold=self.exceptions.threshold(case_id),
             accepted_ratio=1.0 if waiver is None else waiver.ratio,
         )
@@ -82,23 +89,16 @@ class GateSession:
             CannotCompare: it cannot be had.
 
         """
-        stored_ids: frozenset[str] = frozenset()
+        stored = None
         if self.settings.base is not None:
-            directory = Path(self.settings.base)
-            is_directory = directory.is_dir()
-            self.base_source = (
-                source.from_directory(directory)
-                if is_directory
-                else source.from_revision(config.rootpath, self.settings.base)
-            )
+            self.base_source = source.find(config.rootpath, self.settings.base)
         else:
             stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, self.settings.compare))
-            self.base_source, stored_ids = stored.source, stored.case_ids
-        base = self.resources.enter_context(base_side(self.base_source))
+            self.base_source = stored.source
+        base, head = self.resources.enter_context(base_side(self.base_source)), self.gate.head
+        self.gate = Gate(head, base, {} if stored is None else stored.errors_in(environment.describe(self.allocator)))
         cases = matrix(base.kernels, base.modules, self.settings.tier, self.settings.devices)
-        self.base_ids = stored_ids | supported_ids(cases)
-        self.gate = Gate(self.gate.head, base)
-        head = self.gate.head
+        self.base_ids = supported_ids(cases) | (set() if stored is None else set(stored.errors))
         known = {case.id for case in matrix(head.kernels, head.modules, TIERS[-1], DEVICES)}
         self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
 
@@ -114,12 +114,12 @@ class GateSession:
 
         """
         self.chosen = list(cases)
-        if self.settings.comparing and not any(self.cases[case] is None for case in self.chosen):
+        if self.settings.comparing and not self.runnable:
             raise CannotCompare("no case is left to compare: select some with bench/, -k, --tier, --device and --shard")
         if self.chosen:
             torch.set_num_threads(self.settings.threads)
             self.allocator = environment.steady_allocator()
-            self.budget = SharedBudget(self.settings.policy.budget_s, len(self.chosen))
+            self.budget = SharedBudget(self.settings.policy.budget_s, self.runnable)
             self.load = LoadMeter()
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
@@ -131,7 +131,7 @@ class GateSession:
         else:
             waived = None if waiver is None else str(waiver)
             result = self.gate.compare(case, test, self.budget.allowance_s(), waived)
-        self.budget.spend(result.seconds)
+            self.budget.spend(result.seconds)
         self.results.append(result)
         benchmark.extra_info.update(baseline.case_record(case.id, result.errors, result.head_fingerprint))
         if result.verdict is Verdict.NEW:
@@ -175,7 +175,9 @@ class GateSession:
         """Make the run from the results: what is missing or has no result is in it as well."""
         done = {result.id for result in self.results}
         rows = [
-            Evidence(case.id, error="was selected and has no result") for case in self.chosen if case.id not in done
+            Evidence(case.id, error="was selected and has no result: the run stopped before it")
+            for case in self.chosen
+            if case.id not in done
         ]
         if self.settings.shard[0] == 1:  # once, not in every shard
             head = self.gate.head

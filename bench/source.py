@@ -29,6 +29,16 @@ class Source:
         return digest.hexdigest()
 
 
+def find(repository: Path, name: str) -> Source:
+    """Pack the package of a directory, or else of a revision of the repository, by the name that the user gave.
+
+    Raises:
+        CannotCompare: it is neither, or holds no package.
+
+    """
+    return from_directory(Path(name)) if Path(name).is_dir() else from_revision(repository, name)
+
+
 def from_directory(directory: Path) -> Source:
     """Pack the package in ``directory/attention``, or ``directory`` where it is such a package itself.
 

@@ -46,7 +46,7 @@ class Policy:
     budget_s: float = 10.0  # the most time one measurement of a case may take
     strict: bool = False  # INCONCLUSIVE fails too
     false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
-    miss: float = 0.001  # probability that a case slowed by the threshold is called UNCHANGED
+    miss: float = 0.0001  # probability that a measurement of a case slowed by the threshold calls it UNCHANGED
 
     @classmethod
     def default_budget_s(cls, threshold: float) -> float:
@@ -83,6 +83,11 @@ class CaseResult:
     head_fingerprint: Fingerprint | None = None
     seconds: float = 0.0
     measurements: tuple[Measurement, ...] = ()
+
+    @property
+    def margin(self) -> float | None:
+        """The largest share that an error of this case has of its budget; above 1 the case has drifted."""
+        return max((error.share for error in self.errors), default=None)
 
 
 @dataclass(frozen=True)

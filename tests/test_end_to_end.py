@@ -112,6 +112,15 @@ def test_a_new_kernel_is_one_new_file(copy: Path) -> None:
     assert "1 NEW, 1 UNCHANGED" in closing(done)
 
 
+def test_outputs_alone_are_checked_in_parallel_and_a_wrong_one_fails(copy: Path) -> None:
+    right = run(copy, "--benchmark-disable", "-n2", case="sdpa and fwd]")
+    assert right.returncode == 0, right.stdout
+    edit(copy, "wrong by 1%")
+    wrong = run(copy, "--benchmark-disable", "-n2", case="sdpa and fwd]")
+    assert wrong.returncode == 1, wrong.stdout
+    assert "is over its budget" in wrong.stdout
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_stopped_leaves_no_file_behind(copy: Path, sign: signal.Signals) -> None:
     endless = ("--gate-threshold=0.0001%", "--gate-budget=60", "-vv")

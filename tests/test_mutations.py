@@ -44,23 +44,21 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
     "masked.py": {
-        "causal ignored": ("if causal else None  # (Tq, Tk)", "if False else None"),
-        "bool mask inverted": ("masked_out = ~mask", "masked_out = mask"),
-        "masked keys leak": (
-            "scores.masked_fill(hidden, -torch.inf).masked",
-            "scores.masked_fill(hidden, -5.0).masked",
+        "causal ignored": (
+            ".masked_fill(~visible, -torch.inf)",
+            ".masked_fill(~visible & (mask is not None), -torch.inf)",
         ),
-        "float mask ignored": ("scores = scores + mask", "scores = scores + 0 * mask"),
-        "float mask subtracted": ("scores = scores + mask", "scores = scores - mask"),
-        "float mask scaled with the scores": ("scores = scores + mask", "scores = scores + mask * scale"),
-        "blind rows not zero": ("n_heads).masked_fill(unseeing, 0.0)  #", "n_heads)  #"),
-        "blind rows NaN": (
-            "masked_fill(hidden, -torch.inf).masked_fill(unseeing, 0.0).softmax(dim=-1)",
-            "masked_fill(hidden, -torch.inf).softmax(dim=-1)",
-        ),
-        "gradient of the causal scores cut": (
-            "scores.masked_fill(hidden, -torch.inf)).softmax(dim=-1)",
-            "scores.masked_fill(hidden, -torch.inf).detach() + 0 * scores).softmax(dim=-1)",
+        "bool mask inverted": ("attended = mask\n", "attended = ~mask\n"),
+        "masked keys leak": ("masked_fill(~visible, -torch.inf)", "masked_fill(~visible, -5.0)"),
+        "float mask ignored": ("scores = scores + mask.to(scores.dtype)", "pass"),
+        "float mask subtracted": ("scores = scores + mask.to", "scores = scores - mask.to"),
+        "float mask scaled with the scores": ("scores = scores + mask.to", "scores = scores + scale * mask.to"),
+        "blind rows not zero": ("n_heads).masked_fill(blind, 0.0)  #", "n_heads)  #"),
+        "blind rows NaN": (".masked_fill(blind, 0.0).softmax(dim=-1)", ".softmax(dim=-1)"),
+        "gradient of the scores cut": ("= scores.masked_fill(~visible", "= scores.detach().masked_fill(~visible"),
+        "softmax over the queries": (
+            "masked_fill(blind, 0.0).softmax(dim=-1)",
+            "masked_fill(blind, 0.0).softmax(dim=-2)",
         ),
     },
     "sdpa.py": {

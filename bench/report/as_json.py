@@ -50,6 +50,9 @@ def _error(error: TensorError) -> dict[str, object]:
         "base": error.base_error,
         "naive": error.naive_error,
         "budget": error.budget,
+        "rms": error.rms,
+        "rms_budget": error.rms_budget,
+        "share": None if error.share == float("inf") else error.share,
         "bit_equal": error.bit_equal,
     }
 

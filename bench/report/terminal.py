@@ -6,7 +6,7 @@ from ..advice import advice
 from ..verdict import CaseResult, Run, Verdict
 from .text import COLUMNS, row
 
-_RIGHT = ("ratio", "base", "head", "pairs")
+_RIGHT = ("ratio", "base", "head", "pairs", "error")
 
 
 class Terminal(Protocol):

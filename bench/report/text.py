@@ -2,11 +2,11 @@
 
 from ..verdict import CaseResult
 
-COLUMNS = ("case", "verdict", "ratio", "interval", "base", "head", "pairs", "why")
+COLUMNS = ("case", "verdict", "ratio", "interval", "base", "head", "pairs", "error", "why")
 
 
 def row(case: CaseResult) -> tuple[str, ...]:
-    """Write the cells of one case, in the order of ``COLUMNS``; what was not measured is a dash."""
+    """Write the cells of one case, in the order of ``COLUMNS``; error is a share of its budget, a dash not measured."""
     return (
         case.id,
         case.verdict.value,
@@ -15,6 +15,7 @@ def row(case: CaseResult) -> tuple[str, ...]:
         duration(case.base_ns),
         duration(case.head_ns),
         str(case.pairs) if case.pairs else "-",
+        "-" if case.margin is None else f"{case.margin:.0%}",
         "; ".join(case.reasons),
     )
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS, reference
-from bench.drift import CAPS, FORWARD_FACTOR, GRADIENT_FACTOR, ULPS, ulp
+from bench.drift import judge
 from bench.naive import naive_attention
 
 
@@ -119,16 +119,8 @@ def _check(
         lambda q, k, v: reference(q, k, v, scale=scale, **options), [t.double() for t in (q, k, v)], upstream.double()
     )
     naive = _results(lambda q, k, v: naive_attention(q * folded, k, v, mask=mask, causal=causal), (q, k, v), upstream)
-    for name, want in exact.items():
-        seen = got[name]
-        assert (seen.shape, seen.dtype) == (want.shape, q.dtype), name
-        assert seen.isfinite().logical_or(~want.isfinite()).all(), f"{name} is not finite where the oracle is"
-        highest = float(want.abs().max()) if want.numel() else 0.0
-        error, naive_error = _distance(seen, want), _distance(naive[name], want)
-        budget = (FORWARD_FACTOR if name == "out" else GRADIENT_FACTOR) * naive_error + ULPS * ulp(highest, q.dtype)
-        if capped and q.dtype in CAPS:
-            budget = min(budget, CAPS[q.dtype][name != "out"] * max(1.0, highest))
-        assert error <= budget, f"{name}: error {error:.3g}, budget {budget:.3g}, naive error {naive_error:.3g}"
+    complaints = [c for error in judge(got, exact, naive, capped=capped) for c in error.complaints]
+    assert complaints == []
     return got
 
 
@@ -137,8 +129,3 @@ def _results(attend: Callable[..., Tensor], inputs: Any, upstream: Tensor) -> di
     out = attend(*leaves)
     gradients = torch.autograd.grad(out, leaves, upstream)
     return {"out": out.detach(), **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}
-
-
-def _distance(tensor: Tensor, exact: Tensor) -> float:
-    error = (tensor.double() - exact).abs()
-    return float(error.nan_to_num(nan=0.0, posinf=0.0).max()) if error.numel() else 0.0

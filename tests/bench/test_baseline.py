@@ -10,6 +10,7 @@ import pytest
 
 from bench import baseline
 from bench.errors import CannotCompare
+from bench.evidence import TensorError
 from bench.source import from_directory
 
 HEAD = Path(__file__).parents[2]
@@ -19,7 +20,7 @@ HEAD = Path(__file__).parents[2]
 def stored() -> dict[str, Any]:
     source = from_directory(HEAD)
     return {
-        "benchmarks": [{"extra_info": baseline.case_record("sdpa-x", (), None)}],
+        "benchmarks": [{"extra_info": baseline.case_record("sdpa-x", (TensorError("out", 1e-7, 2e-7, 5e-7),), None)}],
         baseline.KEY: baseline.record(source, {"threads": 1}),
     }
 
@@ -28,9 +29,20 @@ def test_what_is_recorded_is_read_back(tmp_path: Path, stored: dict[str, Any]) -
     path = tmp_path / "0001_x.json"
     path.write_text(json.dumps(stored))
     read = baseline.read(path)
-    assert read.case_ids == {"sdpa-x"}
+    assert read.errors == {"sdpa-x": {"out": 1e-7}}
+    assert read.environment == {"threads": 1}
     assert read.source.sha256 == from_directory(HEAD).sha256
     assert read.source.origin == "baseline 0001_x.json"
+
+
+def test_stored_errors_bind_only_on_the_same_cpu_and_torch(tmp_path: Path, stored: dict[str, Any]) -> None:
+    stored[baseline.KEY]["environment"] = {"cpu": "A", "torch": "2", "os": "x"}
+    path = tmp_path / "0001_x.json"
+    path.write_text(json.dumps(stored))
+    read = baseline.read(path)
+    assert read.errors_in({"cpu": "A", "torch": "2", "os": "y"}) == {"sdpa-x": {"out": 1e-7}}
+    assert read.errors_in({"cpu": "B", "torch": "2", "os": "x"}) == {}
+    assert read.errors_in({"cpu": "A", "torch": "3", "os": "x"}) == {}
 
 
 def no_source(stored: dict[str, Any]) -> None:

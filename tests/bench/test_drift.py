@@ -88,6 +88,13 @@ def test_a_message_gives_both_errors_the_budget_the_worst_index_and_the_values_t
     )
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_a_result_off_everywhere_by_one_percent_is_over_budget_in_every_dtype(dtype: str) -> None:
+    wide = Case("masked", False, Shape.parse("b1h4t64d32"), "causal", dtype, "cpu", "fwd")
+    (complaint,) = judged(wide, lambda _, t: t * 1.01)["out"].complaints
+    assert complaint.startswith("out: RMS error " if dtype == "bf16" else "out: error ")
+
+
 def test_drift_from_the_base_inside_the_budget_is_reported_as_drift() -> None:
     exact = {"out": torch.zeros(3, dtype=torch.float64)}
     naive, base = {"out": torch.full((3,), 4e-6)}, {"out": torch.full((3,), 1e-6)}
@@ -97,6 +104,21 @@ def test_drift_from_the_base_inside_the_budget_is_reported_as_drift() -> None:
     assert "more than 2x the base's 1e-06, though inside its budget" in error.complaints[0]
     (error,) = drift.judge({"out": torch.full((3,), 1.9e-6)}, exact, naive, base)
     assert error.complaints == ()
+
+
+def test_drift_from_the_errors_that_the_baseline_stored_is_reported_as_drift() -> None:
+    exact, naive = {"out": torch.zeros(3, dtype=torch.float64)}, {"out": torch.full((3,), 4e-6)}
+    head = {"out": torch.full((3,), 3e-6)}
+    (error,) = drift.judge(head, exact, naive, head, stored={"out": 1e-6})
+    assert error.complaints[0].startswith("out: error 3e-06 is more than 2x the 1e-06 that the baseline stored; worst")
+    (error,) = drift.judge(head, exact, naive, head, stored={"out": 1.6e-6})
+    assert error.complaints == ()
+
+
+def test_the_share_of_the_budget_is_what_an_error_uses_of_it() -> None:
+    assert TensorError("out", 3e-7, 2e-7, 6e-7).share == pytest.approx(0.5)
+    assert TensorError("out", 0.0, 0.0, 0.0).share == 0.0
+    assert TensorError("out", 1e-9, 0.0, 0.0).share == float("inf")
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(3), torch.zeros(4, dtype=torch.float64)])

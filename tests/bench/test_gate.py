@@ -39,7 +39,7 @@ class World:
         return Side(label, {"k": registered}, {}, frozenset({"k"}) if undeclared else frozenset())
 
     def compare(self, head: Side, base: Side | None, case: Case = CASE, **changes: Any) -> CaseResult:
-        gate = Gate(head, base, lambda _: Clock(lambda: int(self.now), lambda: None), **changes)
+        gate = Gate(head, base, clock_of=lambda _: Clock(lambda: int(self.now), lambda: None), **changes)
         return gate.compare(case, TEST, budget_s=5.0)
 
 

@@ -11,7 +11,16 @@ from bench import recording
 from bench.__main__ import main
 from bench.errors import CannotCompare
 from bench.evidence import Measurement, Pair
-from bench.replay import Stream, replay, replay_case, replay_run, spending_bound, streams_of, wald_pairs
+from bench.replay import (
+    Stream,
+    replay,
+    replay_case,
+    replay_run,
+    sign_correlation,
+    spending_bound,
+    streams_of,
+    wald_pairs,
+)
 from bench.report import FORMATS
 from bench.statistics import Change, PairedTest, mixture_bound
 from bench.verdict import CaseResult, Policy, Run, Verdict
@@ -64,6 +73,26 @@ def test_wald_s_numbers_are_those_of_the_textbook() -> None:
     assert found == pytest.approx(8.197, abs=0.01)
 
 
+def test_the_rule_on_recorded_noise_raises_no_alarm_and_catches_the_threshold() -> None:
+    streams = streams_of(recording.read(RECORDING))
+    test, order = POLICY.test(len(streams)), random.Random(0)
+    unchanged = [replay_run(streams, POLICY, test, order) for _ in range(30)]
+    assert sum(run.count(Change.SLOWER) for run in unchanged) == 0
+    assert sum(run.count(None) for run in unchanged) <= 0.01 * 30 * len(streams)
+    slowed = [
+        replay_case(stream, test, POLICY.budget_s, order, shift=log1p(0.05))[0].change
+        for stream in streams
+        for _ in range(10)
+    ]
+    assert slowed.count(Change.SLOWER) >= 0.99 * len(slowed)
+
+
+def test_signs_that_follow_each_other_are_seen_as_correlated() -> None:
+    assert abs(sign_correlation(stream(n=4000))) < 0.05
+    drifting = Stream(tuple(i / 100 for i in range(100)), 0.001)
+    assert sign_correlation(drifting) > 0.9
+
+
 @pytest.mark.parametrize("alpha", [1e-2, 1e-4])
 def test_the_alternative_spends_its_level_over_its_looks_and_no_more(alpha: float) -> None:
     spent = 0.0
@@ -97,6 +126,19 @@ def test_what_is_no_recording_is_refused_in_one_sentence(tmp_path: Path, text: s
     path.write_text(text)
     with pytest.raises(CannotCompare, match="is no recording of --gate-pairs .*: record it anew"):
         recording.read(path)
+
+
+def test_noise_is_recorded_for_every_case_of_a_tier(tmp_path: Path) -> None:
+    path = tmp_path / "noise.json"
+    assert main(["record", str(path), "--seconds=0.001"]) == 0
+    recorded = recording.read(path)
+    assert "sdpa-b1h4t64d32-full-fp32-cpu-fwd" in recorded
+    assert all(len(measurement.pairs) >= 1 for measurement in recorded.values())
+
+
+def test_recording_for_no_time_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["record", str(tmp_path / "noise.json"), "--seconds=0"]) == 4
+    assert "give --seconds and --threads above zero" in capsys.readouterr().err
 
 
 def test_the_command_prints_both_rules_and_refuses_what_is_no_recording(

@@ -111,3 +111,20 @@ def test_one_round_measures_and_reports(
 def test_senseless_options_are_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["selftest", argument]) == 4
     assert "give --time-limit, --threads and --threshold above zero" in capsys.readouterr().err
+
+
+def test_margins_are_shown_for_every_kernel_and_dtype(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["margins", "--tier=smoke"]) == 0
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header.startswith("| kernel | fp32 output | fp32 gradients | bf16 output |")
+    assert [row.split("`")[1] for row in rows] == [*attention.KERNELS, *attention.MODULES]
+    shares = [int(cell.strip(" %")) for row in rows for cell in row.split("|")[2:-1] if cell.strip() != "-"]
+    assert shares
+    assert all(0 <= share <= 100 for share in shares)
+
+
+def test_overhead_compares_both_with_pytorch_s_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["overhead", "--seconds=0.001"]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert sum(row.startswith("| sdpa, ") for row in rows) == 2
+    assert sum(row.startswith("| module, ") for row in rows) == 16

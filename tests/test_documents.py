@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from bench import options
+from bench import drift, options
+from bench.budget import SHARE
+from bench.measure import BURST_NS, BURST_RESOLUTIONS
 from bench.verdict import FAILING, Policy, Verdict
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -77,6 +79,30 @@ def test_the_verdict_table_names_every_verdict_and_whether_it_fails() -> None:
         verdict = Verdict(name)
         expected = "yes" if verdict in FAILING else "with `--gate-strict`" if verdict is Verdict.INCONCLUSIVE else "no"
         assert fails == expected, name
+
+
+def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
+    method = (Path(__file__).parents[1] / "bench" / "METHOD.md").read_text(encoding="utf-8")
+    policy = Policy()
+    assert f"(1 + {SHARE:g} n)" in README
+    assert f"at or below {policy.false_alarm:.1%}" in README
+    assert f"{100 * SHARE:g}% of it is each case's own" in method
+    assert f"{policy.false_alarm:.1%} / number of cases" in method
+    assert f"{policy.miss:.2%} a measurement" in method
+    assert f"at least {BURST_NS / 1e6:g} ms and at least {BURST_RESOLUTIONS} times" in " ".join(method.split())
+
+
+def test_the_figures_of_the_error_rule_are_those_of_the_code() -> None:
+    text = " ".join((Path(__file__).parents[1] / "bench" / "NUMERICS.md").read_text(encoding="utf-8").split())
+    assert f"+ {drift.ULPS:g} ulp" in text
+    assert f"c = {drift.FORWARD_FACTOR:g} for outputs, {drift.GRADIENT_FACTOR:g} for gradients" in text
+    caps = {str(dtype).removeprefix("torch."): cap for dtype, cap in drift.CAPS.items()}
+    assert f"fp32 {_power(caps['float32'][0])} (gradients {_power(caps['float32'][1])})" in text
+    assert f"bf16 {_power(caps['bfloat16'][0])}, fp16 {_power(caps['float16'][0])}" in text
+
+
+def _power(value: float) -> str:
+    return f"{value:.0e}".replace("e-0", "e-")
 
 
 def test_every_file_that_the_documents_name_exists() -> None:

@@ -39,7 +39,7 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"n_heads must be a multiple of n_kv_heads; saw {n_heads} and {n_kv_heads}")
         if kernel not in KERNELS:
             raise ValueError(f"no kernel is named {kernel!r}; there are {', '.join(KERNELS)}")
-        self.n_heads, self.n_kv_heads, self.head_size = n_heads, n_kv_heads, d_model // n_heads
+        self.d_model, self.n_heads, self.n_kv_heads, self.head_size = d_model, n_heads, n_kv_heads, d_model // n_heads
         self.kernel = KERNELS[kernel]
         rows = d_model + 2 * n_kv_heads * self.head_size
         self.in_proj_weight = nn.Parameter(torch.empty(rows, d_model))  # (E + 2 Hkv D, E): rows of W_Q, W_K, W_V
@@ -57,12 +57,12 @@ class MultiHeadAttention(nn.Module):
         qkv = qkv.view(batch, tokens, sum(heads), self.head_size).transpose(1, 2)  # (B, H + 2 Hkv, T, D)
         q, k, v = qkv.split(heads, dim=1)
         out: Tensor = self.kernel(q, k, v, mask=mask, causal=causal)  # (B, H, T, D)
-        out = out.transpose(1, 2).reshape(batch, tokens, d_model)
-        return F.linear(out, self.out_proj.weight, self.out_proj.bias)
+        out_proj = self.out_proj  # looked up once: every look-up in a module costs
+        return F.linear(out.transpose(1, 2).reshape(batch, tokens, d_model), out_proj.weight, out_proj.bias)
 
     def _check(self, x: Tensor) -> Tensor:
-        if x.dim() != 3 or x.shape[-1] != self.in_proj_weight.shape[-1]:
-            raise ValueError(f"x must be (batch, tokens, {self.in_proj_weight.shape[-1]}); saw {tuple(x.shape)}")
+        if x.dim() != 3 or x.shape[-1] != self.d_model:
+            raise ValueError(f"x must be (batch, tokens, {self.d_model}); saw {tuple(x.shape)}")
         return x
 
 

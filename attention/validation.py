@@ -6,11 +6,12 @@ from torch import Tensor
 
 def check_inputs(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool) -> None:
     """Raise ValueError unless q (B, Hq, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv) and mask go together."""
-    if not q.dim() == k.dim() == v.dim() == 4:
+    q_shape, k_shape, v_shape = q.shape, k.shape, v.shape  # each read is a call into torch
+    if not len(q_shape) == len(k_shape) == len(v_shape) == 4:
         raise ValueError(f"q, k and v must have four dimensions (batch, heads, tokens, head size); {_seen(q, k, v)}")
-    batch, n_heads, n_queries, head_size = q.shape
-    kv_batch, n_kv_heads, n_keys, key_size = k.shape
-    if v.shape[:3] != (kv_batch, n_kv_heads, n_keys):
+    batch, n_heads, n_queries, head_size = q_shape
+    kv_batch, n_kv_heads, n_keys, key_size = k_shape
+    if v_shape != k_shape and v_shape[:3] != k_shape[:3]:
         raise ValueError(f"k and v must agree in batch, heads and tokens; {_seen(q, k, v)}")
     if batch != kv_batch or head_size != key_size:
         raise ValueError(f"q and k must agree in batch and head size; {_seen(q, k, v)}")
@@ -20,12 +21,13 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal
         raise ValueError(f"q's heads must be a multiple of k's heads; {_seen(q, k, v)}")
     if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
         raise ValueError(f"q, k and v must have one floating dtype; saw {q.dtype}, {k.dtype}, {v.dtype}")
-    if not q.device == k.device == v.device:
+    device = q.device
+    if k.device != device or v.device != device:
         raise ValueError(f"q, k and v must be on one device; saw {q.device}, {k.device}, {v.device}")
     if causal and n_queries > n_keys:
         raise ValueError(f"causal attention needs at least as many keys as queries; {_seen(q, k, v)}")
     if mask is not None:
-        check_mask(mask, (batch, n_heads, n_queries, n_keys), q.device)
+        check_mask(mask, (batch, n_heads, n_queries, n_keys), device)
 
 
 def check_mask(mask: Tensor, scores_shape: tuple[int, int, int, int], device: torch.device) -> None:

@@ -151,6 +151,16 @@ def test_a_baseline_that_cannot_serve_is_one_sentence(
     assert expected in sentence(bench(f"--benchmark-compare={path}"))
 
 
+def test_an_expired_waiver_is_one_sentence(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pytester.path / "waivers.toml"
+    path.write_text("[[waiver]]\ncase = 'sdpa-*'\nratio = 1.1\nreason = 'r'\nexpires = 2020-01-01\n")
+    monkeypatch.setattr("bench.waivers.WAIVERS", path)
+    message = sentence(bench(f"--gate-base={REPOSITORY}"))
+    assert message.startswith("waivers.toml: the waiver of 'sdpa-*' expired on 2020-01-01")
+
+
 def test_a_report_that_cannot_be_written_is_no_pass(bench: Bench, pytester: pytest.Pytester) -> None:
     (pytester.path / "file").write_text("")
     result = bench(f"--gate-base={REPOSITORY}", "--gate-json=file/report.json")

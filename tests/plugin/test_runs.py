@@ -1,6 +1,7 @@
 """Whole runs that end in a verdict: comparing, saving, reporting."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,17 +74,41 @@ def test_the_other_reports_say_the_verdict_first(bench: Bench, pytester: pytest.
     assert text.index("gate: PASS") < text.index(ONE)
 
 
-def slow_down(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[..., Tensor]) -> None:
+def replace_kernel(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[..., Tensor]) -> None:
     """Replace the function of a kernel of the head for one test."""
     kernel = attention.KERNELS[name]
     monkeypatch.setitem(attention.KERNELS, name, attention.Kernel(name, change, kernel.capabilities))
+
+
+def test_a_waived_slowdown_passes_and_is_shown_as_such(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pytester.path / "waivers.toml"
+    path.write_text("[[waiver]]\ncase = 'sdpa-*'\nratio = 2.0\nreason = 'wanted'\nexpires = 2999-01-01\n")
+    monkeypatch.setattr("bench.waivers.WAIVERS", path)
+    right = attention.KERNELS["sdpa"].function
+
+    def slower(*args: Any, **kwargs: Any) -> Tensor:
+        start = time.perf_counter_ns()
+        out = right(*args, **kwargs)
+        end = start + 1.4 * (time.perf_counter_ns() - start)
+        while time.perf_counter_ns() < end:
+            pass
+        return out
+
+    replace_kernel(monkeypatch, "sdpa", slower)
+    result = bench(BASE, "--gate-pairs=pairs.json")
+    assert result.ret == 0
+    assert "(1 WAIVED)" in result.outlines[-1]
+    assert any("accepted up to 2 until 2999-01-01: wanted" in line for line in result.outlines)
+    assert (pytester.path / "pairs.json").exists()
 
 
 def test_a_wrong_kernel_fails_with_exit_code_1_and_says_how_wrong(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = attention.KERNELS["sdpa"].function
-    slow_down(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
+    replace_kernel(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
     result = bench(BASE)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert result.outlines[-1].startswith(f"gate: FAIL (1 DRIFTED); worst: {ONE} DRIFTED: out: error ")
@@ -96,7 +121,7 @@ def test_a_kernel_that_raises_is_an_error_row_and_not_the_end_of_the_run(
     def raises(*_: Any, **__: Any) -> Tensor:
         raise RuntimeError("no kernel image")
 
-    slow_down(monkeypatch, "sdpa", raises)
+    replace_kernel(monkeypatch, "sdpa", raises)
     result = bench(BASE, case=f"{ONE}] or manual-b1h4t64d32-full-fp32-cpu-fwd]")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "(1 ERROR, 1 UNCHANGED)" in result.outlines[-1]
@@ -184,7 +209,7 @@ def test_a_run_that_failed_is_not_saved_as_the_next_baseline(
     bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = attention.KERNELS["sdpa"].function
-    slow_down(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
+    replace_kernel(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
     compared, plain = bench(BASE, "--benchmark-autosave"), bench("--benchmark-save=wrong")
     assert compared.ret == plain.ret == pytest.ExitCode.TESTS_FAILED
     assert compared.outlines[-1].endswith("; no baseline was saved")
@@ -197,7 +222,7 @@ def test_plain_benchmarks_check_the_output_before_timing(bench: Bench, monkeypat
     passed = bench()
     assert passed.parseoutcomes()["passed"] == 1
     assert any("Name (time in" in line for line in passed.outlines)
-    slow_down(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
+    replace_kernel(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
     result = bench()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert not any("Name (time in" in line for line in result.outlines)

@@ -39,9 +39,7 @@ class GateSession:
     gate: Gate
     cases: dict[Case, str | None]  # the tier's cases, with the reason where the subject cannot run it
     base_source: Source | None = None
-    base_ids: set[str] = field(
-        default_factory=set
-    )  # what the base measures; a case that is gone from the head is MISSING
+    base_ids: set[str] = field(default_factory=set)  # the base's cases; one that the head lacks is MISSING
     allocator: str = ""
     exceptions: Exceptions = field(default_factory=Exceptions)
     chosen: list[Case] = field(default_factory=list)

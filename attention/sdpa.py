@@ -7,37 +7,55 @@ from torch import Tensor
 from .registry import register
 from .shapes import causal_mask
 
+VECTOR_LANES = 16  # fp32 values in the widest CPU register
+
 
 @register("sdpa")
 def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
     """``torch.nn.functional.scaled_dot_product_attention`` with this package's semantics (see ``Kernel.__call__``).
 
     Corrected here, as seen with torch 2.13 on CPU: ``is_causal`` is aligned top-left, so it serves only Tq = Tk;
-    ``is_causal`` with a mask; a mask of one dimension; ``is_causal`` with a scale of zero or below, which gives NaN.
-    Left as it is: PyTorch chooses the backend. On CPU, Dv != D, a mask that requires a gradient, or a last stride other
-    than 1 take the slower formula (same result), and the fused backend
-    - turns a query row of NaN into zeros, unless there is a mask;
+    ``is_causal`` with a mask; a mask of one dimension; ``is_causal`` with a scale of zero or below, which gives NaN;
+    rows of NaN scores, which become zeros where there is no mask and fewer keys than a vector register holds; Dv != D
+    and a last stride other than 1, for which PyTorch silently takes the formula, with its score matrix.
+    Left as it is: PyTorch chooses the backend. A mask that requires a gradient takes the formula, since the fused
+    backend on CPU has no such gradient. That backend
     - lets NaN and inf at a masked key reach every row, from k with a mask and from v in any case;
     - raises RuntimeError when a gradient is differentiated again.
     """
-    n_queries, n_keys = q.shape[-2], k.shape[-2]
-    if causal and n_queries == 1:
-        causal = False  # the last query sees every key
-    if causal and (mask is not None or n_queries != n_keys):
-        triangle = causal_mask(n_queries, n_keys, q.device)
-        if mask is None:
-            mask = triangle
-        elif mask.dtype == torch.bool:
-            mask = mask & triangle
-        else:
-            mask = mask.masked_fill(~triangle, -torch.inf)
-        causal = False
+    mask, causal = _mask(q, k.shape[-2], mask, causal=causal)
+    if causal and scale is not None and scale <= 0:
+        q, scale = q * scale, 1.0
+    size, v_size = q.shape[-1], v.shape[-1]
+    if q.device.type == "cpu":
+        if not q.stride(-1) == k.stride(-1) == v.stride(-1) == 1:
+            q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+        if size != v_size:  # zeros behind q and k add nothing to their product
+            scale = size**-0.5 if scale is None else scale
+            q, k, v = (F.pad(x, (0, max(size, v_size) - x.shape[-1])) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+    )
+    return out if size == v_size else out[..., :v_size]
+
+
+def _mask(q: Tensor, n_keys: int, mask: Tensor | None, *, causal: bool) -> tuple[Tensor | None, bool]:
+    """Say the same by a mask and an ``is_causal`` that PyTorch gets right."""
+    n_queries = q.shape[-2]
+    causal = causal and n_queries > 1  # the last query sees every key
     if mask is not None:
         mask = torch.atleast_2d(mask)
         if mask.dtype != torch.bool:
             mask = mask.to(q.dtype)
-    if causal and scale is not None and scale <= 0:
-        q, scale = q * scale, 1.0
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-    )
+    elif n_keys < VECTOR_LANES and q.device.type == "cpu":  # with a mask, NaN stays NaN
+        if not causal:
+            return q.new_zeros(1, 1), False
+        return q.new_full((n_queries, n_keys), -torch.inf).triu(n_keys - n_queries + 1), False
+    if not causal or (mask is None and n_queries == n_keys):
+        return mask, causal
+    triangle = causal_mask(n_queries, n_keys, q.device)
+    if mask is None:
+        return triangle, False
+    if mask.dtype == torch.bool:
+        return mask & triangle, False
+    return mask.masked_fill(~triangle, -torch.inf), False

@@ -21,6 +21,7 @@ from .record import Never
 from .statistics import confidence_interval, median
 
 LEVEL = 0.001  # of the intervals, each end
+KERNEL_TOKENS = (8, 16)  # sdpa itself guards the first against lost NaN
 MODULE_SIZES = ((1, 16, 64, 4), (4, 128, 256, 4), (1, 128, 512, 8), (1, 512, 512, 8))  # batch, tokens, d_model, heads
 
 
@@ -71,16 +72,14 @@ def _row(name: str, measurement: Measurement) -> str:
 
 def _kernels() -> list[Comparison]:
     ours = KERNELS["sdpa"]
-    q, k, v = (torch.randn(1, 2, 8, 16) for _ in range(3))
-    return [
-        Comparison(
-            f"sdpa, 8 tokens, {'causal' if causal else 'full'}",
-            partial(F.scaled_dot_product_attention, q, k, v, is_causal=causal),
-            partial(ours, q, k, v, causal=causal),
-            backward=False,
-        )
-        for causal in (False, True)
-    ]
+    rows = []
+    for tokens in KERNEL_TOKENS:
+        q, k, v = (torch.randn(1, 2, tokens, 16) for _ in range(3))
+        for causal in (False, True):
+            theirs = partial(F.scaled_dot_product_attention, q, k, v, is_causal=causal)
+            name = f"sdpa, {tokens} tokens, {'causal' if causal else 'full'}"
+            rows.append(Comparison(name, theirs, partial(ours, q, k, v, causal=causal), backward=False))
+    return rows
 
 
 def _modules() -> list[Comparison]:

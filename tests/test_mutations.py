@@ -62,14 +62,14 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
     "sdpa.py": {
-        "causal aligned top-left": ("n_queries != n_keys", "False"),
+        "causal aligned top-left": ("mask is None and n_queries == n_keys", "mask is None"),
         "causal dropped": ("is_causal=causal", "is_causal=False"),
         "bool mask inverted": ("mask = torch.atleast_2d(mask)", "mask = torch.atleast_2d(mask); mask = ~mask"),
         "mask dropped": ("attn_mask=mask", "attn_mask=None"),
         "scale of one": ("scale=scale", "scale=1.0"),
         "groups tiled instead of interleaved": (
-            "    return F.scaled",
-            "    k, v = (t.repeat(1, q.shape[1] // t.shape[1], 1, 1) for t in (k, v))\n    return F.scaled",
+            "    out = F.scaled",
+            "    k, v = (t.repeat(1, q.shape[1] // t.shape[1], 1, 1) for t in (k, v))\n    out = F.scaled",
         ),
         "keys and values swapped": ("        q, k, v, attn_mask", "        q, v, k, attn_mask"),
         "key strides reinterpreted": (

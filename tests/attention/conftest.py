@@ -82,15 +82,26 @@ def make_mask() -> Callable[..., Tensor]:
     return _make_mask
 
 
-def _make_mask(kind: str, *shape: int, dtype: torch.dtype = torch.float32, blind: int | None = None) -> Tensor:
-    """A mask that hides one key in four, and from the query ``blind`` every key; where it adds, normal biases too."""
+def _make_mask(
+    kind: str,
+    *shape: int,
+    dtype: torch.dtype = torch.float32,
+    blind: int | None = None,
+    visible: int | None = None,
+) -> Tensor:
+    """A mask that hides one key in four; where it adds, normal biases too.
+
+    From the query ``blind`` it hides every key, from none the key ``visible``.
+    """
     generator = torch.Generator().manual_seed(1)
-    visible = torch.rand(shape, generator=generator) < 0.75
+    seen = torch.rand(shape, generator=generator) < 0.75
+    if visible is not None:
+        seen[..., visible] = True
     if blind is not None:
-        visible[..., blind, :] = False
+        seen[..., blind, :] = False
     if kind == "bool":
-        return visible
-    return torch.randn(shape, generator=generator).masked_fill(~visible, -torch.inf).to(dtype)
+        return seen
+    return torch.randn(shape, generator=generator).masked_fill(~seen, -torch.inf).to(dtype)
 
 
 @pytest.fixture(scope="session")

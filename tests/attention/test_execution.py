@@ -1,5 +1,6 @@
 """Where else a kernel runs: autocast, inference mode, double backward, torch.compile, meta tensors."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -103,18 +104,16 @@ def test_meta_tensors_give_the_shape_without_the_work(
         assert (out.shape, out.device.type) == ((2, 4, 33, 8), "meta")
 
 
-@pytest.mark.parametrize(
-    ("slower", "backend"),
-    [("nothing", "flash"), ("value_size", "math"), ("stride", "math"), ("learned_mask", "math")],
-)
-def test_fallback_of_sdpa_to_the_slower_formula_shows_in_the_fingerprint(
-    slower: str, backend: str, make: Make, make_mask: Any
-) -> None:
-    q, k, v = make(value_size=8 if slower == "value_size" else 16)
-    if slower == "stride":
-        q = q.mT.contiguous().mT
-    bias = make_mask("float", 33, 49).requires_grad_(slower == "learned_mask")
-    assert fingerprint(lambda: KERNELS["sdpa"](q, k, v, mask=bias)).backend == backend
+def test_sdpa_stays_on_the_fused_backend_where_pytorch_would_leave_it(make: Make) -> None:
+    q, k, v = make()
+    strided = [tuple(x.mT.contiguous().mT if x is odd else x for x in (q, k, v)) for odd in (q, k, v)]
+    for inputs in ((q, k, v), *strided, make(value_size=8), make(value_size=24), make(keys=8, queries=8)):
+        assert fingerprint(functools.partial(KERNELS["sdpa"], *inputs)).backend == "flash"
+
+
+def test_formula_that_sdpa_takes_for_a_learned_mask_shows_in_the_fingerprint(make: Make, make_mask: Any) -> None:
+    bias = make_mask("float", 33, 49).requires_grad_()
+    assert fingerprint(lambda: KERNELS["sdpa"](*make(), mask=bias)).backend == "math"
 
 
 @pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))

@@ -1,30 +1,40 @@
-"""The formula with a mask, causal attention, and rows that see nothing."""
+"""The formula with a mask, causal and windowed attention, and rows that see nothing."""
 
 import torch
 from torch import Tensor
 
-from .registry import register
-from .shapes import causal_mask, regroup
+from .registry import Capabilities, register
+from .shapes import band, regroup
 
 
-@register("masked")
-def masked(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+@register("masked", Capabilities(window=True))
+def masked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float | None,
+    window: int | None = None,
+) -> Tensor:
     """``softmax(q k^T / sqrt(D) + mask) v``, rows that see no key zero; see ``Kernel.__call__`` for the shapes.
 
-    NaN and inf in v make every row that sees their key NaN, and leave the other rows and their gradients alone.
+    NaN and inf in v make every row that sees their key NaN, and leave the other rows and their gradients alone. Where
+    every row sees every key and there is no mask, they do what the formula says.
     """
     n_heads, n_kv_heads = q.shape[1], k.shape[1]
     if scale is None:
         scale = q.shape[-1] ** -0.5
     scores = regroup(q * scale, n_kv_heads) @ k.transpose(-2, -1)  # (B, Hkv, G * Tq, Tk)
-    if mask is None and not causal:
+    visible = band(q.shape[-2], k.shape[-2], q.device, causal=causal, window=window)  # (Tq, Tk)
+    if mask is None and visible is None:
         return regroup(scores.softmax(dim=-1) @ v, n_heads)  # (B, Hq, Tq, Dv)
 
     # A weight of zero does not silence NaN or inf in v, so they move to the scores, which visibility can silence.
     scores = scores + (v.detach() * 0.0).sum(dim=-1).unsqueeze(-2)  # plus (B, Hkv, 1, Tk), zero or NaN
     v = v.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     scores = regroup(scores, n_heads)  # (B, Hq, Tq, Tk)
-    visible = causal_mask(q.shape[-2], k.shape[-2], q.device) if causal else None  # (Tq, Tk)
     if mask is not None:
         if mask.dtype == torch.bool:
             attended = mask
@@ -32,7 +42,7 @@ def masked(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool
             scores = scores + mask.to(scores.dtype)
             attended = mask.to(scores.dtype) != -torch.inf
         visible = attended if visible is None else visible & attended  # broadcastable to (B, Hq, Tq, Tk)
-    assert visible is not None  # there is a mask, or causal, or both
+    assert visible is not None  # there is a mask, or a band, or both
     # A row of -inf makes softmax NaN, forward and backward. Neutral scores before it keep the gradients finite, and a
     # zero result after it keeps the row out of them.
     blind = ~visible.any(dim=-1, keepdim=True)  # broadcastable to (B, Hq, Tq, 1)

@@ -14,13 +14,14 @@ def reference(
     mask: Tensor | None = None,
     causal: bool = False,
     scale: float | None = None,
+    window: int | None = None,
 ) -> Tensor:
     """Attention in float64, step by step, differentiable; arguments, shapes and errors as ``Kernel.__call__``.
 
     It shares no arithmetic with the kernels: keys are repeated for grouped queries, visibility is one bool tensor, and
     softmax is written out.
     """
-    check_inputs(q, k, v, mask, causal=causal)
+    check_inputs(q, k, v, mask, causal=causal, window=window)
     group = q.shape[1] // k.shape[1] if k.shape[1] else 1
     n_queries, n_keys = q.shape[-2], k.shape[-2]
     scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -34,9 +35,12 @@ def reference(
         bias = mask.to(q.dtype).double()
         visible = visible & (bias != -torch.inf)
         scores = scores + bias.masked_fill(bias == -torch.inf, 0.0)
+    query, key = torch.arange(n_queries, device=q.device), torch.arange(n_keys, device=q.device)
+    distance = query[:, None] + (n_keys - n_queries) - key  # (Tq, Tk), negative for keys of the future
     if causal:
-        query, key = torch.arange(n_queries, device=q.device), torch.arange(n_keys, device=q.device)
-        visible = visible & (key <= query[:, None] + (n_keys - n_queries))
+        visible = visible & (distance >= 0)
+    if window is not None:
+        visible = visible & (distance.abs() < window)
 
     if n_keys == 0:
         return torch.einsum("bhqk,bhkd->bhqd", scores, v)

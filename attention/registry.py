@@ -1,8 +1,8 @@
 """The registry: kernels by name, each with what it can do as data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,10 @@ FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float6
 
 
 class AttentionFunction(Protocol):
-    """What a kernel's author writes; the inputs it is given have been checked."""
+    """What a kernel's author writes; the inputs it is given have been checked.
+
+    With the capability ``window`` it takes one more argument, ``window: int | None = None``; others never see it.
+    """
 
     def __call__(
         self,
@@ -32,7 +35,12 @@ class AttentionFunction(Protocol):
 class Capabilities:
     """What a kernel supports. A request outside of it is refused, never served by something else.
 
-    ``masks`` holds the kinds of ``mask`` it takes: ``"bool"``, ``"float"``. ``devices`` holds device types.
+    ``masks`` holds the kinds of ``mask`` it takes: ``"bool"``, ``"float"``. ``window``: it can limit how far a query
+    sees; ``windowless``: it can leave that out. ``devices`` holds device types; ``obstacle`` is asked for a device type
+    what keeps this machine from it (no compiler, an older GPU), and says None if nothing does.
+
+    The last two say how much of it is worth measuring. ``compiles``: new shapes cost seconds. ``variant``: it is another
+    kernel made to go one way. Either is measured only in rows of the matrix that ask for it.
     """
 
     masks: frozenset[str] = frozenset({"bool", "float"})
@@ -41,6 +49,11 @@ class Capabilities:
     backward: bool = True
     dtypes: frozenset[torch.dtype] = FLOATING
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
+    window: bool = False
+    windowless: bool = True
+    obstacle: Callable[[str], str | None] | None = None
+    compiles: bool = False
+    variant: bool = False
 
     def lacks(
         self,
@@ -51,12 +64,15 @@ class Capabilities:
         dtype: torch.dtype,
         device: str,
         backward: bool = False,
+        window: int | None = None,
     ) -> str | None:
         """Name the first capability that the request needs and the kernel lacks; None if it lacks none."""
         if mask is not None and mask not in self.masks:
             return f"a {mask} mask"
         if causal and not self.causal:
             return "causal attention"
+        if window is not None and not self.window:
+            return "a window"
         if grouped and not self.grouped:
             return "grouped queries"
         if dtype not in self.dtypes:
@@ -65,12 +81,15 @@ class Capabilities:
             return f"device {device}"
         if backward and not self.backward:
             return "a backward pass"
-        return None
+        if window is None and not self.windowless:
+            return "attention without a window"
+        obstacle = None if self.obstacle is None or device == "meta" else self.obstacle(device)
+        return None if obstacle is None else f"device {device} here: {obstacle}"
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A registered attention kernel: call it as ``kernel(q, k, v, *, mask=None, causal=False, scale=None)``."""
+    """A registered kernel: call it as ``kernel(q, k, v, *, mask=None, causal=False, scale=None, window=None)``."""
 
     name: str
     function: AttentionFunction
@@ -85,6 +104,7 @@ class Kernel:
         mask: Tensor | None = None,
         causal: bool = False,
         scale: float | None = None,
+        window: int | None = None,
     ) -> Tensor:
         """Attend: ``softmax(scale * q k^T + mask) v``, query head ``h`` reading key head ``h // (Hq // Hkv)``.
 
@@ -97,18 +117,22 @@ class Kernel:
             causal: the last query sees every key and each earlier one sees one key less; needs ``Tq <= Tk``. A mask
                 given as well also applies.
             scale: any float; None means ``1 / sqrt(D)``.
+            window: how many keys a query sees to each side, the one at its own position included: the query at position
+                p, where the last query's is that of the last key, sees the keys j with ``|p - j| < window``; with
+                ``causal`` those with ``p - window < j <= p``. None: no limit.
 
         Returns:
             (B, Hq, Tq, Dv). A query row that sees no key is zero, and so are its gradients.
 
         Raises:
-            ValueError: shapes, dtypes or devices that do not go together; the message quotes them.
+            ValueError: shapes, dtypes or devices that do not go together, or a window that is not a whole number from 1;
+                the message quotes them.
             NotImplementedError: a valid request that this kernel does not support.
 
         Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1; grouped queries: Ainslie et al. 2023.
 
         """
-        check_inputs(q, k, v, mask, causal=causal)
+        check_inputs(q, k, v, mask, causal=causal, window=window)
         lacks = self.capabilities.lacks(
             mask=None if mask is None else "bool" if mask.dtype == torch.bool else "float",
             causal=causal,
@@ -118,10 +142,13 @@ class Kernel:
             backward=not self.capabilities.backward
             and torch.is_grad_enabled()
             and any(t.requires_grad for t in (q, k, v, mask) if t is not None),
+            window=window,
         )
         if lacks is not None:
             raise NotImplementedError(f"kernel {self.name!r} does not support {lacks}")
-        return self.function(q, k, v, mask=mask, causal=causal, scale=scale)
+        # Only a function that claims windows has the argument.
+        limit: Mapping[str, Any] = {} if window is None else {"window": window}
+        return self.function(q, k, v, mask=mask, causal=causal, scale=scale, **limit)
 
 
 KERNELS: dict[str, Kernel] = {}

@@ -1,4 +1,4 @@
-"""Two shapes every explicit kernel needs: grouped heads folded into rows, and the causal triangle."""
+"""Two shapes every explicit kernel needs: grouped heads folded into rows, and the band of keys a query sees."""
 
 import torch
 from torch import Tensor
@@ -17,3 +17,22 @@ def regroup(x: Tensor, n_heads: int) -> Tensor:
 def causal_mask(n_queries: int, n_keys: int, device: torch.device) -> Tensor:
     """Which keys each query sees, aligned so that the last query sees every key: bool (Tq, Tk)."""
     return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
+
+
+def band(
+    n_queries: int, n_keys: int, device: torch.device, *, causal: bool, window: int | None, offset: int | None = None
+) -> Tensor | None:
+    """Which keys each query sees by causal and window together: bool (Tq, Tk), or None where it is every key.
+
+    ``offset`` is the position of the first query less that of the first key; None means ``Tk - Tq``, the alignment in
+    which the last query sees every key under ``causal``. A tile of a larger problem has an offset of its own.
+    """
+    offset = n_keys - n_queries if offset is None else offset
+    newest = offset if causal else None if window is None else offset + window - 1  # the diagonals that bound the band
+    oldest = None if window is None else offset - window + 1
+    if (newest is None or newest >= n_keys - 1) and (oldest is None or oldest <= 1 - n_queries):
+        return None
+    seen = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
+    if newest is not None:
+        seen = seen.tril(newest)
+    return seen if oldest is None else seen.triu(oldest)

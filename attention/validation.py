@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 
-def check_inputs(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool) -> None:
-    """Raise ValueError unless q (B, Hq, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv) and mask go together."""
+def check_inputs(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool, window: int | None = None
+) -> None:
+    """Raise ValueError unless q (B, Hq, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv) and the options go together."""
     q_shape, k_shape, v_shape = q.shape, k.shape, v.shape  # each read is a call into torch
     if not len(q_shape) == len(k_shape) == len(v_shape) == 4:
         raise ValueError(f"q, k and v must have four dimensions (batch, heads, tokens, head size); {_seen(q, k, v)}")
@@ -26,6 +28,8 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal
         raise ValueError(f"q, k and v must be on one device; saw {q.device}, {k.device}, {v.device}")
     if causal and n_queries > n_keys:
         raise ValueError(f"causal attention needs at least as many keys as queries; {_seen(q, k, v)}")
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
+        raise ValueError(f"window must be a whole number from 1, or None for no window; saw {window!r}")
     if mask is not None:
         check_mask(mask, (batch, n_heads, n_queries, n_keys), device)
 

@@ -13,10 +13,14 @@ from torch import Tensor
 class Attend(Protocol):
     """Attention as the yardstick and the oracle offer it; shapes as ``attention.Kernel.__call__``."""
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool) -> Tensor: ...
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, window: int | None = None
+    ) -> Tensor: ...
 
 
-def naive_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool) -> Tensor:
+def naive_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, window: int | None = None
+) -> Tensor:
     """Score, scale, mask, softmax, weigh, each step rounded to q's dtype: (B, Hq, Tq, Dv)."""
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
@@ -24,6 +28,9 @@ def naive_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, cau
     visible = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device)
     if causal:
         visible = visible.tril(k.shape[-2] - q.shape[-2])
+    if window is not None:
+        own = k.shape[-2] - q.shape[-2]
+        visible = visible.tril(own + window - 1).triu(own - window + 1)
     if mask is not None and mask.dtype == torch.bool:
         visible = visible & mask
     elif mask is not None:

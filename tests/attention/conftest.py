@@ -1,6 +1,7 @@
 """Every kernel with every request it claims to serve, inputs for them, and the error rule they are held to."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention import KERNELS, reference
+from attention import KERNELS, Kernel, reference
 from bench.drift import judge
 from bench.naive import naive_attention
 
@@ -16,9 +17,10 @@ from bench.naive import naive_attention
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "request_of(mask, causal, grouped, dtype, backward): what the test asks of a kernel; several values in a "
+        "request_of(mask, causal, grouped, dtype, backward, window): what the test asks of a kernel; several values in a "
         "tuple are asked one by one, and handed to the test by the arguments of these names",
     )
+    config.addinivalue_line("markers", "by_name: the test finds the kernel in the registry, so it gets no stand-in")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -26,19 +28,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kernel" not in metafunc.fixturenames:
         return
     request: dict[str, Any] = {
-        "mask": None, "causal": False, "grouped": False, "dtype": torch.float32, "device": "cpu", "backward": False
+        "mask": None, "causal": False, "grouped": False, "dtype": torch.float32, "device": "cpu", "backward": False,
+        "window": None,
     }  # fmt: skip
     for marker in metafunc.definition.iter_markers("request_of"):
         request |= marker.kwargs
+    by_name = metafunc.definition.get_closest_marker("by_name") is not None
     choices = [value if isinstance(value, tuple) else (value,) for value in request.values()]
     wanted = [name for name in request if name in metafunc.fixturenames]
     rows = [
         pytest.param(kernel, *(asked[name] for name in wanted), id="-".join([kernel.name, *_spell(asked, wanted)]))
-        for kernel in KERNELS.values()
+        for kernel in (KERNELS.values() if by_name else map(stand_in, KERNELS.values()))
         for asked in (dict(zip(request, values, strict=True)) for values in product(*choices))
         if kernel.capabilities.lacks(**asked) is None
     ]
     metafunc.parametrize(["kernel", *wanted], rows)
+
+
+def stand_in(kernel: Kernel) -> Kernel:
+    """The kernel as most tests call it: one that must have a window gets a window that hides nothing."""
+    if kernel.capabilities.windowless:
+        return kernel
+
+    def attend(*args: Any, window: int = 10**9, **options: Any) -> Tensor:
+        return kernel.function(*args, window=window, **options)
+
+    return Kernel(kernel.name, attend, replace(kernel.capabilities, windowless=True))
 
 
 def _spell(asked: dict[str, Any], wanted: list[str]) -> list[str]:
@@ -118,18 +133,19 @@ def _check(
     mask: Tensor | None = None,
     causal: bool = False,
     scale: float | None = None,
+    window: int | None = None,
     capped: bool = True,
 ) -> dict[str, Tensor]:
     """Hold output and gradients to the budget of ``bench.drift``, without the caps on request, and return them."""
     generator = torch.Generator().manual_seed(2)
     upstream = torch.randn(*q.shape[:-1], v.shape[-1], generator=generator).to(q.dtype)
-    options: dict[str, Any] = {"mask": mask, "causal": causal}
+    options: dict[str, Any] = {"mask": mask, "causal": causal, "window": window}
     folded = 1.0 if scale is None else scale * q.shape[-1] ** 0.5  # the yardstick knows only the default scale
     got = _results(lambda q, k, v: attend(q, k, v, scale=scale, **options), (q, k, v), upstream)
     exact = _results(
         lambda q, k, v: reference(q, k, v, scale=scale, **options), [t.double() for t in (q, k, v)], upstream.double()
     )
-    naive = _results(lambda q, k, v: naive_attention(q * folded, k, v, mask=mask, causal=causal), (q, k, v), upstream)
+    naive = _results(lambda q, k, v: naive_attention(q * folded, k, v, **options), (q, k, v), upstream)
     complaints = [c for error in judge(got, exact, naive, capped=capped) for c in error.complaints]
     assert complaints == []
     return got

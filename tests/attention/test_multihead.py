@@ -37,6 +37,7 @@ def run(module: nn.Module, **options: Any) -> list[Tensor]:
     return [out, *torch.autograd.grad(out, [x, *module.parameters()], upstream)]
 
 
+@pytest.mark.by_name
 @pytest.mark.request_of(mask=(None, "bool", "float"), causal=(False, True), grouped=(False, True), backward=True)
 @pytest.mark.parametrize("bias", [True, False])
 def test_loop_over_heads_equals_the_fused_projection(
@@ -49,6 +50,7 @@ def test_loop_over_heads_equals_the_fused_projection(
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.by_name
 @pytest.mark.request_of(mask=(None, "bool"), grouped=True, backward=True)
 @pytest.mark.parametrize("kv_heads", [1, 2])
 def test_grouped_heads_equal_plain_ones_with_repeated_weights(
@@ -68,7 +70,7 @@ def test_grouped_heads_equal_plain_ones_with_repeated_weights(
 
 
 @EVERY_MODULE
-@pytest.mark.parametrize("kernel_name", [n for n, k in KERNELS.items() if k.capabilities.causal])
+@pytest.mark.parametrize("kernel_name", [n for n, k in KERNELS.items() if k.capabilities.causal and k.capabilities.windowless])
 @pytest.mark.parametrize("kv_heads", [None, 1, 2, 4])
 def test_module_computes_what_its_docstring_says(
     module: Callable[..., nn.Module], kernel_name: str, kv_heads: int | None

@@ -158,7 +158,9 @@ def test_mask_of_any_broadcastable_shape_agrees_with_the_expanded_one(
 def test_scale_of_any_sign_does_what_the_formula_says(
     *, kernel: Kernel, mask: str | None, causal: bool, scale: float, make: Make, make_mask: Any, check: Check
 ) -> None:
-    q, k, v = make()
+    # Small inputs: with a scale of 1 a single weight of a row would be nearly all of it, and its gradient a difference
+    # that is mostly rounding, of which a fused backward pass has more than the yardstick.
+    q, k, v = make(factor=0.5)
     hidden = None if mask is None else make_mask(mask, 33, 49, blind=4)
     check(kernel, q, k, v, mask=hidden, causal=causal, scale=scale, capped=False)
 

@@ -43,6 +43,7 @@ def test_state_dict_is_that_of_the_witness_both_ways(module: Callable[..., nn.Mo
 
 
 @EVERY_MODULE
+@pytest.mark.by_name
 @pytest.mark.request_of(mask=(None, "bool", "float"), causal=(False, True), backward=True)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -69,6 +70,7 @@ def test_output_and_gradients_are_those_of_the_witness(
 
 
 @EVERY_MODULE
+@pytest.mark.by_name
 @pytest.mark.request_of(mask="bool")
 def test_padding_is_that_of_the_witness_in_its_inference_fast_path(
     *, kernel: Kernel, module: Callable[..., nn.Module]

@@ -1,0 +1,227 @@
+"""Attention tile by tile: softmax online, the backward pass by recomputation, memory linear in the tokens."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .registry import Capabilities, register
+from .shapes import band, regroup
+
+BLOCK = 256  # queries, and keys, of one tile
+
+
+@register("blockwise", Capabilities(window=True))
+def blockwise(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float | None,
+    window: int | None = None,
+    block: int = BLOCK,
+) -> Tensor:
+    """``softmax(q k^T / sqrt(D) + mask) v`` without the score matrix; see ``Kernel.__call__`` for the shapes.
+
+    The result does not depend on ``block`` but for rounding; tiles that ``causal`` or ``window`` hide are left out.
+    Scores and sums are float32, for float64 inputs float64. NaN and inf in v do what they do in ``masked``.
+
+    Raises:
+        RuntimeError: a gradient is differentiated again.
+
+    Source: online softmax, Milakov & Gimelshein 2018, algorithm 3; attention with it, Rabe & Staats 2021; the backward
+    pass, Dao et al. 2022, algorithm 4.
+
+    """
+    if q.device.type != "meta" and torch.is_autocast_enabled(q.device.type) and q.dtype != torch.float64:
+        lower = torch.get_autocast_dtype(q.device.type)
+        q, k, v = q.to(lower), k.to(lower), v.to(lower)
+    scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    out: Tensor = _Blockwise.apply(q, k, v, mask, _Tiling(q.shape[2], k.shape[2], causal, window, block, q.device), scale)
+    return out
+
+
+@dataclass(frozen=True)
+class _Tiling:
+    """The tiles of a score matrix (Tq, Tk)."""
+
+    n_queries: int
+    n_keys: int
+    causal: bool
+    window: int | None
+    block: int
+    device: torch.device
+
+    def rows(self) -> Iterator[slice]:
+        return _cut(0, self.n_queries, self.block)
+
+    def columns(self, rows: slice) -> Iterator[slice]:
+        """Blocks of the keys that some query of the rows sees."""
+        offset, first, end = self.n_keys - self.n_queries, 0, self.n_keys
+        if self.window is not None:
+            first = max(0, rows.start + offset - self.window + 1)
+            end = min(end, rows.stop + offset + self.window - 1)
+        return _cut(first, min(end, rows.stop + offset) if self.causal else end, self.block)
+
+    def band(self, rows: slice, columns: slice) -> Tensor | None:
+        """Which keys of the columns each query of the rows sees: bool, or None where it is every key."""
+        return band(
+            rows.stop - rows.start,
+            columns.stop - columns.start,
+            self.device,
+            causal=self.causal,
+            window=self.window,
+            offset=rows.start + self.n_keys - self.n_queries - columns.start,
+        )
+
+
+def _cut(first: int, end: int, block: int) -> Iterator[slice]:
+    return (slice(start, min(start + block, end)) for start in range(first, end, block))
+
+
+def _tile(mask: Tensor, rows: slice, columns: slice) -> Tensor:
+    """A view of the part of a mask (.., .., Tq or 1, Tk or 1) that belongs to a tile."""
+    every = slice(None)
+    return mask[:, :, rows if mask.shape[2] > 1 else every, columns if mask.shape[3] > 1 else every]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """One call's inputs, and its score matrix tile by tile. Sums are taken in ``wide``."""
+
+    q: Tensor  # (B, Hq, Tq, D)
+    k: Tensor  # (B, Hkv, Tk, D)
+    v: Tensor  # (B, Hkv, Tk, Dv)
+    mask: Tensor | None
+    tiling: _Tiling
+    scale: float
+
+    @property
+    def wide(self) -> torch.dtype:
+        return torch.promote_types(self.q.dtype, torch.float32)
+
+    def split_values(self) -> tuple[Tensor, Tensor | None]:
+        """V with zeros for what is not finite, and (B, Hkv, 1, Tk), NaN there, which hiding a score can silence."""
+        if self.mask is None and not self.tiling.causal and self.tiling.window is None:
+            return self.v, None
+        return self.v.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), (self.v * 0.0).sum(dim=-1).unsqueeze(-2)
+
+    def four_dimensional(self, mask: Tensor) -> Tensor:
+        return mask[(None,) * (4 - mask.dim())]
+
+    def scores(self, q: Tensor, poison: Tensor | None, rows: slice, columns: slice) -> Tensor:
+        """Scores of scaled queries (B, Hq, bq, D) with the keys of the columns: (B, Hq, bq, bk), -inf where hidden."""
+        k = self.k[:, :, columns].to(self.wide)
+        scores = regroup(q, k.shape[1]) @ k.transpose(-2, -1)  # (B, Hkv, G * bq, bk)
+        if poison is not None:
+            scores += poison[..., columns]
+        scores = regroup(scores, q.shape[1])
+        if self.mask is not None:
+            mask = _tile(self.four_dimensional(self.mask), rows, columns)
+            if mask.dtype != torch.bool:
+                mask = mask.to(self.q.dtype)
+                scores += mask
+                mask = mask != -torch.inf
+            scores = scores.masked_fill(~mask, -torch.inf)
+        seen = self.tiling.band(rows, columns)
+        return scores if seen is None else scores.masked_fill(~seen, -torch.inf)
+
+
+def _unlowered(device: torch.device) -> AbstractContextManager[object]:
+    """Keep autocast, which has lowered the inputs by now, from the sums."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
+class _Blockwise(torch.autograd.Function):
+    """Online softmax forward; backward from the row statistics alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, tiling: _Tiling, scale: float
+    ) -> Tensor:
+        problem = _Problem(q, k, v, mask, tiling, scale)
+        n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
+        values, poison = problem.split_values()
+        out = q.new_empty(*q.shape[:3], v.shape[3])
+        shifts, totals = (q.new_empty(*q.shape[:3], 1, dtype=wide) for _ in range(2))
+        with _unlowered(q.device):
+            for rows in tiling.rows():
+                q_rows = q[:, :, rows].to(wide) * scale
+                size = q_rows.shape[:3]
+                highest, shift = q_rows.new_full((*size, 1), -torch.inf), q_rows.new_zeros(*size, 1)
+                total, summed = q_rows.new_zeros(*size, 1), q_rows.new_zeros(*size, v.shape[3])
+                for columns in tiling.columns(rows):
+                    scores = problem.scores(q_rows, poison, rows, columns)  # (B, Hq, bq, bk)
+                    higher = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
+                    shift = higher.masked_fill(higher == -torch.inf, 0.0)  # -inf - (-inf) would be NaN
+                    kept, terms = (highest - shift).exp(), (scores - shift).exp()
+                    weighed = regroup(terms, n_kv_heads) @ values[:, :, columns].to(wide)  # (B, Hkv, G * bq, Dv)
+                    total = total * kept + terms.sum(dim=-1, keepdim=True)
+                    summed = summed * kept + regroup(weighed, n_heads)
+                    highest = higher
+                total = total.masked_fill(total == 0.0, 1.0)  # of a row that sees nothing
+                out[:, :, rows], shifts[:, :, rows], totals[:, :, rows] = summed / total, shift, total
+        ctx.save_for_backward(q, k, v, mask, out, shifts, totals)
+        ctx.tiling, ctx.scale = tiling, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[3]  # the mask's
+        return *_Backward.apply(d_out, *ctx.saved_tensors, ctx.tiling, ctx.scale, wanted), None, None
+
+
+class _Backward(torch.autograd.Function):
+    """The gradients by recomputation; a function of its own, so that asking for theirs is noticed."""
+
+    @staticmethod
+    def forward(
+        _: Any,
+        d_out: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        out: Tensor,
+        shifts: Tensor,
+        totals: Tensor,
+        tiling: _Tiling,
+        scale: float,
+        mask_wanted: bool,
+    ) -> tuple[Tensor | None, ...]:
+        problem = _Problem(q, k, v, mask, tiling, scale)
+        n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
+        values, poison = problem.split_values()
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
+        d_mask = torch.zeros_like(mask, dtype=wide) if mask is not None and mask_wanted else None
+        with _unlowered(q.device):
+            for rows in tiling.rows():
+                q_rows, do_rows = q[:, :, rows].to(wide) * scale, d_out[:, :, rows].to(wide)
+                mean = (do_rows * out[:, :, rows]).sum(dim=-1, keepdim=True)  # D of Dao et al.
+                q_rows, do_rows = regroup(q_rows, n_kv_heads), regroup(do_rows, n_kv_heads)  # (B, Hkv, G * bq, ..)
+                dq_rows = torch.zeros_like(q_rows)
+                for columns in tiling.columns(rows):
+                    scores = problem.scores(regroup(q_rows, n_heads), poison, rows, columns)  # (B, Hq, bq, bk)
+                    weights = (scores - shifts[:, :, rows]).exp() / totals[:, :, rows]
+                    dv[:, :, columns] += regroup(weights, n_kv_heads).transpose(-2, -1) @ do_rows
+                    d_weights = do_rows @ values[:, :, columns].to(wide).transpose(-2, -1)  # (B, Hkv, G * bq, bk)
+                    d_scores = weights * (regroup(d_weights, n_heads) - mean)
+                    if d_mask is not None:
+                        tile = _tile(problem.four_dimensional(d_mask), rows, columns)
+                        tile += d_scores.sum_to_size(tile.shape)
+                    d_scores = regroup(d_scores, n_kv_heads)
+                    dq_rows += d_scores @ k[:, :, columns].to(wide)
+                    dk[:, :, columns] += d_scores.transpose(-2, -1) @ q_rows
+                dq[:, :, rows] = regroup(dq_rows, n_heads) * scale
+        if mask is not None and d_mask is not None:
+            d_mask = d_mask.to(mask.dtype)
+        return dq, dk.to(k.dtype), dv.to(v.dtype), d_mask
+
+    @staticmethod
+    def backward(_: Any, *__: Tensor) -> Any:
+        raise RuntimeError("blockwise attention has no second derivative: differentiate twice through 'masked'")

@@ -8,6 +8,7 @@ import would make that copy run this one's code.
 import importlib
 import pkgutil
 
+from .cache import KVCache
 from .multihead import MultiHeadAttention, MultiHeadAttentionLoop
 from .oracle import reference
 from .registry import KERNELS, MODULES, Capabilities, Kernel, register
@@ -19,6 +20,7 @@ __all__ = [
     "KERNELS",
     "MODULES",
     "Capabilities",
+    "KVCache",
     "Kernel",
     "MultiHeadAttention",
     "MultiHeadAttentionLoop",

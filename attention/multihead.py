@@ -4,8 +4,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .registry import KERNELS, register_module
+from .cache import KVCache
+from .registry import KERNELS, Kernel, register_module
 from .validation import check_mask
+
+
+def attend_projected(
+    kernel: Kernel,
+    qkv: Tensor,
+    heads: tuple[int, int, int],
+    mask: Tensor | None,
+    *,
+    causal: bool,
+    cache: KVCache | None,
+) -> Tensor:
+    """Attend with ``heads`` = (H, Hkv, D), from fused projections qkv (B, T, (H + 2 Hkv) D) -> (B, T, H D).
+
+    These tokens follow those in the cache, if there is one, and join it, unless the kernel raises.
+    """
+    batch, tokens, _ = qkv.shape
+    n_heads, n_kv_heads, head_size = heads
+    qkv = qkv.view(batch, tokens, n_heads + 2 * n_kv_heads, head_size).transpose(1, 2)  # (B, H + 2 Hkv, T, D)
+    q, k, v = qkv.split((n_heads, n_kv_heads, n_kv_heads), dim=1)
+    if cache is None:
+        out = kernel(q, k, v, mask=mask, causal=causal)  # (B, H, T, D)
+    else:
+        before = cache.length
+        k, v = cache.append(k, v)
+        try:
+            out = kernel(q, k, v, mask=mask, causal=causal and tokens > 1)  # the last token sees every key
+        except Exception:
+            cache.truncate(before)
+            raise
+    return out.transpose(1, 2).reshape(batch, tokens, n_heads * head_size)
 
 
 @register_module("mha")
@@ -49,16 +80,25 @@ class MultiHeadAttention(nn.Module):
         if bias:
             nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Attend among the tokens of x (B, T, E) -> (B, T, E); mask broadcastable to (B, H, T, T), as a kernel's."""
-        batch, tokens, d_model = self._check(x).shape
-        heads = (self.n_heads, self.n_kv_heads, self.n_kv_heads)
+    def forward(
+        self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False, cache: KVCache | None = None
+    ) -> Tensor:
+        """Attend among the tokens of x (B, T, E) -> (B, T, E); mask broadcastable to (B, H, T, T), as a kernel's.
+
+        With a cache, x holds the tokens that follow those in it, which are keys as well: T keys become
+        ``cache.length + T`` in the mask and in the meaning of ``causal``. Then x joins the cache.
+        """
+        self._check(x)
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, E + 2 Hkv D)
-        qkv = qkv.view(batch, tokens, sum(heads), self.head_size).transpose(1, 2)  # (B, H + 2 Hkv, T, D)
-        q, k, v = qkv.split(heads, dim=1)
-        out: Tensor = self.kernel(q, k, v, mask=mask, causal=causal)  # (B, H, T, D)
+        heads = (self.n_heads, self.n_kv_heads, self.head_size)
+        out = attend_projected(self.kernel, qkv, heads, mask, causal=causal, cache=cache)  # (B, T, E)
         out_proj = self.out_proj  # looked up once: every look-up in a module costs
-        return F.linear(out.transpose(1, 2).reshape(batch, tokens, d_model), out_proj.weight, out_proj.bias)
+        return F.linear(out, out_proj.weight, out_proj.bias)
+
+    def make_cache(self, batch: int, capacity: int) -> KVCache:
+        """Make an empty cache for so many sequences of at most ``capacity`` tokens, in the dtype of the weights."""
+        weight = self.in_proj_weight
+        return KVCache(batch, self.n_kv_heads, capacity, self.head_size, dtype=weight.dtype, device=weight.device)
 
     def _check(self, x: Tensor) -> Tensor:
         if x.dim() != 3 or x.shape[-1] != self.d_model:
@@ -68,10 +108,14 @@ class MultiHeadAttention(nn.Module):
 
 @register_module("mhaloop")
 class MultiHeadAttentionLoop(MultiHeadAttention):
-    """The same attention as the formula states it, head by head: same parameters, same result."""
+    """The same attention as the formula states it, head by head: same parameters, same result; it takes no cache."""
 
-    def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False, cache: KVCache | None = None
+    ) -> Tensor:
         """Attend among the tokens of x (B, T, E) -> (B, T, E); mask broadcastable to (B, H, T, T), as a kernel's."""
+        if cache is not None:
+            raise NotImplementedError("MultiHeadAttentionLoop does not support a cache: use MultiHeadAttention")
         batch, tokens, _ = self._check(x).shape
         if mask is not None:
             check_mask(mask, (batch, self.n_heads, tokens, tokens), x.device)

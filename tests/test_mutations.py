@@ -83,15 +83,15 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "queries and keys swapped": ("q, k, v = qkv.split", "k, q, v = qkv.split"),
         "heads merged without the transpose": ("out.transpose(1, 2).reshape(batch", "out.reshape(batch"),
         "tokens taken for heads": (
-            "qkv.view(batch, tokens, sum(heads), self.head_size).transpose(1, 2)",
-            "qkv.view(batch, sum(heads), tokens, self.head_size)",
+            "qkv.view(batch, tokens, n_heads + 2 * n_kv_heads, head_size).transpose(1, 2)",
+            "qkv.view(batch, n_heads + 2 * n_kv_heads, tokens, head_size)",
         ),
         "input bias forgotten": (
             "F.linear(x, self.in_proj_weight, self.in_proj_bias)",
             "F.linear(x, self.in_proj_weight)",
         ),
         "output bias forgotten": ("out_proj.weight, out_proj.bias)", "out_proj.weight)"),
-        "causal not passed on": ("self.kernel(q, k, v, mask=mask, causal=causal)", "self.kernel(q, k, v, mask=mask)"),
+        "causal not passed on": (" kernel(q, k, v, mask=mask, causal=causal)", " kernel(q, k, v, mask=mask)"),
         "groups tiled in the loop": ("self.n_heads + i // group,", "self.n_heads + i % self.n_kv_heads,"),
         "every head takes the first mask": ("mask[:, i : i + 1]", "mask[:1, :1]"),
     },

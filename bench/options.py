@@ -1,17 +1,15 @@
 """The command line: options in, one frozen ``Settings`` out. Every default is here or in ``Policy``."""
 
-import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from attention import KERNELS, Kernel
-from attention.registry import Capabilities
+from attention import Kernel
 
+from . import outside
 from .cases import TIERS
 from .environment import present_devices
 from .verdict import Policy
@@ -95,12 +93,13 @@ def settings(config: pytest.Config) -> Settings:
                 "add --benchmark-compare or --gate-base=REV-or-DIR"
             )
     threshold = _threshold(read("gate_threshold"))
+    devices = _devices(_choice("--device", read("device"), DEVICES))
     return Settings(
         tier=_choice("--tier", read("tier"), TIERS),
-        devices=_devices(_choice("--device", read("device"), DEVICES)),
+        devices=devices,
         threads=int(_number("--threads", read("threads"), r"[1-9]\d{0,3}", "a whole number from 1, such as 2")),
         shard=_shard(read("shard")),
-        outside=dict(_outside_kernel(name) for name in read("kernel")),
+        outside=_outside(read("kernel"), devices),
         policy=Policy(threshold, _budget(read("gate_budget"), threshold), strict=read("gate_strict")),
         compare=compare or False,
         base=base,
@@ -157,17 +156,8 @@ def _shard(value: str) -> tuple[int, int]:
     return index, count
 
 
-def _outside_kernel(name: str) -> tuple[str, Kernel]:
-    module, _, attribute = name.partition(":")
+def _outside(names: Sequence[str], devices: Sequence[str]) -> Mapping[str, Kernel]:
     try:
-        function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
-        raise pytest.UsageError(
-            f"--kernel={name}: it cannot be imported ({type(error).__name__}: {error}): "
-            "give an importable module and a function in it, as package.module:function"
-        ) from error
-    if not callable(function):
-        raise pytest.UsageError(f"--kernel={name}: {attribute} is not callable: name a kernel function")
-    if attribute in KERNELS:
-        raise pytest.UsageError(f"--kernel={name}: a kernel named {attribute!r} is registered already: rename it")
-    return attribute, Kernel(attribute, function, Capabilities())
+        return outside.load(names, devices)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error

@@ -96,7 +96,10 @@ class GateSession:
         base, head = self.resources.enter_context(base_side(self.base_source)), self.gate.head
         self.gate = Gate(head, base, {} if stored is None else stored.errors_in(environment.describe(self.allocator)))
         cases = matrix(base.kernels, base.modules, self.settings.tier, self.settings.devices)
-        self.base_ids = supported_ids(cases) | (set() if stored is None else set(stored.errors))
+        self.base_ids = supported_ids(cases)
+        if stored is not None:  # of a kernel from outside, the baseline has times and no source: it cannot go missing
+            subjects = {*base.kernels, *base.modules}
+            self.base_ids |= {id_ for id_ in stored.errors if id_.partition("-")[0] in subjects}
         known = {case.id for case in matrix(head.kernels, head.modules, TIERS[-1], DEVICES)}
         self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
 

@@ -13,8 +13,8 @@ PYTHON_FILES = sorted(path for part in ("attention", "bench", "tests") for path 
 # Each module of bench may import the ones to the left of it.
 ORDER = """
     errors files evidence source environment load naive cases sides workload measure drift fingerprint
-    statistics budget verdict waivers advice recording gate baseline report options pytest_benchmark_adapter session
-    plugin test_attention replay replay_report margins record overhead selftest_report selftest_picture selftest
+    statistics budget verdict waivers advice recording gate baseline report outside options pytest_benchmark_adapter
+    session plugin test_attention replay replay_report margins record overhead selftest_report selftest_picture selftest
     __main__
 """.split()  # noqa: SIM905  # a list of words reads best as words
 PURE = """

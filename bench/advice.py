@@ -14,7 +14,7 @@ def advice(run: Run) -> tuple[str, ...]:
     """Return the warnings, one sentence each."""
     detectable = sorted(case.mde for case in run.cases if case.mde is not None)
     effect = f"the median case could see a slowdown of {median(detectable):.1%}" if detectable else "nothing was timed"
-    warnings = []
+    warnings = list(run.notes)
     load = run.load
     if load is not None and load.other_cores > BUSY_CORES:
         warnings.append(

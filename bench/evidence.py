@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import log
 
+Plain = str | int | float | bool | None  # what describes a side or a machine, as JSON can hold it
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -41,6 +43,17 @@ class Load:
     other_cores: float
     stolen_cores: float
     clock_share: float | None  # None where the system does not tell
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which part of the matrix a run is, the ``index``-th of ``count`` from 1, and the whole that it is a part of."""
+
+    index: int
+    count: int
+    tier: str
+    cases: int  # rows of all shards together
+    cases_sha256: str  # of their ids
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import exp, log, log1p
 
-from .evidence import Evidence, Fingerprint, Load, Measurement, TensorError
+from .evidence import Evidence, Fingerprint, Load, Measurement, Plain, Shard, TensorError
 from .statistics import Change, PairedTest, confidence_interval, median
 
 # Peak bytes may grow by this share, plus this many bytes, before it counts: a page-sized temporary is no regression.
@@ -94,12 +94,14 @@ class CaseResult:
 class Run:
     """All that a report shows."""
 
-    base: Mapping[str, object]
-    head: Mapping[str, object]
-    environment: Mapping[str, object]
+    base: Mapping[str, Plain]
+    head: Mapping[str, Plain]
+    environment: Mapping[str, Plain]
     policy: Policy
     cases: tuple[CaseResult, ...] = ()
     load: Load | None = None
+    shard: Shard | None = None  # None where it is no part of anything
+    notes: tuple[str, ...] = ()  # warnings about the measuring itself, a sentence each
 
     @property
     def worst_first(self) -> list[CaseResult]:

@@ -8,6 +8,7 @@ from ..verdict import Run
 from .as_html import as_html
 from .as_json import as_json
 from .as_markdown import as_markdown
+from .from_json import from_json
 from .terminal import describe, write_table
 
 FORMATS = {"json": as_json, "markdown": as_markdown, "html": as_html, "pairs": as_pairs}
@@ -18,4 +19,4 @@ def write(form: str, run: Run, path: Path) -> None:
     write_atomically(path, FORMATS[form](run))
 
 
-__all__ = ["FORMATS", "describe", "write", "write_table"]
+__all__ = ["FORMATS", "describe", "from_json", "write", "write_table"]

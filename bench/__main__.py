@@ -4,12 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import margins, overhead, record, recording, replay_report, selftest
+from . import margins, merge_command, overhead, record, recording, replay_report, selftest
 from .errors import CannotCompare
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 4 it cannot be done as asked."""
+    """Run one command; returns the exit code: 0 done, 4 it cannot be done as asked; of merge, that of the run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     replaying = commands.add_parser("replay", help="judge the decision rules on recorded noise")
@@ -20,16 +20,17 @@ def main(arguments: list[str] | None = None) -> int:
         run=lambda o: replay_report.main(recording.read(o.recording), runs=o.runs, threshold=o.threshold / 100)
     )
     margins.add_command(commands)
+    merge_command.add_command(commands)
     overhead.add_command(commands)
     record.add_command(commands)
     selftest.add_command(commands)
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        exit_code: int | None = options.run(options)
     except CannotCompare as error:
         print(f"error: {error}", file=sys.stderr)
         return 4
-    return 0
+    return exit_code or 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,11 @@ SLOW_CLOCK = 0.75  # share of the maximum; nvbench discards samples below the sa
 
 def advice(run: Run) -> tuple[str, ...]:
     """Return the warnings, one sentence each."""
+    return (*of_machine(run), *_undecided(run))
+
+
+def of_machine(run: Run) -> tuple[str, ...]:
+    """Return the warnings about the machine and the measuring."""
     detectable = sorted(case.mde for case in run.cases if case.mde is not None)
     effect = f"the median case could see a slowdown of {median(detectable):.1%}" if detectable else "nothing was timed"
     warnings = list(run.notes)
@@ -30,13 +35,15 @@ def advice(run: Run) -> tuple[str, ...]:
         warnings.append(
             f"the clock ran at {load.clock_share:.0%} of its maximum, and {effect}: let the machine cool, or plug it in"
         )
-    undecided = [case for case in run.cases if case.verdict is Verdict.INCONCLUSIVE]
-    if undecided:
-        worst = max((case.mde for case in undecided if case.mde is not None), default=None)
-        factor = 4.0 if worst is None else max(2.0, (log1p(worst) / log1p(run.policy.threshold)) ** 2)
-        budget_s = run.policy.budget_s * factor
-        warnings.append(
-            f"{len(undecided)} of {len(run.cases)} cases are undecided: give --gate-budget={budget_s:.0f}, "
-            "or a higher --gate-threshold"
-        )
     return tuple(warnings)
+
+
+def _undecided(run: Run) -> tuple[str, ...]:
+    undecided = [case for case in run.cases if case.verdict is Verdict.INCONCLUSIVE]
+    if not undecided:
+        return ()
+    worst = max((case.mde for case in undecided if case.mde is not None), default=None)
+    factor = 4.0 if worst is None else max(2.0, (log1p(worst) / log1p(run.policy.threshold)) ** 2)
+    budget_s = run.policy.budget_s * factor
+    counted = f"{len(undecided)} of {len(run.cases)} cases are undecided"
+    return (f"{counted}: give --gate-budget={budget_s:.0f}, or a higher --gate-threshold",)

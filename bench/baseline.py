@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class Baseline:
     source: Source
     errors: Mapping[str, Mapping[str, float]]  # case id -> tensor -> error on the case's first inputs
     environment: Mapping[str, object]
+    seconds: Mapping[str, float] = field(default_factory=dict)  # case id -> median of one call
 
     def errors_in(self, environment: Mapping[str, object]) -> Mapping[str, Mapping[str, float]]:
         """Return the stored errors if they measure this environment's arithmetic too, else none."""
@@ -76,9 +77,11 @@ def read(path: Path) -> Baseline:
         intact = source.sha256 == part["source_sha256"]
         cases = [benchmark["extra_info"] for benchmark in stored["benchmarks"]]
         errors = {c["case"]: {name: float(e["error"]) for name, e in c["errors"].items()} for c in cases}
+        timed = [benchmark for benchmark in stored["benchmarks"] if "stats" in benchmark]
+        seconds = {b["extra_info"]["case"]: float(b["stats"]["median"]) for b in timed}
         environment = dict(part["environment"])
     except Exception as error:
         raise CannotCompare(f"baseline {path} is damaged ({type(error).__name__}: {error}): store it anew") from error
     if not intact:
         raise CannotCompare(f"baseline {path} is damaged (its source does not match its digest): store it anew")
-    return Baseline(source, errors, environment)
+    return Baseline(source, errors, environment, seconds)

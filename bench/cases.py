@@ -1,7 +1,7 @@
 """The matrix: every kernel and module x shape x mask x dtype x direction x device. A new shape is one line here."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -133,8 +133,3 @@ def lacks(kernel: Any, case: Case) -> str | None:
 def supported_ids(cases: Mapping[Case, str | None]) -> set[str]:
     """The ids of the cases that can run."""
     return {case.id for case, reason in cases.items() if reason is None}
-
-
-def shard(cases: Iterable[Case], index: int, count: int) -> list[Case]:
-    """The ``index``-th of ``count`` parts (from 1): every case is in exactly one, neighbours in different ones."""
-    return [case for i, case in enumerate(cases) if i % count == index - 1]

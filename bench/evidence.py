@@ -1,7 +1,8 @@
 """Plain values that the measuring side hands to the judging side. No torch here."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from math import log
 
 Plain = str | int | float | bool | None  # what describes a side or a machine, as JSON can hold it
@@ -53,7 +54,12 @@ class Shard:
     count: int
     tier: str
     cases: int  # rows of all shards together
-    cases_sha256: str  # of their ids
+    cases_sha256: str  # of their ids, whatever their order
+
+    @classmethod
+    def of(cls, index: int, count: int, tier: str, ids: Collection[str]) -> "Shard":
+        """Say which part this is of the cases with these ids, those of all shards."""
+        return cls(index, count, tier, len(ids), sha256("\n".join(sorted(ids)).encode()).hexdigest())
 
 
 @dataclass(frozen=True)

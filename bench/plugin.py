@@ -52,17 +52,33 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if CASE in metafunc.fixturenames:
-        cases = metafunc.config.stash[SESSION].shard_of_cases()
+        cases = metafunc.config.stash[SESSION].cases
         on_gpu = {"cuda": (pytest.mark.cuda,)}
         metafunc.parametrize(CASE, [pytest.param(c, id=c.id, marks=on_gpu.get(c.device, ())) for c in cases])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # After -k and -m: every shard splits the same selection.
+    cases = {item: _params(item)[CASE] for item in items if CASE in _params(item)}
+    with _usage_errors():
+        mine = set(config.stash[SESSION].take_shard(list(cases.values())))
+    others = {item for item, case in cases.items() if case not in mine}
+    if others:
+        config.hook.pytest_deselected(items=list(others))
+        items[:] = [item for item in items if item not in others]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
-    params = [item.callspec.params for item in session.items if hasattr(item, "callspec")]
+    params = [_params(item) for item in session.items]
     with _usage_errors():
         session.config.stash[SESSION].choose([p[CASE] for p in params if CASE in p])
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
 
 
 @pytest.fixture

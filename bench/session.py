@@ -12,11 +12,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import attention
 
-from . import baseline, environment, pytest_benchmark_adapter, source, waivers
+from . import baseline, environment, pytest_benchmark_adapter, shards, source, waivers
 from .budget import SharedBudget
-from .cases import TIERS, Case, matrix, shard, supported_ids
+from .cases import TIERS, Case, matrix, supported_ids
 from .errors import CannotCompare
-from .evidence import Evidence
+from .evidence import Evidence, Shard
 from .gate import CaseFailed, CaseSkipped, Gate
 from .load import LoadMeter
 from .measure import Clock
@@ -42,7 +42,8 @@ class GateSession:
     base_ids: set[str] = field(default_factory=set)  # the base's cases; one that the head lacks is MISSING
     allocator: str = ""
     exceptions: Exceptions = field(default_factory=Exceptions)
-    chosen: list[Case] = field(default_factory=list)
+    selected: list[Case] = field(default_factory=list)  # what pytest selected, all shards together
+    chosen: list[Case] = field(default_factory=list)  # this shard's
     budget: SharedBudget | None = None
     load: LoadMeter | None = None
     results: list[CaseResult] = field(default_factory=list)
@@ -55,10 +56,15 @@ class GateSession:
         package = Path(attention.__file__ or "").parent
         return cls(settings, source.from_directory(package), Gate(head, None), cases)
 
+    def runnable(self, cases: Sequence[Case]) -> int:
+        """How many of the cases their subjects can run."""
+        return sum(self.cases[case] is None for case in cases)
+
     @property
-    def runnable(self) -> int:
-        """How many of the chosen cases their subjects can run."""
-        return sum(self.cases[case] is None for case in self.chosen)
+    def missing_ids(self) -> list[str]:
+        """The base's cases that the head lost."""
+        head = self.gate.head
+        return sorted(self.base_ids - supported_ids(matrix(head.kernels, head.modules, TIERS[-1], DEVICES)))
 
     @property
     def header(self) -> str:
@@ -75,7 +81,7 @@ class GateSession:
         """Return the stopping rule of a case; the level is shared among the cases that all shards run."""
         waiver = self.exceptions.waiver(case_id)
         return self.settings.policy.test(
-            self.runnable * self.settings.shard[1],
+            self.runnable(self.selected),
             threshold=self.exceptions.threshold(case_id),
             accepted_ratio=1.0 if waiver is None else waiver.ratio,
         )
@@ -103,9 +109,19 @@ class GateSession:
         known = {case.id for case in matrix(head.kernels, head.modules, TIERS[-1], DEVICES)}
         self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
 
-    def shard_of_cases(self) -> list[Case]:
-        """The cases to offer to pytest, before its own selection."""
-        return shard(self.cases, *self.settings.shard)
+    def take_shard(self, cases: Sequence[Case]) -> list[Case]:
+        """Take this shard's part of the cases that pytest selected.
+
+        Raises:
+            CannotCompare: the baseline that ships is damaged.
+
+        """
+        self.selected = list(cases)
+        index, count = self.settings.shard
+        if count == 1:
+            return self.selected
+        selected = {case: self.cases[case] for case in cases}
+        return shards.deal(shards.costs(selected, shards.seconds_recorded()), count)[index - 1]
 
     def choose(self, cases: Sequence[Case]) -> None:
         """Take note of the cases that pytest selected, and hold the machine still for them.
@@ -115,12 +131,12 @@ class GateSession:
 
         """
         self.chosen = list(cases)
-        if self.settings.comparing and not self.runnable:
+        if self.settings.comparing and not self.runnable(self.chosen):
             raise CannotCompare("no case is left to compare: select some with bench/, -k, --tier, --device and --shard")
         if self.chosen:
             torch.set_num_threads(self.settings.threads)
             self.allocator = environment.steady_allocator()
-            self.budget = SharedBudget(self.settings.policy.budget_s, self.runnable)
+            self.budget = SharedBudget(self.settings.policy.budget_s, self.runnable(self.chosen))
             self.load = LoadMeter()
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
@@ -181,12 +197,11 @@ class GateSession:
             if case.id not in done
         ]
         if self.settings.shard[0] == 1:  # once, not in every shard
-            head = self.gate.head
-            head_ids = supported_ids(matrix(head.kernels, head.modules, TIERS[-1], DEVICES))
             rows += [
                 Evidence(id_, missing="is in the base and gone from the head: restore it, or store the baseline anew")
-                for id_ in sorted(self.base_ids - head_ids)
+                for id_ in self.missing_ids
             ]
+        ids = {case.id for case in self.selected} | set(self.missing_ids)
         assert self.base_source is not None  # only comparisons finish
         return Run(
             base={"origin": self.base_source.origin, "source_sha256": self.base_source.sha256},
@@ -195,4 +210,5 @@ class GateSession:
             policy=self.settings.policy,
             cases=(*self.results, *(judge(row, self.test(row.case_id)) for row in rows)),
             load=None if self.load is None else self.load.read(),
+            shard=Shard.of(*self.settings.shard, self.settings.tier, ids),
         )

@@ -90,6 +90,11 @@ class CaseResult:
         return max((error.share for error in self.errors), default=None)
 
 
+def severity(case: CaseResult) -> tuple[int, float]:
+    """A key that sorts the worst first: by verdict, then the slowest."""
+    return list(Verdict).index(case.verdict), -(case.ratio or 0.0)
+
+
 @dataclass(frozen=True)
 class Run:
     """All that a report shows."""
@@ -105,8 +110,7 @@ class Run:
 
     @property
     def worst_first(self) -> list[CaseResult]:
-        order = list(Verdict)
-        return sorted(self.cases, key=lambda c: (order.index(c.verdict), -(c.ratio or 0.0)))
+        return sorted(self.cases, key=severity)
 
     @property
     def summary(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The matrix: ids, tiers, shards, and what a kernel cannot run."""
+"""The matrix: ids, tiers, and what a kernel cannot run."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 from attention import KERNELS, MODULES
 from attention.registry import Capabilities, Kernel
-from bench.cases import DTYPES, TIERS, Shape, matrix, shard, supported_ids
+from bench.cases import DTYPES, TIERS, Shape, matrix, supported_ids
 
 ID = re.compile(
     r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+-(full|causal|boolmask|floatmask)-(fp32|bf16|fp16)-(cpu|cuda)-(fwd|fwdbwd)"
@@ -71,14 +71,6 @@ def test_a_new_kernel_is_in_every_row_that_measures_kernels() -> None:
     after = matrix({**KERNELS, "new": new}, MODULES, "pr", ("cpu",))
     added = {case.id for case in set(after) - set(before)}
     assert added == {case.id.replace("sdpa-", "new-") for case in before if case.subject == "sdpa"}
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 500])
-def test_shards_share_out_every_case_once_and_evenly(count: int) -> None:
-    cases = list(matrix(KERNELS, MODULES, "pr", ("cpu",)))
-    parts = [shard(cases, index, count) for index in range(1, count + 1)]
-    assert sorted((c for part in parts for c in part), key=cases.index) == cases
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_every_dtype_of_the_matrix_is_one_a_kernel_declares() -> None:

@@ -1,0 +1,58 @@
+"""Shards: the cases of a run dealt out evenly by what each costs, in the same way on every machine."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import baseline
+from .cases import Case
+from .measure import BURST_NS
+from .statistics import median
+
+STORED = Path(__file__).parents[1] / ".benchmarks"
+_FLOPS_PER_SECOND = 1e10  # where no case of the recording is known
+_BACKWARD = 3.5  # forward and backward together, in forward passes
+
+
+def seconds_recorded(stored: Path = STORED) -> Mapping[str, float]:
+    """Return the seconds per call of the baseline that ships with the repository, by case id; nothing if none does.
+
+    Not those of the latest baseline on this machine: every shard must see the same figures.
+    """
+    shipped = sorted(stored.glob("*/*_shipped.json"))
+    return baseline.read(shipped[-1]).seconds if shipped else {}
+
+
+def costs(cases: Mapping[Case, str | None], recorded: Mapping[str, float]) -> dict[Case, float]:
+    """Estimate what each case costs, in seconds a burst: cases need about equally many, however long a call takes.
+
+    A case that was not recorded is taken to do its arithmetic at the median rate of those that were. One that cannot
+    run (its value is the reason) costs nothing.
+    """
+    rates = sorted(flops(case) / recorded[case.id] for case in cases if recorded.get(case.id))
+    rate = median(rates) if rates else _FLOPS_PER_SECOND
+    return {
+        case: max(BURST_NS * 1e-9, recorded.get(case.id) or flops(case) / rate) if unsupported is None else 0.0
+        for case, unsupported in cases.items()
+    }
+
+
+def flops(case: Case) -> float:
+    """The floating-point operations of one call: ``4 B H Tq Tk D``, a module's projections, and the backward pass."""
+    shape = case.shape
+    attending = 4 * shape.batch * shape.heads * shape.queries * shape.keys * shape.head_size
+    projecting = 8 * shape.batch * shape.queries * (shape.heads * shape.head_size) ** 2 if case.module else 0
+    return (attending + projecting) * (_BACKWARD if case.backward else 1.0)
+
+
+def deal(costs: Mapping[Case, float], count: int) -> list[list[Case]]:
+    """Deal the cases into ``count`` parts of about equal cost: the costliest first, each to the cheapest part so far.
+
+    That is Graham's longest-processing-time rule (1969): the costliest part is at most a third above the best possible.
+    """
+    totals = [0.0] * count
+    parts: list[set[Case]] = [set() for _ in totals]
+    for case in sorted(costs, key=lambda case: (-costs[case], case.id)):
+        cheapest = totals.index(min(totals))
+        totals[cheapest] += costs[case]
+        parts[cheapest].add(case)
+    return [[case for case in costs if case in part] for part in parts]

@@ -1,0 +1,62 @@
+"""Shards of a real run: what pytest selected is split, judged at the level of the whole, and joined again."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import attention
+from bench.__main__ import main
+from bench.statistics import PairedTest
+from bench.verdict import Policy
+
+Bench = Callable[..., pytest.RunResult]
+BASE = f"--gate-base={Path(__file__).parents[2]}"
+FIVE = "b1h4t64d32 and full and fp32 and fwd]"  # three kernels and two modules
+TWO = f"{FIVE} and (sdpa or masked)"
+
+
+def test_shards_split_what_was_selected_are_judged_at_the_level_of_all_and_complete_the_merge(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted: set[int] = set()
+    right = Policy.test
+
+    def test(self: Policy, cases: int, **rest: float) -> PairedTest:
+        counted.add(cases)
+        return right(self, cases, **rest)
+
+    monkeypatch.setattr(Policy, "test", test)
+    results = [bench(BASE, "--shard=1/2", "--gate-json=1.json", case=FIVE)]
+    assert main(["merge", "1.json", "2.json"]) == 4  # as after a shard that was killed: it leaves no file
+    assert "2.json cannot be read" in capsys.readouterr().err
+    results.append(bench(BASE, "--shard=2/2", "--gate-json=2.json", case=FIVE))
+    assert [result.ret for result in results] == [0, 0]
+    assert [result.parseoutcomes()["passed"] for result in results] in ([2, 3], [3, 2])
+    assert counted == {5}
+    capsys.readouterr()
+    assert main(["merge", "1.json", "2.json"]) == 0
+    assert "gate: PASS, no slowdown of 5% and no drift (5 UNCHANGED)" in capsys.readouterr().out
+
+
+def test_shards_of_different_selections_are_refused(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench(BASE, "--shard=1/2", "--gate-json=1.json", case=TWO)
+    bench(BASE, "--shard=2/2", "--gate-json=2.json", case=f"{FIVE} and sdpa or manual and {FIVE}")
+    assert main(["merge", "1.json", "2.json"]) == 4
+    assert "differ in their list of cases" in capsys.readouterr().err
+
+
+def test_a_case_that_the_head_lost_is_in_the_first_shard_and_counts_in_the_merge(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(attention.KERNELS, "manual")
+    results = [bench(BASE, f"--shard={i}/2", f"--gate-json={i}.json", case=TWO) for i in (1, 2)]
+    assert [result.ret for result in results] == [1, 0]
+    assert main(["merge", "2.json", "1.json"]) == 1
+    assert "MISSING" in capsys.readouterr().out
+
+
+def test_more_shards_than_cases_is_no_pass(bench: Bench) -> None:
+    result = bench(BASE, "--shard=2/2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert any("no case is left to compare" in line for line in (*result.errlines, *result.outlines))

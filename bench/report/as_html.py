@@ -1,14 +1,140 @@
 """The verdicts as one page that needs no network: ``--gate-html``."""
 
-from jinja2 import Environment, PackageLoader
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..advice import advice
-from ..verdict import Run
+from ..verdict import CaseResult, Policy, Run, Verdict
+from .details import Facts, details, write
+from .forest import Forest, Mark
+from .pages import render
 from .text import COLUMNS, row
+
+CARDS = 12  # cases that are shown before the table; it has them all
+
+TONES = {
+    Verdict.INCONCLUSIVE: "doubt",
+    Verdict.WAIVED: "doubt",
+    Verdict.FASTER: "gain",
+    Verdict.NEW: "new",
+    Verdict.UNCHANGED: "pass",
+    Verdict.SKIPPED: "skip",
+}
+
+STEPS = {
+    Verdict.ERROR: "Mend what raised, or what wrote to its inputs: the reason names the side.",
+    Verdict.DRIFTED: "Find what changed the arithmetic: a case's details show each tensor's error beside its budget.",
+    Verdict.REGRESSED: "Make it as fast again, or accept the slowdown in bench/waivers.toml, bounded in size and time.",
+    Verdict.CHANGED: "See in the details what ran instead, or what grew. If it is wanted, store the baseline anew.",
+    Verdict.MISSING: "Restore the kernel or what it supported, or store the baseline anew.",
+    Verdict.INCONCLUSIVE: "Give --gate-budget more seconds, or use a quieter machine.",
+}
+
+# Heading, kind (how it is aligned and sorted; the last two are not sorted), note below it.
+TABLE = (
+    ("Case", "text", ""),
+    ("Verdict", "rank", ""),
+    ("Ratio", "number", "head/base, interval"),
+    ("Ratio, log scale", "plot", "axis"),
+    ("Base", "number", "a call"),
+    ("Head", "number", "a call"),
+    ("Pairs", "number", ""),
+    ("Error", "number", "of its budget"),
+    ("Why", "why", ""),
+)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The verdict of the run, and what to do about it: the verdicts that fail, each with a step."""
+
+    word: str
+    sentence: str
+    tone: str
+    steps: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case as the page shows it; ``rank`` orders verdicts, the worst first."""
+
+    number: int
+    case: CaseResult
+    cells: dict[str, str]
+    fails: bool
+    tone: str
+    rank: int
+    mark: Mark | None
+    facts: tuple[Facts, ...]
 
 
 def as_html(run: Run) -> str:
-    """Render ``page.html``; whatever comes from a case is escaped."""
-    environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, trim_blocks=True)
-    rows = [(case.verdict.value, run.policy.fails(case.verdict), row(case)) for case in run.worst_first]
-    return environment.get_template("page.html").render(run=run, columns=COLUMNS, rows=rows, warnings=advice(run))
+    """Render the page; whatever comes from a case is escaped."""
+    forest = Forest.around(run.cases, run.policy)
+    rows = [_row(number, case, run.policy, forest) for number, case in enumerate(run.worst_first)]
+    failing = [row for row in rows if row.fails]
+    return render(
+        "report.html",
+        ("colours", "common", "report"),
+        ("filter", "table"),
+        run=run,
+        headline=_headline(run, failing),
+        tones={verdict.value: tone(verdict, run.policy) for verdict in Verdict},
+        warnings=advice(run),
+        certainty=f"{1 - run.policy.false_alarm:.1%}",
+        threshold=f"{100 * run.policy.threshold:g}%",
+        forest=forest,
+        columns=TABLE,
+        rows=rows,
+        worst=failing[:CARDS],
+        more_worst=len(failing[CARDS:]),
+        measured=_measured(run),
+    )
+
+
+def tone(verdict: Verdict, policy: Policy) -> str:
+    """Name the colour and the shape of a verdict."""
+    return "fail" if policy.fails(verdict) else TONES[verdict]
+
+
+def _row(number: int, case: CaseResult, policy: Policy, forest: Forest) -> Row:
+    cells = dict(zip(COLUMNS, row(case), strict=True))
+    rank = list(Verdict).index(case.verdict)
+    fails = policy.fails(case.verdict)
+    return Row(number, case, cells, fails, tone(case.verdict, policy), rank, forest.mark(case), details(case))
+
+
+def _headline(run: Run, failing: list[Row]) -> Headline:
+    if run.exit_code == 4:
+        return Headline("ERROR", "nothing was compared: no selected case is in both base and head", "fail", ())
+    ran = sum(case.verdict is not Verdict.SKIPPED for case in run.cases)
+    if not failing:
+        sentence = f"no slowdown of {100 * run.policy.threshold:g}% and no drift in {ran} cases"
+        return Headline("PASS", sentence, "pass", ())
+    verdicts = [verdict for verdict in Verdict if verdict in {row.case.verdict for row in failing}]
+    steps = tuple((verdict.value, STEPS[verdict]) for verdict in verdicts)
+    return Headline("FAIL", f"{len(failing)} of {ran} cases", "fail", steps)
+
+
+def _measured(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Say what was compared, where and by which rule: (title, [(name, value)])."""
+    policy = run.policy
+    rule = [
+        ("threshold", f"{100 * policy.threshold:g}% slower must not pass"),
+        ("certain from", f"half of it, {50 * policy.threshold:g}%"),
+        ("false alarms", f"at most {policy.false_alarm:.1%} of runs without a slowdown"),
+        ("misses", f"at most {policy.miss:.2%} of cases slowed by the threshold"),
+        ("budget", f"{policy.budget_s:g} s a measurement"),
+        ("undecided cases", "fail" if policy.strict else "pass"),
+        ("timed", f"{sum(case.seconds for case in run.cases):.1f} s in all, {sum(c.pairs for c in run.cases)} pairs"),
+    ]
+    load = () if run.load is None else vars(run.load).items()
+    sections = (("Base", run.base.items()), ("Head", run.head.items()), ("Environment", run.environment.items()))
+    return [
+        ("Rule", rule),
+        *((title, _written(values)) for title, values in (*sections, ("Load on the machine", load)) if values),
+    ]
+
+
+def _written(values: Iterable[tuple[str, object]]) -> list[tuple[str, str]]:
+    return [(name.replace("_", " "), write(name, value)) for name, value in values]

@@ -33,6 +33,6 @@ def duration(ns: float | None) -> str:
     if ns is None:
         return "-"
     for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if ns >= size:
+        if ns >= 0.9995 * size:  # what three digits round up to it
             return f"{ns / size:.3g} {unit}"
     return f"{ns:.3g} ns"

@@ -1,0 +1,113 @@
+"""The details of a case as tables: the error of each tensor, what ran on both sides, how often it was timed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..evidence import Fingerprint, TensorError
+from ..verdict import CaseResult, mebibytes
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One row: what it is, its values, and whether it stands out."""
+
+    name: str
+    values: tuple[str, ...]
+    changed: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One table; ``flag`` is the word beside a row that stands out."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Cells, ...]
+    flag: str = ""
+
+
+def details(case: CaseResult) -> tuple[Facts, ...]:
+    """Collect every table that has rows. What is found out about a case in future is one more function here."""
+    tables = (*_errors(case), *_executed(case), *_timed(case))
+    return tuple(table for table in tables if table.rows)
+
+
+def _errors(case: CaseResult) -> Iterator[Facts]:
+    columns = (
+        "tensor",
+        "largest error",
+        "budget",
+        "share",
+        "base's",
+        "naive's",
+        "RMS error",
+        "its budget",
+        "head = base",
+    )
+    yield Facts("Errors against the float64 oracle", columns, tuple(map(_error, case.errors)), flag="over its budget")
+
+
+def _error(error: TensorError) -> Cells:
+    equal = {True: "bit for bit", False: "no", None: "-"}[error.bit_equal]
+    figures = (error.error, error.budget, error.base_error, error.naive_error, error.rms, error.rms_budget)
+    head, budget, base, naive, rms, rms_budget = ("-" if figure is None else f"{figure:.3g}" for figure in figures)
+    values = (head, budget, f"{error.share:.0%}", base, naive, rms, rms_budget, equal)
+    return Cells(error.name, values, changed=bool(error.complaints))
+
+
+def _executed(case: CaseResult) -> Iterator[Facts]:
+    """Put both fingerprints side by side, whatever they hold: single values in one table, each mapping in its own."""
+    sides = [{} if p is None else _plain(p) for p in (case.base_fingerprint, case.head_fingerprint)]
+    mappings = [name for name in sides[1] if any(isinstance(side.get(name), Mapping) for side in sides)]
+    base, head = ({name: value for name, value in side.items() if name not in mappings} for side in sides)
+    yield _beside("What ran", "property", base, head, label=_label)
+    for name in mappings:
+        base, head = (side.get(name, {}) for side in sides)
+        yield _beside(f"What ran: {_label(name)}", "name", base, head)
+
+
+def _plain(value: Fingerprint) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _beside(
+    title: str, heading: str, base: Mapping[str, object], head: Mapping[str, object], label: Callable[[str], str] = str
+) -> Facts:
+    rows = tuple(
+        Cells(
+            label(name),
+            tuple(write(name, side[name]) if name in side else "-" for side in (base, head)),
+            changed=bool(base) and base.get(name) != head.get(name),
+        )
+        for name in {**base, **head}
+    )
+    return Facts(title, (heading, "base", "head"), rows, flag="changed")
+
+
+def _timed(case: CaseResult) -> Iterator[Facts]:
+    names = ("first", "again, on fresh inputs")
+    rows = (
+        Cells(name, (str(len(m.pairs)), str(m.calls_per_burst), str(m.warmup_rounds), f"{m.seconds:.2f}"))
+        for name, m in zip(names, case.measurements, strict=False)
+    )
+    yield Facts(
+        "Measurements", ("measurement", "pairs", "calls a burst", "rounds of warming up", "seconds"), tuple(rows)
+    )
+
+
+def write(name: str, value: object) -> str:
+    """Write any plain value; one whose name ends in ``_bytes`` as a size."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and name.endswith("_bytes"):
+        return mebibytes(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _label(name: str) -> str:
+    return name.removesuffix("_bytes").replace("_", " ")

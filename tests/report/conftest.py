@@ -1,0 +1,130 @@
+"""A run of 150 cases with every verdict and with hostile text, and the browser that pages are opened in."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from bench.evidence import Fingerprint, Load, Measurement, Pair, TensorError
+from bench.verdict import CaseResult, Policy, Run, Verdict
+
+HOSTILE = """<script>document.title="hit"</script><img src=x onerror=alert(1)> " ' & </td></style> {{ 7*7 }} | \u202e"""
+FLASH = Fingerprint({"aten._scaled_dot_product_flash_attention_for_cpu": 1, "aten.view": 4}, "flash", 2**20)
+MATH = Fingerprint({"aten._safe_softmax": 1, "aten.bmm": 2, "aten.view": 4}, "math", 17 * 2**20)
+TIMED = Measurement((Pair(1000.0, 1010.0),) * 3, 10, 0.25, 2)
+ERROR = TensorError("out", 1e-7, 1e-7, 4e-7, 1e-8, 4e-8, base_error=1e-7, bit_equal=True)
+SPECIAL = 12  # cases of the run that are not UNCHANGED or SKIPPED
+
+
+def timed(case_id: str, verdict: Verdict, ratio: float, *reasons: str, width: float = 0.02) -> CaseResult:
+    """A case that was timed, with everything that a report can show of it."""
+    return CaseResult(
+        case_id,
+        verdict,
+        reasons,
+        ratio=ratio,
+        ci=(ratio * exp(-width), ratio * exp(width)),
+        pairs=60,
+        mde=0.04,
+        base_ns=1e6,
+        head_ns=ratio * 1e6,
+        errors=(ERROR, replace(ERROR, name="q.grad", bit_equal=False)),
+        base_fingerprint=FLASH,
+        head_fingerprint=FLASH,
+        seconds=0.3,
+        measurements=(TIMED,),
+    )
+
+
+def some_run(*cases: CaseResult, policy: Policy | None = None) -> Run:
+    """A run of these cases."""
+    return Run(
+        {"origin": "baseline 0001_shipped.json", "source_sha256": "a" * 64},
+        {"origin": "working tree", "source_sha256": "b" * 64},
+        {"cpu": "A processor", "cores": 4, "threads": 1, "torch": "2.13.0"},
+        policy or Policy(),
+        cases,
+        Load(4, 1.25, 0.0, None),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Run]:
+    """Make a run of the given cases, under the given policy."""
+    return some_run
+
+
+@pytest.fixture(scope="session")
+def large_run() -> Run:
+    """150 cases, every verdict among them; the ids are those of a real matrix, except for the hostile one."""
+    over = replace(ERROR, name="k.grad", error=9e-6, complaints=("k.grad: error 9e-06 is over its budget 4e-07",))
+    drifted = timed("masked-b1h8t128d64-causal-fp32-cpu-fwdbwd", Verdict.DRIFTED, 1.01, over.complaints[0])
+    changed = timed("sdpa-b1h8t256d64-boolmask-fp32-cpu-fwd", Verdict.CHANGED, 1.02, "backend flash -> math")
+    special = (
+        timed("sdpa-b1h8t512d64-causal-fp32-cpu-fwd", Verdict.REGRESSED, 1.198, "19.8% slower, confirmed"),
+        timed("sdpa-b1h8t512d64-full-fp32-cpu-fwd", Verdict.REGRESSED, 3.5, "250.0% slower, confirmed"),
+        replace(drifted, errors=(ERROR, over)),
+        replace(changed, head_fingerprint=MATH),
+        CaseResult(f"outside{HOSTILE}-cpu-fwd", Verdict.ERROR, (f"head raised ValueError: {HOSTILE}",)),
+        CaseResult("gone-b1h4t64d32-full-fp32-cpu-fwd", Verdict.MISSING, ("is in the base and gone from the head",)),
+        timed("masked-b1h8t1k1024d64-full-fp32-cpu-fwd", Verdict.INCONCLUSIVE, 1.03, "undecided", width=0.2),
+        replace(timed("manual-b1h4t64d32-full-fp32-cpu-fwd", Verdict.INCONCLUSIVE, 1.0), ci=(None, None), pairs=3),
+        timed("mhaloop-b4h8kv2t64d32-full-bf16-cpu-fwd", Verdict.WAIVED, 1.08, "accepted up to 1.1 until 2999-01-01"),
+        timed("masked-b1h8t512d64-full-fp32-cpu-fwd", Verdict.FASTER, 0.82),
+        timed("manual-b1h8t512d64-full-fp32-cpu-fwdbwd", Verdict.FASTER, 0.3),
+        replace(timed("mine-b1h4t64d32-full-fp32-cpu-fwd", Verdict.NEW, 1.0, "not in the base"), ratio=None),
+    )
+    assert len(special) == SPECIAL
+    unchanged = [
+        timed(f"sdpa-b1h8t{t}d64-causal-fp32-cpu-fwd", Verdict.UNCHANGED, 0.98 + 0.0003 * t) for t in range(64, 177)
+    ]
+    reason = "manual does not support causal attention"
+    skipped = [CaseResult(f"manual-b1h4t{t}d32-causal-fp32-cpu-fwd", Verdict.SKIPPED, (reason,)) for t in range(25)]
+    return some_run(*unchanged, *special, *skipped)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium without a window, one for all tests of a worker."""
+    path = shutil.which("chromium")
+    if path is None:
+        reason = "there is no chromium here to open the page in: apt-get install chromium"
+        if os.environ.get("REQUIRE_BROWSER"):
+            pytest.fail(f"{reason}, or unset REQUIRE_BROWSER")
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+    """Open a page from a file, offline; afterwards it must not have complained, or asked for anything else."""
+    contexts, complaints, requests = [], [], []
+
+    def opened(text: str, **settings: Any) -> Page:
+        path = tmp_path / "page.html"
+        path.write_text(text, encoding="utf-8")
+        context = browser.new_context(offline=True, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(5000)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert set(requests) <= {(tmp_path / "page.html").as_uri()}

@@ -1,0 +1,136 @@
+"""The page as text: what it says first, that it loads nothing, that nothing hostile gets in, that it can be read."""
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
+
+import pytest
+
+from bench.evidence import TensorError
+from bench.report.as_html import STEPS, TABLE, TONES, as_html, tone
+from bench.verdict import FAILING, CaseResult, Policy, Run, Verdict
+
+OVER = TensorError("out", float("inf"), 0.0, 0.0, complaints=("out: shape",))
+Make = Callable[..., Run]
+
+
+def test_the_page_begins_with_the_verdict_and_what_to_do(large_run: Run) -> None:
+    body = html.unescape(as_html(large_run)).partition("<body>")[2]
+    places = [
+        body.index(text) for text in ("<strong>FAIL</strong> 6 of 125 cases", "What to do", "What fails", "<table")
+    ]
+    assert places == sorted(places)
+    assert all(STEPS[verdict] in body for verdict in FAILING)
+
+
+def test_a_run_that_passes_says_what_it_excludes_and_lists_no_failure(make_run: Make) -> None:
+    page = as_html(make_run(CaseResult("a", Verdict.UNCHANGED, ratio=1.0), CaseResult("b", Verdict.SKIPPED)))
+    assert "<strong>PASS</strong> no slowdown of 5% and no drift in 1 cases" in page
+    assert "What fails" not in page
+    assert "What to do" not in page
+
+
+def test_a_run_that_compared_nothing_is_an_error(make_run: Make) -> None:
+    assert "<strong>ERROR</strong> nothing was compared" in as_html(make_run(CaseResult("b", Verdict.SKIPPED)))
+
+
+def test_undecided_cases_fail_the_page_where_they_fail_the_run(make_run: Make) -> None:
+    undecided = CaseResult("a", Verdict.INCONCLUSIVE, ratio=1.0)
+    assert "<strong>FAIL</strong> 1 of 1 cases" in as_html(make_run(undecided, policy=Policy(strict=True)))
+    assert "<strong>PASS</strong>" in as_html(make_run(undecided))
+
+
+def test_every_verdict_has_a_tone_and_every_failing_one_a_step() -> None:
+    assert {tone(verdict, Policy()) for verdict in Verdict} == {"fail", *TONES.values()}
+    assert set(STEPS) == {*FAILING, Verdict.INCONCLUSIVE}
+
+
+def test_more_failures_than_there_are_cards_are_counted(make_run: Make) -> None:
+    page = as_html(make_run(*(CaseResult(f"case-{i}", Verdict.ERROR, ("no",)) for i in range(15))))
+    assert "3 more fail" in page
+
+
+def test_text_from_a_case_stays_text(large_run: Run) -> None:
+    page = as_html(large_run)
+    assert page.count("<script>") == 1
+    assert "<img" not in page
+    assert "&lt;script&gt;" in page
+    assert "{{ 7*7 }}" in page
+
+
+def test_the_page_refers_to_nothing_outside_itself(large_run: Run) -> None:
+    page = as_html(large_run)
+    assert not re.findall(r"https?:|//[a-z]|@import|url\(|\bsrc=[\"']", re.sub(r"&lt;.*?&gt;", "", page))
+    assert set(re.findall(r'href="(.)', page)) == {"#"}
+
+
+def test_the_page_may_run_its_own_script_and_style_and_nothing_else(large_run: Run) -> None:
+    page = as_html(large_run)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in policy
+    assert " style=" not in page  # the policy forbids it
+
+
+def test_an_error_without_bound_is_shown_and_sorted_as_the_largest(make_run: Make) -> None:
+    page = as_html(make_run(CaseResult("a", Verdict.DRIFTED, errors=(OVER,))))
+    assert 'data-value="Infinity"' in page
+    assert "inf%" in page
+
+
+def test_each_row_has_a_cell_for_each_heading(large_run: Run) -> None:
+    page = as_html(large_run)
+    rows = re.findall(r'<tbody id="case-\d+".*?>\s*<tr>(.*?)</tr>', page, flags=re.DOTALL)
+    assert len(rows) == 150
+    assert {len(re.findall(r"<t[dh] ", row)) for row in rows} == {len(TABLE)}
+
+
+def test_a_report_without_measurements_is_written_too(large_run: Run) -> None:
+    bare = [replace(case, measurements=(), errors=(), base_fingerprint=None) for case in large_run.cases]
+    assert "Measurements" not in as_html(replace(large_run, cases=tuple(bare), load=None))
+
+
+def schemes() -> dict[str, dict[str, str]]:
+    """The colours of ``colours.css``: scheme -> variable -> #rrggbb."""
+    text = (files("bench.report") / "page" / "colours.css").read_text(encoding="utf-8")
+    light, dark = text.split("@media")
+    return {name: dict(re.findall(r"--(\w+): (#\w{6})", part)) for name, part in (("light", light), ("dark", dark))}
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2.2 defines it."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("ground", ["ground", "raised"])
+def test_every_text_colour_can_be_read_on_every_ground(scheme: str, ground: str) -> None:
+    colours = schemes()[scheme]
+    texts = set(colours) - {"ground", "raised", "line", "band"}
+    assert {"text", "muted", "link", "fail", *TONES.values()} == texts
+    assert {
+        name: contrast(colours[name], colours[ground])
+        for name in texts
+        if contrast(colours[name], colours[ground]) < 4.5
+    } == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_mark_of_a_plot_stands_out_from_its_band(scheme: str) -> None:
+    colours = schemes()[scheme]
+    assert min(contrast(colours[name], colours["band"]) for name in ("muted", "fail", *TONES.values())) >= 3

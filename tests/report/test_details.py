@@ -1,0 +1,72 @@
+"""What a page shows of one case when it is opened."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench.evidence import Fingerprint, TensorError
+from bench.report.details import Facts, details, write
+from bench.report.text import duration
+from bench.verdict import CaseResult, Verdict
+
+FLASH = Fingerprint({"aten._flash": 1, "aten.view": 4}, "flash", 2**20)
+MATH = Fingerprint({"aten.bmm": 2, "aten.view": 4}, None, 2**20)
+
+
+def shown(case: CaseResult) -> dict[str, Facts]:
+    return {table.title: table for table in details(case)}
+
+
+def rows(table: Facts) -> dict[str, tuple[tuple[str, ...], bool]]:
+    return {row.name: (row.values, row.changed) for row in table.rows}
+
+
+def test_both_fingerprints_stand_side_by_side_and_what_differs_stands_out() -> None:
+    tables = shown(CaseResult("c", Verdict.CHANGED, base_fingerprint=FLASH, head_fingerprint=MATH))
+    assert rows(tables["What ran"]) == {"backend": (("flash", "none"), True), "peak": (("1.00 MiB", "1.00 MiB"), False)}
+    assert rows(tables["What ran: ops"]) == {
+        "aten._flash": (("1", "-"), True),
+        "aten.view": (("4", "4"), False),
+        "aten.bmm": (("-", "2"), True),
+    }
+
+
+def test_a_fingerprint_without_a_base_is_shown_and_nothing_of_it_counts_as_changed() -> None:
+    tables = shown(CaseResult("c", Verdict.NEW, head_fingerprint=MATH))
+    assert rows(tables["What ran"])["peak"] == (("-", "1.00 MiB"), False)
+    assert not any(row.changed for table in tables.values() for row in table.rows)
+
+
+def test_each_tensor_has_its_errors_beside_their_budgets() -> None:
+    error = TensorError("out", 1e-7, 2e-7, 4e-7, 1e-8, 4e-8, base_error=None, bit_equal=None)
+    over = replace(error, name="q.grad", error=8e-7, complaints=("q.grad is over",), base_error=1e-7, bit_equal=False)
+    (table,) = details(CaseResult("c", Verdict.DRIFTED, errors=(error, over)))
+    assert rows(table) == {
+        "out": (("1e-07", "4e-07", "25%", "-", "2e-07", "1e-08", "4e-08", "-"), False),
+        "q.grad": (("8e-07", "4e-07", "200%", "1e-07", "2e-07", "1e-08", "4e-08", "no"), True),
+    }
+    assert len(table.columns) == 1 + len(table.rows[0].values)
+
+
+def test_a_case_that_did_not_run_has_no_details() -> None:
+    assert details(CaseResult("c", Verdict.SKIPPED, ("cannot",))) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("peak_bytes", 2**20, "1.00 MiB"),
+        ("graphs", 3, "3"),
+        ("compiled", True, "yes"),
+        ("backend", None, "none"),
+        ("clock_share", 0.98765, "0.9877"),
+        ("kernels", ("a", "b"), "a, b"),
+    ],
+)
+def test_any_plain_value_can_be_written(name: str, value: object, text: str) -> None:
+    assert write(name, value) == text
+
+
+@pytest.mark.parametrize(("ns", "text"), [(999.4e3, "999 us"), (999.9996e3, "1 ms"), (1e6, "1 ms"), (12.3, "12.3 ns")])
+def test_a_time_keeps_three_digits_and_its_largest_unit(ns: float, text: str) -> None:
+    assert duration(ns) == text

@@ -42,6 +42,7 @@ def decode(built: MultiHeadAttention, x: Tensor, split: Sequence[int], **options
     return torch.cat(outs, dim=1)
 
 
+@pytest.mark.by_name
 @pytest.mark.request_of(mask=(None, "bool", "float"), causal=True, grouped=(False, True))
 @pytest.mark.parametrize("split", SPLITS)
 def test_decoding_gives_the_full_causal_pass_within_the_error_budget(

@@ -12,8 +12,8 @@ from bench.verdict import Policy
 
 Bench = Callable[..., pytest.RunResult]
 BASE = f"--gate-base={Path(__file__).parents[2]}"
-FIVE = "b1h4t64d32 and full and fp32 and fwd]"  # three kernels and two modules
-TWO = f"{FIVE} and (sdpa or masked)"
+FIVE = "(manual- or masked- or sdpa- or mha) and b1h4t64d32 and full and fp32 and fwd]"
+TWO = f"{FIVE} and (sdpa- or masked-)"
 
 
 def test_shards_split_what_was_selected_are_judged_at_the_level_of_all_and_complete_the_merge(

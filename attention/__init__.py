@@ -13,8 +13,10 @@ from .multihead import MultiHeadAttention, MultiHeadAttentionLoop
 from .oracle import reference
 from .registry import KERNELS, MODULES, Capabilities, Kernel, register
 
-for _module in pkgutil.iter_modules(__path__):  # sorted by name, so the order of KERNELS is stable
+for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f".{_module.name}", __name__)
+for _name in sorted(KERNELS):  # a stable order, whichever kernel imports which
+    KERNELS[_name] = KERNELS.pop(_name)
 
 __all__ = [
     "KERNELS",

@@ -31,13 +31,22 @@ class AttentionFunction(Protocol):
     ) -> Tensor: ...
 
 
+class Obstacle(Protocol):
+    """Names what a kernel lacks of a request in a way that no single capability can tell; None if nothing.
+
+    That is one that holds on one device only, or that this machine lacks (a compiler, a newer GPU).
+    """
+
+    def __call__(self, *, device: str, dtype: torch.dtype, mask: str | None, backward: bool) -> str | None: ...
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What a kernel supports. A request outside of it is refused, never served by something else.
 
     ``masks`` holds the kinds of ``mask`` it takes: ``"bool"``, ``"float"``. ``window``: it can limit how far a query
-    sees; ``windowless``: it can leave that out. ``devices`` holds device types; ``obstacle`` is asked for a device type
-    what keeps this machine from it (no compiler, an older GPU), and says None if nothing does.
+    sees; ``windowless``: it can leave that out. ``value_size``: v may have a head size of its own. ``devices`` holds
+    device types; ``obstacle`` is asked last.
 
     The last two say how much of it is worth measuring. ``compiles``: new shapes cost seconds. ``variant``: it is another
     kernel made to go one way. Either is measured only in rows of the matrix that ask for it.
@@ -51,7 +60,8 @@ class Capabilities:
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
     window: bool = False
     windowless: bool = True
-    obstacle: Callable[[str], str | None] | None = None
+    value_size: bool = True
+    obstacle: Obstacle | None = None
     compiles: bool = False
     variant: bool = False
 
@@ -65,6 +75,7 @@ class Capabilities:
         device: str,
         backward: bool = False,
         window: int | None = None,
+        value_size: bool = False,
     ) -> str | None:
         """Name the first capability that the request needs and the kernel lacks; None if it lacks none."""
         if mask is not None and mask not in self.masks:
@@ -83,8 +94,11 @@ class Capabilities:
             return "a backward pass"
         if window is None and not self.windowless:
             return "attention without a window"
-        obstacle = None if self.obstacle is None or device == "meta" else self.obstacle(device)
-        return None if obstacle is None else f"device {device} here: {obstacle}"
+        if value_size and not self.value_size:
+            return "values with a head size of their own"
+        if self.obstacle is None or device == "meta":
+            return None
+        return self.obstacle(device=device, dtype=dtype, mask=mask, backward=backward)
 
 
 @dataclass(frozen=True)
@@ -139,10 +153,11 @@ class Kernel:
             grouped=q.shape[1] != k.shape[1],
             dtype=q.dtype,
             device=q.device.type,
-            backward=not self.capabilities.backward
+            backward=(not self.capabilities.backward or self.capabilities.obstacle is not None)
             and torch.is_grad_enabled()
             and any(t.requires_grad for t in (q, k, v, mask) if t is not None),
             window=window,
+            value_size=q.shape[3] != v.shape[3],
         )
         if lacks is not None:
             raise NotImplementedError(f"kernel {self.name!r} does not support {lacks}")

@@ -10,9 +10,9 @@ import torch
 
 TIERS = ("smoke", "pr", "full")  # each holds the ones before it
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-MASKS = {"full": None, "causal": None, "boolmask": "bool", "floatmask": "float"}  # name -> kind of mask tensor
 DIRECTIONS = ("fwd", "fwdbwd")
 
+_MASK = re.compile(r"full|(bool|float)mask|(causal)?(?:window(\d+))?")
 _SHAPE = re.compile(r"b(\d+)h(\d+)(?:kv(\d+))?t(\d+)(?:k(\d+))?d(\d+)")
 
 
@@ -43,6 +43,24 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Mask:
+    """What hides keys from queries: a mask tensor of a kind, ``causal``, a ``window``, or nothing."""
+
+    kind: str | None = None
+    causal: bool = False
+    window: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Mask":
+        """Read ``full``, ``causal``, ``boolmask``, ``floatmask``, ``window64`` or ``causalwindow64``."""
+        match = _MASK.fullmatch(text)
+        if match is None or not text:
+            raise ValueError(f"a mask is full, causal, boolmask, floatmask, window64 or causalwindow64; saw {text!r}")
+        kind, causal, window = match.groups()
+        return cls(kind, causal is not None, None if window is None else int(window))
+
+
+@dataclass(frozen=True)
 class Case:
     """One thing to check and time. ``subject`` names a kernel, or a multi-head module where ``module`` is true."""
 
@@ -63,10 +81,18 @@ class Case:
     def backward(self) -> bool:
         return self.direction == "fwdbwd"
 
+    @property
+    def hiding(self) -> Mask:
+        return Mask.parse(self.mask)
+
 
 @dataclass(frozen=True)
 class Row:
-    """Some of the matrix: every combination of the space-separated values, from ``tier`` upwards."""
+    """Some of the matrix: every combination of the space-separated values, from ``tier`` upwards.
+
+    ``kernels`` are all but those whose capabilities say that they compile or are variants of another;
+    ``all-kernels`` are those too, in few rows: one compiles for seconds a case and side, the other adds little.
+    """
 
     tier: str
     shapes: str
@@ -82,12 +108,19 @@ ROWS = (
     Row("smoke", "b2h4kv2t48d32", "boolmask", directions="fwdbwd"),
     Row("smoke", "b2h4kv2t16k48d32", "causal floatmask", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b1h8t1k256d64", "causal", directions="fwd", subjects="kernels"),
+    Row("smoke", "b1h2t300d16", "causal", directions="fwdbwd", subjects="kernels"),  # more than one tile of blockwise
+    Row("smoke", "b1h2t96d32", "window16 causalwindow16", directions="fwdbwd", subjects="kernels"),
+    Row("smoke", "b1h4t64d32", "causal", directions="fwdbwd", subjects="all-kernels"),
     Row("pr", "b1h8t128d64 b1h8t512d64", subjects="kernels"),
     Row("pr", "b1h8t128d64", dtypes="bf16 fp16", subjects="kernels"),
     Row("pr", "b1h8t256d64", "boolmask floatmask", subjects="kernels"),
     Row("pr", "b2h8kv2t128d64", "causal boolmask", subjects="kernels"),
     Row("pr", "b1h8t1k1024d64 b1h8kv2t1k1024d64", "full", directions="fwd", subjects="kernels"),
     Row("pr", "b1h8t64k512d64", "causal", subjects="kernels"),
+    Row("pr", "b1h8t512d64", "window64 causalwindow64", subjects="kernels"),
+    Row("pr", "b1h8t512d64", "causal", subjects="all-kernels"),
+    Row("pr", "b2h8kv2t128d64", "boolmask", directions="fwdbwd", subjects="all-kernels"),
+    Row("pr", "b1h8t128d64", "causal", "bf16", "fwd", subjects="all-kernels"),
     Row("pr", "b1h4t256d32 b4h8kv2t64d32", subjects="modules"),
     Row("pr", "b1h4t128d32", "causal", "bf16", subjects="modules"),
     # The study: its single-head configuration, and its multi-head matrix.
@@ -107,8 +140,9 @@ def matrix(
     for row in ROWS:
         if TIERS.index(row.tier) > TIERS.index(tier):
             continue
-        chosen = [(name, False) for name in kernels if "kernels" in row.subjects]
-        chosen += [(name, True) for name in modules if "modules" in row.subjects]
+        subjects = row.subjects.split()
+        chosen = [(n, False) for n, k in kernels.items() if "all-kernels" in subjects or ("kernels" in subjects and _usual(k))]
+        chosen += [(name, True) for name in modules if "modules" in subjects]
         for device, (subject, module), shape, mask, dtype, direction in product(
             devices, chosen, row.shapes.split(), row.masks.split(), row.dtypes.split(), row.directions.split()
         ):
@@ -117,15 +151,25 @@ def matrix(
     return cases
 
 
+def _usual(kernel: Any) -> bool:
+    """Whether the kernel is in every row; a base may be from before there were others."""
+    return not (getattr(kernel.capabilities, "compiles", False) or getattr(kernel.capabilities, "variant", False))
+
+
 def lacks(kernel: Any, case: Case) -> str | None:
     """Say what the kernel does not support of the case, from the capabilities it is registered with; None if it can."""
-    missing: str | None = kernel.capabilities.lacks(
-        mask=MASKS[case.mask],
-        causal=case.mask == "causal",
+    capabilities, hiding = kernel.capabilities, case.hiding
+    window = {} if hiding.window is None else {"window": hiding.window}
+    if window and not hasattr(capabilities, "window"):
+        return f"{case.subject} does not support a window"  # it comes from a base that did not know of windows
+    missing: str | None = capabilities.lacks(
+        mask=hiding.kind,
+        causal=hiding.causal,
         grouped=case.shape.kv_heads != case.shape.heads,
         dtype=DTYPES[case.dtype],
         device=case.device,
         backward=case.backward,
+        **window,
     )
     return None if missing is None else f"{case.subject} does not support {missing}"
 

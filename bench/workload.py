@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cases import DTYPES, MASKS, Case
+from .cases import DTYPES, Case
 from .naive import Attend, naive_multihead
 from .sides import Side
 
@@ -36,9 +36,10 @@ class Workload:
 
     def forward(self, inputs: Mapping[str, Tensor], mask: Tensor | None, attend: Attend) -> Tensor:
         """Do the case's work by the instrument's own code around ``attend``: the oracle and the yardstick."""
-        causal, shape = self.case.mask == "causal", self.case.shape
+        hiding, shape = self.case.hiding, self.case.shape
+        causal = hiding.causal
         if not self.case.module:
-            return attend(inputs["q"], inputs["k"], inputs["v"], mask=mask, causal=causal)
+            return attend(inputs["q"], inputs["k"], inputs["v"], mask=mask, causal=causal, window=hiding.window)
         return naive_multihead(
             inputs["x"], inputs, attend, n_heads=shape.heads, n_kv_heads=shape.kv_heads, mask=mask, causal=causal
         )
@@ -129,7 +130,7 @@ def bind(workload: Workload, side: Side) -> Call:
 
     """
     case, inputs, mask = workload.case, workload.inputs, workload.mask
-    causal = case.mask == "causal"
+    causal = case.hiding.causal
     if case.module:
         module = _module(case, side)
         module.load_state_dict({name: t for name, t in inputs.items() if name != "x"}, assign=True)
@@ -141,8 +142,10 @@ def bind(workload: Workload, side: Side) -> Call:
         return Call(lambda: module(x, mask=mask, causal=causal), leaves, list(inputs), workload.upstream, case.backward)
     kernel = side.kernels[case.subject]
     q, k, v = inputs["q"], inputs["k"], inputs["v"]
+    # A kernel that is asked for no window is not told of windows: its side may not know them.
+    window = {} if case.hiding.window is None else {"window": case.hiding.window}
     return Call(
-        lambda: kernel(q, k, v, mask=mask, causal=causal),
+        lambda: kernel(q, k, v, mask=mask, causal=causal, **window),
         workload.leaves,
         list(inputs),
         workload.upstream,
@@ -161,7 +164,7 @@ def _module(case: Case, side: Side) -> torch.nn.Module:
 def _mask(case: Case, generator: torch.Generator) -> Tensor | None:
     """Make the mask: bool, one key in five hidden and the first query blind; or a bias that falls with distance."""
     shape = case.shape
-    kind = MASKS[case.mask]
+    kind = case.hiding.kind
     if kind is None:
         return None
     if kind == "bool":

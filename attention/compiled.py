@@ -1,0 +1,25 @@
+"""The formula, compiled."""
+
+import torch
+from torch import Tensor
+
+from .compiling import compiled as compile_whole
+from .compiling import obstacle
+from .masked import masked
+from .registry import Capabilities, register
+
+
+@register("compiled", Capabilities(obstacle=obstacle, compiles=True))
+def compiled(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+    """``masked`` through ``torch.compile``, for each shape at its first call; see ``Kernel.__call__`` for the shapes.
+
+    Tensors without data, and callers that are being compiled themselves, get the formula as it is.
+
+    Raises:
+        RuntimeError: a graph is kept for a second backward pass, or a gradient is differentiated again; too many shapes.
+
+    """
+    function = masked.function
+    if q.device.type != "meta" and not torch.compiler.is_compiling():
+        function = compile_whole(function)
+    return function(q, k, v, mask=mask, causal=causal, scale=scale)

@@ -1,0 +1,52 @@
+"""What the kernels that ``torch.compile`` makes share: how they are compiled, and what keeps a machine from it."""
+
+import importlib.util
+import inspect
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+RECOMPILE_LIMIT = 256  # shapes of one process; beyond torch's own 8 a run would end in the middle
+
+
+def obstacle(*, device: str, dtype: torch.dtype, mask: str | None, backward: bool) -> str | None:  # noqa: ARG001  # the machine alone decides
+    """Say what keeps this machine from compiling for a device type; None if nothing does."""
+    missing = _missing(device)
+    return None if missing is None else f"device {device} here: {missing}"
+
+
+@cache
+def _missing(device: str) -> str | None:
+    if sys.version_info >= (3, 14):  # every torch that this package accepts compiles on what is older
+        from torch._dynamo import is_dynamo_supported  # noqa: PLC0415  # a second, for nothing where it is not asked
+
+        if not is_dynamo_supported():
+            return f"this torch does not compile on Python {sys.version_info.major}.{sys.version_info.minor}"
+    if device == "cpu":
+        asked = os.environ.get("CXX")
+        if not any(map(shutil.which, (asked,) if asked else ("g++", "clang++", "cl"))):
+            return f"torch.compile needs a C++ compiler, and {asked or 'none'} is installed: install one, or set CXX"
+    elif importlib.util.find_spec("triton") is None:
+        return "torch.compile needs Triton, which is not installed"
+    return None
+
+
+@cache
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile for each shape it will be called with, whole or not at all.
+
+    Nothing falls back in silence: a graph break, and more shapes than the limit, raise torch's own error.
+    """
+    with warnings.catch_warnings():  # torch's compiler warns of what it imports itself
+        warnings.simplefilter("ignore", DeprecationWarning)
+        importlib.import_module("torch._inductor.compile_fx")
+    # torch before 2.12 has the one limit for every function, and says so when it is reached.
+    own_limit = "recompile_limit" in inspect.signature(torch.compile).parameters
+    options = {"recompile_limit": RECOMPILE_LIMIT} if own_limit else {}
+    return torch.compile(function, fullgraph=True, dynamic=False, **options)  # type: ignore[call-overload, no-any-return]  # the options depend on torch's version

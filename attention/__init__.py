@@ -12,6 +12,7 @@ from .cache import KVCache
 from .multihead import MultiHeadAttention, MultiHeadAttentionLoop
 from .oracle import reference
 from .registry import KERNELS, MODULES, Capabilities, Kernel, register
+from .transformer import TinyTransformer, TransformerBlock
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f".{_module.name}", __name__)
@@ -26,6 +27,8 @@ __all__ = [
     "Kernel",
     "MultiHeadAttention",
     "MultiHeadAttentionLoop",
+    "TinyTransformer",
+    "TransformerBlock",
     "reference",
     "register",
 ]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from .cache import KVCache
 from .registry import KERNELS, Kernel, register_module
-from .validation import check_mask
+from .validation import check_mask, check_tokens
 
 
 def attend_projected(
@@ -88,7 +88,7 @@ class MultiHeadAttention(nn.Module):
         With a cache, x holds the tokens that follow those in it, which are keys as well: T keys become
         ``cache.length + T`` in the mask and in the meaning of ``causal``. Then x joins the cache.
         """
-        self._check(x)
+        check_tokens(x, self.d_model)
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, E + 2 Hkv D)
         heads = (self.n_heads, self.n_kv_heads, self.head_size)
         out = attend_projected(self.kernel, qkv, heads, mask, causal=causal, cache=cache)  # (B, T, E)
@@ -99,11 +99,6 @@ class MultiHeadAttention(nn.Module):
         """Make an empty cache for so many sequences of at most ``capacity`` tokens, in the dtype of the weights."""
         weight = self.in_proj_weight
         return KVCache(batch, self.n_kv_heads, capacity, self.head_size, dtype=weight.dtype, device=weight.device)
-
-    def _check(self, x: Tensor) -> Tensor:
-        if x.dim() != 3 or x.shape[-1] != self.d_model:
-            raise ValueError(f"x must be (batch, tokens, {self.d_model}); saw {tuple(x.shape)}")
-        return x
 
 
 @register_module("mhaloop")
@@ -116,7 +111,8 @@ class MultiHeadAttentionLoop(MultiHeadAttention):
         """Attend among the tokens of x (B, T, E) -> (B, T, E); mask broadcastable to (B, H, T, T), as a kernel's."""
         if cache is not None:
             raise NotImplementedError("MultiHeadAttentionLoop does not support a cache: use MultiHeadAttention")
-        batch, tokens, _ = self._check(x).shape
+        check_tokens(x, self.d_model)
+        batch, tokens, _ = x.shape
         if mask is not None:
             check_mask(mask, (batch, self.n_heads, tokens, tokens), x.device)
             mask = mask.expand(batch, self.n_heads, tokens, tokens)

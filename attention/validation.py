@@ -1,4 +1,4 @@
-"""Checks on the inputs of a kernel: whatever does not go together is a ValueError that quotes what it saw."""
+"""Checks on the inputs of a kernel or module: whatever does not go together is a ValueError that quotes what it saw."""
 
 import torch
 from torch import Tensor
@@ -45,6 +45,12 @@ def check_mask(mask: Tensor, scores_shape: tuple[int, int, int, int], device: to
     )
     if not fits:
         raise ValueError(f"mask must broadcast to (B, Hq, Tq, Tk) = {scores_shape}; saw {tuple(mask.shape)}")
+
+
+def check_tokens(x: Tensor, d_model: int) -> None:
+    """Raise ValueError unless x is (B, T, d_model)."""
+    if x.dim() != 3 or x.shape[-1] != d_model:
+        raise ValueError(f"x must be (batch, tokens, {d_model}); saw {tuple(x.shape)}")
 
 
 def _seen(q: Tensor, k: Tensor, v: Tensor) -> str:

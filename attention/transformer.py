@@ -1,0 +1,136 @@
+"""A standard Transformer block around ``MultiHeadAttention``, and the smallest language model made of such blocks."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .cache import KVCache
+from .multihead import MultiHeadAttention
+from .validation import check_tokens
+
+
+class TransformerBlock(nn.Module):
+    """``y = x + attention(norm(x))``, then ``y + W_2 relu(W_1 norm(y))``: pre-norm residuals, LayerNorm.
+
+    Sources: Vaswani et al. 2017, sections 3.1 and 3.3; the norm before each part: Xiong et al. 2020. With
+    ``n_kv_heads=None`` the state dict is that of ``torch.nn.TransformerEncoderLayer(..., norm_first=True)``. There is
+    no dropout: kernels offer none, so that two versions of one can be compared on the same inputs.
+
+    Args:
+        d_model: size of a token, a multiple of ``n_heads``.
+        n_heads: query heads.
+        n_kv_heads: key and value heads, a divisor of ``n_heads``; None means ``n_heads``.
+        d_feedforward: rows of W_1; None means ``4 * d_model``.
+        bias: whether projections and norms have one.
+        kernel: name of a kernel in ``KERNELS``.
+
+    Raises:
+        ValueError: as ``MultiHeadAttention``, or a ``d_feedforward`` below 1.
+
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        n_kv_heads: int | None = None,
+        d_feedforward: int | None = None,
+        bias: bool = True,
+        kernel: str = "sdpa",
+    ) -> None:
+        super().__init__()
+        d_feedforward = 4 * d_model if d_feedforward is None else d_feedforward
+        if d_feedforward < 1:
+            raise ValueError(f"d_feedforward must be at least 1; saw {d_feedforward}")
+        self.d_model = d_model
+        self.self_attn = MultiHeadAttention(d_model, n_heads, n_kv_heads=n_kv_heads, bias=bias, kernel=kernel)
+        self.linear1 = nn.Linear(d_model, d_feedforward, bias=bias)
+        self.linear2 = nn.Linear(d_feedforward, d_model, bias=bias)
+        self.norm1 = nn.LayerNorm(d_model, bias=bias)
+        self.norm2 = nn.LayerNorm(d_model, bias=bias)
+
+    def forward(
+        self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False, cache: KVCache | None = None
+    ) -> Tensor:
+        """Transform the tokens x (B, T, E) -> (B, T, E); mask, causal and cache as ``MultiHeadAttention``'s."""
+        check_tokens(x, self.d_model)
+        x = x + self.self_attn(self.norm1(x), mask=mask, causal=causal, cache=cache)
+        out: Tensor = x + self.linear2(F.relu(self.linear1(self.norm2(x))))
+        return out
+
+
+class TinyTransformer(nn.Module):
+    """Learned embeddings of tokens and positions, blocks, a last norm, and scores of the next token.
+
+    Its tokens attend causally, unless a call says otherwise.
+
+    Args:
+        vocabulary: how many tokens there are; a token is an integer from 0.
+        d_model: size of an embedding, a multiple of ``n_heads``.
+        context: the most tokens of a sequence.
+        n_heads: query heads.
+        n_layers: blocks.
+        n_kv_heads: key and value heads, a divisor of ``n_heads``; None means ``n_heads``.
+        kernel: name of a kernel in ``KERNELS``.
+
+    Raises:
+        ValueError: as ``TransformerBlock``, or another size below 1; on a call, tokens of another shape or dtype, or
+            more of them than the context holds.
+
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        d_model: int,
+        context: int,
+        *,
+        n_heads: int = 1,
+        n_layers: int = 1,
+        n_kv_heads: int | None = None,
+        kernel: str = "sdpa",
+    ) -> None:
+        super().__init__()
+        if min(vocabulary, context, n_layers) < 1:
+            raise ValueError(
+                f"vocabulary, context and n_layers must be at least 1; saw {vocabulary}, {context}, {n_layers}"
+            )
+        self.embedding = nn.Embedding(vocabulary, d_model)
+        self.position = nn.Embedding(context, d_model)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(d_model, n_heads, n_kv_heads=n_kv_heads, kernel=kernel) for _ in range(n_layers)
+        )
+        self.norm = nn.LayerNorm(d_model)
+        self.head = nn.Linear(d_model, vocabulary, bias=False)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        mask: Tensor | None = None,
+        causal: bool = True,
+        caches: Sequence[KVCache] | None = None,
+    ) -> Tensor:
+        """Score the token after each of tokens (B, T), integers -> (B, T, vocabulary).
+
+        ``caches``, one a block, hold the tokens before these; mask and causal as ``MultiHeadAttention``'s.
+        """
+        start = 0 if caches is None else caches[0].length
+        end, context = start + tokens.shape[-1], self.position.num_embeddings
+        if tokens.dim() != 2 or tokens.dtype not in (torch.int32, torch.int64):
+            raise ValueError(f"tokens must be integers (batch, tokens); saw {tuple(tokens.shape)} in {tokens.dtype}")
+        if end > context:
+            raise ValueError(f"the context holds {context} tokens; saw {end}")
+        x = self.embedding(tokens) + self.position.weight[start:end]  # (B, T, E)
+        for i, block in enumerate(self.blocks):
+            x = block(x, mask=mask, causal=causal, cache=None if caches is None else caches[i])
+        scores: Tensor = self.head(self.norm(x))
+        return scores
+
+    def make_caches(self, batch: int) -> list[KVCache]:
+        """Make an empty cache for each block, of as many tokens as the context holds."""
+        blocks = [block for block in self.blocks if isinstance(block, TransformerBlock)]
+        return [block.self_attn.make_cache(batch, self.position.num_embeddings) for block in blocks]

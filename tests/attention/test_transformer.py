@@ -1,0 +1,182 @@
+"""The Transformer block and the small language model, against PyTorch's own layers with the same weights."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attention import KERNELS, Kernel, TinyTransformer, TransformerBlock
+
+TOKENS, D_MODEL, HEADS = 17, 32, 4
+VOCABULARY, CONTEXT = 40, 8  # with dimension 10 and batch 4: the study's
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def randomize(module: nn.Module) -> None:
+    generator = torch.Generator().manual_seed(3)
+    for parameter in module.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * parameter.shape[-1] ** -0.5
+
+
+def results(module: nn.Module, out: Tensor, inputs: Iterable[Tensor] = ()) -> list[Tensor]:
+    """The output, and the gradients of the inputs and of every parameter, by name."""
+    own = dict(module.named_parameters())
+    leaves = [*inputs, *(own[name] for name in sorted(own))]
+    return [out, *torch.autograd.grad(out, leaves, normal(*out.shape, seed=1))]
+
+
+def assert_same(got: list[Tensor], want: list[Tensor]) -> None:
+    for ours, theirs in zip(got, want, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.request_of(mask=(None, "bool", "float"), causal=(False, True), backward=True)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+def test_block_gives_the_output_and_gradients_of_pytorch_s_layer(
+    *, kernel: Kernel, mask: str | None, causal: bool, training: bool, bias: bool
+) -> None:
+    ours = TransformerBlock(D_MODEL, HEADS, d_feedforward=48, bias=bias, kernel=kernel.name).train(training)
+    theirs = nn.TransformerEncoderLayer(
+        D_MODEL, HEADS, 48, dropout=0.0, batch_first=True, norm_first=True, bias=bias
+    ).train(training)
+    randomize(theirs)
+    ours.load_state_dict(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())  # both ways
+    visible = torch.rand(TOKENS, TOKENS, generator=torch.Generator().manual_seed(2)) < 0.75
+    visible.fill_diagonal_(fill_value=True)  # theirs gives NaN for a row that sees nothing
+    future = ~torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril()
+    hidden = future if causal else torch.zeros_like(future)
+    own_mask = None if mask is None else visible if mask == "bool" else normal(TOKENS, TOKENS, seed=4)
+    if mask == "float":
+        assert own_mask is not None
+        their_mask = own_mask.masked_fill(hidden, -torch.inf)
+    else:
+        their_mask = hidden | ~visible if mask == "bool" else hidden  # True = hidden, the opposite of ours
+    x = normal(2, TOKENS, D_MODEL).requires_grad_()
+    assert_same(
+        results(ours, ours(x, mask=own_mask, causal=causal), [x]), results(theirs, theirs(x, src_mask=their_mask), [x])
+    )
+
+
+@torch.no_grad()
+def test_block_gives_the_output_of_pytorch_s_inference_fast_path() -> None:
+    theirs = nn.TransformerEncoderLayer(D_MODEL, HEADS, 48, batch_first=True, norm_first=True).eval()
+    randomize(theirs)
+    ours = TransformerBlock(D_MODEL, HEADS, d_feedforward=48).eval()
+    ours.load_state_dict(theirs.state_dict())
+    x = normal(2, TOKENS, D_MODEL)
+    assert_same([ours(x)], [theirs(x)])
+
+
+def test_grouped_block_differs_from_a_plain_one_only_in_its_attention() -> None:
+    block = TransformerBlock(D_MODEL, HEADS, n_kv_heads=2)
+    randomize(block)
+    x = normal(2, TOKENS, D_MODEL)
+    between = x + block.self_attn(nn.functional.layer_norm(x, (D_MODEL,), block.norm1.weight, block.norm1.bias))
+    want = between + block.linear2(block.linear1(block.norm2(between)).clamp(min=0))
+    torch.testing.assert_close(block(x), want)
+
+
+def twin(ours: TinyTransformer, n_layers: int) -> nn.Module:
+    """The same model of PyTorch's own layers, with the same weights."""
+    layer = nn.TransformerEncoderLayer(10, 1, 40, dropout=0.0, batch_first=True, norm_first=True)
+    encoder = nn.TransformerEncoder(layer, n_layers, norm=nn.LayerNorm(10), enable_nested_tensor=False)
+    state = {name: ours.state_dict()[name.replace("layers.", "blocks.")] for name in encoder.state_dict()}
+    encoder.load_state_dict(state)
+    return encoder
+
+
+@pytest.mark.parametrize("kernel_name", [n for n, k in KERNELS.items() if k.capabilities.causal])
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_language_model_of_the_study_s_size_is_that_of_pytorch_s_layers(kernel_name: str, n_layers: int) -> None:
+    ours = TinyTransformer(VOCABULARY, 10, CONTEXT, n_layers=n_layers, kernel=kernel_name)
+    randomize(ours)
+    encoder = twin(ours, n_layers)
+    tokens = torch.randint(VOCABULARY, (4, CONTEXT), generator=torch.Generator().manual_seed(5))
+    x = ours.embedding(tokens) + ours.position(torch.arange(CONTEXT))
+    hidden = ~torch.ones(CONTEXT, CONTEXT, dtype=torch.bool).tril()
+    want = encoder(x, mask=hidden) @ ours.head.weight.T
+    got = ours(tokens)
+    assert got.shape == (4, CONTEXT, VOCABULARY)
+    shared = [ours.embedding.weight, ours.position.weight, ours.head.weight]
+    upstream = normal(*got.shape, seed=6)
+    assert_same(
+        [got, *torch.autograd.grad(got, shared, upstream)], [want, *torch.autograd.grad(want, shared, upstream)]
+    )
+
+
+def test_every_parameter_of_the_language_model_is_trained_and_its_loss_falls() -> None:
+    torch.manual_seed(0)
+    model = TinyTransformer(VOCABULARY, 10, CONTEXT)
+    tokens = torch.randint(VOCABULARY, (4, CONTEXT))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    losses = []
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(model(tokens)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 4
+    assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+@torch.no_grad()
+def test_decoding_with_caches_gives_the_scores_of_the_full_pass() -> None:
+    model = TinyTransformer(VOCABULARY, 12, CONTEXT, n_heads=4, n_kv_heads=2, n_layers=2)
+    tokens = torch.randint(VOCABULARY, (4, CONTEXT), generator=torch.Generator().manual_seed(5))
+    caches = model.make_caches(4)
+    parts = [model(part, caches=caches) for part in tokens.split([5, 1, 1, 1], dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), model(tokens), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_padded_sequences_have_the_scores_of_unpadded_ones() -> None:
+    model = TinyTransformer(VOCABULARY, 10, CONTEXT)
+    tokens = torch.randint(VOCABULARY, (2, CONTEXT), generator=torch.Generator().manual_seed(5))
+    real = torch.arange(CONTEXT) < torch.tensor([CONTEXT, 3])[:, None]  # (B, T)
+    padded = model(tokens, mask=real[:, None, None], causal=False)
+    torch.testing.assert_close(padded[1:, :3], model(tokens[1:, :3], causal=False))
+
+
+@torch.no_grad()
+def test_language_model_is_causal_unless_told_otherwise() -> None:
+    model = TinyTransformer(VOCABULARY, 10, CONTEXT)
+    tokens = torch.randint(VOCABULARY, (4, CONTEXT), generator=torch.Generator().manual_seed(5))
+    changed = tokens.clone()
+    changed[:, 4] = (changed[:, 4] + 1) % VOCABULARY
+    assert torch.equal(model(tokens)[:, :4], model(changed)[:, :4])
+    assert not torch.equal(model(tokens, causal=False)[:, :4], model(changed, causal=False)[:, :4])
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        (lambda: TransformerBlock(32, 4, d_feedforward=0), "d_feedforward must be at least 1; saw 0"),
+        (lambda: TransformerBlock(30, 4), "d_model must be a multiple of n_heads; saw d_model=30, n_heads=4"),
+        (lambda: TransformerBlock(32, 4)(normal(2, 3, 4)), "x must be (batch, tokens, 32); saw (2, 3, 4)"),
+        (lambda: TinyTransformer(0, 10, 8), "vocabulary, context and n_layers must be at least 1; saw 0, 8, 1"),
+        (lambda: TinyTransformer(40, 10, 8, kernel="x"), "no kernel is named 'x'; there are "),
+        (lambda: TinyTransformer(40, 10, 8)(torch.zeros(1, 9, dtype=torch.int64)), "the context holds 8 tokens; saw 9"),
+        (
+            lambda: TinyTransformer(40, 10, 8)(torch.zeros(1, 8)),
+            "tokens must be integers (batch, tokens); saw (1, 8) in torch.float32",
+        ),
+    ],
+)
+def test_sizes_and_tokens_that_cannot_be_are_quoted(refused: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        refused()
+
+
+def test_dropout_is_not_offered_by_a_block() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'dropout'"):
+        TransformerBlock(32, 4, dropout=0.1)  # type: ignore[call-arg]  # that is the test

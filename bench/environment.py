@@ -27,6 +27,14 @@ def present_devices() -> tuple[str, ...]:
     return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
+def lacks(device: str, dtype: torch.dtype) -> str | None:
+    """Say what this machine's device does not support of the dtype; None if nothing is known to be lacking."""
+    if device != "cuda" or dtype != torch.bfloat16 or torch.cuda.is_bf16_supported(including_emulation=False):
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    return f"bf16 needs compute capability 8.0, and {torch.cuda.get_device_name()} has {major}.{minor}"
+
+
 def available_bytes(device: str) -> int:
     """Memory that a case may take on the device: what is free, and for the CPU what the control group leaves."""
     if device == "cuda":

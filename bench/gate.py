@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from . import drift
-from .cases import Case, lacks
+from . import drift, environment
+from .cases import DTYPES, Case, lacks
+from .clock import Clock, Stopwatch
 from .environment import available_bytes
 from .evidence import Evidence, Fingerprint, Measurement
 from .fingerprint import fingerprint
-from .measure import Clock, measure
+from .measure import measure
 from .sides import Side
 from .statistics import Change, PairedTest
 from .verdict import CaseResult, decide, judge
@@ -49,7 +50,7 @@ class Gate:
     head: Side
     base: Side | None
     stored_errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # case id -> tensor -> error
-    clock_of: Callable[[str], Clock] = Clock.of
+    clock_of: Callable[[str], Stopwatch] = Clock.of
     available_bytes: Callable[[str], int] = available_bytes
     distort: Callable[[str, Callable[[], None]], Callable[[], None]] = lambda _, call: call
 
@@ -79,9 +80,12 @@ class Gate:
 
         Raises:
             CaseFailed: a side raised or wrote to its inputs.
-            CaseSkipped: the case needs more memory than there is, or something a kernel from outside does not support.
+            CaseSkipped: the device cannot do it, it needs more memory than there is, or something that a kernel from
+                outside does not support.
 
         """
+        if (unsupported := environment.lacks(case.device, DTYPES[case.dtype])) is not None:
+            raise CaseSkipped(unsupported)
         needed, available = bytes_needed(case), self.available_bytes(case.device)
         if needed > available:
             raise CaseSkipped(f"needs about {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free")

@@ -2,16 +2,13 @@
 
 import gc
 import random
-import time
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
 
-import torch
-
+from .clock import Stopwatch
 from .evidence import Measurement, Pair
 
 # A burst is at least this long, and this many times the clock's resolution. Shorter ones spend more on the loop itself,
@@ -21,20 +18,6 @@ BURST_RESOLUTIONS = 1000
 # Warming up is over when a round of both sides is not this much faster than the fastest before it.
 SETTLED = 0.05
 WARMUP_ROUNDS = 20  # at most
-
-
-@dataclass(frozen=True)
-class Clock:
-    """How time is read on a device: ``now_ns`` after ``synchronize`` has waited for queued work."""
-
-    now_ns: Callable[[], int]
-    synchronize: Callable[[], None]
-    resolution_ns: float = 1.0
-
-    @classmethod
-    def of(cls, device: str) -> "Clock":
-        synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
-        return cls(time.perf_counter_ns, synchronize, time.get_clock_info("perf_counter").resolution * 1e9)
 
 
 class StoppingRule(Protocol):
@@ -47,7 +30,7 @@ def measure(
     base: Callable[[], object],
     head: Callable[[], object],
     *,
-    clock: Clock,
+    clock: Stopwatch,
     rule: StoppingRule,
     budget_s: float,
     order: random.Random,
@@ -68,39 +51,29 @@ def measure(
         base_first = _balanced(order)
         while not pairs or (not rule.is_certain(ordered) and (clock.now_ns() - start_ns) * 1e-9 < budget_s):
             if next(base_first):
-                base_ns = _burst(base, calls, clock)
-                head_ns = _burst(head, calls, clock)
+                base_ns = clock.burst(base, calls)
+                head_ns = clock.burst(head, calls)
             else:
-                head_ns = _burst(head, calls, clock)
-                base_ns = _burst(base, calls, clock)
+                head_ns = clock.burst(head, calls)
+                base_ns = clock.burst(base, calls)
             pairs.append(Pair(max(base_ns, 1.0), max(head_ns, 1.0)))
             insort(ordered, pairs[-1].log_ratio)
     return Measurement(tuple(pairs), calls, (clock.now_ns() - start_ns) * 1e-9, rounds)
 
 
-def _warm_up(base: Callable[[], object], head: Callable[[], object], clock: Clock) -> tuple[int, float]:
+def _warm_up(base: Callable[[], object], head: Callable[[], object], clock: Stopwatch) -> tuple[int, float]:
     """Call both sides until that no longer gets faster; returns the rounds, and the fastest call's ns."""
     base()
     head()
     rounds, fastest_round, fastest_call = 0, float("inf"), float("inf")
     while rounds < WARMUP_ROUNDS:
-        times = _burst(base, 1, clock), _burst(head, 1, clock)
+        times = clock.burst(base, 1), clock.burst(head, 1)
         rounds += 1
         fastest_call = min(fastest_call, *times)
         if sum(times) > fastest_round * (1 - SETTLED):
             break
         fastest_round = sum(times)
     return rounds, fastest_call
-
-
-def _burst(call: Callable[[], object], calls: int, clock: Clock) -> float:
-    """Time ``calls`` calls; returns ns per call. Work queued before is not counted, work they queue is."""
-    clock.synchronize()
-    start_ns = clock.now_ns()
-    for _ in range(calls):
-        call()
-    clock.synchronize()
-    return (clock.now_ns() - start_ns) / calls
 
 
 def _balanced(order: random.Random) -> Iterator[bool]:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from attention import KERNELS, MultiHeadAttention
 
 from . import environment
+from .clock import Clock
 from .evidence import Measurement
-from .measure import Clock, measure
+from .measure import measure
 from .record import Never
 from .statistics import confidence_interval, median
 

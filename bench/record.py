@@ -14,10 +14,11 @@ import attention
 
 from . import environment, source
 from .cases import TIERS, matrix
+from .clock import Clock
 from .errors import CannotCompare
 from .files import write_atomically
 from .gate import Gate
-from .measure import Clock, measure
+from .measure import measure
 from .recording import as_pairs
 from .sides import Side, base_side
 from .verdict import CaseResult, Policy, Run, Verdict

@@ -15,11 +15,11 @@ import attention
 from . import baseline, environment, pytest_benchmark_adapter, shards, source, waivers
 from .budget import SharedBudget
 from .cases import TIERS, Case, matrix, supported_ids
+from .clock import Clock
 from .errors import CannotCompare
 from .evidence import Evidence, Shard
 from .gate import CaseFailed, CaseSkipped, Gate
 from .load import LoadMeter
-from .measure import Clock
 from .options import Settings
 from .sides import Side, base_side
 from .source import Source
@@ -59,6 +59,11 @@ class GateSession:
     def runnable(self, cases: Sequence[Case]) -> int:
         """How many of the cases their subjects can run."""
         return sum(self.cases[case] is None for case in cases)
+
+    @property
+    def devices(self) -> list[str]:
+        """The device types of the chosen cases."""
+        return sorted({case.device for case in self.chosen})
 
     @property
     def missing_ids(self) -> list[str]:
@@ -210,5 +215,6 @@ class GateSession:
             policy=self.settings.policy,
             cases=(*self.results, *(judge(row, self.test(row.case_id)) for row in rows)),
             load=None if self.load is None else self.load.read(),
+            notes=tuple(note for device in self.devices for note in Clock.of(device).notes),
             shard=Shard.of(*self.settings.shard, self.settings.tier, ids),
         )

@@ -8,6 +8,7 @@ import pytest
 
 from bench import drift, options
 from bench.budget import SHARE
+from bench.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
 from bench.measure import BURST_NS, BURST_RESOLUTIONS
 from bench.verdict import FAILING, Policy, Verdict
 
@@ -90,6 +91,10 @@ def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
     assert f"{policy.false_alarm:.1%} / number of cases" in method
     assert f"{policy.miss:.2%} a measurement" in method
     assert f"at least {BURST_NS / 1e6:g} ms and at least {BURST_RESOLUTIONS} times" in " ".join(method.split())
+    assert (
+        f"below {SLOW_CLOCK:.0%} of its default is taken again after a pause of {1000 * RECOVERY_S:g} ms, "
+        f"at most {RETAKES} times"
+    ) in " ".join(method.split())
 
 
 def test_the_figures_of_the_error_rule_are_those_of_the_code() -> None:

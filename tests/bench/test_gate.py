@@ -11,8 +11,8 @@ from torch import Tensor
 import attention
 from attention.registry import Capabilities, Kernel
 from bench.cases import Case, Shape
+from bench.clock import Clock
 from bench.gate import Gate
-from bench.measure import Clock
 from bench.sides import Side
 from bench.verdict import CaseResult, Policy, Verdict
 

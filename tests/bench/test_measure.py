@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bench.measure import BURST_NS, WARMUP_ROUNDS, Clock, measure
+from bench.clock import Clock
+from bench.measure import BURST_NS, WARMUP_ROUNDS, measure
 
 
 @dataclass

@@ -42,7 +42,9 @@ def blockwise(
         lower = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(lower), k.to(lower), v.to(lower)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    out: Tensor = _Blockwise.apply(q, k, v, mask, _Tiling(q.shape[2], k.shape[2], causal, window, block, q.device), scale)
+    out: Tensor = _Blockwise.apply(
+        q, k, v, mask, _Tiling(q.shape[2], k.shape[2], causal, window, block, q.device), scale
+    )
     return out
 
 

@@ -111,16 +111,19 @@ ROWS = (
     Row("smoke", "b1h2t300d16", "causal", directions="fwdbwd", subjects="kernels"),  # more than one tile of blockwise
     Row("smoke", "b1h2t96d32", "window16 causalwindow16", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b1h4t64d32", "causal", directions="fwdbwd", subjects="all-kernels"),
-    Row("pr", "b1h8t128d64 b1h8t512d64", subjects="kernels"),
-    Row("pr", "b1h8t128d64", dtypes="bf16 fp16", subjects="kernels"),
+    # A pair of calls that takes 40 ms or more cannot be judged in ten seconds where noise is high.
+    Row("pr", "b1h8t128d64", subjects="kernels"),
+    Row("pr", "b1h8t512d64", directions="fwd", subjects="kernels"),
+    Row("pr", "b1h4t512d64", directions="fwdbwd", subjects="kernels"),
+    Row("pr", "b1h4t128d64", dtypes="bf16 fp16", subjects="kernels"),
     Row("pr", "b1h8t256d64", "boolmask floatmask", subjects="kernels"),
     Row("pr", "b2h8kv2t128d64", "causal boolmask", subjects="kernels"),
     Row("pr", "b1h8t1k1024d64 b1h8kv2t1k1024d64", "full", directions="fwd", subjects="kernels"),
     Row("pr", "b1h8t64k512d64", "causal", subjects="kernels"),
-    Row("pr", "b1h8t512d64", "window64 causalwindow64", subjects="kernels"),
-    Row("pr", "b1h8t512d64", "causal", subjects="all-kernels"),
+    Row("pr", "b1h4t512d64", "window64 causalwindow64", subjects="kernels"),
+    Row("pr", "b1h4t512d64", "causal", subjects="all-kernels"),
     Row("pr", "b2h8kv2t128d64", "boolmask", directions="fwdbwd", subjects="all-kernels"),
-    Row("pr", "b1h8t128d64", "causal", "bf16", "fwd", subjects="all-kernels"),
+    Row("pr", "b1h4t128d64", "causal", "bf16", "fwd", subjects="all-kernels"),
     Row("pr", "b1h4t256d32 b4h8kv2t64d32", subjects="modules"),
     Row("pr", "b1h4t128d32", "causal", "bf16", subjects="modules"),
     # The study: its single-head configuration, and its multi-head matrix.
@@ -141,7 +144,9 @@ def matrix(
         if TIERS.index(row.tier) > TIERS.index(tier):
             continue
         subjects = row.subjects.split()
-        chosen = [(n, False) for n, k in kernels.items() if "all-kernels" in subjects or ("kernels" in subjects and _usual(k))]
+        chosen = [
+            (n, False) for n, k in kernels.items() if "all-kernels" in subjects or ("kernels" in subjects and _usual(k))
+        ]
         chosen += [(name, True) for name in modules if "modules" in subjects]
         for device, (subject, module), shape, mask, dtype, direction in product(
             devices, chosen, row.shapes.split(), row.masks.split(), row.dtypes.split(), row.directions.split()

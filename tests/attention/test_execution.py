@@ -15,7 +15,10 @@ from bench.naive import naive_attention
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 KINDS = ("bool", "float")
 # Their docstrings say so, and how they say no.
-NO_SECOND_DERIVATIVE = {"sdpa": "backward is not implemented", "blockwise": "blockwise attention has no second derivative"}
+NO_SECOND_DERIVATIVE = {
+    "sdpa": "backward is not implemented",
+    "blockwise": "blockwise attention has no second derivative",
+}
 
 
 @pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), backward=True)

@@ -70,7 +70,9 @@ def test_grouped_heads_equal_plain_ones_with_repeated_weights(
 
 
 @EVERY_MODULE
-@pytest.mark.parametrize("kernel_name", [n for n, k in KERNELS.items() if k.capabilities.causal and k.capabilities.windowless])
+@pytest.mark.parametrize(
+    "kernel_name", [n for n, k in KERNELS.items() if k.capabilities.causal and k.capabilities.windowless]
+)
 @pytest.mark.parametrize("kv_heads", [None, 1, 2, 4])
 def test_module_computes_what_its_docstring_says(
     module: Callable[..., nn.Module], kernel_name: str, kv_heads: int | None

@@ -7,6 +7,7 @@ from .verdict import Run, Verdict
 
 BUSY_CORES = 0.5  # other processes, in cores
 STOLEN_CORES = 0.1  # taken by the hypervisor, in cores
+LONGEST_BUDGET_S = 300.0  # beyond it, more time is no advice
 SLOW_CLOCK = 0.75  # share of the maximum; nvbench discards samples below the same share of the default clock
 
 
@@ -45,5 +46,5 @@ def _undecided(run: Run) -> tuple[str, ...]:
     worst = max((case.mde for case in undecided if case.mde is not None), default=None)
     factor = 4.0 if worst is None else max(2.0, (log1p(worst) / log1p(run.policy.threshold)) ** 2)
     budget_s = run.policy.budget_s * factor
-    counted = f"{len(undecided)} of {len(run.cases)} cases are undecided"
-    return (f"{counted}: give --gate-budget={budget_s:.0f}, or a higher --gate-threshold",)
+    cure = f"give --gate-budget={budget_s:.0f}" if budget_s <= LONGEST_BUDGET_S else "run on a quieter machine"
+    return (f"{len(undecided)} of {len(run.cases)} cases are undecided: {cure}, or raise --gate-threshold",)

@@ -24,10 +24,10 @@ def describe(case: CaseResult) -> str:
 
 
 def write_table(run: Run, terminal: Terminal) -> None:
-    """Write every case, the worst first, and below it what was compared with what."""
+    """Write every case, the worst first, those that were skipped by their reasons, and what was compared with what."""
     terminal.section("attention gate", sep="=")
-    rows = [(case.verdict, row(case)) for case in run.worst_first]
-    widths = [max(len(name), *(len(cells[i]) for _, cells in rows)) for i, name in enumerate(COLUMNS[:-1])]
+    rows = [(case.verdict, row(case)) for case in run.worst_first if case.verdict is not Verdict.SKIPPED]
+    widths = [max([len(name), *(len(cells[i]) for _, cells in rows)]) for i, name in enumerate(COLUMNS[:-1])]
 
     def line(cells: tuple[str, ...]) -> str:
         aligned = [
@@ -39,6 +39,13 @@ def write_table(run: Run, terminal: Terminal) -> None:
     terminal.write_line(line(COLUMNS), bold=True)
     for verdict, cells in rows:
         terminal.write_line(line(cells), **_markup(run, verdict))
+    skipped: dict[str, list[str]] = {}
+    for case in run.cases:
+        if case.verdict is Verdict.SKIPPED:
+            skipped.setdefault("; ".join(case.reasons), []).append(case.id)
+    for reason, ids in skipped.items():
+        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        terminal.write_line(f"SKIPPED {ids[0]}{more}: {reason}", light=True)
     for warning in advice(run):
         terminal.write_line(f"warning: {warning}", yellow=True)
     same = " (identical source)" if run.base.get("source_sha256") == run.head.get("source_sha256") else ""
@@ -56,5 +63,4 @@ def _markup(run: Run, verdict: Verdict) -> dict[str, bool]:
         Verdict.WAIVED: {"yellow": True},
         Verdict.FASTER: {"green": True},
         Verdict.NEW: {"cyan": True},
-        Verdict.SKIPPED: {"light": True},
     }.get(verdict, {})

@@ -1,4 +1,4 @@
-"""Warnings of a run, as values: what made it less certain than it could be, by how much, and how to mend it. Pure."""
+"""What to do: about a verdict, and about what made a run less certain than it could be. Pure."""
 
 from math import log1p
 
@@ -9,6 +9,20 @@ BUSY_CORES = 0.5  # other processes, in cores
 STOLEN_CORES = 0.1  # taken by the hypervisor, in cores
 LONGEST_BUDGET_S = 300.0  # beyond it, more time is no advice
 SLOW_CLOCK = 0.75  # share of the maximum; nvbench discards samples below the same share of the default clock
+
+# About each verdict that asks for something, for reports that a reviewer reads; the texts hold nothing from outside.
+WHAT_TO_DO = {
+    Verdict.ERROR: "read what was raised, and run the case by hand: `pytest bench/ -k CASE --gate-base=main`.",
+    Verdict.DRIFTED: "the numbers are wrong, whatever the speed: mend the kernel. "
+    "`bench/NUMERICS.md` says how far is too far.",
+    Verdict.REGRESSED: "reproduce it: `pytest bench/ -k CASE --gate-base=main`. Mend the kernel or, if the slowdown "
+    "is wanted, accept it in `bench/waivers.toml` with a bound, a reason and a last day.",
+    Verdict.CHANGED: "find out why another backend ran or more memory was held. There is no waiver: if it is wanted, a "
+    "maintainer merges over this check.",
+    Verdict.MISSING: "restore the case. If its removal is wanted, a maintainer merges over this check.",
+    Verdict.INCONCLUSIVE: "give it more time with `--gate-budget`, or a machine with less else to do.",
+    Verdict.WAIVED: "nothing now; `bench/waivers.toml` says until when it is accepted.",
+}
 
 
 def advice(run: Run) -> tuple[str, ...]:

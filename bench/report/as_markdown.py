@@ -1,32 +1,95 @@
-"""The verdicts as Markdown, for a job summary or a comment: ``--gate-markdown``."""
+"""The verdicts as Markdown to take in at a glance, for a job summary or a comment: ``--gate-markdown``."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 
-from ..advice import advice
-from ..verdict import CaseResult, Run
-from .text import COLUMNS, row
+from ..advice import WHAT_TO_DO, advice
+from ..verdict import CaseResult, Run, Verdict
+from .escaping import clip, markdown
+from .text import COLUMNS, counts, row, subject
+
+SUMMARY_BYTES = 1024 * 1024  # what GitHub takes as the summary of one step
+FEW = 20  # rows of the table above the fold
+NAMED = 10  # kernels and modules that the first lines name
+CELL = 300  # characters of a cell; the JSON has all of it
+QUIET = (Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED)
+_GLANCE = tuple(COLUMNS.index(name) for name in ("case", "verdict", "ratio", "base", "head", "why"))
+_FOLDED = "<details><summary>All {} cases: {}</summary>\n\n{}\n\n</details>"
 
 
-def as_markdown(run: Run) -> str:
-    """Write the closing line, the cases that fail, and the whole table folded away."""
-    failing = [case for case in run.worst_first if run.policy.fails(case.verdict)]
-    parts = [f"## {_escape(run.closing_line)}", f"base: {_escape(str(run.base['origin']))}; ratio = head/base"]
+def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
+    """Write the verdict, the cases that matter, what to do, and the whole table folded away, within a size in UTF-8.
+
+    Rows that do not fit are left out from the good end; the text says how many, and where they can be read.
+    """
+    mattering = [case for case in run.worst_first if case.verdict not in QUIET]
+    failing = [case for case in mattering if run.policy.fails(case.verdict)]
+    parts = [f"## Attention gate: {_headline(run, failing)}"]
     if failing:
-        parts.append(_table(failing))
-    parts += [f"> warning: {_escape(warning)}" for warning in advice(run)]
-    summary = ", ".join(f"{n} {verdict}" for verdict, n in run.summary.items())
-    parts.append(f"<details><summary>All cases: {summary}</summary>\n\n{_table(run.worst_first)}\n\n</details>")
-    return "\n\n".join(parts) + "\n"
+        parts.append(_culprits(failing))
+    if mattering:
+        few = [replace(case, reasons=case.reasons[:2]) for case in mattering[:FEW]]
+        parts.append(_table(few, _GLANCE, limit_bytes // 3))
+    if len(mattering) > FEW:
+        parts.append(f"{len(mattering) - FEW} more of them are in the table of all cases.")
+    todo = [f"- **{verdict}**: {WHAT_TO_DO[Verdict(verdict)]}" for verdict in run.summary if verdict in WHAT_TO_DO]
+    if todo:
+        parts.append("\n".join(["**What to do**", "", *todo]))
+    parts += [f"> **Warning:** {_cell(warning)}" for warning in advice(run)]
+    parts.append(f"<sub>{_cell(_setting(run), 2 * CELL)}</sub>")
+    above, frame = "\n\n".join(parts), _FOLDED.format(len(run.cases), counts(run.cases), "")
+    room = limit_bytes - _size(above) - _size(frame) - len("\n\n\n")
+    table = _table(run.worst_first, range(len(COLUMNS)), room)
+    return f"{above}\n\n{_FOLDED.format(len(run.cases), counts(run.cases), table)}\n"
 
 
-def _table(cases: Iterable[CaseResult]) -> str:
-    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *(tuple(map(_escape, row(case))) for case in cases)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def _headline(run: Run, failing: Sequence[CaseResult]) -> str:
+    """Say pass or fail, and why, in one line."""
+    if run.exit_code == 4:
+        return "ERROR, nothing was compared"
+    compared = sum(case.verdict.compared for case in run.cases)
+    if run.exit_code == 0:
+        return f"PASS, no slowdown of {100 * run.policy.threshold:g}% and no drift in {compared} cases"
+    return f"FAIL, {counts(failing)} of {compared} compared cases"
 
 
-def _escape(text: str) -> str:
-    for character in "\\`*_<>|[]":
-        text = text.replace(
-            character, f"\\{character}" if character not in "<>" else {"<": "&lt;", ">": "&gt;"}[character]
-        )
-    return text.replace("\n", " ")
+def _culprits(failing: Sequence[CaseResult]) -> str:
+    """Name the kernels and modules that fail, the one with the worst case first."""
+    names = list(dict.fromkeys(subject(case.id) for case in failing))
+    told = [
+        f"<b>{_cell(name, 80)}</b> ({counts(case for case in failing if subject(case.id) == name)})"
+        for name in names[:NAMED]
+    ]
+    return ", ".join(told) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def _setting(run: Run) -> str:
+    """Say what was compared, where, and how the figures are to be read."""
+    machine = ", ".join(f"{name} {value}" for name, value in run.environment.items())
+    return (
+        f"base: {run.base.get('origin')}, head: {run.head.get('origin')}; ratio = head/base, with an interval that is "
+        f"right for the whole run with probability {1 - run.policy.false_alarm:.1%}; {machine}"
+    )
+
+
+def _table(cases: Sequence[CaseResult], columns: Sequence[int], room_bytes: int) -> str:
+    """Write as many rows as there is room for, and how many are left out."""
+    names = [COLUMNS[i] for i in columns]
+    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+    left_out = "\n\n{} more rows are left out, for their size: the JSON and HTML reports have all."
+    used = sum(_size(line) + 1 for line in lines) + _size(left_out.format(len(cases)))
+    for done, case in enumerate(cases):
+        cells = row(case)
+        lines.append(f"| {' | '.join(_cell(cells[i]) for i in columns)} |")
+        used += _size(lines[-1]) + 1
+        if used > room_bytes:
+            return "\n".join(lines[:-1]) + left_out.format(len(cases) - done)
+    return "\n".join(lines)
+
+
+def _cell(text: str, length: int = CELL) -> str:
+    return markdown(clip(text, length))
+
+
+def _size(text: str) -> int:
+    return len(text.encode())

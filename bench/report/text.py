@@ -1,6 +1,9 @@
 """How a row's figures are written, the same in every report."""
 
-from ..verdict import CaseResult
+from collections import Counter
+from collections.abc import Iterable
+
+from ..verdict import CaseResult, Verdict
 
 COLUMNS = ("case", "verdict", "ratio", "interval", "base", "head", "pairs", "error", "why")
 
@@ -36,3 +39,14 @@ def duration(ns: float | None) -> str:
         if ns >= 0.9995 * size:  # what three digits round up to it
             return f"{ns / size:.3g} {unit}"
     return f"{ns:.3g} ns"
+
+
+def counts(cases: Iterable[CaseResult]) -> str:
+    """Count cases by verdict, worst first: ``2 REGRESSED, 1 INCONCLUSIVE``."""
+    found = Counter(case.verdict for case in cases)
+    return ", ".join(f"{found[verdict]} {verdict.value}" for verdict in Verdict if found[verdict])
+
+
+def subject(case_id: str) -> str:
+    """Return the name of the kernel or module in a case's id; the five parts after it have no hyphen."""
+    return case_id.rsplit("-", 5)[0]

@@ -29,6 +29,7 @@ _COMPARING = (
     "gate_markdown",
     "gate_html",
     "gate_pairs",
+    "gate_annotations",
 )
 
 
@@ -45,6 +46,7 @@ class Settings:
     compare: str | bool
     base: str | None
     reports: Mapping[str, Path] = field(default_factory=dict)  # format -> file
+    annotate: bool = False
 
     @property
     def comparing(self) -> bool:
@@ -62,6 +64,7 @@ def add(parser: pytest.Parser) -> None:
     option("--gate-markdown", metavar="PATH", help="write the verdicts as Markdown")
     option("--gate-html", metavar="PATH", help="write the verdicts as one HTML page")
     option("--gate-pairs", metavar="PATH", help="write the raw pairs, to be replayed by python -m bench replay")
+    option("--gate-annotations", action="store_true", help="print notes on the kernels' lines, for GitHub Actions")
     option("--gate-strict", action="store_true", help="INCONCLUSIVE fails too (default: it passes)")
     option("--tier", default=DEFAULT_TIER, metavar="|".join(TIERS), help=f"case matrix (default {DEFAULT_TIER})")
     option("--device", default=DEFAULT_DEVICE, metavar="|".join(DEVICES), help="where (default all that are present)")
@@ -104,6 +107,7 @@ def settings(config: pytest.Config) -> Settings:
         compare=compare or False,
         base=base,
         reports={f: Path(read(f"gate_{f}")) for f in ("json", "markdown", "html", "pairs") if read(f"gate_{f}")},
+        annotate=read("gate_annotations"),
     )
 
 

@@ -150,9 +150,14 @@ def _conclude(config: pytest.Config, exitstatus: int) -> int:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    run = terminalreporter.config.stash.get(RUN, None)
-    if run is not None:
-        report.write_table(run, terminalreporter)
+    config = terminalreporter.config
+    run = config.stash.get(RUN, None)
+    if run is None:
+        return
+    report.write_table(run, terminalreporter)
+    if config.stash[SESSION].settings.annotate:
+        for line in report.as_annotations(run, config.stash[SESSION].places(config.rootpath)):
+            terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(trylast=True)

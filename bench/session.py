@@ -21,6 +21,7 @@ from .evidence import Evidence, Shard
 from .gate import CaseFailed, CaseSkipped, Gate
 from .load import LoadMeter
 from .options import Settings
+from .places import Place, places
 from .sides import Side, base_side
 from .source import Source
 from .statistics import PairedTest
@@ -192,6 +193,10 @@ class GateSession:
 
         with torch.set_grad_enabled(case.backward):
             benchmark(checked.head if case.device == "cpu" else call)
+
+    def places(self, root: Path) -> dict[str, Place]:
+        """Where the head's kernels and modules are written in the repository, by name."""
+        return places({**self.gate.head.kernels, **self.gate.head.modules}, root)
 
     def finish(self) -> Run:
         """Make the run from the results: what is missing or has no result is in it as well."""

@@ -5,13 +5,20 @@ from pathlib import Path
 from ..files import write_atomically
 from ..recording import as_pairs
 from ..verdict import Run
-from .as_html import as_html
+from .annotations import as_annotations
 from .as_json import as_json
 from .as_markdown import as_markdown
 from .from_json import from_json
 from .terminal import describe, write_table
 
-FORMATS = {"json": as_json, "markdown": as_markdown, "html": as_html, "pairs": as_pairs}
+
+def _as_html(run: Run) -> str:
+    from .as_html import as_html  # noqa: PLC0415  # the other reports, and who reads them back, need no jinja2
+
+    return as_html(run)
+
+
+FORMATS = {"json": as_json, "markdown": as_markdown, "html": _as_html, "pairs": as_pairs}
 
 
 def write(form: str, run: Run, path: Path) -> None:
@@ -19,4 +26,4 @@ def write(form: str, run: Run, path: Path) -> None:
     write_atomically(path, FORMATS[form](run))
 
 
-__all__ = ["FORMATS", "describe", "from_json", "write", "write_table"]
+__all__ = ["FORMATS", "as_annotations", "describe", "from_json", "write", "write_table"]

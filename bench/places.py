@@ -1,0 +1,31 @@
+"""Where kernels and modules are written: the file and line that an annotation points at. Pure."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of a file of the repository."""
+
+    file: str  # relative to the repository's root, with forward slashes
+    line: int  # from 1
+
+
+def places(subjects: Mapping[str, Any], root: Path) -> dict[str, Place]:
+    """Find each subject's place, by name; a subject from outside the root, or without a source, has none."""
+    found = {name: _place(subject, root.resolve()) for name, subject in subjects.items()}
+    return {name: place for name, place in found.items() if place is not None}
+
+
+def _place(subject: Any, root: Path) -> Place | None:
+    written = inspect.unwrap(getattr(subject, "function", subject))
+    try:
+        file = Path(inspect.getsourcefile(written) or "").resolve()
+        _, line = inspect.getsourcelines(written)
+    except (TypeError, OSError):  # built in, or not from a file
+        return None
+    return Place(file.relative_to(root).as_posix(), line) if file.is_relative_to(root) else None

@@ -1,0 +1,47 @@
+"""The verdicts as GitHub workflow commands, which become notes beside the code: ``--gate-annotations``."""
+
+from collections.abc import Iterable, Mapping
+
+from ..advice import WHAT_TO_DO
+from ..places import Place
+from ..verdict import CaseResult, Run, Verdict
+from .escaping import command_data, command_property
+from .terminal import describe
+from .text import counts, subject
+
+SHOWN = 10  # notes of one level that GitHub shows of one step
+SPELLED_OUT = 3  # cases that a note describes
+
+
+def as_annotations(run: Run, places: Mapping[str, Place]) -> list[str]:
+    """Write one error for each kernel or module that fails a case, and one warning for each with undecided cases."""
+    if run.exit_code == 4:
+        return [_command("error", None, "attention gate", run.closing_line)]
+    failing = [case for case in run.worst_first if run.policy.fails(case.verdict)]
+    undecided = [case for case in run.cases if case.verdict is Verdict.INCONCLUSIVE and case not in failing]
+    return [*_notes("error", failing, places), *_notes("warning", undecided, places)]
+
+
+def _notes(level: str, cases: Iterable[CaseResult], places: Mapping[str, Place]) -> list[str]:
+    by_subject: dict[str, list[CaseResult]] = {}
+    for case in cases:
+        by_subject.setdefault(subject(case.id), []).append(case)
+    notes = [_note(level, name, rows, places.get(name)) for name, rows in by_subject.items()]
+    if len(notes) > SHOWN:
+        rest = list(by_subject)[SHOWN - 1 :]
+        notes[SHOWN - 1 :] = [_command(level, None, "attention gate", f"and {len(rest)} more: {', '.join(rest)}")]
+    return notes
+
+
+def _note(level: str, name: str, cases: list[CaseResult], place: Place | None) -> str:
+    lines = [describe(case) for case in cases[:SPELLED_OUT]]
+    if len(cases) > SPELLED_OUT:
+        lines.append(f"and {len(cases) - SPELLED_OUT} more cases of {name}: see the job's summary")
+    lines += [f"{verdict.value}: {WHAT_TO_DO[verdict]}" for verdict in dict.fromkeys(case.verdict for case in cases)]
+    return _command(level, place, f"{name}: {counts(cases)}", "\n".join(lines))
+
+
+def _command(level: str, place: Place | None, title: str, message: str) -> str:
+    where = {} if place is None else {"file": place.file, "line": str(place.line)}
+    properties = ",".join(f"{name}={command_property(value)}" for name, value in {**where, "title": title}.items())
+    return f"::{level} {properties}::{command_data(message)}"

@@ -4,7 +4,9 @@ VENV ?= .venv
 ARGS ?=
 RUN = $(VENV)/bin/python -m
 
-.PHONY: bench test lint format clean
+.PHONY: install bench test lint format clean
+
+install: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(RUN) pytest $(ARGS) bench/ --benchmark-compare
@@ -16,6 +18,9 @@ lint: $(VENV)/ready
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+	$(VENV)/bin/zizmor --offline --pedantic --strict-collection --quiet .github
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 
 format: $(VENV)/ready
 	$(RUN) ruff check --fix .

@@ -23,6 +23,7 @@ DEFAULTS = {
     "--gate-markdown": "off",
     "--gate-html": "off",
     "--gate-pairs": "off",
+    "--gate-annotations": "off",
     "--tier": options.DEFAULT_TIER,
     "--device": options.DEFAULT_DEVICE,
     "--threads": str(options.DEFAULT_THREADS),
@@ -115,3 +116,9 @@ def test_every_file_that_the_documents_name_exists() -> None:
     for document in ("README.md", "CONTRIBUTING.md"):
         for name in re.findall(r"`((?:attention|bench|tests)/[\w/.]*)`", (root / document).read_text()):
             assert (root / name).exists() or name == "attention/masked.py", name
+
+
+def test_the_workflow_table_names_every_workflow() -> None:
+    named = re.findall(r"^\| `([\w-]+\.yml)` \|", README, flags=re.MULTILINE)
+    folder = Path(__file__).parents[1] / ".github" / "workflows"
+    assert sorted(named) == sorted(path.name for path in folder.iterdir())

@@ -1,0 +1,119 @@
+"""The workflows' own steps, executed: the gate's jobs on a base and a head, the comment, the baseline, the GPU job."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from bench import baseline
+
+# One case a part, forward, and forward with backward; certain soon, whatever else the machine does.
+QUICK = "-k 'sdpa-b1h4t64d32-full-fp32-cpu' --gate-threshold=20% -p no:cacheprovider"
+EDITS = {
+    "slower": "def changed(*args, **kwargs):\n    right(*args, **kwargs)\n    return right(*args, **kwargs)\n",
+    "wrong": "def changed(*args, **kwargs):\n    return 1.01 * right(*args, **kwargs)\n",
+}
+REPLACE = """
+from .registry import KERNELS, Kernel
+right = sdpa.function
+KERNELS["sdpa"] = Kernel("sdpa", changed, sdpa.capabilities)
+"""
+
+
+def propose(runner: Any, edit: str | None) -> int:
+    """Commit a head on top of the base; returns the line on which its kernel then is."""
+    path = runner.remote / "attention" / "sdpa.py"
+    lines = len(path.read_text().splitlines())
+    if edit is not None:
+        path.write_text(path.read_text() + EDITS[edit] + REPLACE)
+    runner.commit("head")
+    return lines + 1
+
+
+def gate(runner: Any) -> tuple[list[Any], Any]:
+    """Run the gate's jobs as its matrix says: the parts, then the verdict."""
+    runner.variables["PYTEST_ADDOPTS"] = QUICK
+    parts = [runner.run("gate", "measure", {"matrix.shard": shard, "github.run_attempt": 1}) for shard in (1, 2)]
+    return parts, runner.run("gate", "verdict", {"github.event.pull_request.number": 7})
+
+
+def test_the_same_code_passes(runner: Any) -> None:
+    propose(runner, None)
+    parts, verdict = gate(runner)
+    assert [part.exit_code for part in parts] == [0, 0], parts[0].output + parts[1].output
+    assert verdict.exit_code == 0, verdict.output
+    assert verdict.summary.startswith("## Attention gate: PASS, no slowdown of 20% and no drift in 2 cases")
+    assert "::error" not in parts[0].output + parts[1].output
+    report = json.loads((runner.artifact("gate") / "reports" / "gate.json").read_text())
+    assert report["exit_code"] == 0
+    assert report["summary"] == {"UNCHANGED": 2}
+    assert "HEAD^1" in report["base"]["origin"]
+    assert report["base"]["source_sha256"] == report["head"]["source_sha256"]
+    assert "<html" in (runner.artifact("gate") / "reports" / "gate.html").read_text()
+
+
+@pytest.mark.parametrize(("edit", "found"), [("slower", "REGRESSED"), ("wrong", "DRIFTED")])
+def test_a_kernel_made_slower_or_wrong_fails_and_is_shown_where_it_is_written(
+    runner: Any, hub: Any, edit: str, found: str
+) -> None:
+    line = propose(runner, edit)
+    parts, verdict = gate(runner)
+    assert [part.exit_code for part in parts] == [1, 1], parts[0].output + parts[1].output
+    note = f"\n::error file=attention/sdpa.py,line={line},title=sdpa%3A 1 {found}::sdpa-b1h4t64d32-full-fp32-cpu-fwd"
+    assert all(note in part.output for part in parts), parts[0].output
+    assert verdict.exit_code == 1, verdict.output
+    assert verdict.summary.startswith(f"## Attention gate: FAIL, 2 {found} of 2 compared cases")
+    assert f"- **{found}**: " in verdict.summary
+    report = json.loads((runner.artifact("gate") / "reports" / "gate.json").read_text())
+    assert report["summary"] == {found: 2}
+
+    head = hub.head = runner.git("rev-parse", "HEAD")
+    runner.variables = hub.variables
+    event = "github.event.workflow_run."
+    given = {
+        "id": 5,
+        "head_sha": head,
+        "conclusion": "failure",
+        "html_url": "https://github.example/o/r/actions/runs/5",
+    }
+    comment = runner.run("comment", "comment", {event + k: v for k, v in given.items()} | {"github.token": "secret"})
+    assert comment.exit_code == 0, comment.output
+    (written,) = hub.comments
+    assert f"## Attention gate: FAIL, 2 {found} of 2 compared cases" in written["body"]
+
+
+def test_a_part_that_compared_nothing_fails_the_whole(runner: Any) -> None:
+    propose(runner, None)
+    runner.variables["PYTEST_ADDOPTS"] = "-k no_such_case"
+    part = runner.run("gate", "measure", {"matrix.shard": 1, "github.run_attempt": 1})
+    assert part.exit_code == 4, part.output
+    verdict = runner.run("gate", "verdict", {"github.event.pull_request.number": 7})
+    assert verdict.exit_code == 4, verdict.output
+    assert (runner.artifact("gate") / "pull-request").read_text() == "7\n"
+
+
+def test_main_s_baseline_is_measured_and_stored_on_its_branch(runner: Any) -> None:
+    runner.git("switch", "-q", "--orphan", "baselines")
+    runner.git("commit", "-q", "--allow-empty", "-m", "Baselines")
+    runner.git("switch", "-q", "main")
+    runner.variables["PYTEST_ADDOPTS"] = "-k 'sdpa-b1h4t64d32-full-fp32-cpu'"
+    sha = runner.git("rev-parse", "HEAD")
+    measured = runner.run("baseline", "measure", {"github.sha": sha})
+    assert measured.exit_code == 0, measured.output
+    stored = runner.run("baseline", "store")
+    assert stored.exit_code == 0, stored.output
+    assert runner.git("log", "-1", "--format=%s %an", "baselines") == f"Store the baseline of {sha} github-actions[bot]"
+    (name,) = runner.git("ls-tree", "-r", "--name-only", "baselines").splitlines()
+    assert name.endswith(f"/0001_{sha}.json")
+    assert baseline.KEY in json.loads(runner.git("show", f"baselines:{name}"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a GPU")
+def test_the_gpu_job_fails_on_a_machine_without_a_gpu_instead_of_skipping_everything(runner: Any) -> None:
+    (runner.remote / "tests").mkdir()
+    (runner.remote / "tests" / "test_cuda.py").write_text("def test_nothing(): ...\n")
+    runner.commit("head")
+    done = runner.run("gpu", "gpu", {"github.event.before || 'HEAD^1'": "HEAD^1"})
+    assert done.exit_code == 4
+    assert done.output.count("--device=cuda: torch sees only cpu here") == 2

@@ -4,7 +4,7 @@ VENV ?= .venv
 ARGS ?=
 RUN = $(VENV)/bin/python -m
 
-.PHONY: install bench test lint format clean
+.PHONY: install bench test test-history lint format clean
 
 install: $(VENV)/ready
 
@@ -13,6 +13,10 @@ bench: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(RUN) pytest -W error -n auto $(ARGS) tests/
+
+# Apache Otava pins other versions of numpy and scipy, so it has an environment of its own; its adapter needs no torch.
+test-history: $(VENV)-history/ready
+	$(VENV)-history/bin/python -m pytest -W error --noconftest tests/bench/test_history_otava.py
 
 lint: $(VENV)/ready
 	$(RUN) ruff check .
@@ -27,10 +31,15 @@ format: $(VENV)/ready
 	$(RUN) ruff format .
 
 clean:
-	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-history .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # The stamp comes last, so that an installation cut short is done again.
 $(VENV)/ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)-history/ready: requirements-history.txt
+	$(PYTHON) -m venv $(VENV)-history
+	$(VENV)-history/bin/python -m pip install --quiet --requirement requirements-history.txt
 	touch $@

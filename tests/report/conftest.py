@@ -19,6 +19,7 @@ FLASH = Fingerprint({"aten._scaled_dot_product_flash_attention_for_cpu": 1, "ate
 MATH = Fingerprint({"aten._safe_softmax": 1, "aten.bmm": 2, "aten.view": 4}, "math", 17 * 2**20)
 TIMED = Measurement((Pair(1000.0, 1010.0),) * 3, 10, 0.25, 2)
 ERROR = TensorError("out", 1e-7, 1e-7, 4e-7, 1e-8, 4e-8, base_error=1e-7, bit_equal=True)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SPECIAL = 12  # cases of the run that are not UNCHANGED or SKIPPED
 
 
@@ -91,10 +92,10 @@ def large_run() -> Run:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium without a window, one for all tests of a worker."""
-    path = shutil.which("chromium")
+    """The system's chromium without a window, one for all tests of a worker."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        reason = "there is no chromium here to open the page in: apt-get install chromium"
+        reason = f"there is no browser here to open the page in ({', '.join(BROWSERS)}): apt-get install chromium"
         if os.environ.get("REQUIRE_BROWSER"):
             pytest.fail(f"{reason}, or unset REQUIRE_BROWSER")
         pytest.skip(reason)

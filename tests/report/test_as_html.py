@@ -71,6 +71,7 @@ def test_the_page_refers_to_nothing_outside_itself(large_run: Run) -> None:
 def test_the_page_may_run_its_own_script_and_style_and_nothing_else(large_run: Run) -> None:
     page = as_html(large_run)
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
+    policy = html.unescape(policy)
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe" not in policy
     for tag, directive in (("style", "style-src"), ("script", "script-src")):

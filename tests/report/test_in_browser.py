@@ -107,27 +107,27 @@ def test_verdicts_sort_by_how_bad_they_are(page: Page) -> None:
 
 
 def test_skipped_cases_are_folded_away_until_they_are_asked_for(page: Page) -> None:
-    assert count(page) == "125 of 150 cases shown"
+    assert count(page) == "125 of 150 shown"
     page.get_by_role("checkbox", name="SKIPPED").check()
-    assert count(page) == "150 of 150 cases shown"
+    assert count(page) == "150 of 150 shown"
     assert page.locator(SHOWN).count() == 150
 
 
 def test_text_filters_by_every_word_of_name_verdict_and_reason(page: Page) -> None:
     for words, shown in FILTERS.items():
         page.get_by_label("Filter by text").fill(words)
-        assert count(page) == f"{shown} of 150 cases shown", words
+        assert count(page) == f"{shown} of 150 shown", words
         assert page.locator(SHOWN).count() == shown, words
 
 
 def test_verdicts_filter_together_with_text_and_stay_filtered_while_sorted(page: Page) -> None:
     page.get_by_role("checkbox", name="UNCHANGED").uncheck()
     page.get_by_label("Filter by text").fill("sdpa")
-    assert count(page) == "3 of 150 cases shown"
+    assert count(page) == "3 of 150 shown"
     page.get_by_role("button", name="Ratio").click()
     assert known(page) == [1.02, 1.198, 3.5]
     page.get_by_label("Filter by text").press("Enter")  # must not send the form anywhere
-    assert count(page) == "3 of 150 cases shown"
+    assert count(page) == "3 of 150 shown"
 
 
 def test_a_case_opens_and_closes_by_mouse_and_keyboard_and_takes_its_details_along(page: Page) -> None:

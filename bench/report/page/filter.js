@@ -10,7 +10,7 @@ function filter() {
     item.hidden = !kinds.has(item.dataset.kind) || !words.every((word) => text.includes(word));
   }
   const shown = items.filter((item) => !item.hidden).length;
-  form.querySelector("output").textContent = `${shown} of ${items.length} cases shown`;
+  form.querySelector("output").textContent = `${shown} of ${items.length} shown`;
   for (const group of document.querySelectorAll("[data-group]"))
     group.hidden = !group.querySelector("[data-kind]:not([hidden])");
 }

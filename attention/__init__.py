@@ -11,6 +11,7 @@ import pkgutil
 from .cache import KVCache
 from .multihead import MultiHeadAttention, MultiHeadAttentionLoop
 from .oracle import reference
+from .parallel import TensorParallelAttention, tensor_parallel
 from .registry import KERNELS, MODULES, Capabilities, Kernel, register
 from .transformer import TinyTransformer, TransformerBlock
 
@@ -27,8 +28,10 @@ __all__ = [
     "Kernel",
     "MultiHeadAttention",
     "MultiHeadAttentionLoop",
+    "TensorParallelAttention",
     "TinyTransformer",
     "TransformerBlock",
     "reference",
     "register",
+    "tensor_parallel",
 ]

@@ -15,10 +15,10 @@ ORDER = """
     errors files evidence source environment load naive cases sides places workload cuda clock measure drift
     fingerprint statistics budget verdict waivers advice recording gate baseline shards report history history_steps
     history_text history_page history_report merge outside options pytest_benchmark_adapter session plugin
-    test_attention replay replay_report margins merge_command record overhead selftest_report selftest_picture
-    selftest __main__ github comment """.split() # noqa: SIM905 # a list of words reads best as words PURE = """
-    evidence statistics budget verdict waivers advice recording report merge replay files errors source baseline load
-    places github comment
+    test_attention replay replay_report margins merge_command record overhead tensor_parallel selftest_report
+    selftest_picture selftest __main__ github comment """.split() # noqa: SIM905 # a list of words reads best as words
+    PURE = """ evidence statistics budget verdict waivers advice recording report merge replay files errors source
+    baseline load places github comment
 """.split()  # noqa: SIM905  # likewise
 
 

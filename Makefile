@@ -4,12 +4,15 @@ VENV ?= .venv
 ARGS ?=
 RUN = $(VENV)/bin/python -m
 
-.PHONY: install bench test test-history lint format clean
+.PHONY: install bench study test test-history lint format clean
 
 install: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(RUN) pytest $(ARGS) bench/ --benchmark-compare
+
+study: $(VENV)/ready
+	$(RUN) bench study $(ARGS)
 
 test: $(VENV)/ready
 	$(RUN) pytest -W error -n auto $(ARGS) tests/

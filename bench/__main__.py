@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import history_report, margins, merge_command, overhead, record, recording, replay_report, selftest
 from .errors import CannotCompare
+from .study import command as study
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     overhead.add_command(commands)
     record.add_command(commands)
     selftest.add_command(commands)
+    study.add_command(commands)
     options = parser.parse_args(arguments)
     try:
         exit_code: int | None = options.run(options)

@@ -44,7 +44,7 @@ def measure(
     start_ns = clock.now_ns()
     pairs: list[Pair] = []
     ordered: list[float] = []
-    with _no_garbage_collection():
+    with no_garbage_collection():
         rounds, fastest_ns = _warm_up(base, head, clock)
         burst_ns = max(BURST_NS, BURST_RESOLUTIONS * clock.resolution_ns)
         calls = max(1, ceil(burst_ns / max(1.0, fastest_ns)))
@@ -84,7 +84,8 @@ def _balanced(order: random.Random) -> Iterator[bool]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Keep the collector from running inside what is timed."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -12,14 +12,16 @@ PYTHON_FILES = sorted(path for part in ("attention", "bench", "tests") for path 
 
 # Each module of bench may import the ones to the left of it.
 ORDER = """
-    errors files evidence source environment load study.results study.published study.estimate study.judgement
-    study.store study.tables study.plots study.report naive cases sides places workload cuda clock measure drift
-    fingerprint statistics budget verdict waivers advice recording gate baseline shards report history history_steps
-    history_text history_page history_report merge outside options pytest_benchmark_adapter session plugin
+    errors files evidence source environment load naive cases sides places workload cuda clock measure drift
+    fingerprint statistics budget verdict waivers advice recording gate baseline shards report github history
+    history_steps history_text history_page history_report merge outside options pytest_benchmark_adapter session plugin
     test_attention replay replay_report margins merge_command record overhead tensor_parallel selftest_report
-    selftest_picture selftest study __main__ github comment """.split() # noqa: SIM905 # a list of words reads best as
-    words PURE = """ evidence statistics budget verdict waivers advice recording report merge replay files errors
-    source baseline load places github comment
+    selftest_picture selftest study comment __main__
+""".split()  # noqa: SIM905  # a list of words reads best as words
+PURE = """
+    evidence statistics budget verdict waivers advice recording report merge replay files errors source baseline load
+    places github comment study.results study.published study.estimate study.judgement study.store study.tables
+    study.plots study.report
 """.split()  # noqa: SIM905  # likewise
 
 

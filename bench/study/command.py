@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 import attention
 
-from .. import environment, source, workload
-from ..clock import Clock
+from .. import clock, environment, measure, source, workload
 from ..errors import CannotCompare
 from ..load import LoadMeter
 from . import (
@@ -35,9 +34,23 @@ from .subjects import Subjects
 
 BUDGET_S = 450.0  # of all parts: with what imports, inputs and drawing take, a run stays under ten minutes
 DIRECTORY = Path("reports") / "study"
+TABLES: tuple[ModuleType, ...] = (faults, every_kernel, single_head, multi_head)  # the largest parts last
 PATIENCE = 1.5  # of its fair share a part may take what earlier parts left over
 MEASURING: tuple[ModuleType, ...] = (
-    *(measure, workload, every_kernel, faults, fresh, multi_head, published, sampling, setting, single_head, subjects),
+    *(
+        clock,
+        measure,
+        workload,
+        every_kernel,
+        faults,
+        fresh,
+        multi_head,
+        published,
+        sampling,
+        setting,
+        single_head,
+        subjects,
+    ),
 )
 
 
@@ -66,12 +79,7 @@ def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     record = environment.describe(environment.steady_allocator())
     chosen = Subjects(options.kernel)
-    parts = [
-        part
-        for device in devices
-        for table in (faults, every_kernel, single_head, multi_head)
-        for part in table.parts(device, chosen)
-    ]
+    parts = [part for device in devices for table in TABLES for part in table.parts(device, chosen)]
     package = source.from_directory(Path(attention.__file__ or "").parent).sha256[:16]
     code = digest(Path(inspect.getfile(module)) for module in MEASURING)
     identity = {**record, "attention": package, "measuring code": code, "budget": options.budget}
@@ -117,9 +125,7 @@ def measure_parts(parts: list[Part], store: Store, chosen: Subjects, budget_s: f
             start = time.monotonic()
             fair_s = budget_s * part.weight / total
             share_s = (end - start) * part.weight / sum(p.weight for p in left[i:])
-            place = Setting(
-                part.device, Clock.of(part.device), chosen, _bounded(share_s, fair_s), store.results
-            )
+            place = Setting(part.device, clock.Clock.of(part.device), chosen, _bounded(share_s, fair_s), store.results)
             series = list(part.measure(place))
             store.add(part.key, series, time.monotonic() - start)
             bar.update(part.weight)

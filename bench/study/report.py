@@ -16,6 +16,7 @@ from .results import Results
 from .tables import Table
 
 TITLE = "The study, measured here"
+MACHINE = (("cpu", ""), ("cores", " cores"), ("threads", " thread(s)"), ("torch", " (torch)"), ("gpu", ""))
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Report:
     """What page and Markdown show: a summary, claims, tables and plots."""
 
     summary: str
+    machine: str
     claims: Table
     tables: tuple[Table, ...]
     plots: tuple[Plot, ...]
@@ -50,7 +52,20 @@ def make(
         more_tables.left_out(left_out),
         more_tables.environment((name, str(value)) for name, value in record.items()),
     )
-    return Report(summarise(judgements), tables.claims(judgements), tuple(studied), tuple(draw(results, devices)), more)
+    return Report(
+        summarise(judgements),
+        describe(record),
+        tables.claims(judgements),
+        tuple(studied),
+        tuple(draw(results, devices)),
+        more,
+    )
+
+
+def describe(record: Mapping[str, str | int]) -> str:
+    """Name the machine in a sentence; the whole record is in the last table."""
+    known = [f"{record[name]}{unit}" for name, unit in MACHINE if name in record]
+    return f"Measured on: {', '.join(known)}{'' if 'gpu' in record else ', no GPU'}."
 
 
 def summarise(judgements: list[Judgement]) -> str:
@@ -76,7 +91,7 @@ def as_html(report: Report) -> str:
 
 def as_markdown(report: Report, folder: str) -> str:
     """Write the report as Markdown, its plots as files in a folder beside it."""
-    parts = [f"# {TITLE}", _escape(report.summary), *_table(report.claims)]
+    parts = [f"# {TITLE}", _escape(report.summary), _escape(report.machine), *_table(report.claims)]
     for table in report.tables:
         parts += _table(table)
     parts.append("## Plots")

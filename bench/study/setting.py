@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from ..cases import Case
-from ..environment import available_bytes
 from ..clock import Stopwatch
+from ..environment import available_bytes
 from ..workload import Call
 from .published import BY_HAND, FUSED_BY_HAND
 from .results import PAIRED_NS, Results, Series
@@ -134,8 +134,12 @@ def time_rounds(entries: Sequence[Entry], setting: Setting) -> list[Series]:
 
 def one_by_one(entries: Iterable[Entry], setting: Setting, quantity: str) -> Iterator[tuple[Entry, Warm | Series]]:
     """Make the entries ready one after another: each with its work, or with the series that says why there is none."""
+    found: list[Series] = []
     for each in entries:
         try:
-            yield each, ready(each, setting)
+            work = ready(each, setting, found)
         except Unmeasurable as reason:
             yield each, each.series(quantity, missing=str(reason))
+        else:
+            found.append(each.series(PAIRED_NS, [work.fastest_ns]))
+            yield each, work

@@ -1,14 +1,16 @@
 """``python -m bench study`` as a user types it, with a budget of two seconds, and its refusals."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from bench.__main__ import main
-from bench.study import command, fresh
+from bench.study import command, fresh, multi_head
 from bench.study.judgement import CLAIMS
+from bench.study.subjects import Subjects
 
 WORDS = ("--budget=2", "--device=cpu", "--kernel=sdpa")
 
@@ -61,3 +63,31 @@ def test_a_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str
 
 def test_the_default_budget_leaves_a_run_under_ten_minutes() -> None:
     assert command.BUDGET_S <= 500
+
+
+def test_on_a_gpu_the_same_parts_are_measured_but_what_is_about_a_cpu() -> None:
+    def names(device: str) -> set[str]:
+        return {p.name for table in command.TABLES for p in table.parts(device, Subjects())}
+
+    assert names("cpu") - names("cuda") == {"A2"}
+    assert names("cuda") < names("cpu")
+
+
+def test_on_a_gpu_memory_is_the_peak_that_the_allocator_saw_beyond_what_was_in_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, partial(done.append, name))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 1000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 1700)
+    assert multi_head.peak_bytes(lambda: done.append("call"), "cuda") == 700
+    assert done == ["synchronize", "reset_peak_memory_stats", "call", "synchronize"]
+
+
+@pytest.mark.cuda
+def test_the_study_runs_on_a_gpu(tmp_path: Path) -> None:
+    assert main(["study", "--budget=30", "--device=cuda", "--kernel=sdpa", f"--output={tmp_path}"]) == 0
+    markdown = (tmp_path / "STUDY.md").read_text()
+    assert "| 8 heads, SDPA | GPU | 1.5 ms |" in markdown
+    assert "by hand, b8h8t1024d64, FP16" in markdown

@@ -53,6 +53,11 @@ def test_a_claim_that_does_not_hold_is_said_plainly_on_both(made: Report, tmp_pa
         assert "by hand takes 0.5 times as long as PyTorch" in written
 
 
+def test_the_machine_is_named_at_the_top(made: Report) -> None:
+    assert made.machine == "Measured on: Processor <9>, 2.x (torch), no GPU."
+    assert report.describe({"cpu": "P", "gpu": "G"}) == "Measured on: P, G."
+
+
 def test_page_and_markdown_hold_every_table_and_plot(made: Report, tmp_path: Path) -> None:
     page, text = report.write(made, tmp_path)
     html, markdown = page.read_text(), text.read_text()

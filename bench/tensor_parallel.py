@@ -17,15 +17,17 @@ import attention
 from attention import MultiHeadAttention, TensorParallelAttention, tensor_parallel
 
 from . import drift
-from .cases import DTYPES, MASKS, Case, Shape
+from .cases import DTYPES, Case, Shape
+from .clock import Clock
 from .environment import steady_allocator
 from .evidence import Pair, TensorError
-from .measure import BURST_NS, Clock
+from .measure import BURST_NS
 from .sides import Side
 from .statistics import confidence_interval, median
 from .workload import Workload, bind, build
 
 LEVEL = 0.001  # of the intervals, each end
+MASKS = ("full", "causal", "boolmask", "floatmask")
 
 
 def main(arguments: list[str] | None = None) -> int:

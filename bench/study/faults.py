@@ -7,7 +7,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from ..measure import Clock
+from ..clock import Clock, Stopwatch
 from ..statistics import median
 from .estimate import without_outliers
 from .published import BLOCK, BY_HAND, CONSTANT, EARLY, MEAN, RUNS, WARMUPS

@@ -11,6 +11,7 @@ from .pages import render
 from .text import COLUMNS, row
 
 CARDS = 12  # cases that are shown before the table; it has them all
+REASONS = 2  # reasons in a row; its details have them all
 
 TONES = {
     Verdict.INCONCLUSIVE: "doubt",
@@ -66,6 +67,8 @@ class Row:
     rank: int
     mark: Mark | None
     facts: tuple[Facts, ...]
+    reasons: tuple[str, ...]
+    more_reasons: int
 
 
 def as_html(run: Run) -> str:
@@ -98,10 +101,20 @@ def tone(verdict: Verdict, policy: Policy) -> str:
 
 
 def _row(number: int, case: CaseResult, policy: Policy, forest: Forest) -> Row:
-    cells = dict(zip(COLUMNS, row(case), strict=True))
-    rank = list(Verdict).index(case.verdict)
-    fails = policy.fails(case.verdict)
-    return Row(number, case, cells, fails, tone(case.verdict, policy), rank, forest.mark(case), details(case))
+    facts = details(case)
+    shown = REASONS if facts else len(case.reasons)
+    return Row(
+        number,
+        case,
+        cells=dict(zip(COLUMNS, row(case), strict=True)),
+        fails=policy.fails(case.verdict),
+        tone=tone(case.verdict, policy),
+        rank=list(Verdict).index(case.verdict),
+        mark=forest.mark(case),
+        facts=facts,
+        reasons=case.reasons[:shown],
+        more_reasons=len(case.reasons[shown:]),
+    )
 
 
 def _headline(run: Run, failing: list[Row]) -> Headline:

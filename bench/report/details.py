@@ -1,10 +1,10 @@
 """The details of a case as tables: the error of each tensor, what ran on both sides, how often it was timed."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from ..evidence import Fingerprint, TensorError
+from ..evidence import TensorError
 from ..verdict import CaseResult, mebibytes
 
 
@@ -58,8 +58,8 @@ def _error(error: TensorError) -> Cells:
 
 def _executed(case: CaseResult) -> Iterator[Facts]:
     """Put both fingerprints side by side, whatever they hold: single values in one table, each mapping in its own."""
-    sides = [{} if p is None else _plain(p) for p in (case.base_fingerprint, case.head_fingerprint)]
-    mappings = [name for name in sides[1] if any(isinstance(side.get(name), Mapping) for side in sides)]
+    sides = [{} if p is None else flatten(p) for p in (case.base_fingerprint, case.head_fingerprint)]
+    mappings = [name for name in {**sides[0], **sides[1]} if any(isinstance(s.get(name), Mapping) for s in sides)]
     base, head = ({name: value for name, value in side.items() if name not in mappings} for side in sides)
     yield _beside("What ran", "property", base, head, label=_label)
     for name in mappings:
@@ -67,8 +67,16 @@ def _executed(case: CaseResult) -> Iterator[Facts]:
         yield _beside(f"What ran: {_label(name)}", "name", base, head)
 
 
-def _plain(value: Fingerprint) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+def flatten(value: object, name: str = "") -> dict[str, Any]:
+    """Return the values of nested dataclasses under their joined names; several of a kind are numbered from 1."""
+    if is_dataclass(value):
+        inner = {field.name: getattr(value, field.name) for field in fields(value)}
+    elif isinstance(value, tuple) and any(map(is_dataclass, value)):
+        inner = {str(number): one for number, one in enumerate(value, start=1)}
+    else:
+        return {name: value}
+    flat = (flatten(one, f"{name} {part}".strip()) for part, one in inner.items())
+    return {path: one for found in flat for path, one in found.items()}
 
 
 def _beside(

@@ -54,6 +54,20 @@ def test_more_failures_than_there_are_cards_are_counted(make_run: Make) -> None:
     assert "3 more fail" in page
 
 
+def test_the_first_reasons_are_in_the_row_and_all_in_the_details(make_run: Make) -> None:
+    reasons = tuple(f"reason {letter}" for letter in "abcd")
+    open_case, closed_case = (
+        CaseResult("a", Verdict.DRIFTED, reasons, errors=(OVER,)),
+        CaseResult("b", Verdict.ERROR, reasons),
+    )
+    page = as_html(make_run(open_case, closed_case))
+    closed_row, _, open_row = page.partition("<tbody")[2].partition('<tbody id="case-1"')
+    assert open_row.index("reason b") < open_row.index("and 2 more in its details") < open_row.index('class="details"')
+    assert open_row.index('class="details"') < open_row.index("<p>reason c")
+    assert "<p>reason d" in closed_row
+    assert "more in its details" not in closed_row
+
+
 def test_text_from_a_case_stays_text(large_run: Run) -> None:
     page = as_html(large_run)
     assert page.count("<script>") == 1

@@ -1,11 +1,12 @@
 """What a page shows of one case when it is opened."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import pytest
 
 from bench.evidence import Fingerprint, TensorError
-from bench.report.details import Facts, details, write
+from bench.report.details import Facts, details, flatten, write
 from bench.report.text import duration
 from bench.verdict import CaseResult, Verdict
 
@@ -50,6 +51,34 @@ def test_each_tensor_has_its_errors_beside_their_budgets() -> None:
 
 def test_a_case_that_did_not_run_has_no_details() -> None:
     assert details(CaseResult("c", Verdict.SKIPPED, ("cannot",))) == ()
+
+
+@dataclass(frozen=True)
+class Inner:
+    ops: Mapping[str, int]
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Outer:
+    forward: Inner
+    backward: Inner | None
+    calls: tuple[Inner, ...]
+    breaks: tuple[str, ...]
+
+
+def test_a_fingerprint_may_be_nested() -> None:
+    inner = Inner({"aten.bmm": 2}, 5)
+    assert flatten(Outer(inner, None, (inner, replace(inner, peak_bytes=6)), ("a", "b"))) == {
+        "forward ops": {"aten.bmm": 2},
+        "forward peak_bytes": 5,
+        "backward": None,
+        "calls 1 ops": {"aten.bmm": 2},
+        "calls 1 peak_bytes": 5,
+        "calls 2 ops": {"aten.bmm": 2},
+        "calls 2 peak_bytes": 6,
+        "breaks": ("a", "b"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The details of a case as tables: the error of each tensor, what ran on both sides, how often it was timed."""
+"""The details of a case as tables: the error of each tensor, how often it was timed, what ran on both sides."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -29,7 +29,7 @@ class Facts:
 
 def details(case: CaseResult) -> tuple[Facts, ...]:
     """Collect every table that has rows. What is found out about a case in future is one more function here."""
-    tables = (*_errors(case), *_executed(case), *_timed(case))
+    tables = (*_errors(case), *_timed(case), *_executed(case))
     return tuple(table for table in tables if table.rows)
 
 
@@ -54,6 +54,17 @@ def _error(error: TensorError) -> Cells:
     head, budget, base, naive, rms, rms_budget = ("-" if figure is None else f"{figure:.3g}" for figure in figures)
     values = (head, budget, f"{error.share:.0%}", base, naive, rms, rms_budget, equal)
     return Cells(error.name, values, changed=bool(error.complaints))
+
+
+def _timed(case: CaseResult) -> Iterator[Facts]:
+    names = ("first", "again, on fresh inputs")
+    rows = (
+        Cells(name, (str(len(m.pairs)), str(m.calls_per_burst), str(m.warmup_rounds), f"{m.seconds:.2f}"))
+        for name, m in zip(names, case.measurements, strict=False)
+    )
+    yield Facts(
+        "Measurements", ("measurement", "pairs", "calls a burst", "rounds of warming up", "seconds"), tuple(rows)
+    )
 
 
 def _executed(case: CaseResult) -> Iterator[Facts]:
@@ -89,19 +100,9 @@ def _beside(
             changed=bool(base) and base.get(name) != head.get(name),
         )
         for name in {**base, **head}
+        if (base.get(name), head.get(name)) != (None, None)
     )
     return Facts(title, (heading, "base", "head"), rows, flag="changed")
-
-
-def _timed(case: CaseResult) -> Iterator[Facts]:
-    names = ("first", "again, on fresh inputs")
-    rows = (
-        Cells(name, (str(len(m.pairs)), str(m.calls_per_burst), str(m.warmup_rounds), f"{m.seconds:.2f}"))
-        for name, m in zip(names, case.measurements, strict=False)
-    )
-    yield Facts(
-        "Measurements", ("measurement", "pairs", "calls a burst", "rounds of warming up", "seconds"), tuple(rows)
-    )
 
 
 def write(name: str, value: object) -> str:

@@ -38,6 +38,11 @@ def test_a_fingerprint_without_a_base_is_shown_and_nothing_of_it_counts_as_chang
     assert not any(row.changed for table in tables.values() for row in table.rows)
 
 
+def test_what_neither_side_has_is_left_out() -> None:
+    tables = shown(CaseResult("c", Verdict.UNCHANGED, base_fingerprint=MATH, head_fingerprint=MATH))
+    assert set(rows(tables["What ran"])) == {"peak"}
+
+
 def test_each_tensor_has_its_errors_beside_their_budgets() -> None:
     error = TensorError("out", 1e-7, 2e-7, 4e-7, 1e-8, 4e-8, base_error=None, bit_equal=None)
     over = replace(error, name="q.grad", error=8e-7, complaints=("q.grad is over",), base_error=1e-7, bit_equal=False)

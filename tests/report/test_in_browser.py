@@ -11,7 +11,7 @@ from bench.report.as_html import as_html
 from bench.verdict import Run
 
 SHOWN = "tbody[data-kind]:not([hidden])"
-RATIO = 2  # the column
+RATIO, HEAD = 2, 5  # columns
 FILTERS = {"masked": 3, "MASKED fwdbwd": 1, "flash -> math": 1, "</td>": 1, "no such case": 0, "  ": 125}
 
 Open = Callable[..., Page]
@@ -34,9 +34,9 @@ def values(page: Page, column: int = RATIO) -> list[str]:
     return found
 
 
-def known(page: Page) -> list[float]:
-    """The ratios of the shown rows; those without one must come last."""
-    found = values(page)
+def known(page: Page, column: int = RATIO) -> list[float]:
+    """The figures in a column of the shown rows; rows without one must come last."""
+    found = values(page, column)
     figures = [float(value) for value in found if value]
     assert found[len(figures) :] == [""] * (len(found) - len(figures))
     return figures
@@ -89,6 +89,13 @@ def test_the_keyboard_sorts_as_the_mouse_does(page: Page) -> None:
     page.keyboard.press("Space")
     assert known(page) == sorted(up, reverse=True)
     assert focus(page) == "Ratio"
+
+
+def test_figures_sort_by_size_and_not_by_spelling(page: Page) -> None:
+    page.get_by_role("button", name="Head").click()
+    times = known(page, HEAD)
+    assert times == sorted(times)
+    assert (times[0], times[-1]) == (300e3, 3.5e6)
 
 
 def test_another_heading_takes_over_and_cases_sort_by_their_numbers(page: Page) -> None:

@@ -88,7 +88,7 @@ class FlashLayout:
     """
 
     function: Callable[..., Any]
-    refusals: dict[tuple[str, torch.dtype, int], str | None] = field(default_factory=dict)  # by kind of request
+    refusals: dict[tuple[str, torch.dtype, int, bool], str | None] = field(default_factory=dict)  # by kind of request
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None
@@ -100,28 +100,31 @@ class FlashLayout:
 
         """
         assert mask is None  # by the capabilities
-        refusal = self.refusal(q.device.type, q.dtype, q.shape[-1])
+        backward = torch.is_grad_enabled() and q.requires_grad
+        refusal = self.refusal(q.device.type, q.dtype, q.shape[-1], backward=backward)
         if refusal is not None:
             raise NotImplementedError(refusal)
         return self._attend(q, k, v, causal=causal, scale=scale)
 
-    def refusal(self, device: str, dtype: torch.dtype, head_size: int) -> str | None:
+    def refusal(self, device: str, dtype: torch.dtype, head_size: int, *, backward: bool = False) -> str | None:
         """Say in the function's own words what it has against the simplest request of a kind; None if it serves that.
 
         Such functions declare nothing, and raise whatever comes first. One that refuses a single token does not support
         its kind; one that serves that and raises later is broken.
         """
-        kind = (device, dtype, head_size)
+        kind = (device, dtype, head_size, backward)
         if kind not in self.refusals:
-            token = torch.zeros(1, 1, 1, head_size, dtype=dtype, device=device)
+            token = torch.zeros(1, 1, 1, head_size, dtype=dtype, device=device, requires_grad=backward)
             self.refusals[kind] = None
             try:
-                with torch.no_grad():
-                    self._attend(token, token, token, causal=False, scale=None)
+                with torch.set_grad_enabled(backward):
+                    out = self._attend(token, token, token, causal=False, scale=None)
+                    if backward:
+                        torch.autograd.grad(out.sum(), token)
             except Exception as error:  # noqa: BLE001  # whatever it raises is its answer
-                words = str(error).partition("\n")[0]
                 self.refusals[kind] = (
-                    f"it refuses {dtype} with head size {head_size} on {device} ({type(error).__name__}: {words})"
+                    f"it refuses {'a backward pass in ' if backward else ''}{dtype} with head size {head_size} on "
+                    f"{device} ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
                 )
         return self.refusals[kind]
 

@@ -1,12 +1,15 @@
-"""The adapter for flash_attn's signature, called directly."""
+"""Which functions from outside are recognised, and the adapter for flash_attn's signature."""
 
+import re
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from attention import reference
-from bench.outside import FlashLayout
+from bench.outside import FlashLayout, load
 
 
 def tokens_first(q: Tensor, k: Tensor, v: Tensor, *, softmax_scale: float | None, causal: bool) -> Tensor:
@@ -52,3 +55,66 @@ def test_each_kind_of_request_is_tried_once() -> None:
     for _ in range(2):
         kernel(*inputs(), mask=None, causal=False, scale=None)
     assert seen == [(1, 1, 1, 8), (2, 3, 4, 8), (2, 3, 4, 8)]
+
+
+def write(directory: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> str:
+    """Write a module of a name that is in no other test, and return the name."""
+    name = f"outside_{abs(hash(directory))}_{name}"
+    (directory / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(directory)
+    return name
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "q, k, v, *, mask, causal, scale",
+        "query, key, value, mask=None, causal=False, scale=None, window=None",
+        "q, k, v, dropout_p=0.0, softmax_scale=None, causal=False, window_size=(-1, -1)",  # flash_attn 2
+        "q, k, v, softmax_scale=None, causal=False, qv=None, window_size=(-1, -1)",  # flash_attn 3
+        "q, k, v, *, causal, softmax_scale, **more",
+    ],
+)
+def test_both_signatures_are_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signature: str) -> None:
+    module = write(tmp_path, monkeypatch, "mine", f"def mine({signature}): return q")
+    (kernel,) = load([f"{module}:mine"], ["cpu"]).values()
+    assert isinstance(kernel.function, FlashLayout) == ("softmax_scale" in signature)
+    assert bool(kernel.capabilities.masks) == ("mask" in signature)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "qkv, dropout_p=0.0, softmax_scale=None, causal=False",
+        "q, kv, dropout_p=0.0, softmax_scale=None, causal=False",
+        "q, k, v, cu_seqlens, softmax_scale=None, causal=False",
+        "q, k, v, mask=None, is_causal=False, scale=None",
+        "q, k, v, **options",
+        "q, k, v, mask, causal, scale, window",
+        "*, q, k, v, mask, causal, scale",
+    ],
+)
+def test_any_other_signature_is_refused_and_shown_beside_those_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signature: str
+) -> None:
+    name = write(tmp_path, monkeypatch, "mine", f"def mine({signature}): ...") + ":mine"
+    message = (
+        f"--kernel={name}: its signature is mine({signature}): wrap it as (q, k, v, *, mask, causal, scale), as "
+        "attention.Kernel's, or (q, k, v, softmax_scale, causal), as flash_attn's"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load([name], ["cpu"])
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "def mine(q, k, v, *, mask, causal, scale): ...\nmha = sdpa = mine\n"
+    one, two = (write(tmp_path, monkeypatch, name, text) for name in ("one", "two"))
+    for names, taken in (([f"{one}:mha"], "mha"), ([f"{one}:sdpa"], "sdpa"), ([f"{one}:mine", f"{two}:mine"], "mine")):
+        message = f"--kernel={names[-1]}: a kernel named {taken!r} is registered already: rename it"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            load(names, ["cpu"])
+
+
+def test_a_signature_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^--kernel=builtins:type: its signature cannot be read \(.*\): wrap it as "):
+        load(["builtins:type"], ["cpu"])

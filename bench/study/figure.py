@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; black is left to the text.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")
@@ -103,12 +104,13 @@ def logarithmic(axes: Axes, *, x: bool = False) -> None:
 
 
 def label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write each point's name beside it, moved up or down until no two names overlap, with a thin line where moved."""
+    """Write each point's name beside it, moved up or down until it overlaps nothing, with a thin line where moved."""
     figure = axes.figure
     assert isinstance(figure, Figure)
     figure.draw_without_rendering()
     middle = axes.bbox.x0 + axes.bbox.width / 2
-    taken: list[Any] = []  # the boxes of names
+    at = [axes.transData.transform(point) for point in points.values()]
+    taken: list[Any] = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in at]  # no name on a point or on another name
     for name, point in sorted(points.items(), key=lambda item: item[1][1]):
         left = axes.transData.transform(point)[0] < middle
         for step in STEPS:

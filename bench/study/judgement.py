@@ -104,7 +104,7 @@ def show(found: Estimate, unit: str = "") -> str:
     if found.low is not None and found.high is not None:
         same = isclose(found.low, found.high)
         return text if same else f"{text} [{number(found.low)}, {number(found.high)}]"
-    return f"{text} ({found.n} round{'s' if found.n > 1 else ''}, too few for an interval)"
+    return f"{text} ({found.n} value{'s' if found.n > 1 else ''}, too few for an interval)"
 
 
 def speed_ratio(part: str, cases: Mapping[str, str], slow: str, fast: str) -> Finder:

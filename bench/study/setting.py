@@ -84,7 +84,7 @@ def ready(entry: Entry, setting: Setting, found: Iterable[Series] = ()) -> Warm:
         )
     expected_s = expectation_s(entry, (*setting.found.series, *found))
     if expected_s is not None and expected_s > limit_s:
-        raise Unmeasurable(f"about {expected_s:.2g} s a call, too long for --budget")
+        raise Unmeasurable(f"about {expected_s:{'.0f' if expected_s >= 10 else '.2g'}} s a call, too long for --budget")
     try:
         call = entry.make()
         with torch.set_grad_enabled(call.backward):

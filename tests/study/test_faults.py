@@ -6,8 +6,14 @@ from statistics import fmean
 import pytest
 import torch
 
+from bench.measure import Clock
+from bench.study import faults
 from bench.study.estimate import mean_without_outliers
 from bench.study.faults import Queue, blind_rows_zeroed, masked_weights, mean_after_warm_up, to_the_median
+from bench.study.published import CONSTANT, EARLY, MEAN
+from bench.study.results import Results, Series
+from bench.study.setting import Setting
+from bench.study.subjects import Subjects
 
 VISIBLE = torch.tensor([[False, False, False], [True, True, False]])
 
@@ -47,3 +53,23 @@ def test_the_plain_mean_follows_outliers_which_the_protocol_drops() -> None:
 def test_blocks_are_whole_and_of_few_runs_there_is_one() -> None:
     assert len(to_the_median([1.0] * 149, fmean)) == 2
     assert to_the_median([1.0, 2.0, 9.0], fmean) == (2.0,)
+
+
+def test_each_fault_is_measured_both_ways_on_this_machine() -> None:
+    place = Setting("cpu", Clock.of("cpu"), Subjects(only=()), budget_s=0.2)
+    found = Results(tuple(s for part in faults.parts("cpu", place.subjects) for s in part.measure(place)))
+
+    def one(part: str, subject: str, case: str) -> Series:
+        series = found.one(part=part, subject=subject, case=case)
+        assert series is not None
+        return series
+
+    assert "without overflow" in (one(CONSTANT, "with -1e9", "fp16").missing or "")
+    wrong, mean = one(CONSTANT, "with -1e9", "fp32"), one(CONSTANT, "what the mean of v is", "fp32")
+    assert wrong.values == pytest.approx(mean.values)
+    for dtype in ("fp32", "fp16"):
+        assert one(CONSTANT, "with -inf, blind rows zero", dtype).values == (0.0,)
+    early = one(EARLY, "no wait after the warm-up", "a queue of 1 ms calls")
+    assert early.values[0] > one(EARLY, "wait after the warm-up", "a queue of 1 ms calls").values[0]
+    assert one(MEAN, "mean", "b1h8t128d64").values
+    assert one(MEAN, "mean without outliers", "b1h8t128d64").values

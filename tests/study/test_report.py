@@ -19,7 +19,7 @@ STUDY = Path(__file__).parents[2] / "bench" / "study"
 
 @pytest.fixture(scope="module")
 def made(found: Found) -> Report:
-    return report.make(found("cpu", hand=0.5), ("cpu",), {"cpu": "Processor <9>", "torch": "2.x"})
+    return report.make(found("cpu", hand=0.5), ("cpu",), {"cpu": "Processor <9>", "torch": "2.x", "os": "a|b"})
 
 
 def test_every_figure_of_the_study_stands_in_its_table(made: Report) -> None:

@@ -112,7 +112,7 @@ def test_what_would_take_too_long_is_extrapolated_from_smaller_cases_and_not_sta
     there = replace(place, found=Results((small,)))
     large = entry("x", BY_HAND, place.case("b1h1t1280d64-full-fp32-fwd"), place.subjects)
     assert missing(time_rounds([large], there)) == ["about 0.1 s a call, too long for --budget"]
-    other = entry("x", BY_HAND, place.case("b1h1t16d64-full-bf16-fwd"), place.subjects)
+    other = entry("x", BY_HAND, place.case("b1h1t1280d64-full-bf16-fwd"), place.subjects)
     assert missing(time_rounds([other], there)) == [None]  # another dtype says nothing
 
 

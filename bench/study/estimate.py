@@ -62,6 +62,12 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
     return across / sum((x - middle_x) ** 2 for x in log_x)
 
 
+def power_law(xs: Sequence[float], ys: Sequence[float], p: float) -> list[float]:
+    """Return ``c x^p`` at every x, c such that it fits the y best on logarithms."""
+    log_c = fmean([log(y) - p * log(x) for x, y in zip(xs, ys, strict=True)])
+    return [exp(log_c) * x**p for x in xs]
+
+
 def exponent(values_by_size: Mapping[int, Sequence[float]]) -> Estimate:
     """Fit one exponent a round, over all sizes, and return their median: what noise does to the fit, not its lack."""
     rounds = zip(*values_by_size.values(), strict=True)

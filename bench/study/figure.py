@@ -125,7 +125,7 @@ def label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
                 arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.4, "linewidth": 0.6} if step else None,
             )
             text.get_window_extent()  # settles its position; with the line, which may cross what it likes
-            box = Text.get_window_extent(text)
+            box = Text.get_window_extent(text).padded(1.5)
             if step == STEPS[-1] or not any(box.overlaps(other) for other in taken):
                 break
             text.remove()

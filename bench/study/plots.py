@@ -1,10 +1,11 @@
 """The plots of the report: each with a sentence, computed from its data, that says what it shows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 
-from .estimate import Estimate, estimate, exponent, ratio, slope
+from .estimate import Estimate, estimate, exponent, power_law, ratio, slope
 from .figure import COLOURS, Plot, label_points, legend_below, logarithmic, paint_plot, sizes_below, styles
 from .judgement import SETTLED_FROM
 from .published import FUSED_BY_HAND, FUSED_SDPA, HEAD_COUNTS, ROWS, Row, of_tables
@@ -38,7 +39,7 @@ def time_by_tokens(results: Results, device: str) -> list[Plot]:
     def paint(axes: Axes) -> None:
         for (subject, by), style in zip(by_kernel.items(), styles(), strict=False):
             times = {tokens: estimate(values).value * 1e-6 for tokens, values in by.items()}
-            axes.plot(list(times), list(times.values()), label=f"{subject}: T^{fits[subject].value:.2f}", **style)
+            _with_fit(axes, subject, times, fits[subject].value, style)
         sizes_below(axes, sorted({t for by in by_kernel.values() for t in by}))
         axes.set_xlabel("context length T, tokens")
         axes.set_ylabel("time of one call, ms")
@@ -48,9 +49,16 @@ def time_by_tokens(results: Results, device: str) -> list[Plot]:
     least, most = min(fits, key=lambda s: fits[s].value), max(fits, key=lambda s: fits[s].value)
     caption = (
         f"Time of one call against context length on the {device_name(device)}: over these lengths it grows least for "
-        f"{least}, as T^{_ends(fits[least])}, and most for {most}, as T^{_ends(fits[most])}."
+        f"{least}, as T^{_ends(fits[least])}, and most for {most}, as T^{_ends(fits[most])}. Lines are the fits."
     )
     return [paint_plot(f"time-{device}", f"Time by context length, {device_name(device)}", caption, paint)]
+
+
+def _with_fit(axes: Axes, subject: str, by: Mapping[int, float], p: float, style: Mapping[str, Any]) -> None:
+    """Plot values as points, and the power law that was fitted to them as a line."""
+    sizes, values = list(by), list(by.values())
+    axes.plot(sizes, values, label=f"{subject}: T^{p:.2f}", **{**style, "linestyle": "none"})
+    axes.plot(sizes, power_law(sizes, values, p), **{**style, "marker": "", "linewidth": 1})
 
 
 def _ends(found: Estimate) -> str:
@@ -68,8 +76,7 @@ def memory_by_tokens(results: Results, device: str) -> list[Plot]:
 
     def paint(axes: Axes) -> None:
         for (subject, by), style in zip(by_kernel.items(), styles(), strict=False):
-            label = f"{subject}: T^{fits[subject]:.2f}"
-            axes.plot(list(by), [size * 1e-6 for size in by.values()], label=label, **style)
+            _with_fit(axes, subject, {tokens: size * 1e-6 for tokens, size in by.items()}, fits[subject], style)
         sizes_below(axes, sorted({t for by in by_kernel.values() for t in by}))
         logarithmic(axes)
         axes.set_xlabel("context length T, tokens")
@@ -80,7 +87,7 @@ def memory_by_tokens(results: Results, device: str) -> list[Plot]:
     linear = [subject for subject, fit in fits.items() if fit <= 1.5]
     caption = (
         f"Peak memory of one call on the {device_name(device)}: nearer to T^2 for {_listed(square)}, nearer to T for "
-        f"{_listed(linear)}."
+        f"{_listed(linear)}. Lines are the fits."
     )
     return [paint_plot(f"memory-{device}", f"Memory by context length, {device_name(device)}", caption, paint)]
 
@@ -212,7 +219,7 @@ def speed_and_error(results: Results, device: str, dtype: str) -> list[Plot]:
     def paint(axes: Axes) -> None:
         for (time, error), style in zip(points.values(), styles(), strict=False):
             axes.plot(time, error, **{**style, "linestyle": "none"})
-        axes.margins(0.25)
+        axes.margins(x=0.25, y=0.4)
         logarithmic(axes, x=True)
         axes.set_xlabel("time of one call, ms")
         axes.set_ylabel(f"largest error from the float64 oracle, {dtype}")

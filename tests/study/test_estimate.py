@@ -9,6 +9,7 @@ from bench.study.estimate import (
     estimate,
     exponent,
     mean_without_outliers,
+    power_law,
     ratio,
     slope,
     without_outliers,
@@ -34,6 +35,10 @@ def test_a_fitted_exponent_is_that_of_the_data_and_inside_its_interval(p: float)
 def test_an_exponent_of_counted_values_is_exact() -> None:
     found = counted_exponent({size: [7.0 * size**2] for size in SIZES})
     assert found.low == found.high == found.value == pytest.approx(2.0)
+
+
+def test_the_power_law_goes_through_data_that_follow_one() -> None:
+    assert power_law(SIZES, [7.0 * size**1.5 for size in SIZES], 1.5) == pytest.approx([7.0 * s**1.5 for s in SIZES])
 
 
 def test_an_exponent_needs_two_sizes() -> None:

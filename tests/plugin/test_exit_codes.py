@@ -43,6 +43,7 @@ def sentence(result: pytest.RunResult) -> str:
         (["--kernel=attention.oracle:sdpa"], "--kernel=attention.oracle:sdpa: it cannot be imported (AttributeError"),
         (["--kernel=attention.sdpa:sdpa"], "a kernel named 'sdpa' is registered already: rename it"),
         (["--gate-json=x.json"], "--gate-json is about a comparison and none was asked for: add --benchmark-compare"),
+        (["--gate-annotations"], "--gate-annotations is about a comparison and none was asked for"),
         (["--gate-strict"], "--gate-strict is about a comparison and none was asked for"),
         (["--gate-threshold=5%"], "--gate-threshold is about a comparison and none was asked for"),
         (["--gate-base=HEAD", "--benchmark-compare"], "both name a base: give one of them"),

@@ -1,5 +1,6 @@
 """The comment on a pull request, against a server that answers as GitHub's does: what it writes and what it refuses."""
 
+import json
 import os
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def test_the_first_run_creates_the_comment_and_the_next_updates_it(hub: Any, art
 def test_a_comment_with_the_marker_by_anyone_else_is_left_alone(hub: Any, artifact: Path) -> None:
     hub.add(f"{comment.MARKER} mine", login="someone", kind="User")
     hub.add(f"{comment.MARKER} mine", login=BOT, kind="User")
+    hub.add(f"{comment.MARKER} mine", login="other[bot]")
     hub.add(f"quoting {comment.MARKER}")
     assert run(artifact) == 0
     assert hub.written == ["POST"]
@@ -152,6 +154,14 @@ def test_a_report_that_is_not_one_is_refused_and_the_comment_says_so_instead_of_
     (own,) = hub.comments
     assert "## Attention gate: no verdict" in own["body"]
     assert "its report is refused" in own["body"]
+
+
+def test_hostile_text_in_a_refusal_is_escaped(hub: Any, artifact: Path) -> None:
+    (artifact / comment.REPORT).write_text(json.dumps({**json.loads(report()), "<img>@all": 1}))
+    assert run(artifact) == 4
+    assert "has the unknown" in hub.comments[0]["body"]
+    assert "<img" not in hub.comments[0]["body"]
+    assert "@" not in hub.comments[0]["body"]
 
 
 def test_a_link_as_the_number_is_refused(hub: Any, artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,6 +125,8 @@ class Runner:
             subprocess.run(["git", "clone", "-q", *branch, self.remote, workspace / path], check=True)
         elif action == "actions/upload-artifact":
             return self._keep(workspace, path.split(), given["name"])
+        elif action == "actions/upload-pages-artifact":
+            return self._keep(workspace, [path], "github-pages")
         elif action == "actions/download-artifact":
             for source in self.artifact("").glob(given.get("pattern") or given["name"]):
                 shutil.copytree(source, workspace / path, dirs_exist_ok=True)

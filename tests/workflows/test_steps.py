@@ -1,12 +1,16 @@
 """The workflows' own steps, executed: the gate's jobs on a base and a head, the comment, the baseline, the GPU job."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from bench import baseline
+
+REPOSITORY = Path(__file__).parents[2]
 
 # One case a part, forward, and forward with backward; certain soon, whatever else the machine does.
 QUICK = "-k 'sdpa-b1h4t64d32-full-fp32-cpu' --gate-threshold=20% -p no:cacheprovider"
@@ -117,3 +121,15 @@ def test_the_gpu_job_fails_on_a_machine_without_a_gpu_instead_of_skipping_everyt
     done = runner.run("gpu", "gpu", {"github.event.before || 'HEAD^1'": "HEAD^1"})
     assert done.exit_code == 4
     assert done.output.count("--device=cuda: torch sees only cpu here") == 2
+
+
+def test_main_s_history_page_is_drawn_from_the_stored_baselines(runner: Any) -> None:
+    runner.git("switch", "-q", "--orphan", "baselines")
+    (runner.remote / "Linux").mkdir()
+    for number, stored in enumerate(sorted((REPOSITORY / ".benchmarks").rglob("*.json")), 1):
+        shutil.copy(stored, runner.remote / "Linux" / f"{number:04}_{'a' * 40}.json")
+    runner.commit("Baselines")
+    runner.git("switch", "-q", "main")
+    page = runner.run("baseline", "page")
+    assert page.exit_code == 0, page.output
+    assert "sdpa-b1h4t64d32-full-fp32-cpu-fwd" in (runner.artifact("github-pages") / "index.html").read_text()

@@ -42,9 +42,8 @@ def blockwise(
         lower = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(lower), k.to(lower), v.to(lower)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    out: Tensor = _Blockwise.apply(
-        q, k, v, mask, _Tiling(q.shape[2], k.shape[2], causal, window, block, q.device), scale
-    )
+    tiling = _Tiling(q.shape[2], k.shape[2], causal, window, block, q.device)
+    out: Tensor = _Blockwise.apply(q, k, v, mask, tiling, scale)  # type: ignore[no-untyped-call]  # torch gives it no types
     return out
 
 
@@ -143,7 +142,7 @@ class _Blockwise(torch.autograd.Function):
     """Online softmax forward; backward from the row statistics alone."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917  # autograd passes them by position
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, tiling: _Tiling, scale: float
     ) -> Tensor:
         problem = _Problem(q, k, v, mask, tiling, scale)
@@ -175,14 +174,15 @@ class _Blockwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[3]  # the mask's
-        return *_Backward.apply(d_out, *ctx.saved_tensors, ctx.tiling, ctx.scale, wanted), None, None
+        gradients = _Backward.apply(d_out, *ctx.saved_tensors, ctx.tiling, ctx.scale, wanted)  # type: ignore[no-untyped-call]  # likewise
+        return *gradients, None, None
 
 
 class _Backward(torch.autograd.Function):
     """The gradients by recomputation; a function of its own, so that asking for theirs is noticed."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917  # likewise
         _: Any,
         d_out: Tensor,
         q: Tensor,
@@ -207,12 +207,16 @@ class _Backward(torch.autograd.Function):
                 mean = (do_rows * out[:, :, rows]).sum(dim=-1, keepdim=True)  # D of Dao et al.
                 q_rows, do_rows = regroup(q_rows, n_kv_heads), regroup(do_rows, n_kv_heads)  # (B, Hkv, G * bq, ..)
                 dq_rows = torch.zeros_like(q_rows)
-                for columns in tiling.columns(rows):
+                every = list(tiling.columns(rows))
+                for columns in every:
                     scores = problem.scores(regroup(q_rows, n_heads), poison, rows, columns)  # (B, Hq, bq, bk)
                     weights = (scores - shifts[:, :, rows]).exp() / totals[:, :, rows]
                     dv[:, :, columns] += regroup(weights, n_kv_heads).transpose(-2, -1) @ do_rows
                     d_weights = do_rows @ values[:, :, columns].to(wide).transpose(-2, -1)  # (B, Hkv, G * bq, bk)
-                    d_scores = weights * (regroup(d_weights, n_heads) - mean)
+                    d_weights = regroup(d_weights, n_heads)
+                    if len(every) == 1:  # the mean itself is at hand, and exact where one weight is nearly all
+                        mean = (weights * d_weights).sum(dim=-1, keepdim=True)
+                    d_scores = weights * (d_weights - mean)
                     if d_mask is not None:
                         tile = _tile(problem.four_dimensional(d_mask), rows, columns)
                         tile += d_scores.sum_to_size(tile.shape)

@@ -1,5 +1,7 @@
 """The formula, compiled."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,10 +18,11 @@ def compiled(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bo
     Tensors without data, and callers that are being compiled themselves, get the formula as it is.
 
     Raises:
-        RuntimeError: a graph is kept for a second backward pass, or a gradient is differentiated again; too many shapes.
+        RuntimeError: a graph is kept for a second backward pass; a gradient is differentiated again; too many shapes.
 
     """
-    function = masked.function
+    function: Any = masked.function
     if q.device.type != "meta" and not torch.compiler.is_compiling():
         function = compile_whole(function)
-    return function(q, k, v, mask=mask, causal=causal, scale=scale)
+    out: Tensor = function(q, k, v, mask=mask, causal=causal, scale=scale)
+    return out

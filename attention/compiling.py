@@ -15,8 +15,10 @@ import torch
 RECOMPILE_LIMIT = 256  # shapes of one process; beyond torch's own 8 a run would end in the middle
 
 
-def obstacle(*, device: str, dtype: torch.dtype, mask: str | None, backward: bool) -> str | None:  # noqa: ARG001  # the machine alone decides
+def obstacle(*, device: str, **_: object) -> str | None:
     """Say what keeps this machine from compiling for a device type; None if nothing does."""
+    if torch.compiler.is_compiling():
+        return None  # the caller's compiler is at work
     missing = _missing(device)
     return None if missing is None else f"device {device} here: {missing}"
 
@@ -29,9 +31,9 @@ def _missing(device: str) -> str | None:
         if not is_dynamo_supported():
             return f"this torch does not compile on Python {sys.version_info.major}.{sys.version_info.minor}"
     if device == "cpu":
-        asked = os.environ.get("CXX")
-        if not any(map(shutil.which, (asked,) if asked else ("g++", "clang++", "cl"))):
-            return f"torch.compile needs a C++ compiler, and {asked or 'none'} is installed: install one, or set CXX"
+        wanted = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")  # as torch does
+        if shutil.which(wanted) is None:
+            return f"torch.compile needs a C++ compiler, and {wanted} is not installed: install it, or set CXX"
     elif importlib.util.find_spec("triton") is None:
         return "torch.compile needs Triton, which is not installed"
     return None
@@ -46,7 +48,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     with warnings.catch_warnings():  # torch's compiler warns of what it imports itself
         warnings.simplefilter("ignore", DeprecationWarning)
         importlib.import_module("torch._inductor.compile_fx")
-    # torch before 2.12 has the one limit for every function, and says so when it is reached.
+    # An older torch has one limit for every function, and raises when it is reached.
     own_limit = "recompile_limit" in inspect.signature(torch.compile).parameters
     options = {"recompile_limit": RECOMPILE_LIMIT} if own_limit else {}
     return torch.compile(function, fullgraph=True, dynamic=False, **options)  # type: ignore[call-overload, no-any-return]  # the options depend on torch's version

@@ -35,7 +35,7 @@ def _force(name: str, backend: SDPBackend, capabilities: Capabilities) -> Kernel
     return forced
 
 
-def _flash_obstacle(*, device: str, dtype: torch.dtype, mask: str | None, backward: bool) -> str | None:  # noqa: ARG001  # what is asked, whole
+def _flash_obstacle(*, device: str, dtype: torch.dtype, mask: str | None, **_: object) -> str | None:
     if device != "cuda":
         return None
     if mask is not None:
@@ -43,7 +43,7 @@ def _flash_obstacle(*, device: str, dtype: torch.dtype, mask: str | None, backwa
     return f"dtype {dtype} on {device}" if dtype not in HALF else _before_sm80()
 
 
-def _cudnn_obstacle(*, device: str, dtype: torch.dtype, mask: str | None, backward: bool) -> str | None:  # noqa: ARG001  # likewise
+def _cudnn_obstacle(**_: object) -> str | None:
     return _before_sm80()
 
 

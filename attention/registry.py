@@ -48,8 +48,8 @@ class Capabilities:
     sees; ``windowless``: it can leave that out. ``value_size``: v may have a head size of its own. ``devices`` holds
     device types; ``obstacle`` is asked last.
 
-    The last two say how much of it is worth measuring. ``compiles``: new shapes cost seconds. ``variant``: it is another
-    kernel made to go one way. Either is measured only in rows of the matrix that ask for it.
+    The last two say how much of it is worth measuring. ``compiles``: new shapes cost seconds. ``variant``: it is
+    another kernel made to go one way. Either is measured only in rows of the matrix that ask for it.
     """
 
     masks: frozenset[str] = frozenset({"bool", "float"})
@@ -65,7 +65,7 @@ class Capabilities:
     compiles: bool = False
     variant: bool = False
 
-    def lacks(
+    def lacks(  # noqa: C901  # one line a capability
         self,
         *,
         mask: str | None,
@@ -139,8 +139,8 @@ class Kernel:
             (B, Hq, Tq, Dv). A query row that sees no key is zero, and so are its gradients.
 
         Raises:
-            ValueError: shapes, dtypes or devices that do not go together, or a window that is not a whole number from 1;
-                the message quotes them.
+            ValueError: shapes, dtypes or devices that do not go together, or a window that is not a whole number from
+                1; the message quotes them.
             NotImplementedError: a valid request that this kernel does not support.
 
         Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1; grouped queries: Ainslie et al. 2023.

@@ -58,4 +58,5 @@ def sliding_window(
         causal=False,
         scale=scale,
     )
-    return out.unflatten(0, (batch, n_blocks)).transpose(1, 2).flatten(2, 3)[:, :, :n_queries]
+    rows: Tensor = out.unflatten(0, (batch, n_blocks)).transpose(1, 2).flatten(2, 3)  # (B, Hq, n_blocks * block, Dv)
+    return rows[:, :, :n_queries]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def check_inputs(
+def check_inputs(  # noqa: C901  # one line a rule
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool, window: int | None = None
 ) -> None:
     """Raise ValueError unless q (B, Hq, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv) and the options go together."""
@@ -28,8 +28,8 @@ def check_inputs(
         raise ValueError(f"q, k and v must be on one device; saw {q.device}, {k.device}, {v.device}")
     if causal and n_queries > n_keys:
         raise ValueError(f"causal attention needs at least as many keys as queries; {_seen(q, k, v)}")
-    if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
-        raise ValueError(f"window must be a whole number from 1, or None for no window; saw {window!r}")
+    if window is not None:
+        _check_window(window)
     if mask is not None:
         check_mask(mask, (batch, n_heads, n_queries, n_keys), device)
 
@@ -51,6 +51,11 @@ def check_tokens(x: Tensor, d_model: int) -> None:
     """Raise ValueError unless x is (B, T, d_model)."""
     if x.dim() != 3 or x.shape[-1] != d_model:
         raise ValueError(f"x must be (batch, tokens, {d_model}); saw {tuple(x.shape)}")
+
+
+def _check_window(window: object) -> None:
+    if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+        raise ValueError(f"window must be a whole number from 1, or None for no window; saw {window!r}")
 
 
 def _seen(q: Tensor, k: Tensor, v: Tensor) -> str:

@@ -34,6 +34,11 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "result in double precision": ("regroup(weights @ v, n_heads)", "regroup(weights @ v, n_heads).double()"),
     },
     "shapes.py": {
+        "band hides the diagonal": ("seen.tril(newest)", "seen.tril(newest - 1)"),
+        "band leaks one key": ("seen.tril(newest)", "seen.tril(newest + 1)"),
+        "window one key too wide": ("offset - window + 1", "offset - window"),
+        "window one key too narrow": ("offset - window + 1", "offset - window + 2"),
+        "window open to the future": ("offset + window - 1  #", "offset + n_keys  #"),
         "causal mask hides the diagonal": (".tril(n_keys - n_queries)", ".tril(n_keys - n_queries - 1)"),
         "causal mask leaks one key": (".tril(n_keys - n_queries)", ".tril(n_keys - n_queries + 1)"),
         "causal mask aligned top-left": (".tril(n_keys - n_queries)", ".tril()"),
@@ -60,6 +65,65 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
             "masked_fill(blind, 0.0).softmax(dim=-1)",
             "masked_fill(blind, 0.0).softmax(dim=-2)",
         ),
+    },
+    "blockwise.py": {
+        "sum not rescaled to the new maximum": ("total = total * kept", "total = total"),
+        "output not rescaled to the new maximum": ("summed = summed * kept", "summed = summed"),
+        "running maximum not updated": ("                    highest = higher\n", ""),
+        "rescaled the wrong way": ("(highest - shift).exp(), (scores", "(shift - highest).exp(), (scores"),
+        "maximum of a hidden block subtracted": ("higher.masked_fill(higher == -torch.inf, 0.0)", "higher"),
+        "last partial block dropped": (
+            "range(first, end, block)",
+            "range(first, max(end - block + 1, first + 1), block)",
+        ),
+        "last key of a block dropped": (
+            "slice(start, min(start + block, end))",
+            "slice(start, min(start + block, end) - (start > 0))",
+        ),
+        "one block too many skipped": ("min(end, rows.stop + offset) if", "min(end, rows.start + offset) if"),
+        "tiles aligned top-left": (
+            "offset=rows.start + self.n_keys - self.n_queries - columns.start",
+            "offset=rows.start - columns.start",
+        ),
+        "backward without the mean": ("weights * (d_weights - mean)", "weights * d_weights"),
+        "mean of the gradient alone": ("(do_rows * out[:, :, rows]).sum", "do_rows.sum"),
+        "weights of the backward pass not normalised": (".exp() / totals[:, :, rows]", ".exp()"),
+        "gradient of the queries not scaled": ("regroup(dq_rows, n_heads) * scale", "regroup(dq_rows, n_heads)"),
+        "gradient of the keys scaled twice": (
+            "d_scores.transpose(-2, -1) @ q_rows",
+            "d_scores.transpose(-2, -1) @ q_rows * scale",
+        ),
+        "gradient of the last tile alone": ("dv[:, :, columns] += ", "dv[:, :, columns] = "),
+        "scores in half precision": (
+            "k = self.k[:, :, columns].to(self.wide)",
+            "q, k = q.half(), self.k[:, :, columns].half()",
+        ),
+        "mask of the first tile everywhere": (
+            "rows if mask.shape[2] > 1 else every",
+            "slice(0, rows.stop - rows.start) if mask.shape[2] > 1 else every",
+        ),
+    },
+    "sliding_window.py": {
+        "window one key too wide": ("causal=causal, window=window, offset", "causal=causal, window=window + 1, offset"),
+        "window one key too narrow": (
+            "causal=causal, window=window, offset",
+            "causal=causal, window=max(1, window - 1), offset",
+        ),
+        "blocks shifted by a key": ("first = n_keys - n_queries - (window - 1)", "first = n_keys - n_queries - window"),
+        "future leaks": ("causal=causal, window=window, offset", "causal=False, window=window, offset"),
+        "padding seen": ("((position >= 0) & (position < n_keys))", "(position >= -n_keys)"),
+        "gradient of v cut": ("        gather(v),", "        gather(v.detach()) + 0 * v.sum(),"),
+        "scale forgotten": ("scale=scale,", "scale=None if scale else 1.0,"),
+        "blocks of two items mixed": (
+            "x.unfold(2, span, block).permute(0, 2, 1, 4, 3)",
+            "x.unfold(2, span, block).flip(2).permute(0, 2, 1, 4, 3)",
+        ),
+    },
+    "compiled.py": {
+        "causal dropped": ("mask=mask, causal=causal", "mask=mask, causal=False"),
+    },
+    "forced.py": {
+        "keys and values swapped": ("sdpa.function(q, k, v, mask", "sdpa.function(q, v, k, mask"),
     },
     "sdpa.py": {
         "causal aligned top-left": ("mask is None and n_queries == n_keys", "mask is None"),

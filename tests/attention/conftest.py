@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import is_hypothesis_test
 from torch import Tensor
 
 from attention import KERNELS, Kernel, reference
@@ -17,8 +18,8 @@ from bench.naive import naive_attention
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "request_of(mask, causal, grouped, dtype, backward, window): what the test asks of a kernel; several values in a "
-        "tuple are asked one by one, and handed to the test by the arguments of these names",
+        "request_of(mask, causal, grouped, dtype, backward, window, value_size): what the test asks of a kernel; "
+        "several values in a tuple are asked one by one, and handed to the test by the arguments of these names",
     )
     config.addinivalue_line("markers", "by_name: the test finds the kernel in the registry, so it gets no stand-in")
 
@@ -29,29 +30,49 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     request: dict[str, Any] = {
         "mask": None, "causal": False, "grouped": False, "dtype": torch.float32, "device": "cpu", "backward": False,
-        "window": None,
+        "window": None, "value_size": False,
     }  # fmt: skip
     for marker in metafunc.definition.iter_markers("request_of"):
         request |= marker.kwargs
     by_name = metafunc.definition.get_closest_marker("by_name") is not None
+    drawing = is_hypothesis_test(metafunc.function)
+
+    def covered(kernel: Kernel) -> bool:
+        # A kernel that compiles takes seconds a test: test_compiling.py asks as much of it in a few. A variant's
+        # properties are those of the kernel it varies; what is tested of it is what a backend can get wrong.
+        able = kernel.capabilities
+        return not (able.compiles or (able.variant and (drawing or by_name)))
+
     choices = [value if isinstance(value, tuple) else (value,) for value in request.values()]
     wanted = [name for name in request if name in metafunc.fixturenames]
     rows = [
         pytest.param(kernel, *(asked[name] for name in wanted), id="-".join([kernel.name, *_spell(asked, wanted)]))
-        for kernel in (KERNELS.values() if by_name else map(stand_in, KERNELS.values()))
+        for kernel in (stand_in(k, by_name=by_name) for k in KERNELS.values() if covered(k))
         for asked in (dict(zip(request, values, strict=True)) for values in product(*choices))
         if kernel.capabilities.lacks(**asked) is None
     ]
     metafunc.parametrize(["kernel", *wanted], rows)
 
 
-def stand_in(kernel: Kernel) -> Kernel:
-    """The kernel as most tests call it: one that must have a window gets a window that hides nothing."""
-    if kernel.capabilities.windowless:
+def stand_in(kernel: Kernel, *, by_name: bool) -> Kernel:
+    """The kernel as most tests call it; itself, if the test finds it in the registry.
+
+    One that must have a window gets a window that hides nothing. Where a variant refuses inputs, in a way that its
+    capabilities cannot tell beforehand, the test is skipped with its reason.
+    """
+    needed: dict[str, Any] = {}
+    if by_name:
+        return kernel
+    if not kernel.capabilities.windowless:
+        needed = {"window": 10**9}
+    elif not kernel.capabilities.variant:
         return kernel
 
-    def attend(*args: Any, window: int = 10**9, **options: Any) -> Tensor:
-        return kernel.function(*args, window=window, **options)
+    def attend(*args: Any, **options: Any) -> Tensor:
+        try:
+            return kernel.function(*args, **needed | options)
+        except NotImplementedError as refusal:
+            pytest.skip(str(refusal))
 
     return Kernel(kernel.name, attend, replace(kernel.capabilities, windowless=True))
 

@@ -17,6 +17,7 @@ KINDS = ("bool", "float")
 # Their docstrings say so, and how they say no.
 NO_SECOND_DERIVATIVE = {
     "sdpa": "backward is not implemented",
+    "sdpa_flash": "backward is not implemented",
     "blockwise": "blockwise attention has no second derivative",
 }
 
@@ -100,7 +101,7 @@ def test_kernel_compiles_without_a_graph_break(
         torch.testing.assert_close(got, want)
 
 
-@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), grouped=(False, True))
+@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), grouped=(False, True), value_size=True)
 def test_meta_tensors_give_the_shape_without_the_work(
     *, kernel: Kernel, mask: str | None, causal: bool, grouped: bool, make: Make, make_mask: Any
 ) -> None:

@@ -11,7 +11,7 @@ from attention import Kernel
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 KINDS = ("bool", "float")
-NAN_VALUES_SPREAD = {"sdpa"}  # its docstring: NaN at a masked key reaches every row
+NAN_VALUES_SPREAD = {"sdpa", "sdpa_flash", "sdpa_math"}  # its docstring: NaN at a masked key reaches every row
 
 
 def spoil(tensor: Tensor, token: int, value: float) -> Tensor:

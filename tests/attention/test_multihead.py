@@ -16,6 +16,12 @@ Pair = tuple[MultiHeadAttention, MultiHeadAttentionLoop]
 EVERY_MODULE = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
 
 
+CAUSAL: dict[str, Any] = {
+    "mask": None, "causal": True, "grouped": True, "dtype": torch.float32, "device": "cpu", "backward": True
+}  # fmt: skip
+NAMES = [n for n, k in KERNELS.items() if k.capabilities.lacks(**CAUSAL) is None and not k.capabilities.compiles]
+
+
 def pair(kernel: Kernel, kv_heads: int, *, bias: bool) -> Pair:
     fused = MultiHeadAttention(D_MODEL, HEADS, n_kv_heads=kv_heads, bias=bias, kernel=kernel.name)
     loop = MultiHeadAttentionLoop(D_MODEL, HEADS, n_kv_heads=kv_heads, bias=bias, kernel=kernel.name)
@@ -70,9 +76,7 @@ def test_grouped_heads_equal_plain_ones_with_repeated_weights(
 
 
 @EVERY_MODULE
-@pytest.mark.parametrize(
-    "kernel_name", [n for n, k in KERNELS.items() if k.capabilities.causal and k.capabilities.windowless]
-)
+@pytest.mark.parametrize("kernel_name", NAMES)
 @pytest.mark.parametrize("kv_heads", [None, 1, 2, 4])
 def test_module_computes_what_its_docstring_says(
     module: Callable[..., nn.Module], kernel_name: str, kv_heads: int | None

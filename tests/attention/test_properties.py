@@ -61,7 +61,8 @@ def problems(draw: st.DrawFn, kernel: Kernel, *, masked: bool = False, causal: b
     keys = draw(TOKENS)
     queries = min(draw(TOKENS), keys) if causal else draw(TOKENS)
     heads, kv_heads = draw(st.sampled_from([(1, 1), (2, 2), (4, 2)] if able.grouped else [(1, 1), (2, 2)]))
-    batch, size, value_size = draw(st.integers(1, 2)), draw(HEAD_SIZES), draw(HEAD_SIZES)
+    batch, size = draw(st.integers(1, 2)), draw(HEAD_SIZES)
+    value_size = draw(HEAD_SIZES) if able.value_size else size
     generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
     q = torch.randn(batch, heads, queries, size, generator=generator, dtype=dtype) * draw(LOGIT_SIZES)
     k = torch.randn(batch, kv_heads, keys, size, generator=generator, dtype=dtype)
@@ -140,6 +141,7 @@ def test_order_of_queries_is_the_order_of_the_output(kernel: Kernel, data: st.Da
     assert_same(p.solve(kernel, q=p.q[:, :, order], mask=mask), p.solve(kernel)[:, :, order])
 
 
+@pytest.mark.request_of(value_size=True)
 @PROPERTY
 @given(data=st.data())
 def test_weights_are_nonnegative_and_sum_to_one_or_for_a_blind_row_to_zero(kernel: Kernel, data: st.DataObject) -> None:

@@ -102,7 +102,8 @@ def test_gradients_are_those_of_finite_differences(
     make_mask: Any,
 ) -> None:
     queries = min(queries, keys) if causal else queries
-    inputs = make(1, 2, queries, keys, size, kv_heads=1 if grouped else 2, value_size=2, dtype=torch.float64)
+    value_size = 2 if kernel.capabilities.value_size else size
+    inputs = make(1, 2, queries, keys, size, kv_heads=1 if grouped else 2, value_size=value_size, dtype=torch.float64)
     hidden = None
     if mask is not None:
         hidden = make_mask(mask, queries, keys, dtype=torch.float64, blind=queries - 1 if blind else None)

@@ -6,10 +6,11 @@ import pytest
 
 from attention import KERNELS, MODULES
 from attention.registry import Capabilities, Kernel
-from bench.cases import DTYPES, TIERS, Shape, matrix, supported_ids
+from bench.cases import DTYPES, TIERS, Mask, Shape, matrix, supported_ids
 
 ID = re.compile(
-    r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+-(full|causal|boolmask|floatmask)-(fp32|bf16|fp16)-(cpu|cuda)-(fwd|fwdbwd)"
+    r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+-(full|causal|boolmask|floatmask|(causal)?window\d+)-"
+    r"(fp32|bf16|fp16)-(cpu|cuda)-(fwd|fwdbwd)"
 )
 
 
@@ -43,7 +44,7 @@ def test_ids_are_unique_and_follow_the_contract() -> None:
 def test_each_tier_holds_the_one_before() -> None:
     smoke, pr, full = (set(matrix(KERNELS, MODULES, tier, ("cpu",))) for tier in TIERS)
     assert smoke < pr < full
-    assert 90 <= len(supported_ids(matrix(KERNELS, MODULES, "pr", ("cpu",)))) <= 120
+    assert 150 <= len(supported_ids(matrix(KERNELS, MODULES, "pr", ("cpu",)))) <= 200
 
 
 def test_full_holds_the_whole_matrix_of_the_study() -> None:
@@ -61,6 +62,55 @@ def test_a_case_that_a_kernel_cannot_run_is_listed_with_the_reason() -> None:
     assert cases["manual-b1h8t128d64-causal-fp32-cpu-fwd"] == "manual does not support causal attention"
     assert cases["manual-b1h8t256d64-boolmask-fp32-cpu-fwd"] == "manual does not support a bool mask"
     assert cases["sdpa-b1h8t128d64-causal-fp32-cpu-fwd"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "mask"),
+    [
+        ("full", Mask()),
+        ("causal", Mask(causal=True)),
+        ("boolmask", Mask("bool")),
+        ("floatmask", Mask("float")),
+        ("window64", Mask(window=64)),
+        ("causalwindow1", Mask(causal=True, window=1)),
+    ],
+)
+def test_a_mask_reads_as_what_hides_keys(text: str, mask: Mask) -> None:
+    assert Mask.parse(text) == mask
+
+
+@pytest.mark.parametrize(
+    "text", ["", "none", "mask", "window", "windowcausal", "window-1", "causalmask", "fullwindow2"]
+)
+def test_what_is_no_mask_is_refused_with_the_choices(text: str) -> None:
+    with pytest.raises(ValueError, match=rf"^a mask is full, .* or causalwindow64; saw {re.escape(repr(text))}$"):
+        Mask.parse(text)
+
+
+def test_a_window_is_not_asked_of_a_kernel_from_before_there_were_windows() -> None:
+    class Old:
+        """Capabilities of such a base."""
+
+        def lacks(
+            self, *, mask: str | None, causal: bool, grouped: bool, dtype: object, device: str, backward: bool
+        ) -> None: ...
+
+    class Base:
+        capabilities = Old()
+
+    cases = {case.id: reason for case, reason in matrix({"old": Base()}, {}, "smoke", ("cpu",)).items()}
+    assert cases["old-b1h4t64d32-full-fp32-cpu-fwd"] is None
+    assert cases["old-b1h2t96d32-window16-fp32-cpu-fwdbwd"] == "old does not support a window"
+
+
+@pytest.mark.parametrize("flag", ["compiles", "variant"])
+def test_kernel_that_compiles_or_varies_another_is_in_few_rows(flag: str) -> None:
+    def function(*_: object, **__: object) -> None: ...
+
+    new = Kernel("new", function, Capabilities(**{flag: True}))  # type: ignore[arg-type]  # it is never called
+    for tier, most in (("smoke", 1), ("pr", 6), ("full", 6)):
+        cases = {case.id for case in matrix({**KERNELS, "new": new}, MODULES, tier, ("cpu",)) if case.subject == "new"}
+        assert 1 <= len(cases) <= most
 
 
 def test_a_new_kernel_is_in_every_row_that_measures_kernels() -> None:

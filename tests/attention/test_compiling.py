@@ -1,0 +1,126 @@
+"""Kernels that compile: a few requests that hold all that the other tests ask of a kernel one by one."""
+
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounter
+
+import attention
+from attention import KERNELS, Kernel, compiling
+from bench import source
+from bench.cases import matrix
+from bench.fingerprint import fingerprint
+from bench.sides import base_side
+
+Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+Check = Callable[..., dict[str, Tensor]]
+COMPILING = {name: kernel for name, kernel in KERNELS.items() if kernel.capabilities.compiles}
+EVERY_KERNEL = pytest.mark.parametrize("attend", COMPILING.values(), ids=COMPILING)
+ASKED: dict[str, Any] = {"causal": True, "grouped": True, "dtype": torch.float32, "device": "cpu"}
+
+
+@EVERY_KERNEL
+def test_masked_causal_grouped_and_blind_is_within_budget_and_hides_what_is_not_finite(
+    attend: Kernel, make: Make, make_mask: Any, check: Check
+) -> None:
+    if (lacks := attend.capabilities.lacks(mask="bool", backward=True, **ASKED)) is not None:
+        pytest.skip(f"{attend.name} does not support {lacks}")
+    q, k, v = make(kv_heads=2)
+    before = [t.detach().clone() for t in (q, k, v)]
+    mask = make_mask("bool", 2, 1, 33, 49, blind=5)
+    got = check(attend, q, k, v, mask=mask, causal=True)
+    assert all(torch.equal(t, b) for t, b in zip((q, k, v), before, strict=True))
+    assert not got["out"][:, :, 5].any()
+    assert not got["dq"][:, :, 5].any()
+    spoilt = v.detach().clone()
+    spoilt[:, :, 20, 3] = torch.nan
+    out = attend(q, k, spoilt.requires_grad_(), mask=mask, causal=True)
+    seeing = mask[:, :, :, 20] & (torch.arange(33) >= 4)  # 33 queries end with 49 keys: query 4 is at key 20
+    assert torch.equal(out.isnan().any(dim=-1), seeing.expand(2, 4, 33))
+    with pytest.raises(RuntimeError, match="create_graph|double backward"):
+        torch.autograd.grad(out.sum(), q, create_graph=True)[0].sum().backward()
+
+
+@EVERY_KERNEL
+def test_inference_mode_no_grad_and_both_sides_give_the_same_result(attend: Kernel, make: Make) -> None:
+    q, k, v = (t.detach() for t in make(1, 2, 8, 8, 4))
+    want = KERNELS["masked"](q, k, v, causal=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(attend(q, k, v, causal=True), want)
+    torch.testing.assert_close(attend(q, k, v, causal=True), want)
+    with base_side(source.from_directory(Path(attention.__file__ or "").parent)) as side:
+        base = side.kernels[attend.name]
+        torch.testing.assert_close(base(q, k, v, causal=True), want)
+        executed = fingerprint(lambda: base(q, k, v, causal=True))
+        assert executed.ops != fingerprint(lambda: side.kernels["masked"](q, k, v, causal=True)).ops
+
+
+@EVERY_KERNEL
+def test_tensors_without_data_and_compiled_callers_get_the_formula(attend: Kernel, make: Make) -> None:
+    q, k, v = (t.detach() for t in make())
+    assert attend(*(t.to("meta") for t in (q, k, v)), causal=True).shape == (2, 4, 33, 16)
+    outer = torch.compile(lambda q, k, v: attend(q, k, v, causal=True), backend="eager", fullgraph=True)
+    torch.testing.assert_close(outer(q, k, v), KERNELS["masked"](q, k, v, causal=True))
+
+
+def test_more_shapes_than_torch_s_own_limit_are_all_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    shapes = torch._dynamo.config.recompile_limit + 4
+
+    def double(t: Tensor) -> Tensor:
+        return t * 2
+
+    function = compiling.compiled(double)
+    for size in range(2, 2 + shapes):
+        function(torch.ones(size))
+    assert counter.frame_count == shapes
+
+
+def test_beyond_the_limit_the_call_fails_and_nothing_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(compiling, "RECOMPILE_LIMIT", 1)
+
+    def double(t: Tensor) -> Tensor:
+        return t * 2
+
+    function = compiling.compiled(double)
+    function(torch.ones(3))
+    with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+        function(torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("compiler", "seen"), [("no-such-compiler", "no-such-compiler"), ("", r"(g\+\+|clang\+\+|cl)")]
+)
+def test_machine_without_a_compiler_is_a_reason_to_skip(
+    compiler: str, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "_missing", compiling._missing.__wrapped__)
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("PATH", "")
+    cases = matrix(KERNELS, {}, "smoke", ("cpu",))
+    (reason,) = {reason for case, reason in cases.items() if case.subject == "compiled"}
+    assert re.fullmatch(
+        "compiled does not support device cpu here: torch.compile needs a C[+][+] compiler, "
+        f"and {seen} is not installed: install it, or set CXX",
+        str(reason),
+    )
+
+
+@pytest.mark.parametrize(("version", "supported"), [((3, 13), True), ((3, 99), False)])
+def test_python_that_torch_does_not_compile_on_is_named(
+    version: tuple[int, int], supported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = type("Version", (tuple,), {"major": version[0], "minor": version[1]})(version)
+    monkeypatch.setattr(sys, "version_info", info)
+    monkeypatch.setattr(compiling, "_missing", compiling._missing.__wrapped__)
+    said = compiling.obstacle(device="cpu", dtype=torch.float32, mask=None, backward=False)
+    assert supported or said == "device cpu here: this torch does not compile on Python 3.99"

@@ -39,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--init", default="env://", help="where the processes meet, as a URL (default: torchrun knows)")
     options = parser.parse_args(arguments)
+    if options.pairs < 1:
+        parser.error(f"--pairs={options.pairs}: give at least 1")
     if not {"RANK", "WORLD_SIZE"} <= set(os.environ):
         print(
             "error: start one process a device: torchrun --nproc-per-node=2 -m bench.tensor_parallel", file=sys.stderr

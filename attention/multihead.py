@@ -33,7 +33,7 @@ def attend_projected(
         k, v = cache.append(k, v)
         try:
             out = kernel(q, k, v, mask=mask, causal=causal and tokens > 1)  # the last token sees every key
-        except Exception:
+        except BaseException:
             cache.truncate(before)
             raise
     return out.transpose(1, 2).reshape(batch, tokens, n_heads * head_size)

@@ -118,6 +118,8 @@ class TinyTransformer(nn.Module):
 
         ``caches``, one a block, hold the tokens before these; mask and causal as ``MultiHeadAttention``'s.
         """
+        if caches is not None and len(caches) != len(self.blocks):
+            raise ValueError(f"give each of the {len(self.blocks)} blocks a cache, by make_caches; saw {len(caches)}")
         start = 0 if caches is None else caches[0].length
         end, context = start + tokens.shape[-1], self.position.num_embeddings
         if tokens.dim() != 2 or tokens.dtype not in (torch.int32, torch.int64):

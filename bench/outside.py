@@ -122,9 +122,10 @@ class FlashLayout:
                     if backward:
                         torch.autograd.grad(out.sum(), token)
             except Exception as error:  # noqa: BLE001  # whatever it raises is its answer
+                words = str(error).partition("\n")[0]
                 self.refusals[kind] = (
                     f"it refuses {'a backward pass in ' if backward else ''}{dtype} with head size {head_size} on "
-                    f"{device} ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+                    f"{device} ({type(error).__name__}: {words})"
                 )
         return self.refusals[kind]
 

@@ -165,6 +165,10 @@ def test_language_model_is_causal_unless_told_otherwise() -> None:
         (lambda: TransformerBlock(32, 4)(normal(2, 3, 4)), "x must be (batch, tokens, 32); saw (2, 3, 4)"),
         (lambda: TinyTransformer(0, 10, 8), "vocabulary, context and n_layers must be at least 1; saw 0, 8, 1"),
         (lambda: TinyTransformer(40, 10, 8, kernel="x"), "no kernel is named 'x'; there are "),
+        (
+            lambda: TinyTransformer(40, 10, 8)(torch.zeros(1, 8, dtype=torch.int64), caches=[]),
+            "give each of the 1 blocks a cache, by make_caches; saw 0",
+        ),
         (lambda: TinyTransformer(40, 10, 8)(torch.zeros(1, 9, dtype=torch.int64)), "the context holds 8 tokens; saw 9"),
         (
             lambda: TinyTransformer(40, 10, 8)(torch.zeros(1, 8)),

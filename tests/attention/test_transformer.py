@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attention import KERNELS, Kernel, TinyTransformer, TransformerBlock
+from attention import Kernel, TinyTransformer, TransformerBlock
 
 TOKENS, D_MODEL, HEADS = 17, 32, 4
 VOCABULARY, CONTEXT = 40, 8  # with dimension 10 and batch 4: the study's
@@ -93,10 +93,10 @@ def twin(ours: TinyTransformer, n_layers: int) -> nn.Module:
     return encoder
 
 
-@pytest.mark.parametrize("kernel_name", [n for n, k in KERNELS.items() if k.capabilities.causal])
+@pytest.mark.request_of(causal=True, backward=True)
 @pytest.mark.parametrize("n_layers", [1, 2])
-def test_language_model_of_the_study_s_size_is_that_of_pytorch_s_layers(kernel_name: str, n_layers: int) -> None:
-    ours = TinyTransformer(VOCABULARY, 10, CONTEXT, n_layers=n_layers, kernel=kernel_name)
+def test_language_model_of_the_study_s_size_is_that_of_pytorch_s_layers(kernel: Kernel, n_layers: int) -> None:
+    ours = TinyTransformer(VOCABULARY, 10, CONTEXT, n_layers=n_layers, kernel=kernel.name)
     randomize(ours)
     encoder = twin(ours, n_layers)
     tokens = torch.randint(VOCABULARY, (4, CONTEXT), generator=torch.Generator().manual_seed(5))

@@ -216,7 +216,10 @@ def test_without_scripts_every_case_and_detail_is_there_and_no_dead_control(open
 
 def test_on_paper_there_are_the_rows_that_were_chosen_and_no_controls(page: Page) -> None:
     page.get_by_label("Filter by text").fill("masked")
-    page.emulate_media(media="print")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 1030, "height": 700})  # A4 across, without its margins
+    assert page.evaluate("document.documentElement.scrollWidth") == 1030
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("form:visible").count() == 0
     assert page.locator("tbody[data-kind]:visible").count() == 3
     assert len(page.pdf()) > 10_000

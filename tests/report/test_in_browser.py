@@ -173,6 +173,7 @@ def test_the_page_never_scrolls_sideways(page: Page) -> None:
 def test_on_a_narrow_screen_the_table_scrolls_inside_its_region_by_keyboard(open_page: Open, text: str) -> None:
     page = open_page(text, viewport={"width": 380, "height": 800})
     region = page.get_by_role("group", name="Table of every case")
+    assert region.get_attribute("tabindex") == "0"  # chromium focuses what scrolls by itself, other browsers do not
     region.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_timeout(500)  # the browser scrolls gently

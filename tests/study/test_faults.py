@@ -6,7 +6,7 @@ from statistics import fmean
 import pytest
 import torch
 
-from bench.measure import Clock
+from bench.clock import Clock
 from bench.study import faults
 from bench.study.estimate import mean_without_outliers
 from bench.study.faults import Queue, blind_rows_zeroed, masked_weights, mean_after_warm_up, to_the_median

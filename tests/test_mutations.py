@@ -119,12 +119,6 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
             "x.unfold(2, span, block).flip(2).permute(0, 2, 1, 4, 3)",
         ),
     },
-    "compiled.py": {
-        "causal dropped": ("mask=mask, causal=causal", "mask=mask, causal=False"),
-    },
-    "forced.py": {
-        "keys and values swapped": ("sdpa.function(q, k, v, mask", "sdpa.function(q, v, k, mask"),
-    },
     "sdpa.py": {
         "causal aligned top-left": ("mask is None and n_queries == n_keys", "mask is None"),
         "causal dropped": ("is_causal=causal", "is_causal=False"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from attention import KERNELS
 from bench import drift, options
 from bench.budget import SHARE
 from bench.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
@@ -81,6 +82,12 @@ def test_the_verdict_table_names_every_verdict_and_whether_it_fails() -> None:
         verdict = Verdict(name)
         expected = "yes" if verdict in FAILING else "with `--gate-strict`" if verdict is Verdict.INCONCLUSIVE else "no"
         assert fails == expected, name
+
+
+def test_the_kernel_table_names_every_kernel() -> None:
+    table = README.split("| kernel | what it is |")[1].split("\n\n")[0]
+    names = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert names == set(KERNELS)
 
 
 def test_the_figures_of_the_rule_are_those_of_the_code() -> None:

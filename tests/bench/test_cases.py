@@ -4,9 +4,13 @@ import re
 
 import pytest
 
+import attention
 from attention import KERNELS, MODULES
 from attention.registry import Capabilities, Kernel
 from bench.cases import DTYPES, TIERS, Mask, Shape, matrix, supported_ids
+from bench.gate import Gate
+from bench.sides import Side
+from bench.workload import bytes_needed
 
 ID = re.compile(
     r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+-(full|causal|boolmask|floatmask|(causal)?window\d+)-"
@@ -108,9 +112,9 @@ def test_kernel_that_compiles_or_varies_another_is_in_few_rows(flag: str) -> Non
     def function(*_: object, **__: object) -> None: ...
 
     new = Kernel("new", function, Capabilities(**{flag: True}))  # type: ignore[arg-type]  # it is never called
-    for tier, most in (("smoke", 1), ("pr", 6), ("full", 6)):
+    for tier, least, most in (("smoke", 0, 0), ("pr", 1, 6), ("full", 1, 6)):
         cases = {case.id for case in matrix({**KERNELS, "new": new}, MODULES, tier, ("cpu",)) if case.subject == "new"}
-        assert 1 <= len(cases) <= most
+        assert least <= len(cases) <= most
 
 
 def test_a_new_kernel_is_in_every_row_that_measures_kernels() -> None:
@@ -121,6 +125,15 @@ def test_a_new_kernel_is_in_every_row_that_measures_kernels() -> None:
     after = matrix({**KERNELS, "new": new}, MODULES, "pr", ("cpu",))
     added = {case.id for case in set(after) - set(before)}
     assert added == {case.id.replace("sdpa-", "new-") for case in before if case.subject == "sdpa"}
+
+
+def test_no_kernel_needs_more_memory_than_the_case_is_estimated_to_take() -> None:
+    side = Side.of("head", attention)
+    cases = [case for case, reason in matrix(KERNELS, {}, "smoke", ("cpu",)).items() if reason is None]
+    for case in cases:
+        executed = Gate(side, None).check(case).evidence.head_fingerprint
+        assert executed is not None
+        assert executed.peak_bytes <= bytes_needed(case), case.id
 
 
 def test_every_dtype_of_the_matrix_is_one_a_kernel_declares() -> None:

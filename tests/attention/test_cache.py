@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention import Kernel, KVCache, MultiHeadAttention, MultiHeadAttentionLoop, reference
+from attention import KERNELS, Kernel, KVCache, MultiHeadAttention, MultiHeadAttentionLoop, reference
 from bench.drift import judge
 from bench.fingerprint import fingerprint
 from bench.naive import naive_attention, naive_multihead
@@ -17,8 +17,9 @@ TOKENS, D_MODEL, HEADS = 9, 32, 4
 SPLITS = {"one_by_one": [1] * 9, "prefill_then_one_by_one": [6, 1, 1, 1], "in_chunks": [4, 3, 2], "whole": [9]}
 
 
-def module(kernel: str = "sdpa", kv_heads: int = HEADS) -> MultiHeadAttention:
-    built = MultiHeadAttention(D_MODEL, HEADS, n_kv_heads=kv_heads, kernel=kernel)
+def module(kernel: Kernel = KERNELS["sdpa"], kv_heads: int = HEADS) -> MultiHeadAttention:
+    built = MultiHeadAttention(D_MODEL, HEADS, n_kv_heads=kv_heads)
+    built.kernel = kernel
     generator = torch.Generator().manual_seed(0)
     for parameter in built.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) * D_MODEL**-0.5
@@ -48,7 +49,7 @@ def decode(built: MultiHeadAttention, x: Tensor, split: Sequence[int], **options
 def test_decoding_gives_the_full_causal_pass_within_the_error_budget(
     *, kernel: Kernel, mask: str | None, grouped: bool, split: str, make_mask: Any
 ) -> None:
-    built, x = module(kernel.name, 2 if grouped else HEADS), normal(2, TOKENS, D_MODEL)
+    built, x = module(kernel, 2 if grouped else HEADS), normal(2, TOKENS, D_MODEL)
     hidden = None if mask is None else make_mask(mask, 2, HEADS, TOKENS, TOKENS, blind=3)
     got = decode(built, x, SPLITS[split], mask=hidden, causal=True)
     sizes: Any = {"n_heads": HEADS, "n_kv_heads": built.n_kv_heads, "mask": hidden, "causal": True}
@@ -73,7 +74,7 @@ def test_a_prefix_that_attends_to_itself_whole_is_followed_causally() -> None:
 @pytest.mark.parametrize("name", ["manual", "masked", "sdpa"])
 @pytest.mark.parametrize("kv_heads", [2, HEADS])
 def test_a_decode_step_takes_less_memory_than_the_cached_keys(name: str, kv_heads: int) -> None:
-    built, held = module(name, kv_heads), 2000
+    built, held = module(KERNELS[name], kv_heads), 2000
     cache = built.make_cache(2, held + 8)
     with torch.no_grad():
         cache.append(*normal(2, 2, kv_heads, held, D_MODEL // HEADS))
@@ -134,7 +135,7 @@ def test_a_cache_made_in_inference_mode_serves_outside_of_it_and_the_other_way_r
 
 @torch.no_grad()
 def test_tokens_that_the_kernel_refuses_do_not_join_the_cache() -> None:
-    built = module("manual")
+    built = module(KERNELS["manual"])
     cache = built.make_cache(1, TOKENS)
     built(normal(1, 3, D_MODEL), cache=cache)
     with pytest.raises(NotImplementedError, match="does not support causal attention"):

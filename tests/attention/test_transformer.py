@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attention import Kernel, TinyTransformer, TransformerBlock
+from attention import KERNELS, Kernel, TinyTransformer, TransformerBlock
 
 TOKENS, D_MODEL, HEADS = 17, 32, 4
 VOCABULARY, CONTEXT = 40, 8  # with dimension 10 and batch 4: the study's
@@ -42,7 +42,8 @@ def assert_same(got: list[Tensor], want: list[Tensor]) -> None:
 def test_block_gives_the_output_and_gradients_of_pytorch_s_layer(
     *, kernel: Kernel, mask: str | None, causal: bool, training: bool, bias: bool
 ) -> None:
-    ours = TransformerBlock(D_MODEL, HEADS, d_feedforward=48, bias=bias, kernel=kernel.name).train(training)
+    ours = TransformerBlock(D_MODEL, HEADS, d_feedforward=48, bias=bias).train(training)
+    ours.self_attn.kernel = kernel
     theirs = nn.TransformerEncoderLayer(
         D_MODEL, HEADS, 48, dropout=0.0, batch_first=True, norm_first=True, bias=bias
     ).train(training)
@@ -96,7 +97,10 @@ def twin(ours: TinyTransformer, n_layers: int) -> nn.Module:
 @pytest.mark.request_of(causal=True, backward=True)
 @pytest.mark.parametrize("n_layers", [1, 2])
 def test_language_model_of_the_study_s_size_is_that_of_pytorch_s_layers(kernel: Kernel, n_layers: int) -> None:
-    ours = TinyTransformer(VOCABULARY, 10, CONTEXT, n_layers=n_layers, kernel=kernel.name)
+    ours = TinyTransformer(VOCABULARY, 10, CONTEXT, n_layers=n_layers)
+    for block in ours.blocks:
+        assert isinstance(block, TransformerBlock)
+        block.self_attn.kernel = kernel
     randomize(ours)
     encoder = twin(ours, n_layers)
     tokens = torch.randint(VOCABULARY, (4, CONTEXT), generator=torch.Generator().manual_seed(5))
@@ -179,6 +183,13 @@ def test_language_model_is_causal_unless_told_otherwise() -> None:
 def test_sizes_and_tokens_that_cannot_be_are_quoted(refused: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         refused()
+
+
+def test_the_kernel_is_the_one_that_was_named() -> None:
+    assert TransformerBlock(32, 4, kernel="manual").self_attn.kernel is KERNELS["manual"]
+    (block,) = TinyTransformer(40, 10, 8, kernel="masked").blocks
+    assert isinstance(block, TransformerBlock)
+    assert block.self_attn.kernel is KERNELS["masked"]
 
 
 def test_dropout_is_not_offered_by_a_block() -> None:

@@ -46,6 +46,7 @@ def test_undecided_cases_fail_the_page_where_they_fail_the_run(make_run: Make) -
 
 def test_every_verdict_has_a_tone_and_every_failing_one_a_step() -> None:
     assert {tone(verdict, Policy()) for verdict in Verdict} == {"fail", *TONES.values()}
+    assert tone(Verdict.INCONCLUSIVE, Policy(strict=True)) == "fail"
     assert set(STEPS) == {*FAILING, Verdict.INCONCLUSIVE}
 
 

@@ -100,14 +100,14 @@ def _beside(
             changed=bool(base) and base.get(name) != head.get(name),
         )
         for name in {**base, **head}
-        if (base.get(name), head.get(name)) != (None, None)
+        if any(side.get(name) not in (None, ()) for side in (base, head))
     )
     return Facts(title, (heading, "base", "head"), rows, flag="changed")
 
 
 def write(name: str, value: object) -> str:
     """Write any plain value; one whose name ends in ``_bytes`` as a size."""
-    if value is None:
+    if value in (None, ()):
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -93,6 +93,7 @@ def test_a_fingerprint_may_be_nested() -> None:
         ("graphs", 3, "3"),
         ("compiled", True, "yes"),
         ("backend", None, "none"),
+        ("breaks", (), "none"),
         ("clock_share", 0.98765, "0.9877"),
         ("kernels", ("a", "b"), "a, b"),
     ],

@@ -109,12 +109,16 @@ def study_call(subjects: Subjects, subject: str, case: Case, qkv: tuple[Tensor, 
 
 
 def study_data(seed: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw the study's data: tokens -> learned embedding -> three linear layers; q, k, v (4, 8, 10) each."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        tokens = torch.randint(VOCABULARY, (BATCH, CONTEXT))
-        x = nn.Embedding(VOCABULARY, EMBEDDING)(tokens)  # (B, T, d)
-        q, k, v = (nn.Linear(EMBEDDING, EMBEDDING, bias=False)(x).to(device) for _ in range(3))
+    """Draw the study's data: tokens -> learned embedding -> three linear layers; q, k, v (4, 8, 10) each.
+
+    Weights are drawn as ``nn.Embedding`` and ``nn.Linear`` draw theirs, from a generator of their own.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(VOCABULARY, (BATCH, CONTEXT), generator=generator)
+    x = F.embedding(tokens, torch.randn(VOCABULARY, EMBEDDING, generator=generator))  # (B, T, d)
+    bound = EMBEDDING**-0.5
+    weights = (2 * torch.rand(3, EMBEDDING, EMBEDDING, generator=generator) - 1) * bound  # W_Q, W_K, W_V
+    q, k, v = (F.linear(x, weight).to(device) for weight in weights)
     return q, k, v
 
 

@@ -118,8 +118,8 @@ def measure_parts(parts: list[Part], store: Store, chosen: Subjects, budget_s: f
     total = sum(part.weight for part in parts)
     left = [part for part in parts if part.key not in store]
     end = time.monotonic() + budget_s * sum(part.weight for part in left) / total
-    with tqdm(total=total, unit="w", bar_format="{l_bar}{bar}| {elapsed}{postfix}") as bar:
-        bar.update(total - sum(part.weight for part in left))
+    finished = total - sum(part.weight for part in left)
+    with tqdm(total=total, initial=finished, bar_format="{l_bar}{bar}| {elapsed}{postfix}") as bar:
         for i, part in enumerate(left):
             bar.set_postfix_str(part.key)
             start = time.monotonic()

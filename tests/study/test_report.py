@@ -81,6 +81,7 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_is_told(made: Report) -
     assert not re.findall(r"""(?:src|href)=["'](?!#)""", re.sub(r"xlink:href=", "href=", html))
     assert "@import" not in html
     assert "Processor &lt;9&gt;" in html
+    assert "Processor <9>" not in html
     assert not re.search(r"<script", html)
 
 

@@ -50,6 +50,11 @@ def of_machine(run: Run) -> tuple[str, ...]:
         warnings.append(
             f"the clock ran at {load.clock_share:.0%} of its maximum, and {effect}: let the machine cool, or plug it in"
         )
+    if run.absent:
+        warnings.append(
+            f"{len(run.absent)} cases of the baseline, such as {run.absent[0]}, are for a device that is not here, and "
+            "nothing is known of them: run the gate on such a machine too"
+        )
     return tuple(warnings)
 
 

@@ -3,12 +3,13 @@
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import CannotCompare
-from .evidence import Fingerprint, TensorError
+from .evidence import TensorError
+from .execution import Fingerprint
 from .source import Source
 
 SCHEMA = 1
@@ -23,11 +24,29 @@ class Baseline:
     errors: Mapping[str, Mapping[str, float]]  # case id -> tensor -> error on the case's first inputs
     environment: Mapping[str, object]
     seconds: Mapping[str, float] = field(default_factory=dict)  # case id -> median of one call
+    fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)  # by case id
 
     def errors_in(self, environment: Mapping[str, object]) -> Mapping[str, Mapping[str, float]]:
         """Return the stored errors if they measure this environment's arithmetic too, else none."""
         same = all(self.environment.get(name) == environment[name] for name in ("cpu", "torch"))
         return self.errors if same else {}
+
+    def fingerprints_in(self, environment: Mapping[str, object]) -> Mapping[str, Fingerprint]:
+        """Return the stored fingerprints that hold in this environment too: same torch, and for CUDA the same GPU."""
+
+        def same(*names: str) -> bool:
+            return all(self.environment.get(name) == environment.get(name) for name in names)
+
+        return {
+            id_: stored
+            for id_, stored in self.fingerprints.items()
+            if (same("torch", "gpu", "cuda") if device_of(id_) == "cuda" else same("torch"))
+        }
+
+
+def device_of(case_id: str) -> str:
+    """Return the device that a case id names: ``sdpa-b1h8t512d64-causal-fp32-cpu-fwd`` is of ``cpu``."""
+    return case_id.rpartition("-")[0].rpartition("-")[2]
 
 
 def record(source: Source, environment: Mapping[str, object]) -> dict[str, object]:
@@ -45,7 +64,7 @@ def case_record(case_id: str, errors: tuple[TensorError, ...], fingerprint: Fing
     return {
         "case": case_id,
         "errors": {e.name: {"error": e.error, "naive": e.naive_error, "budget": e.budget} for e in errors},
-        "fingerprint": None if fingerprint is None else asdict(fingerprint),
+        "fingerprint": None if fingerprint is None else fingerprint.as_record(),
     }
 
 
@@ -80,8 +99,17 @@ def read(path: Path) -> Baseline:
         timed = [benchmark for benchmark in stored["benchmarks"] if "stats" in benchmark]
         seconds = {b["extra_info"]["case"]: float(b["stats"]["median"]) for b in timed}
         environment = dict(part["environment"])
+        fingerprints = {c["case"]: print_ for c in cases if (print_ := _fingerprint(c.get("fingerprint"))) is not None}
     except Exception as error:
         raise CannotCompare(f"baseline {path} is damaged ({type(error).__name__}: {error}): store it anew") from error
     if not intact:
         raise CannotCompare(f"baseline {path} is damaged (its source does not match its digest): store it anew")
-    return Baseline(source, errors, environment, seconds)
+    return Baseline(source, errors, environment, seconds, fingerprints)
+
+
+def _fingerprint(stored: Any) -> Fingerprint | None:
+    """Read a stored fingerprint; None where there is none, or one of a version that recorded less."""
+    try:
+        return Fingerprint.from_record(stored)
+    except (KeyError, TypeError):
+        return None

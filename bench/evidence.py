@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from math import log
 
+from .execution import Fingerprint, Work
+
 Plain = str | int | float | bool | None  # what describes a side or a machine, as JSON can hold it
 
 
@@ -90,15 +92,6 @@ def _share(error: float, budget: float) -> float:
 
 
 @dataclass(frozen=True)
-class Fingerprint:
-    """What ran, told without a clock: aten ops with counts, the SDPA backend, the peak of live bytes."""
-
-    ops: Mapping[str, int]
-    backend: str | None
-    peak_bytes: int
-
-
-@dataclass(frozen=True)
 class Evidence:
     """All that was found out about one case; ``measurements`` has a second entry where the first was a slowdown.
 
@@ -113,4 +106,5 @@ class Evidence:
     errors: tuple[TensorError, ...] = ()
     base_fingerprint: Fingerprint | None = None
     head_fingerprint: Fingerprint | None = None
+    work: Work | None = None
     measurements: tuple[Measurement, ...] = field(default=())

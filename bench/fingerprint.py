@@ -1,16 +1,15 @@
-"""What a call executed, told without a clock: aten ops with counts, SDPA backend, peak of live bytes."""
+"""What a call executed, told without a clock: aten ops, SDPA backend, bytes alive and allocated, compiled graphs."""
 
-import weakref
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from .evidence import Fingerprint
+from .compilation import Counters, counters
+from .execution import Compilation, Fingerprint, Pass
+from .profiling import ProfileRecorder
+from .recorder import Recorder
+from .sdpa_calls import sdpa_calls
 
 # Which backend of scaled_dot_product_attention an aten op belongs to. The formula's op is the last resort: SDPA takes
 # it in silence when no fused backend accepts the inputs.
@@ -22,51 +21,71 @@ BACKENDS = {
     "aten._safe_softmax": "math",
 }
 
+Forward = Callable[[], Any]
+Backward = Callable[[Any], object]
 
-class _Recorder(TorchDispatchMode):
-    """Counts the ops that run while it is active, and the bytes of the storages that they create and that live."""
+
+def fingerprint(
+    forward: Forward, backward: Backward | None = None, *, device: str = "cpu", compiled: Counters | None = None
+) -> Fingerprint:
+    """Run the call, untimed, and record what it executed; ``backward`` is given what ``forward`` returns.
+
+    ``compiled`` says what torch.compile did in the first call of this kind, if it did anything; this one is then a
+    repetition, and whatever it compiles again is a recompile.
+    """
+    before = counters()
+    is_compiled = compiled is not None and compiled.frames > 0
+    first, second = _passes(ProfileRecorder() if is_compiled else Recorder(), forward, backward, device)
+    backends = sorted({name for op, name in BACKENDS.items() if op in first.ops})
+    backend = ", ".join(backends) or None
+    if compiled is None or not is_compiled:
+        return Fingerprint(first, second, backend, sdpa_calls(forward) if backends else ())
+    breaks = tuple(reason for reason, n in sorted(compiled.breaks.items()) for _ in range(n))
+    compilation = Compilation(compiled.graphs, breaks, counters().since(before).graphs, compiled.kernels)
+    return Fingerprint(first, second, backend, compilation=compilation)
+
+
+def _passes(
+    recorder: Recorder | ProfileRecorder, forward: Forward, backward: Backward | None, device: str
+) -> tuple[Pass, Pass | None]:
+    memory = _DeviceMemory() if device == "cuda" else None
+
+    def end_pass() -> Pass:
+        seen = recorder.end_pass()
+        return seen if memory is None else Pass(seen.ops, *memory.end_pass())
+
+    with recorder.watching():
+        out = forward()
+    first = end_pass()
+    if backward is None:
+        return first, None
+    with recorder.watching():
+        gradients = backward(out)
+    second = end_pass()
+    del gradients  # alive until here, as in the call that is timed
+    return first, second
+
+
+class _DeviceMemory:
+    """The CUDA allocator's account of a call, pass by pass."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
-        self.ops: Counter[str] = Counter()
-        self.live_bytes = self.peak_bytes = 0
-        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+        self._before = self._start()
 
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        """Let compiled code run as it is, and record what it calls, rather than keep torch from running it."""
-        return True
+    def end_pass(self) -> tuple[int, int]:
+        """Return the peak, above what was alive before the call, and what was allocated since the last pass ended."""
+        torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated() - self._before
+        allocated = self._total() - self._allocated
+        self._start()
+        return peak, allocated
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor):
-                self._known.add(leaf.untyped_storage())  # inputs are not the call's own
-        out = func(*args, **kwargs)
-        self.ops[str(func.overloadpacket)] += 1
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._count(leaf.untyped_storage())
-        return out
+    def _start(self) -> int:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        self._allocated = self._total()
+        return torch.cuda.memory_allocated()
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known:
-            return
-        self._known.add(storage)
-        size = storage.nbytes()
-        self.live_bytes += size
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
-        weakref.finalize(storage, self._free, size)
-
-    def _free(self, size: int) -> None:
-        self.live_bytes -= size
-
-
-def fingerprint(call: Callable[[], object]) -> Fingerprint:
-    """Run the call once, untimed, and record what it executed, the backward pass included."""
-    with _Recorder() as recorder:
-        call()
-    backend = next((name for op, name in BACKENDS.items() if op in recorder.ops), None)
-    return Fingerprint(dict(sorted(recorder.ops.items())), backend, recorder.peak_bytes)
+    @staticmethod
+    def _total() -> int:
+        return int(torch.cuda.memory_stats().get("allocated_bytes.all.allocated", 0))

@@ -9,21 +9,28 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from . import drift, environment
+from . import compilation, drift, environment
 from .cases import DTYPES, Case, lacks
 from .clock import Clock, Stopwatch
 from .environment import available_bytes
-from .evidence import Evidence, Fingerprint, Measurement
+from .evidence import Evidence, Measurement
+from .execution import Fingerprint
 from .fingerprint import fingerprint
 from .measure import measure
 from .sides import Side
 from .statistics import Change, PairedTest
 from .verdict import CaseResult, decide, judge
+from .work import work_of
 from .workload import Call, Workload, bind, build, bytes_needed
 
 
 class CaseFailed(Exception):
-    """A side raised, or wrote to its inputs; the message says which and what it said."""
+    """A side raised, or wrote to its inputs; the message says which and what it said.
+
+    ``head_fingerprint`` is what the head executed, where that is known: a base that raised does not hide it.
+    """
+
+    head_fingerprint: Fingerprint | None = None
 
 
 class CaseSkipped(Exception):
@@ -44,12 +51,16 @@ class Checked:
 class Gate:
     """Checks and compares one case at a time. ``base`` is None where there is only the head to check.
 
-    ``distort`` is given each side's label and call before they are timed; the self-test injects known slowdowns there.
+    ``stored_fingerprints`` stand in for a base that lacks a case or raises. ``base_error`` says why there is no base
+    though one was asked for. ``distort`` is given each side's label and call before they are timed; the self-test
+    injects known slowdowns there.
     """
 
     head: Side
     base: Side | None
     stored_errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # case id -> tensor -> error
+    stored_fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)  # those that hold here, by case id
+    base_error: str | None = None
     clock_of: Callable[[str], Stopwatch] = Clock.of
     available_bytes: Callable[[str], int] = available_bytes
     distort: Callable[[str, Callable[[], None]], Callable[[], None]] = lambda _, call: call
@@ -59,13 +70,17 @@ class Gate:
         try:
             evidence = self._compare(case, test, budget_s)
         except CaseFailed as failure:
-            evidence = Evidence(case.id, error=str(failure))
+            evidence = Evidence(case.id, error=str(failure), head_fingerprint=failure.head_fingerprint)
         except CaseSkipped as reason:
             evidence = Evidence(case.id, skipped=str(reason))
+        if evidence.base_fingerprint is None:
+            evidence = replace(evidence, base_fingerprint=self.stored_fingerprints.get(case.id))
         return judge(evidence, test, waiver)
 
     def _compare(self, case: Case, test: PairedTest, budget_s: float) -> Evidence:
         checked = self.check(case)
+        if self.base_error is not None:
+            return replace(checked.evidence, error=self.base_error)
         if checked.base is None:
             return replace(checked.evidence, new=True)
         first = self._measure(checked, test, budget_s)
@@ -89,6 +104,7 @@ class Gate:
         needed, available = bytes_needed(case), self.available_bytes(case.device)
         if needed > available:
             raise CaseSkipped(f"needs about {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free")
+        compilation.forget()  # before both sides, so that neither compiles in what is timed
         with torch.set_grad_enabled(case.backward):
             with _blaming("head"):
                 workload = build(case, self.head, attempt)
@@ -96,11 +112,21 @@ class Gate:
                 exact, naive = drift.oracle(workload), drift.yardstick(workload)
             head, head_results, head_print = _run(self.head, workload)
             base = base_results = base_print = None
-            if self.base is not None and _has(self.base, case):
-                base, base_results, base_print = _run(self.base, workload)
+            if self.base is not None and has(self.base, case):
+                try:
+                    base, base_results, base_print = _run(self.base, workload)
+                except CaseFailed as failure:
+                    failure.head_fingerprint = head_print
+                    raise
             stored = self.stored_errors.get(case.id) if attempt == 0 else None  # they are of the first inputs
             errors = drift.judge(head_results, exact, naive, base_results, stored=stored)
-        evidence = Evidence(case.id, errors=errors, base_fingerprint=base_print, head_fingerprint=head_print)
+        evidence = Evidence(
+            case.id,
+            errors=errors,
+            base_fingerprint=base_print,
+            head_fingerprint=head_print,
+            work=work_of(case),
+        )
         return Checked(workload, head, base, evidence)
 
     def _measure(self, checked: Checked, test: PairedTest, budget_s: float) -> Measurement:
@@ -121,10 +147,20 @@ class Gate:
             )
 
 
-def _has(side: Side, case: Case) -> bool:
+def has(side: Side, case: Case) -> bool:
+    """Say whether a side has the case's subject, and that supports the case."""
     if case.module:
         return case.subject in side.modules
     return case.subject in side.kernels and lacks(side.kernels[case.subject], case) is None
+
+
+def execute(call: Call, device: str) -> tuple[dict[str, Tensor], Fingerprint]:
+    """Do the work once for its results, which compiles what is to be compiled, and again for its fingerprint."""
+    before = compilation.counters()
+    results = call.results()
+    compiled = compilation.counters().since(before)
+    backward = call.differentiate if call.backward else None
+    return results, fingerprint(call.forward, backward, device=device, compiled=compiled)
 
 
 def _run(side: Side, workload: Workload) -> tuple[Call, dict[str, Tensor], Fingerprint]:
@@ -132,7 +168,7 @@ def _run(side: Side, workload: Workload) -> tuple[Call, dict[str, Tensor], Finge
     with _blaming(side.label), _unwritten(workload, side.label):
         try:
             call = bind(workload, side)
-            return call, call.results(), fingerprint(call)
+            return call, *execute(call, workload.case.device)
         except NotImplementedError as error:
             if workload.case.subject in side.undeclared:
                 raise CaseSkipped(str(error)) from error

@@ -15,6 +15,7 @@ import attention
 from . import baseline, environment, pytest_benchmark_adapter, shards, source, waivers
 from .budget import SharedBudget
 from .cases import TIERS, Case, matrix, supported_ids
+from .ceiling import ceilings
 from .clock import Clock
 from .errors import CannotCompare
 from .evidence import Evidence, Shard
@@ -41,6 +42,7 @@ class GateSession:
     cases: dict[Case, str | None]  # the tier's cases, with the reason where the subject cannot run it
     base_source: Source | None = None
     base_ids: set[str] = field(default_factory=set)  # the base's cases; one that the head lacks is MISSING
+    absent: tuple[str, ...] = ()  # cases of the stored baseline whose device is not here
     allocator: str = ""
     exceptions: Exceptions = field(default_factory=Exceptions)
     selected: list[Case] = field(default_factory=list)  # what pytest selected, all shards together
@@ -105,13 +107,26 @@ class GateSession:
         else:
             stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, self.settings.compare))
             self.base_source = stored.source
-        base, head = self.resources.enter_context(base_side(self.base_source)), self.gate.head
-        self.gate = Gate(head, base, {} if stored is None else stored.errors_in(environment.describe(self.allocator)))
-        cases = matrix(base.kernels, base.modules, self.settings.tier, self.settings.devices)
-        self.base_ids = supported_ids(cases)
-        if stored is not None:  # of a kernel from outside, the baseline has times and no source: it cannot go missing
-            subjects = {*base.kernels, *base.modules}
-            self.base_ids |= {id_ for id_ in stored.errors if id_.partition("-")[0] in subjects}
+        here = environment.describe(self.allocator)
+        errors = {} if stored is None else stored.errors_in(here)
+        fingerprints = {} if stored is None else stored.fingerprints_in(here)
+        head, base, base_error = self.gate.head, None, None
+        try:
+            base = self.resources.enter_context(base_side(self.base_source))
+        except CannotCompare as error:
+            if not fingerprints:
+                raise
+            base_error = str(error)  # no times, so no case can pass; what the head executes is compared all the same
+        self.gate = Gate(head, base, errors, fingerprints, base_error)
+        if base is not None:
+            cases = matrix(base.kernels, base.modules, self.settings.tier, self.settings.devices)
+            self.base_ids = supported_ids(cases)
+        if stored is not None:
+            # Of a kernel from outside, the baseline has times and no source: it cannot go missing.
+            subjects = None if base is None else {*base.kernels, *base.modules}
+            self.base_ids |= {id_ for id_ in stored.errors if subjects is None or id_.partition("-")[0] in subjects}
+            absent = set(DEVICES) - set(environment.present_devices())
+            self.absent = tuple(id_ for id_ in stored.errors if baseline.device_of(id_) in absent)
         known = {case.id for case in matrix(head.kernels, head.modules, TIERS[-1], DEVICES)}
         self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
 
@@ -222,4 +237,6 @@ class GateSession:
             load=None if self.load is None else self.load.read(),
             notes=tuple(note for device in self.devices for note in Clock.of(device).notes),
             shard=Shard.of(*self.settings.shard, self.settings.tier, ids),
+            ceilings=ceilings(result.work for result in self.results if result.work and result.measurements),
+            absent=self.absent,
         )

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import exp, log, log1p
 
-from .evidence import Evidence, Fingerprint, Load, Measurement, Plain, Shard, TensorError
+from .changes import compare
+from .evidence import Evidence, Load, Measurement, Plain, Shard, TensorError
+from .execution import Ceiling, Fingerprint, Work
 from .statistics import Change, PairedTest, confidence_interval, median
-
-# Peak bytes may grow by this share, plus this many bytes, before it counts: a page-sized temporary is no regression.
-PEAK_TOLERANCE = 0.05
-PEAK_TOLERANCE_BYTES = 64 * 1024
 
 
 class Verdict(StrEnum):
@@ -81,6 +79,7 @@ class CaseResult:
     errors: tuple[TensorError, ...] = ()
     base_fingerprint: Fingerprint | None = None
     head_fingerprint: Fingerprint | None = None
+    work: Work | None = None
     seconds: float = 0.0
     measurements: tuple[Measurement, ...] = ()
 
@@ -107,6 +106,8 @@ class Run:
     load: Load | None = None
     shard: Shard | None = None  # None where it is no part of anything
     notes: tuple[str, ...] = ()  # warnings about the measuring itself, a sentence each
+    ceilings: tuple[Ceiling, ...] = ()
+    absent: tuple[str, ...] = ()  # cases of the baseline whose device is not here
 
     @property
     def worst_first(self) -> list[CaseResult]:
@@ -140,15 +141,22 @@ class Run:
 
 def judge(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> CaseResult:
     """Reach the verdict of one case; ``waiver`` says in words what slowdown of it is accepted."""
+    changes, notes = compare(evidence.base_fingerprint, evidence.head_fingerprint)
     for verdict, reason in (
         (Verdict.ERROR, evidence.error),
         (Verdict.SKIPPED, evidence.skipped),
         (Verdict.MISSING, evidence.missing),
     ):
         if reason is not None:
-            return CaseResult(evidence.case_id, verdict, (reason,), errors=evidence.errors)
+            return CaseResult(
+                evidence.case_id,
+                verdict,
+                (reason, *changes),
+                errors=evidence.errors,
+                base_fingerprint=evidence.base_fingerprint,
+                head_fingerprint=evidence.head_fingerprint,
+            )
     drifts = tuple(complaint for error in evidence.errors for complaint in error.complaints)
-    changes, notes = _fingerprint_changes(evidence.base_fingerprint, evidence.head_fingerprint)
     speed, speed_reasons = _speed(evidence.measurements, test)
     if drifts:
         verdict = Verdict.DRIFTED
@@ -157,7 +165,9 @@ def judge(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> Ca
     elif changes:
         verdict = Verdict.CHANGED
     elif evidence.new:
-        verdict, notes = Verdict.NEW, ("not in the base: checked, not compared",)
+        stored = evidence.base_fingerprint is not None
+        known = "'s code: its stored fingerprint holds" if stored else ": checked, not compared"
+        verdict, notes = Verdict.NEW, (f"not in the base{known}", *notes)
     else:
         verdict = speed
     if waiver is not None and verdict is Verdict.UNCHANGED:
@@ -167,7 +177,13 @@ def judge(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> Ca
     reasons = drifts + speed_reasons + changes + notes
     if not evidence.measurements:
         return CaseResult(
-            evidence.case_id, verdict, reasons, errors=evidence.errors, head_fingerprint=evidence.head_fingerprint
+            evidence.case_id,
+            verdict,
+            reasons,
+            errors=evidence.errors,
+            base_fingerprint=evidence.base_fingerprint,
+            head_fingerprint=evidence.head_fingerprint,
+            work=evidence.work,
         )
     last = evidence.measurements[-1]
     ordered = sorted(pair.log_ratio for pair in last.pairs)
@@ -185,6 +201,7 @@ def judge(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> Ca
         errors=evidence.errors,
         base_fingerprint=evidence.base_fingerprint,
         head_fingerprint=evidence.head_fingerprint,
+        work=evidence.work,
         seconds=sum(m.seconds for m in evidence.measurements),
         measurements=evidence.measurements,
     )
@@ -218,27 +235,3 @@ def _speed(measurements: Sequence[Measurement], test: PairedTest) -> tuple[Verdi
         ratio = exp(median(sorted(pair.log_ratio for pair in last.pairs)))
         return Verdict.REGRESSED, (f"{ratio - 1:.1%} slower, confirmed on fresh inputs",)
     return (Verdict.FASTER if decisions[-1] is Change.FASTER else Verdict.UNCHANGED), reasons
-
-
-def _fingerprint_changes(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Compare what ran: changes that matter, and notes that do not fail."""
-    if base is None or head is None:
-        return (), ()
-    changes: list[str] = []
-    notes: list[str] = []
-    if base.backend != head.backend:
-        changes.append(f"backend {base.backend or 'none'} -> {head.backend or 'none'}")
-    peaks = f"peak {mebibytes(base.peak_bytes)} -> {mebibytes(head.peak_bytes)}"
-    if head.peak_bytes > base.peak_bytes * (1 + PEAK_TOLERANCE) + PEAK_TOLERANCE_BYTES:
-        changes.append(peaks)
-    elif head.peak_bytes != base.peak_bytes:
-        notes.append(peaks)
-    counts = {op: head.ops.get(op, 0) - base.ops.get(op, 0) for op in sorted({*base.ops, *head.ops})}
-    if any(counts.values()):
-        notes.append("ops " + ", ".join(f"{n:+d} {op}" for op, n in counts.items() if n))
-    return tuple(changes), tuple(notes)
-
-
-def mebibytes(size: int) -> str:
-    """Write a size in MiB."""
-    return f"{size / 2**20:.2f} MiB"

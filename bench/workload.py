@@ -71,13 +71,16 @@ class Call:
         else:
             self.forward()
 
+    def differentiate(self, out: Tensor) -> tuple[Tensor, ...]:
+        """Take the gradients of the leaves from the output of ``forward``."""
+        return torch.autograd.grad(out, self.leaves, self.upstream)
+
     def results(self) -> dict[str, Tensor]:
         """Do the work once and keep its output and gradients, by name: ``out``, ``dq``, ..."""
         out = self.forward()
         results = {"out": out.detach()}
         if self.backward:
-            gradients = torch.autograd.grad(out, self.leaves, self.upstream)
-            results |= {f"d{name}": g for name, g in zip(self.names, gradients, strict=True)}
+            results |= {f"d{name}": g for name, g in zip(self.names, self.differentiate(out), strict=True)}
         return results
 
 

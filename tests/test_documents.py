@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from attention import KERNELS
-from bench import drift, options
+from bench import ceiling, changes, drift, options
 from bench.budget import SHARE
 from bench.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
 from bench.measure import BURST_NS, BURST_RESOLUTIONS
@@ -112,6 +112,12 @@ def test_the_figures_of_the_error_rule_are_those_of_the_code() -> None:
     caps = {str(dtype).removeprefix("torch."): cap for dtype, cap in drift.CAPS.items()}
     assert f"fp32 {_power(caps['float32'][0])} (gradients {_power(caps['float32'][1])})" in text
     assert f"bf16 {_power(caps['bfloat16'][0])}, fp16 {_power(caps['float16'][0])}" in text
+
+
+def test_the_figures_of_the_fingerprints_are_those_of_the_code() -> None:
+    text = " ".join((Path(__file__).parents[1] / "bench" / "FINGERPRINTS.md").read_text(encoding="utf-8").split())
+    assert f"{100 * changes.PEAK_TOLERANCE:g}% plus {changes.PEAK_TOLERANCE_BYTES // 1024} KiB" in text
+    assert f"copy of {ceiling.COPY_BYTES['cpu'] >> 20} MiB, in {1000 * ceiling.SECONDS:g} ms each" in text
 
 
 def _power(value: float) -> str:

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from ..advice import advice
+from ..roofline import summary
 from ..verdict import CaseResult, Run, Verdict
 from .text import COLUMNS, row
 
@@ -46,6 +47,9 @@ def write_table(run: Run, terminal: Terminal) -> None:
     for reason, ids in skipped.items():
         more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
         terminal.write_line(f"SKIPPED {ids[0]}{more}: {reason}", light=True)
+    ceiling = summary([(case.work, case.head_ns) for case in run.cases], run.ceilings)
+    if ceiling is not None:
+        terminal.write_line(ceiling)
     for warning in advice(run):
         terminal.write_line(f"warning: {warning}", yellow=True)
     same = " (identical source)" if run.base.get("source_sha256") == run.head.get("source_sha256") else ""

@@ -1,5 +1,7 @@
 """Warnings: when they appear, and that each says the effect and the cure."""
 
+from dataclasses import replace
+
 from bench.advice import advice
 from bench.evidence import Load
 from bench.verdict import CaseResult, Policy, Run, Verdict
@@ -43,3 +45,12 @@ def test_undecided_cases_are_counted_and_a_budget_is_proposed() -> None:
 def test_more_time_is_no_advice_where_it_would_take_hours() -> None:
     (warning,) = advice(run(QUIET, CaseResult("a", Verdict.INCONCLUSIVE, mde=0.9)))
     assert warning == "1 of 1 cases are undecided: run on a quieter machine, or raise --gate-threshold"
+
+
+def test_stored_cases_of_a_device_that_is_not_here_are_counted_and_not_passed_over() -> None:
+    absent = ("sdpa-b1h8t512d64-full-fp16-cuda-fwd", "sdpa-b1h8t512d64-full-bf16-cuda-fwd")
+    (warning,) = advice(replace(run(QUIET), absent=absent))
+    assert warning == (
+        "2 cases of the baseline, such as sdpa-b1h8t512d64-full-fp16-cuda-fwd, are for a device that is not here, and "
+        "nothing is known of them: run the gate on such a machine too"
+    )

@@ -11,6 +11,7 @@ import pytest
 from bench import baseline
 from bench.errors import CannotCompare
 from bench.evidence import TensorError
+from bench.execution import Fingerprint, Pass
 from bench.source import from_directory
 
 HEAD = Path(__file__).parents[2]
@@ -43,6 +44,33 @@ def test_stored_errors_bind_only_on_the_same_cpu_and_torch(tmp_path: Path, store
     assert read.errors_in({"cpu": "A", "torch": "2", "os": "y"}) == {"sdpa-x": {"out": 1e-7}}
     assert read.errors_in({"cpu": "B", "torch": "2", "os": "x"}) == {}
     assert read.errors_in({"cpu": "A", "torch": "3", "os": "x"}) == {}
+
+
+FLASH = Fingerprint(Pass({"aten.x": 1}, 2, 3), backend="flash")
+
+
+def test_stored_fingerprints_hold_for_the_same_torch_and_on_cuda_for_the_same_gpu(
+    tmp_path: Path, stored: dict[str, Any]
+) -> None:
+    ids = [f"sdpa-b1h1t1d1-full-fp32-{device}-fwd" for device in ("cpu", "cuda")]
+    stored["benchmarks"] = [{"extra_info": baseline.case_record(id_, (), FLASH)} for id_ in ids]
+    stored[baseline.KEY]["environment"] = {"cpu": "A", "torch": "2", "gpu": "G", "cuda": "13"}
+    path = tmp_path / "0001_x.json"
+    path.write_text(json.dumps(stored))
+    read = baseline.read(path)
+    assert read.fingerprints_in({"cpu": "B", "torch": "2", "gpu": "G", "cuda": "13"}) == dict.fromkeys(ids, FLASH)
+    assert (
+        set(read.fingerprints_in({"torch": "2"})) == set(read.fingerprints_in({"torch": "2", "gpu": "H"})) == {ids[0]}
+    )
+    assert read.fingerprints_in({"torch": "3", "gpu": "G", "cuda": "13"}) == {}
+
+
+def test_a_fingerprint_of_an_older_version_counts_as_none(tmp_path: Path, stored: dict[str, Any]) -> None:
+    stored["benchmarks"][0]["extra_info"]["fingerprint"] = {"ops": {}, "backend": "flash", "peak_bytes": 1}
+    path = tmp_path / "0001_x.json"
+    path.write_text(json.dumps(stored))
+    assert baseline.read(path).fingerprints == {}
+    assert baseline.read(path).errors == {"sdpa-x": {"out": 1e-7}}
 
 
 def no_source(stored: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import attention
 from attention.registry import Capabilities, Kernel
 from bench.cases import Case, Shape
 from bench.clock import Clock
+from bench.execution import Fingerprint, Pass
 from bench.gate import Gate
 from bench.sides import Side
 from bench.verdict import CaseResult, Policy, Verdict
@@ -163,6 +164,38 @@ def test_an_outside_kernel_that_does_not_support_a_case_is_skipped_with_its_own_
     result = world.compare(world.side("head", MS, refuses, undeclared=True), Side("base", {}, {}))
     assert result.verdict is Verdict.SKIPPED
     assert result.reasons == ("k takes no such thing",)
+
+
+BEFORE = Fingerprint(Pass({}, 2**20, 2**20), backend="flash")  # `masked` takes less, and no backend
+STORED: dict[str, Any] = {"stored_fingerprints": {CASE.id: BEFORE}}
+
+
+def test_a_base_that_raises_stays_an_error_and_shows_what_changed_since_it_was_stored(world: World) -> None:
+    result = world.compare(world.side("head", MS), world.side("base", MS, raises), **STORED)
+    assert result.verdict is Verdict.ERROR
+    assert result.reasons == ("base raised ValueError: on purpose", "backend flash -> none")
+
+
+def test_a_base_that_does_not_import_is_an_error_for_every_case_and_shows_the_same(world: World) -> None:
+    result = world.compare(world.side("head", MS), None, base_error="the base does not import", **STORED)
+    assert result.verdict is Verdict.ERROR
+    assert result.reasons == ("the base does not import", "backend flash -> none")
+
+
+def test_a_case_that_only_the_stored_baseline_has_is_held_to_its_stored_fingerprint(world: World) -> None:
+    head, lacking = world.side("head", MS), Side("base", {}, {})
+    changed = world.compare(head, lacking, **STORED)
+    assert changed.verdict is Verdict.CHANGED
+    assert changed.reasons[0] == "backend flash -> none"
+    print_ = changed.head_fingerprint
+    assert print_ is not None
+    held = world.compare(head, lacking, stored_fingerprints={CASE.id: print_})
+    assert held.verdict is Verdict.NEW
+    assert held.reasons == ("not in the base's code: its stored fingerprint holds",)
+
+
+def test_a_base_that_runs_counts_and_not_what_was_stored_of_it(world: World) -> None:
+    assert world.compare(world.side("head", MS), world.side("base", MS), **STORED).verdict is Verdict.UNCHANGED
 
 
 @pytest.mark.parametrize("subject", ["mha", "mhaloop"])

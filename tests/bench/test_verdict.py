@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from bench.evidence import Evidence, Fingerprint, Measurement, Pair, TensorError
+from bench.evidence import Evidence, Measurement, Pair, TensorError
+from bench.execution import Fingerprint, Pass
 from bench.verdict import FAILING, CaseResult, Policy, Run, Verdict, judge
 
 POLICY = Policy()
 TEST = POLICY.test(100)
-FLASH = Fingerprint({"aten.flash": 1}, "flash", 2**20)
+FLASH = Fingerprint(Pass({"aten.flash": 1}, 2**20, 2**20), backend="flash")
 
 
 def measured(ratio: float, *, pairs: int = 60, noise: float = 0.01) -> Measurement:
@@ -47,7 +48,7 @@ def fine(**changes: object) -> TensorError:
             Evidence(
                 "c",
                 base_fingerprint=FLASH,
-                head_fingerprint=replace(FLASH, backend="math", ops={"aten.bmm": 2}),
+                head_fingerprint=Fingerprint(Pass({"aten.bmm": 2}, 2**20, 2**20), backend="math"),
                 measurements=(measured(1.0),),
             ),
             Verdict.CHANGED,
@@ -57,7 +58,7 @@ def fine(**changes: object) -> TensorError:
             Evidence(
                 "c",
                 base_fingerprint=FLASH,
-                head_fingerprint=replace(FLASH, peak_bytes=17 * 2**20),
+                head_fingerprint=replace(FLASH, forward=Pass({"aten.flash": 1}, 17 * 2**20, 2**20)),
                 measurements=(measured(1.0),),
             ),
             Verdict.CHANGED,
@@ -67,11 +68,11 @@ def fine(**changes: object) -> TensorError:
             Evidence(
                 "c",
                 base_fingerprint=FLASH,
-                head_fingerprint=replace(FLASH, peak_bytes=2**20 - 4096, ops={"aten.flash": 1, "aten.mul": 1}),
+                head_fingerprint=replace(FLASH, forward=Pass({"aten.flash": 1, "aten.mul": 1}, 2**20 - 4096, 2**20)),
                 measurements=(measured(1.0),),
             ),
             Verdict.UNCHANGED,
-            "peak 1.00 MiB -> 1.00 MiB; ops +1 aten.mul",
+            "peak -4 KiB; ops +1 aten.mul",
         ),
     ],
 )

@@ -39,6 +39,8 @@ def test_the_json_report_has_the_contract_s_keys(bench: Bench, pytester: pytest.
         "warnings",
         "notes",
         "load",
+        "ceilings",
+        "absent",
         "cases",
         "summary",
         "exit_code",
@@ -60,13 +62,23 @@ def test_the_json_report_has_the_contract_s_keys(bench: Bench, pytester: pytest.
         "head_ns",
         "error",
         "fingerprint",
+        "work",
+        "achieved",
         "seconds",
         "reasons",
     }
     assert case["id"] == ONE
     assert len(case["ci"]) == 2
     assert case["error"]["out"]["bit_equal"] is True
-    assert case["fingerprint"]["head"]["backend"] == "flash"
+    seen = case["fingerprint"]["head"]
+    assert {"ops", "peak_bytes", "allocated_bytes", "forward", "backward", "sdpa", "compilation"} <= set(seen)
+    assert seen["backend"] == "flash"
+    assert seen["backward"] is None
+    assert case["work"]["flops"] == 4 * 4 * 64 * 64 * 32
+    (ceiling,) = report["ceilings"]
+    assert ceiling["dtype"] == "fp32"
+    assert case["achieved"]["gflops_per_s"] == pytest.approx(case["work"]["flops"] / case["head_ns"])
+    assert case["achieved"]["share"] > 0
 
 
 @pytest.mark.parametrize("form", ["markdown", "html"])

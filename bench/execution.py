@@ -1,0 +1,130 @@
+"""Plain values that say what a call executed, what its work was, and what the machine can do. No torch here."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One direction of a call: aten ops with counts, the most bytes of its own alive at once, and all it allocated.
+
+    What the forward pass leaves for the backward pass is alive in both.
+    """
+
+    ops: Mapping[str, int]
+    peak_bytes: int
+    allocated_bytes: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One op that ran, and the call's own bytes alive when it was done."""
+
+    op: str
+    live_bytes: int
+
+
+@dataclass(frozen=True)
+class SdpaCall:
+    """The arguments of a call of ``scaled_dot_product_attention`` that decide which backend serves it."""
+
+    q: tuple[int, ...]  # shapes
+    k: tuple[int, ...]
+    v: tuple[int, ...]
+    last_strides: tuple[int, ...]  # of q, k and v
+    dtype: str
+    mask: tuple[int, ...] | None = None
+    mask_dtype: str | None = None
+    mask_requires_grad: bool = False
+    dropout: float = 0.0
+    causal: bool = False
+    grouped: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What ``torch.compile`` made of a call: why it broke graphs, and graphs compiled again when it was repeated."""
+
+    graphs: int
+    breaks: tuple[str, ...]  # a reason each
+    recompiles: int
+    kernels: int
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What ran, told without a clock. ``backend`` names the SDPA backends; ``compilation`` is None for eager code."""
+
+    forward: Pass
+    backward: Pass | None = None
+    backend: str | None = None
+    sdpa: tuple[SdpaCall, ...] = ()  # the different ones, in order
+    compilation: Compilation | None = None
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        return (self.forward,) if self.backward is None else (self.forward, self.backward)
+
+    @property
+    def ops(self) -> dict[str, int]:
+        """The aten ops of both passes together."""
+        return dict(sorted(sum((Counter(one.ops) for one in self.passes), Counter[str]()).items()))
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(one.peak_bytes for one in self.passes)
+
+    @property
+    def allocated_bytes(self) -> int:
+        return sum(one.allocated_bytes for one in self.passes)
+
+    def as_record(self) -> dict[str, Any]:
+        """Return it as JSON stores and shows it: the totals too."""
+        totals = {"ops": self.ops, "peak_bytes": self.peak_bytes, "allocated_bytes": self.allocated_bytes}
+        return totals | asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Fingerprint":
+        """Read what ``as_record`` made.
+
+        Raises:
+            KeyError, TypeError: it is of another version.
+
+        """
+        backward, compilation = record["backward"], record["compilation"]
+        return cls(
+            Pass(**record["forward"]),
+            None if backward is None else Pass(**backward),
+            record["backend"],
+            tuple(SdpaCall(**_hashable(call)) for call in record["sdpa"]),
+            None if compilation is None else Compilation(**_hashable(compilation)),
+        )
+
+
+def _hashable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the lists that JSON knows the tuples that they were."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+
+
+@dataclass(frozen=True)
+class Work:
+    """The least that a case asks of the machine: floating-point operations, and bytes moved once each."""
+
+    flops: int
+    moved_bytes: int
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What the machine did at best in the same run: a large matrix product, and a copy larger than its caches."""
+
+    dtype: str
+    device: str
+    threads: int
+    flops_per_s: float
+    bytes_per_s: float

@@ -1,0 +1,53 @@
+"""The work that a case asks for by its formula: floating-point operations, and the least bytes moved."""
+
+from .cases import DTYPES, MASKS, Case, Shape
+from .execution import Work
+
+# Of the products of the backward pass to those of the forward pass: five matrix products (the scores anew, dV, dP, dQ,
+# dK) to two (Dao 2023, "FlashAttention-2", section 4). A projection's backward pass has two (dX, dW) to its one.
+ATTENTION_BACKWARD = 2.5
+PROJECTION_BACKWARD = 2
+
+
+def work_of(case: Case) -> Work:
+    """Return the operations and bytes of one call, backward pass included where the case has one.
+
+    Attention forward: ``2 B H pairs (D + Dv)`` with D = Dv, which is ``4 B H Tq Tk D`` where every query sees every key
+    (Dao 2023, section 4, which halves it under causal; here the visible pairs are counted). A mask given as a tensor
+    counts as full: what it hides is data. Softmax, scaling and masking are left out, as they are there. A module adds
+    its projections of E = H D features, ``2 B T E (E + 2 Hkv D)`` and ``2 B T E E``.
+
+    Bytes: inputs, mask and output once each, and with a backward pass the gradient that comes in and those that go out.
+    """
+    shape = case.shape
+    pairs = visible_pairs(shape.queries, shape.keys, causal=case.mask == "causal")
+    attention = 4 * shape.batch * shape.heads * pairs * shape.head_size
+    width = shape.heads * shape.head_size
+    kv_width = shape.kv_heads * shape.head_size
+    rows = shape.batch * shape.queries
+    projections = 2 * rows * width * (2 * width + 2 * kv_width) if case.module else 0
+    if case.backward:
+        attention = round(attention * (1 + ATTENTION_BACKWARD))
+        projections *= 1 + PROJECTION_BACKWARD
+    if case.module:
+        inputs = rows * width + (width + 2 * kv_width) * (width + 1) + width * (width + 1)  # x, weights and biases
+    else:
+        inputs = rows * width + 2 * shape.batch * shape.keys * kv_width  # q, k, v
+    elements = inputs + rows * width
+    elements *= 2 if case.backward else 1  # a gradient for each of them
+    moved_bytes = elements * DTYPES[case.dtype].itemsize + _mask_bytes(case, shape)
+    return Work(attention + projections, moved_bytes, case.dtype, case.device)
+
+
+def visible_pairs(queries: int, keys: int, *, causal: bool) -> int:
+    """Count the pairs of a query and a key that it sees; causal is aligned bottom-right: the last sees every key."""
+    return queries * (keys - queries) + queries * (queries + 1) // 2 if causal else queries * keys
+
+
+def _mask_bytes(case: Case, shape: Shape) -> int:
+    """Return the bytes of the mask that ``workload.build`` makes: bool (B, 1, Tq, Tk) or floating (1, H, Tq, Tk)."""
+    kind = MASKS[case.mask]
+    if kind is None:
+        return 0
+    pairs = shape.queries * shape.keys
+    return shape.batch * pairs if kind == "bool" else shape.heads * pairs * DTYPES[case.dtype].itemsize

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import history_report, margins, merge_command, overhead, record, recording, replay_report, selftest
+from . import explain, history_report, margins, merge_command, overhead, record, recording, replay_report, selftest
 from .errors import CannotCompare
 from .study import command as study
 
@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     replaying.set_defaults(
         run=lambda o: replay_report.main(recording.read(o.recording), runs=o.runs, threshold=o.threshold / 100)
     )
+    explain.add_command(commands)
     history_report.add_command(commands)
     margins.add_command(commands)
     merge_command.add_command(commands)

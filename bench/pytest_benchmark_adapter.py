@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.storage.file import FileStorage
-from pytest_benchmark.utils import safe_dumps
+from pytest_benchmark.utils import get_machine_id, safe_dumps
 
 from .errors import CannotCompare
 from .files import write_atomically
@@ -82,6 +82,22 @@ def find_baseline(config: pytest.Config, wanted: str | bool) -> Path:
             "give its number or its path"
         )
     return Path(found[0])
+
+
+def latest_baseline(directory: Path) -> Path:
+    """Find what ``find_baseline`` calls the latest, in a storage directory and without a pytest session.
+
+    Raises:
+        CannotCompare: there is none.
+
+    """
+    own = directory.glob(f"{get_machine_id()}/{_NUMBERED}*.json")
+    found = sorted(own) or sorted(directory.glob(f"*/{_NUMBERED}*.json"), key=lambda path: path.name)
+    if not found:
+        raise CannotCompare(
+            f"no baseline is stored in {directory}: store one with --benchmark-save=NAME, or give --base"
+        )
+    return found[-1]
 
 
 def leave_untimed(benchmark: BenchmarkFixture) -> None:

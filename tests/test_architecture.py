@@ -12,16 +12,17 @@ PYTHON_FILES = sorted(path for part in ("attention", "bench", "tests") for path 
 
 # Each module of bench may import the ones to the left of it.
 ORDER = """
-    errors files evidence source environment load naive cases sides places workload cuda clock measure drift
-    fingerprint statistics budget verdict waivers advice recording gate baseline shards report github history
-    history_steps history_text history_page history_report merge outside options pytest_benchmark_adapter session plugin
-    test_attention replay replay_report margins merge_command record overhead tensor_parallel selftest_report
-    selftest_picture selftest study comment __main__
+    errors files execution evidence changes roofline source environment load naive cases work sides places workload cuda
+    clock measure ceiling drift compilation recorder profiling sdpa_calls fingerprint statistics budget verdict waivers
+    advice recording gate baseline shards report github history history_steps history_text history_page history_report
+    merge outside options pytest_benchmark_adapter session plugin test_attention replay replay_report margins
+    merge_command record overhead tensor_parallel explain_text explain selftest_report selftest_picture selftest study
+    comment __main__
 """.split()  # noqa: SIM905  # a list of words reads best as words
 PURE = """
-    evidence statistics budget verdict waivers advice recording report merge replay files errors source baseline load
-    places github comment study.results study.published study.estimate study.judgement study.store study.tables
-    study.plots study.report
+    execution evidence changes roofline statistics budget verdict waivers advice recording report merge replay files
+    errors source baseline load compilation explain_text places github comment study.results study.published
+    study.estimate study.judgement study.store study.tables study.plots study.report
 """.split()  # noqa: SIM905  # likewise
 
 
@@ -64,7 +65,7 @@ def test_judging_and_reporting_import_no_torch(module: str) -> None:
 
 def test_only_the_plugin_s_own_files_know_pytest() -> None:
     knowing = {module_of(path) for path in bench_files() if any("pytest" in name for name in imports(path))}
-    assert knowing == {"options", "plugin", "pytest_benchmark_adapter", "session", "selftest"}
+    assert knowing == {"explain", "options", "plugin", "pytest_benchmark_adapter", "session", "selftest"}
 
 
 def test_the_package_under_test_imports_torch_and_itself_relatively_and_nothing_else() -> None:

@@ -1,6 +1,6 @@
 """Plain values that the measuring side hands to the judging side. No torch here."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from hashlib import sha256
 from math import log

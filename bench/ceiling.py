@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable
 import torch
 
 from .cases import DTYPES
+from .clock import Clock, Stopwatch
 from .execution import Ceiling, Work
-from .measure import Clock
 
 SECONDS = 0.06  # of each measurement, at least; the fastest call counts
 MATRIX_SIZE = {"cpu": 512, "cuda": 4096}
 COPY_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
 
 
-def ceilings(works: Iterable[Work], clock_of: Callable[[str], Clock] = Clock.of) -> tuple[Ceiling, ...]:
+def ceilings(works: Iterable[Work], clock_of: Callable[[str], Stopwatch] = Clock.of) -> tuple[Ceiling, ...]:
     """Measure the ceiling of every dtype and device that occurs in the works, with the threads torch has now.
 
     A kernel may compute in float32 whatever its dtype, so the faster of both matrix products is the ceiling.
@@ -32,7 +32,7 @@ def ceilings(works: Iterable[Work], clock_of: Callable[[str], Clock] = Clock.of)
 
 
 @torch.no_grad()
-def _product_flops_per_s(dtype: str, device: str, clock: Clock) -> float:
+def _product_flops_per_s(dtype: str, device: str, clock: Stopwatch) -> float:
     n = MATRIX_SIZE[device]
     a, b = (torch.randn(n, n, device=device).to(DTYPES[dtype]) for _ in range(2))
     product = torch.empty_like(a)
@@ -40,14 +40,14 @@ def _product_flops_per_s(dtype: str, device: str, clock: Clock) -> float:
 
 
 @torch.no_grad()
-def _copy_bytes_per_s(dtype: str, device: str, clock: Clock) -> float:
+def _copy_bytes_per_s(dtype: str, device: str, clock: Stopwatch) -> float:
     size = COPY_BYTES[device]
     source = torch.ones(size // DTYPES[dtype].itemsize, dtype=DTYPES[dtype], device=device)
     target = torch.empty_like(source)
     return 2 * size / _fastest_s(lambda: target.copy_(source), clock)  # read once, written once
 
 
-def _fastest_s(call: Callable[[], object], clock: Clock) -> float:
+def _fastest_s(call: Callable[[], object], clock: Stopwatch) -> float:
     call()
     fastest, end = float("inf"), time.monotonic() + SECONDS
     while fastest == float("inf") or time.monotonic() < end:

@@ -11,7 +11,7 @@ from .verdict import CaseResult, Run, severity
 
 
 def merge(runs: Mapping[str, Run]) -> Run:
-    """Join the shards of one run, given by the names of their files.
+    """Join the shards of one run, given by the names of their files. Their machines' ceilings differ and are left out.
 
     A shard that is given more than once adds nothing where its results are the same; where they differ, the worst
     verdict of each case counts, so that nobody can repeat a shard until it passes.
@@ -44,6 +44,7 @@ def merge(runs: Mapping[str, Run]) -> Run:
         tuple(cases),
         shard=replace(shards[first], index=1, count=1),
         notes=tuple(note for index in range(1, count + 1) for note in _notes(index, count, by_index[index])),
+        absent=tuple(dict.fromkeys(case_id for run in runs.values() for case_id in run.absent)),
     )
 
 

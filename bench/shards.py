@@ -7,10 +7,10 @@ from . import baseline
 from .cases import Case
 from .measure import BURST_NS
 from .statistics import median
+from .work import work_of
 
 STORED = Path(__file__).parents[1] / ".benchmarks"
 _FLOPS_PER_SECOND = 1e10  # where no case of the recording is known
-_BACKWARD = 3.5  # forward and backward together, in forward passes
 
 
 def seconds_recorded(stored: Path = STORED) -> Mapping[str, float]:
@@ -28,20 +28,12 @@ def costs(cases: Mapping[Case, str | None], recorded: Mapping[str, float]) -> di
     A case that was not recorded is taken to do its arithmetic at the median rate of those that were. One that cannot
     run (its value is the reason) costs nothing.
     """
-    rates = sorted(flops(case) / recorded[case.id] for case in cases if recorded.get(case.id))
+    rates = sorted(work_of(case).flops / recorded[case.id] for case in cases if recorded.get(case.id))
     rate = median(rates) if rates else _FLOPS_PER_SECOND
     return {
-        case: max(BURST_NS * 1e-9, recorded.get(case.id) or flops(case) / rate) if unsupported is None else 0.0
+        case: max(BURST_NS * 1e-9, recorded.get(case.id) or work_of(case).flops / rate) if unsupported is None else 0.0
         for case, unsupported in cases.items()
     }
-
-
-def flops(case: Case) -> float:
-    """The floating-point operations of one call: ``4 B H Tq Tk D``, a module's projections, and the backward pass."""
-    shape = case.shape
-    attending = 4 * shape.batch * shape.heads * shape.queries * shape.keys * shape.head_size
-    projecting = 8 * shape.batch * shape.queries * (shape.heads * shape.head_size) ** 2 if case.module else 0
-    return (attending + projecting) * (_BACKWARD if case.backward else 1.0)
 
 
 def deal(costs: Mapping[Case, float], count: int) -> list[list[Case]]:

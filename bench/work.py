@@ -1,6 +1,6 @@
 """The work that a case asks for by its formula: floating-point operations, and the least bytes moved."""
 
-from .cases import DTYPES, MASKS, Case, Shape
+from .cases import DTYPES, Case, Shape
 from .execution import Work
 
 # Of the products of the backward pass to those of the forward pass: five matrix products (the scores anew, dV, dP, dQ,
@@ -13,14 +13,14 @@ def work_of(case: Case) -> Work:
     """Return the operations and bytes of one call, backward pass included where the case has one.
 
     Attention forward: ``2 B H pairs (D + Dv)`` with D = Dv, which is ``4 B H Tq Tk D`` where every query sees every key
-    (Dao 2023, section 4, which halves it under causal; here the visible pairs are counted). A mask given as a tensor
-    counts as full: what it hides is data. Softmax, scaling and masking are left out, as they are there. A module adds
-    its projections of E = H D features, ``2 B T E (E + 2 Hkv D)`` and ``2 B T E E``.
+    (Dao 2023, section 4, which halves it under causal; here the pairs that causal and windows show are counted). A mask
+    given as a tensor counts as full: what it hides is data. Softmax, scaling and masking are left out, as they are
+    there. A module adds its projections of E = H D features, ``2 B T E (E + 2 Hkv D)`` and ``2 B T E E``.
 
     Bytes: inputs, mask and output once each, and with a backward pass the gradient that comes in and those that go out.
     """
     shape = case.shape
-    pairs = visible_pairs(shape.queries, shape.keys, causal=case.mask == "causal")
+    pairs = visible_pairs(shape.queries, shape.keys, causal=case.hiding.causal, window=case.hiding.window)
     attention = 4 * shape.batch * shape.heads * pairs * shape.head_size
     width = shape.heads * shape.head_size
     kv_width = shape.kv_heads * shape.head_size
@@ -39,14 +39,16 @@ def work_of(case: Case) -> Work:
     return Work(attention + projections, moved_bytes, case.dtype, case.device)
 
 
-def visible_pairs(queries: int, keys: int, *, causal: bool) -> int:
-    """Count the pairs of a query and a key that it sees; causal is aligned bottom-right: the last sees every key."""
-    return queries * (keys - queries) + queries * (queries + 1) // 2 if causal else queries * keys
+def visible_pairs(queries: int, keys: int, *, causal: bool, window: int | None = None) -> int:
+    """Count the pairs of a query and a key that it sees; aligned bottom-right, so that the last may see every key."""
+    reach = max(queries, keys) if window is None else window - 1  # how far a query sees to either side
+    positions = range(keys - queries, keys)
+    return sum(min(keys - 1, p if causal else p + reach) - max(0, p - reach) + 1 for p in positions)
 
 
 def _mask_bytes(case: Case, shape: Shape) -> int:
     """Return the bytes of the mask that ``workload.build`` makes: bool (B, 1, Tq, Tk) or floating (1, H, Tq, Tk)."""
-    kind = MASKS[case.mask]
+    kind = case.hiding.kind
     if kind is None:
         return 0
     pairs = shape.queries * shape.keys

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..advice import advice
+from ..roofline import summary
 from ..verdict import CaseResult, Policy, Run, Verdict
 from .details import Facts, details, write
 from .forest import Forest, Mark
@@ -74,7 +75,7 @@ class Row:
 def as_html(run: Run) -> str:
     """Render the page; whatever comes from a case is escaped."""
     forest = Forest.around(run.cases, run.policy)
-    rows = [_row(number, case, run.policy, forest) for number, case in enumerate(run.worst_first)]
+    rows = [_row(number, case, run, forest) for number, case in enumerate(run.worst_first)]
     failing = [row for row in rows if row.fails]
     return render(
         "report.html",
@@ -84,6 +85,7 @@ def as_html(run: Run) -> str:
         headline=_headline(run, failing),
         tones={verdict.value: tone(verdict, run.policy) for verdict in Verdict},
         warnings=advice(run),
+        roofline=summary([(case.work, case.head_ns) for case in run.cases], run.ceilings),
         certainty=f"{1 - run.policy.false_alarm:.1%}",
         threshold=f"{100 * run.policy.threshold:g}%",
         forest=forest,
@@ -100,15 +102,15 @@ def tone(verdict: Verdict, policy: Policy) -> str:
     return "fail" if policy.fails(verdict) else TONES[verdict]
 
 
-def _row(number: int, case: CaseResult, policy: Policy, forest: Forest) -> Row:
-    facts = details(case)
+def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
+    facts = details(case, run.ceilings)
     shown = REASONS if facts else len(case.reasons)
     return Row(
         number,
         case,
         cells=dict(zip(COLUMNS, row(case), strict=True)),
-        fails=policy.fails(case.verdict),
-        tone=tone(case.verdict, policy),
+        fails=run.policy.fails(case.verdict),
+        tone=tone(case.verdict, run.policy),
         rank=list(Verdict).index(case.verdict),
         mark=forest.mark(case),
         facts=facts,

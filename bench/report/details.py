@@ -1,11 +1,14 @@
 """The details of a case as tables: the error of each tensor, how often it was timed, what ran on both sides."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from ..changes import mebibytes
 from ..evidence import TensorError
-from ..verdict import CaseResult, mebibytes
+from ..execution import Ceiling
+from ..roofline import achieved
+from ..verdict import CaseResult
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,9 @@ class Facts:
     flag: str = ""
 
 
-def details(case: CaseResult) -> tuple[Facts, ...]:
+def details(case: CaseResult, ceilings: Sequence[Ceiling] = ()) -> tuple[Facts, ...]:
     """Collect every table that has rows. What is found out about a case in future is one more function here."""
-    tables = (*_errors(case), *_timed(case), *_executed(case))
+    tables = (*_errors(case), *_timed(case), *_speed(case, ceilings), *_executed(case))
     return tuple(table for table in tables if table.rows)
 
 
@@ -65,6 +68,16 @@ def _timed(case: CaseResult) -> Iterator[Facts]:
     yield Facts(
         "Measurements", ("measurement", "pairs", "calls a burst", "rounds of warming up", "seconds"), tuple(rows)
     )
+
+
+def _speed(case: CaseResult, ceilings: Sequence[Ceiling]) -> Iterator[Facts]:
+    speed = achieved(case.work, case.head_ns, ceilings)
+    if speed is not None:
+        figures = {"GFLOP/s": f"{speed.gflops_per_s:.3g}", "GB/s": f"{speed.gbytes_per_s:.3g}"}
+        if speed.share is not None:
+            figures["roofline"] = f"{speed.share:.0%} of what its {speed.bound} allow"
+        rows = tuple(Cells(name, (text,)) for name, text in figures.items())
+        yield Facts("Speed of the head", ("property", "value"), rows)
 
 
 def _executed(case: CaseResult) -> Iterator[Facts]:

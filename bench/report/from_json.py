@@ -37,15 +37,21 @@ def _run(value: Any) -> Run:
         raise Unfit("document.policy should have a threshold and a false alarm probability above zero")
     if run.shard is not None and not 1 <= run.shard.index <= run.shard.count:
         raise Unfit("document.shard should have an index from 1 to its count")
+    if any(min(ceiling.flops_per_s, ceiling.bytes_per_s) <= 0 for ceiling in run.ceilings):
+        raise Unfit("document.ceilings should be above zero")
+    _check_cases(run)
+    if dict(document.summary) != run.summary or document.exit_code != run.exit_code:
+        raise Unfit("its summary and exit_code do not follow from its cases")
+    return run
+
+
+def _check_cases(run: Run) -> None:
     if len({case.id for case in run.cases}) < len(run.cases):
         raise Unfit("a case is in it twice")
     for case in run.cases:
         times = (case.ratio, *case.ci, case.base_ns, case.head_ns)
         if any(figure is not None and figure <= 0 for figure in times) or (case.mde is not None and case.mde < 0):
             raise Unfit(f"the figures of {case.id[:120]!a} should be above zero")
-    if dict(document.summary) != run.summary or document.exit_code != run.exit_code:
-        raise Unfit("its summary and exit_code do not follow from its cases")
-    return run
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from math import isinf
 
 from ..advice import advice
-from ..evidence import Fingerprint, Load, Plain, Shard, TensorError
+from ..evidence import Load, Plain, Shard, TensorError
+from ..execution import Ceiling, Compilation, Fingerprint, Pass, SdpaCall, Work
+from ..roofline import Achieved, achieved
 from ..verdict import CaseResult, Policy, Run, Verdict
 
 SCHEMA = 1
@@ -54,11 +56,36 @@ class ErrorRow:
 
 
 @dataclass(frozen=True)
+class Print:
+    """A fingerprint; ``ops``, ``peak_bytes`` and ``allocated_bytes`` are of both passes together."""
+
+    ops: Mapping[str, int]
+    peak_bytes: int
+    allocated_bytes: int
+    forward: Pass
+    backward: Pass | None
+    backend: str | None
+    sdpa: tuple[SdpaCall, ...]
+    compilation: Compilation | None
+
+    @classmethod
+    def of(cls, print_: Fingerprint | None) -> "Print | None":
+        if print_ is None:
+            return None
+        own = (print_.forward, print_.backward, print_.backend, print_.sdpa, print_.compilation)
+        return cls(print_.ops, print_.peak_bytes, print_.allocated_bytes, *own)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint(self.forward, self.backward, self.backend, self.sdpa, self.compilation)
+
+
+@dataclass(frozen=True)
 class Prints:
     """The fingerprints of both sides."""
 
-    base: Fingerprint | None
-    head: Fingerprint | None
+    base: Print | None
+    head: Print | None
 
 
 @dataclass(frozen=True)
@@ -75,11 +102,13 @@ class CaseRow:
     head_ns: float | None
     error: Mapping[str, ErrorRow]
     fingerprint: Prints
+    work: Work | None
+    achieved: Achieved | None
     seconds: float
     reasons: tuple[str, ...]
 
     @classmethod
-    def of(cls, case: CaseResult) -> "CaseRow":
+    def of(cls, case: CaseResult, ceilings: tuple[Ceiling, ...]) -> "CaseRow":
         return cls(
             id=case.id,
             verdict=case.verdict,
@@ -90,7 +119,9 @@ class CaseRow:
             base_ns=case.base_ns,
             head_ns=case.head_ns,
             error={error.name: ErrorRow.of(error) for error in case.errors},
-            fingerprint=Prints(case.base_fingerprint, case.head_fingerprint),
+            fingerprint=Prints(Print.of(case.base_fingerprint), Print.of(case.head_fingerprint)),
+            work=case.work,
+            achieved=achieved(case.work, case.head_ns, ceilings),
             seconds=case.seconds,
             reasons=case.reasons,
         )
@@ -108,8 +139,9 @@ class CaseRow:
             base_ns=self.base_ns,
             head_ns=self.head_ns,
             errors=tuple(row.error(name) for name, row in self.error.items()),
-            base_fingerprint=self.fingerprint.base,
-            head_fingerprint=self.fingerprint.head,
+            base_fingerprint=None if self.fingerprint.base is None else self.fingerprint.base.fingerprint,
+            head_fingerprint=None if self.fingerprint.head is None else self.fingerprint.head.fingerprint,
+            work=self.work,
             seconds=self.seconds,
         )
 
@@ -127,6 +159,8 @@ class Document:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     load: Load | None
+    ceilings: tuple[Ceiling, ...]
+    absent: tuple[str, ...]
     cases: tuple[CaseRow, ...]
     summary: Mapping[str, int]
     exit_code: int
@@ -143,7 +177,9 @@ class Document:
             warnings=advice(run),
             notes=run.notes,
             load=run.load,
-            cases=tuple(CaseRow.of(case) for case in run.worst_first),
+            ceilings=run.ceilings,
+            absent=run.absent,
+            cases=tuple(CaseRow.of(case, run.ceilings) for case in run.worst_first),
             summary=run.summary,
             exit_code=run.exit_code,
         )
@@ -152,5 +188,14 @@ class Document:
     def run(self) -> Run:
         cases = tuple(row.case for row in self.cases)
         return Run(
-            self.base, self.head, self.environment, self.policy, cases, self.load, shard=self.shard, notes=self.notes
+            self.base,
+            self.head,
+            self.environment,
+            self.policy,
+            cases,
+            self.load,
+            shard=self.shard,
+            notes=self.notes,
+            ceilings=self.ceilings,
+            absent=self.absent,
         )

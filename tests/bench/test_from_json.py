@@ -8,14 +8,22 @@ from typing import Any
 import pytest
 
 from bench.errors import CannotCompare
-from bench.evidence import Fingerprint, Load, Shard, TensorError
+from bench.evidence import Load, Shard, TensorError
+from bench.execution import Ceiling, Compilation, Fingerprint, Pass, SdpaCall, Work
 from bench.report.as_html import as_html
 from bench.report.as_json import as_json
 from bench.report.as_markdown import as_markdown
 from bench.report.from_json import from_json
 from bench.verdict import CaseResult, Policy, Run, Verdict
 
-FLASH = Fingerprint({"aten.flash": 1, "aten.mul": 2}, "flash", 2**20)
+CALL = SdpaCall((1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4), (1, 1, 1), "float32", mask=(3, 3), mask_dtype="bool")
+FLASH = Fingerprint(
+    Pass({"aten.flash": 1, "aten.mul": 2}, 2**20, 2**21),
+    Pass({"aten.mul": 1}, 2**19, 2**20),
+    "flash",
+    (CALL,),
+    Compilation(1, ("a break",), 0, 2),
+)
 ERRORS = (
     TensorError("out", 1e-7, 1.5e-7, 4e-7, 1e-8, 3e-8, base_error=1e-7, bit_equal=True),
     TensorError("dq", float("inf"), 0.0, 0.0, complaints=("dq: shape and dtype are wrong",)),
@@ -34,6 +42,7 @@ TIMED = CaseResult(
     base_fingerprint=FLASH,
     head_fingerprint=replace(FLASH, backend=None),
     seconds=0.25,
+    work=Work(10**9, 10**6, "fp32", "cpu"),
 )
 SIDES = {"origin": "revision main", "source_sha256": "0" * 64}, {"origin": "working tree", "source_sha256": "1" * 64}
 RUN = Run(
@@ -47,6 +56,8 @@ RUN = Run(
     Load(4, 2.5, 0.0, None),
     shard=Shard(2, 3, "pr", 40, "ab" * 32),
     notes=("the clock of the GPU was not watched",),
+    ceilings=(Ceiling("fp32", "cpu", 1, 1e11, 1e10),),
+    absent=("sdpa-b1h8t128d64-causal-fp32-cuda-fwd",),
 )
 PLAIN = Run(*SIDES, {}, Policy(), (TIMED,))
 Change = Callable[[dict[str, Any]], object]
@@ -102,6 +113,7 @@ def changed(change: Change) -> str:
         (lambda d: d["base"].pop("origin"), "document.base should name its origin and source_sha256"),
         (lambda d: d["head"].update(source_sha256=1), "document.head should name its origin and source_sha256"),
         (lambda d: d["shard"].update(index=4), "document.shard should have an index from 1 to its count"),
+        (lambda d: d["ceilings"][0].update(flops_per_s=0.0), "document.ceilings should be above zero"),
         (lambda d: d.update(exit_code=0), "its summary and exit_code do not follow from its cases"),
         (lambda d: d["summary"].pop("ERROR"), "its summary and exit_code do not follow from its cases"),
         (lambda d: d["cases"].pop(0), "its summary and exit_code do not follow from its cases"),

@@ -7,8 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import attention
 from bench.cases import DTYPES, Case, Shape
 from bench.ceiling import ceilings
+from bench.clock import Clock
 from bench.execution import Ceiling, Work
-from bench.measure import Clock
 from bench.roofline import Achieved, achieved, summary
 from bench.sides import Side
 from bench.work import visible_pairs, work_of

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from bench.evidence import Fingerprint, Load, Measurement, Pair, TensorError
+from bench.evidence import Load, Measurement, Pair, TensorError
+from bench.execution import Fingerprint, Pass
 from bench.verdict import CaseResult, Policy, Run, Verdict
 
 HOSTILE = """<script>document.title="hit"</script><img src=x onerror=alert(1)> " ' & </td></style> {{ 7*7 }} | \u202e"""
-FLASH = Fingerprint({"aten._scaled_dot_product_flash_attention_for_cpu": 1, "aten.view": 4}, "flash", 2**20)
-MATH = Fingerprint({"aten._safe_softmax": 1, "aten.bmm": 2, "aten.view": 4}, "math", 17 * 2**20)
+FLASH = Fingerprint(
+    Pass({"aten._scaled_dot_product_flash_attention_for_cpu": 1, "aten.view": 4}, 2**20, 2**21), backend="flash"
+)
+MATH = Fingerprint(Pass({"aten._safe_softmax": 1, "aten.bmm": 2, "aten.view": 4}, 17 * 2**20, 2**21), backend="math")
 TIMED = Measurement((Pair(1000.0, 1010.0),) * 3, 10, 0.25, 2)
 ERROR = TensorError("out", 1e-7, 1e-7, 4e-7, 1e-8, 4e-8, base_error=1e-7, bit_equal=True)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

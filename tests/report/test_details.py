@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from bench.evidence import Fingerprint, TensorError
+from bench.evidence import TensorError
+from bench.execution import Ceiling, Fingerprint, Pass, Work
 from bench.report.details import Facts, details, flatten, write
 from bench.report.text import duration
 from bench.verdict import CaseResult, Verdict
 
-FLASH = Fingerprint({"aten._flash": 1, "aten.view": 4}, "flash", 2**20)
-MATH = Fingerprint({"aten.bmm": 2, "aten.view": 4}, None, 2**20)
+FLASH = Fingerprint(Pass({"aten._flash": 1, "aten.view": 4}, 2**20, 2**20), backend="flash")
+MATH = Fingerprint(Pass({"aten.bmm": 2, "aten.view": 4}, 2**20, 2**20))
 
 
 def shown(case: CaseResult) -> dict[str, Facts]:
@@ -24,8 +25,13 @@ def rows(table: Facts) -> dict[str, tuple[tuple[str, ...], bool]]:
 
 def test_both_fingerprints_stand_side_by_side_and_what_differs_stands_out() -> None:
     tables = shown(CaseResult("c", Verdict.CHANGED, base_fingerprint=FLASH, head_fingerprint=MATH))
-    assert rows(tables["What ran"]) == {"backend": (("flash", "none"), True), "peak": (("1.00 MiB", "1.00 MiB"), False)}
-    assert rows(tables["What ran: ops"]) == {
+    same = (("1.00 MiB", "1.00 MiB"), False)
+    assert rows(tables["What ran"]) == {
+        "forward peak": same,
+        "forward allocated": same,
+        "backend": (("flash", "none"), True),
+    }
+    assert rows(tables["What ran: forward ops"]) == {
         "aten._flash": (("1", "-"), True),
         "aten.view": (("4", "4"), False),
         "aten.bmm": (("-", "2"), True),
@@ -34,13 +40,13 @@ def test_both_fingerprints_stand_side_by_side_and_what_differs_stands_out() -> N
 
 def test_a_fingerprint_without_a_base_is_shown_and_nothing_of_it_counts_as_changed() -> None:
     tables = shown(CaseResult("c", Verdict.NEW, head_fingerprint=MATH))
-    assert rows(tables["What ran"])["peak"] == (("-", "1.00 MiB"), False)
+    assert rows(tables["What ran"])["forward peak"] == (("-", "1.00 MiB"), False)
     assert not any(row.changed for table in tables.values() for row in table.rows)
 
 
 def test_what_neither_side_has_is_left_out() -> None:
     tables = shown(CaseResult("c", Verdict.UNCHANGED, base_fingerprint=MATH, head_fingerprint=MATH))
-    assert set(rows(tables["What ran"])) == {"peak"}
+    assert set(rows(tables["What ran"])) == {"forward peak", "forward allocated"}
 
 
 def test_each_tensor_has_its_errors_beside_their_budgets() -> None:
@@ -52,6 +58,13 @@ def test_each_tensor_has_its_errors_beside_their_budgets() -> None:
         "q.grad": (("8e-07", "4e-07", "200%", "1e-07", "2e-07", "1e-08", "4e-08", "no"), True),
     }
     assert len(table.columns) == 1 + len(table.rows[0].values)
+
+
+def test_the_speed_stands_beside_what_the_machine_can_do() -> None:
+    case = CaseResult("c", Verdict.UNCHANGED, head_ns=1000.0, work=Work(2000, 4000, "fp32", "cpu"))
+    (unknown,), (known,) = details(case), details(case, (Ceiling("fp32", "cpu", 1, 8e9, 5e9),))
+    assert rows(unknown) == {"GFLOP/s": (("2",), False), "GB/s": (("4",), False)}
+    assert rows(known)["roofline"] == (("80% of what its bytes allow",), False)
 
 
 def test_a_case_that_did_not_run_has_no_details() -> None:

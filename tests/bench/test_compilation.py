@@ -23,7 +23,7 @@ def _fresh() -> Iterator[None]:
 
 
 def formula(q: Tensor) -> Tensor:
-    return ((q * 2).sin() + 1).softmax(-1)
+    return (q * 2).sin() + 1
 
 
 def broken(q: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ import os
 import platform
 from pathlib import Path
 
-import psutil
 import torch
 
 # glibc moves its mmap threshold at run time, so that the same kernel either reuses its score buffer or page-faults it
@@ -39,6 +38,8 @@ def available_bytes(device: str) -> int:
     """Memory that a case may take on the device: what is free, and for the CPU what the control group leaves."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
+    import psutil  # noqa: PLC0415  # another interpreter, which never asks, may lack it
+
     free: int = psutil.virtual_memory().available
     limit, used = (_read_number(Path("/sys/fs/cgroup") / f"memory.{name}") for name in ("max", "current"))
     return free if limit is None or used is None else min(free, limit - used)

@@ -15,7 +15,8 @@ from .cases import TIERS, Case, matrix
 from .errors import CannotCompare
 from .execution import Step
 from .explain_text import Observation, OpTime
-from .gate import execute, has
+from .fingerprint import execute
+from .gate import has
 from .profiling import profiled
 from .recorder import Recorder
 from .sides import Side, base_side

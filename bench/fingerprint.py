@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .compilation import Counters, counters
 from .execution import Compilation, Fingerprint, Pass
 from .profiling import ProfileRecorder
 from .recorder import Recorder
 from .sdpa_calls import sdpa_calls
+from .workload import Call
 
 # Which backend of scaled_dot_product_attention an aten op belongs to. The formula's op is the last resort: SDPA takes
 # it in silence when no fused backend accepts the inputs.
@@ -23,6 +25,15 @@ BACKENDS = {
 
 Forward = Callable[[], Any]
 Backward = Callable[[Any], object]
+
+
+def execute(call: Call, device: str) -> tuple[dict[str, Tensor], Fingerprint]:
+    """Do the work once for its results, which compiles what is to be compiled, and again for its fingerprint."""
+    before = counters()
+    results = call.results()
+    compiled = counters().since(before)
+    backward = call.differentiate if call.backward else None
+    return results, fingerprint(call.forward, backward, device=device, compiled=compiled)
 
 
 def fingerprint(

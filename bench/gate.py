@@ -7,16 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from . import compilation, drift, environment
 from .cases import DTYPES, Case, lacks
 from .clock import Clock, Stopwatch
+from .drift import Results
 from .environment import available_bytes
 from .evidence import Evidence, Measurement
 from .execution import Fingerprint
-from .fingerprint import fingerprint
+from .fingerprint import execute
 from .measure import measure
+from .processes import ProcessPairs
+from .remote import SideFailed
 from .sides import Side
 from .statistics import Change, PairedTest
 from .verdict import CaseResult, decide, judge
@@ -52,7 +54,8 @@ class Gate:
     """Checks and compares one case at a time. ``base`` is None where there is only the head to check.
 
     ``stored_fingerprints`` stand in for a base that lacks a case or raises. ``base_error`` says why there is no base
-    though one was asked for. ``distort`` is given each side's label and call before they are timed; the self-test
+    though one was asked for. ``elsewhere`` is where both sides are timed and the base is checked, if not in this process.
+    ``distort`` is given each side's label and call before they are timed; the self-test
     injects known slowdowns there.
     """
 
@@ -63,6 +66,7 @@ class Gate:
     base_error: str | None = None
     clock_of: Callable[[str], Stopwatch] = Clock.of
     available_bytes: Callable[[str], int] = available_bytes
+    elsewhere: ProcessPairs | None = None
     distort: Callable[[str, Callable[[], None]], Callable[[], None]] = lambda _, call: call
 
     def compare(self, case: Case, test: PairedTest, budget_s: float, waiver: str | None = None) -> CaseResult:
@@ -114,7 +118,7 @@ class Gate:
             base = base_results = base_print = None
             if self.base is not None and has(self.base, case):
                 try:
-                    base, base_results, base_print = _run(self.base, workload)
+                    base, base_results, base_print = self._run_base(self.base, workload)
                 except CaseFailed as failure:
                     failure.head_fingerprint = head_print
                     raise
@@ -129,6 +133,12 @@ class Gate:
         )
         return Checked(workload, head, base, evidence)
 
+    def _run_base(self, base: Side, workload: Workload) -> tuple[Call, Results, Fingerprint]:
+        if self.elsewhere is None:
+            return _run(base, workload)
+        with _blaming(base.label):
+            return bind(workload, base), *self.elsewhere.check_base(workload)
+
     def _measure(self, checked: Checked, test: PairedTest, budget_s: float) -> Measurement:
         workload, base = checked.workload, checked.base
         assert base is not None  # a case without a base is not measured
@@ -137,13 +147,16 @@ class Gate:
             _blaming("a side, while it was timed,"),
             _unwritten(workload, "a side, while it was timed,"),
         ):
+            order = random.Random(zlib.crc32(workload.case.id.encode()))
+            if self.elsewhere is not None:
+                return self.elsewhere.measure(workload, test=test, budget_s=budget_s, order=order)
             return measure(
                 self.distort("base", base),
                 self.distort("head", checked.head),
                 clock=self.clock_of(workload.case.device),
                 rule=test,
                 budget_s=budget_s,
-                order=random.Random(zlib.crc32(workload.case.id.encode())),
+                order=order,
             )
 
 
@@ -154,16 +167,7 @@ def has(side: Side, case: Case) -> bool:
     return case.subject in side.kernels and lacks(side.kernels[case.subject], case) is None
 
 
-def execute(call: Call, device: str) -> tuple[dict[str, Tensor], Fingerprint]:
-    """Do the work once for its results, which compiles what is to be compiled, and again for its fingerprint."""
-    before = compilation.counters()
-    results = call.results()
-    compiled = compilation.counters().since(before)
-    backward = call.differentiate if call.backward else None
-    return results, fingerprint(call.forward, backward, device=device, compiled=compiled)
-
-
-def _run(side: Side, workload: Workload) -> tuple[Call, dict[str, Tensor], Fingerprint]:
+def _run(side: Side, workload: Workload) -> tuple[Call, Results, Fingerprint]:
     """Run one side once for its results and once for its fingerprint."""
     with _blaming(side.label), _unwritten(workload, side.label):
         try:
@@ -182,6 +186,8 @@ def _blaming(who: str) -> Iterator[None]:
         yield
     except (CaseFailed, CaseSkipped):
         raise
+    except SideFailed as failure:
+        raise CaseFailed(str(failure)) from failure
     except Exception as error:
         raise CaseFailed(f"{who} raised {type(error).__name__}: {error}") from error
 

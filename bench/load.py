@@ -20,9 +20,18 @@ class _Seconds(NamedTuple):
 
 
 def _now() -> _Seconds:
-    machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    machine, this = psutil.cpu_times(), psutil.Process()
+    own = sum(map(_seconds_of, (this, *this.children())))
     busy = machine.user + machine.system + getattr(machine, "nice", 0.0)
-    return _Seconds(time.monotonic(), busy, own.user + own.system, getattr(machine, "steal", 0.0))
+    return _Seconds(time.monotonic(), busy, own, getattr(machine, "steal", 0.0))
+
+
+def _seconds_of(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:  # it ended meanwhile
+        return 0.0
+    return times.user + times.system
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ DEFAULT_TIER = "pr"
 DEFAULT_DEVICE = "all"
 DEFAULT_THREADS = 1
 DEFAULT_SHARD = "1/1"
+PROCESSES_BUDGET = 12  # times the budget, where every pair is one of processes
 
 # Options that say how to compare: without a comparison they would do nothing, and a gate must not do nothing.
 _COMPARING = (
@@ -45,12 +46,13 @@ class Settings:
     policy: Policy
     compare: str | bool
     base: str | None
+    base_python: str | None = None  # the interpreter of the base side, if it is another
     reports: Mapping[str, Path] = field(default_factory=dict)  # format -> file
     annotate: bool = False
 
     @property
     def comparing(self) -> bool:
-        return bool(self.compare) or self.base is not None
+        return bool(self.compare) or self.base is not None or self.base_python is not None
 
 
 def add(parser: pytest.Parser) -> None:
@@ -58,6 +60,7 @@ def add(parser: pytest.Parser) -> None:
     group = parser.getgroup("gate", "attention regression gate")
     option = group.addoption
     option("--gate-base", metavar="REV-or-DIR", help="compare with attention/ of a git revision or a directory")
+    option("--gate-base-python", metavar="PATH", help="run the base with this interpreter and its torch")
     option("--gate-threshold", metavar="PERCENT", help=f"slowdown not to pass (default {Policy.threshold:.0%})")
     option("--gate-budget", metavar="SECONDS", help=f"most time one measurement may take (default {Policy.budget_s:g})")
     option("--gate-json", metavar="PATH", help="write the verdicts as JSON")
@@ -81,10 +84,10 @@ def settings(config: pytest.Config) -> Settings:
 
     """
     read = config.getoption
-    compare, base = read("benchmark_compare"), read("gate_base")
+    compare, base, base_python = read("benchmark_compare"), read("gate_base"), read("gate_base_python")
     if compare and base:
         raise pytest.UsageError("--benchmark-compare and --gate-base both name a base: give one of them")
-    comparing = bool(compare) or base is not None
+    comparing = bool(compare) or base is not None or base_python is not None
     if read("benchmark_compare_fail"):
         raise pytest.UsageError(
             "--benchmark-compare-fail judges stored times, which this machine cannot repeat: use --gate-threshold"
@@ -103,9 +106,14 @@ def settings(config: pytest.Config) -> Settings:
         threads=int(_number("--threads", read("threads"), r"[1-9]\d{0,3}", "a whole number from 1, such as 2")),
         shard=_shard(read("shard")),
         outside=_outside(read("kernel"), devices),
-        policy=Policy(threshold, _budget(read("gate_budget"), threshold), strict=read("gate_strict")),
+        policy=Policy(
+            threshold,
+            _budget(read("gate_budget"), threshold, PROCESSES_BUDGET if base_python else 1),
+            strict=read("gate_strict"),
+        ),
         compare=compare or False,
         base=base,
+        base_python=base_python,
         reports={f: Path(read(f"gate_{f}")) for f in ("json", "markdown", "html", "pairs") if read(f"gate_{f}")},
         annotate=read("gate_annotations"),
     )
@@ -132,9 +140,9 @@ def _threshold(value: str | None) -> float:
     return percent / 100
 
 
-def _budget(value: str | None, threshold: float) -> float:
+def _budget(value: str | None, threshold: float, factor: int) -> float:
     if value is None:
-        return Policy.default_budget_s(threshold)
+        return factor * Policy.default_budget_s(threshold)
     seconds = _number("--gate-budget", value, r"\d+(\.\d+)?", "a positive number of seconds, such as 3")
     if seconds <= 0:
         raise pytest.UsageError(f"--gate-budget={value}: give a positive number of seconds, such as 3")

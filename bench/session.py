@@ -1,8 +1,8 @@
 """One pytest session of the gate: what to compare, the cases chosen, the results so far, the run they make."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import attention
 
 from . import baseline, environment, pytest_benchmark_adapter, shards, source, waivers
+from .between import observations_needed
 from .budget import SharedBudget
 from .cases import TIERS, Case, matrix, supported_ids
 from .ceiling import ceilings
@@ -23,6 +24,8 @@ from .gate import CaseFailed, CaseSkipped, Gate
 from .load import LoadMeter
 from .options import Settings
 from .places import Place, places
+from .processes import process_pairs
+from .remote import interpreter
 from .sides import Side, base_side
 from .source import Source
 from .statistics import PairedTest
@@ -41,6 +44,7 @@ class GateSession:
     gate: Gate
     cases: dict[Case, str | None]  # the tier's cases, with the reason where the subject cannot run it
     base_source: Source | None = None
+    base_environment: Mapping[str, str] = field(default_factory=dict)  # if it is another than this process's
     base_ids: set[str] = field(default_factory=set)  # the base's cases; one that the head lacks is MISSING
     absent: tuple[str, ...] = ()  # cases of the stored baseline whose device is not here
     allocator: str = ""
@@ -64,9 +68,19 @@ class GateSession:
         return sum(self.cases[case] is None for case in cases)
 
     @property
-    def devices(self) -> list[str]:
-        """The device types of the chosen cases."""
-        return sorted({case.device for case in self.chosen})
+    def base_origin(self) -> str:
+        """Where the base's code is from and, if it is not this process's, the interpreter that it runs under."""
+        assert self.base_source is not None  # only comparisons have one
+        if self.settings.base_python is None:
+            return self.base_source.origin
+        return f"{self.base_source.origin} under {self.settings.base_python} (torch {self.base_environment['torch']})"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Warnings about how the chosen cases were measured."""
+        devices = sorted({case.device for case in self.chosen})
+        by_clock = tuple(note for device in devices for note in Clock.of(device).notes)
+        return by_clock if self.gate.elsewhere is None else (*by_clock, *self.gate.elsewhere.notes)
 
     @property
     def missing_ids(self) -> list[str]:
@@ -102,8 +116,12 @@ class GateSession:
 
         """
         stored = None
+        if self.settings.base_python is not None:
+            self.base_environment = interpreter(self.settings.base_python)
         if self.settings.base is not None:
             self.base_source = source.find(config.rootpath, self.settings.base)
+        elif not self.settings.compare:
+            self.base_source = self.head_source  # the same code, another environment
         else:
             stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, self.settings.compare))
             self.base_source = stored.source
@@ -157,8 +175,20 @@ class GateSession:
         if self.chosen:
             torch.set_num_threads(self.settings.threads)
             self.allocator = environment.steady_allocator()
+            self._start_processes()
             self.budget = SharedBudget(self.settings.policy.budget_s, self.runnable(self.chosen))
             self.load = LoadMeter()
+
+    def _start_processes(self) -> None:
+        """Start the pairs of processes that the first case needs, where the base has an interpreter of its own."""
+        if self.settings.base_python is None:
+            return
+        assert self.base_source is not None  # there is a comparison
+        pairs = self.resources.enter_context(
+            process_pairs(self.settings.base_python, self.base_source, self.head_source, threads=self.settings.threads)
+        )
+        pairs.start(observations_needed(self.test(self.chosen[0].id)))
+        self.gate = replace(self.gate, elsewhere=pairs)
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
         """Judge one case against the base; the head's timings also go to pytest-benchmark, those of a new case too."""
@@ -168,7 +198,10 @@ class GateSession:
             result = judge(Evidence(case.id, skipped=unsupported), test)
         else:
             waived = None if waiver is None else str(waiver)
-            result = self.gate.compare(case, test, self.budget.allowance_s(), waived)
+            # A pair of processes takes longer than what most cases would have of a shared budget.
+            shared = self.gate.elsewhere is None
+            allowance_s = self.budget.allowance_s() if shared else self.settings.policy.budget_s
+            result = self.gate.compare(case, test, allowance_s, waived)
             self.budget.spend(result.seconds)
         self.results.append(result)
         benchmark.extra_info.update(baseline.case_record(case.id, result.errors, result.head_fingerprint))
@@ -229,13 +262,13 @@ class GateSession:
         ids = {case.id for case in self.selected} | set(self.missing_ids)
         assert self.base_source is not None  # only comparisons finish
         return Run(
-            base={"origin": self.base_source.origin, "source_sha256": self.base_source.sha256},
+            base={"origin": self.base_origin, "source_sha256": self.base_source.sha256, **self.base_environment},
             head={"origin": "working tree", "source_sha256": self.head_source.sha256},
             environment=environment.describe(self.allocator),
             policy=self.settings.policy,
             cases=(*self.results, *(judge(row, self.test(row.case_id)) for row in rows)),
             load=None if self.load is None else self.load.read(),
-            notes=tuple(note for device in self.devices for note in Clock.of(device).notes),
+            notes=self.notes,
             shard=Shard.of(*self.settings.shard, self.settings.tier, ids),
             ceilings=ceilings(result.work for result in self.results if result.work and result.measurements),
             absent=self.absent,

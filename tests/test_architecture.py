@@ -13,14 +13,14 @@ PYTHON_FILES = sorted(path for part in ("attention", "bench", "tests") for path 
 # Each module of bench may import the ones to the left of it.
 ORDER = """
     errors files execution evidence changes roofline source environment load naive cases work sides places workload cuda
-    clock measure ceiling drift compilation recorder profiling sdpa_calls fingerprint statistics budget verdict waivers
+    clock measure ceiling drift compilation recorder profiling sdpa_calls fingerprint statistics between worker remote processes budget verdict waivers
     advice recording gate baseline shards report github history history_steps history_text history_page history_report
     merge outside options pytest_benchmark_adapter session plugin test_attention replay replay_report margins
     merge_command record overhead tensor_parallel explain_text explain selftest_report selftest_picture selftest study
     comment __main__
 """.split()  # noqa: SIM905  # a list of words reads best as words
 PURE = """
-    execution evidence changes roofline statistics budget verdict waivers advice recording report merge replay files
+    execution evidence changes roofline statistics between budget verdict waivers advice recording report merge replay files
     errors source baseline load compilation explain_text places github comment study.results study.published
     study.estimate study.judgement study.store study.tables study.plots study.report
 """.split()  # noqa: SIM905  # likewise
@@ -61,6 +61,13 @@ def test_data_flows_one_way_through_the_instrument(path: Path) -> None:
 def test_judging_and_reporting_import_no_torch(module: str) -> None:
     code = f"import sys, bench.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
+
+
+def test_a_side_in_a_process_of_its_own_needs_nothing_but_torch() -> None:
+    others = ["psutil", "pytest", "pytest_benchmark", "jinja2", "scipy", "tqdm", "matplotlib", "attention"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({others})); import bench.worker"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_only_the_plugin_s_own_files_know_pytest() -> None:

@@ -11,12 +11,14 @@ from bench import ceiling, changes, drift, options
 from bench.budget import SHARE
 from bench.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
 from bench.measure import BURST_NS, BURST_RESOLUTIONS
+from bench.processes import BURST_PAIRS, MOST_PAIRS
 from bench.verdict import FAILING, Policy, Verdict
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 DEFAULTS = {
     "--gate-base": "off",
+    "--gate-base-python": "off",
     "--gate-threshold": f"{100 * Policy.threshold:g}%",
     "--gate-budget": f"{Policy.budget_s:g}",
     "--gate-strict": "off",
@@ -99,6 +101,9 @@ def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
     assert f"{policy.false_alarm:.1%} / number of cases" in method
     assert f"{policy.miss:.2%} a measurement" in method
     assert f"at least {BURST_NS / 1e6:g} ms and at least {BURST_RESOLUTIONS} times" in " ".join(method.split())
+    assert f"{options.PROCESSES_BUDGET} times as much with `--gate-base-python`" in README
+    assert f"{BURST_PAIRS} pairs of bursts" in " ".join(method.split())
+    assert f"at most {MOST_PAIRS} pairs of processes" in " ".join(method.split())
     assert (
         f"below {SLOW_CLOCK:.0%} of its default is taken again after a pause of {1000 * RECOVERY_S:g} ms, "
         f"at most {RETAKES} times"

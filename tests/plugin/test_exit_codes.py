@@ -58,6 +58,9 @@ def sentence(result: pytest.RunResult) -> str:
         (["--benchmark-compare=0007"], "--benchmark-compare=0007 should match one baseline in "),
         (["--benchmark-compare=a/b/c"], "--benchmark-compare=a/b/c should match one baseline in "),
         (["--gate-base=no-such"], "--gate-base=no-such is neither a directory nor a revision that git knows here"),
+        (["--gate-base-python=/no/such"], "--gate-base-python=/no/such cannot be run (No such file or directory)"),
+        (["--gate-base=HEAD", "--gate-base-python=/"], "--gate-base-python=/ cannot be run (Permission denied): give"),
+        (["--gate-base-python=false"], "--gate-base-python=false cannot import torch (it said nothing)"),
         (["--gate-base=."], " holds no attention/__init__.py: name a directory that holds the package"),
     ],
 )

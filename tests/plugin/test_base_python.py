@@ -1,0 +1,55 @@
+"""The same code under another interpreter: how such a run is asked for, and what it says."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import attention
+from bench.statistics import PairedTest
+
+Bench = Callable[..., pytest.RunResult]
+
+
+def test_the_head_s_own_code_runs_under_the_other_interpreter_and_too_few_processes_decide_nothing(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one(_: PairedTest) -> int:
+        return 1
+
+    monkeypatch.setattr("bench.session.observations_needed", one)
+    monkeypatch.setattr("bench.processes.MOST_PAIRS", 1)
+    result = bench(f"--gate-base-python={sys.executable}", "--gate-json=report.json")
+    assert result.ret == 0
+    report = json.loads((pytester.path / "report.json").read_text())
+    (case,) = report["cases"]
+    assert case["verdict"] == "INCONCLUSIVE"
+    assert case["pairs"] == 1
+    assert case["error"]["out"]["bit_equal"] is True
+    assert case["fingerprint"]["base"] == case["fingerprint"]["head"]
+    assert report["base"]["torch"] == torch.__version__
+    assert report["base"]["origin"].endswith(f" under {sys.executable} (torch {torch.__version__})")
+    assert report["base"]["source_sha256"] == report["head"]["source_sha256"]
+    assert report["policy"]["budget_s"] == 120
+    assert report["notes"][0].startswith("base and head ran in 1 pairs of processes, each of which is one pair in the")
+
+
+def test_a_side_that_fails_in_its_process_is_an_error_that_names_it(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = pytester.mkdir("attention")
+    for path in Path(attention.__file__ or "").parent.glob("*.py"):
+        (base / path.name).write_text(path.read_text())
+    with (base / "sdpa.py").open("a") as file:
+        file.write(
+            "\nfrom .registry import KERNELS, Kernel\n"
+            "def broken(*_, **__): raise RuntimeError('not with this torch')\n"
+            "KERNELS['sdpa'] = Kernel('sdpa', broken, sdpa.capabilities)\n"
+        )
+    monkeypatch.setattr("bench.session.observations_needed", lambda _: 1)
+    result = bench(f"--gate-base={pytester.path}", f"--gate-base-python={sys.executable}")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert any("base raised RuntimeError: not with this torch" in line for line in result.outlines)

@@ -54,9 +54,9 @@ class Gate:
     """Checks and compares one case at a time. ``base`` is None where there is only the head to check.
 
     ``stored_fingerprints`` stand in for a base that lacks a case or raises. ``base_error`` says why there is no base
-    though one was asked for. ``elsewhere`` is where both sides are timed and the base is checked, if not in this process.
-    ``distort`` is given each side's label and call before they are timed; the self-test
-    injects known slowdowns there.
+    though one was asked for. ``elsewhere`` is where both sides are timed and the base is checked, if not in this
+    process. ``distort`` is given each side's label and call before they are timed; the self-test injects known
+    slowdowns there.
     """
 
     head: Side

@@ -51,7 +51,7 @@ class Edit:
     notes: str = ""
 
 
-CALL = "    return F.scaled_dot_product_attention(\n        q, k, v, "
+CALL = "    out = F.scaled_dot_product_attention(\n        q, k, v, "
 EDITS = {
     "a 3-D reshape before SDPA": Edit(
         "sdpa.py",
@@ -83,7 +83,7 @@ EDITS = {
     ),
     "a mask tensor where is_causal would do": Edit(
         "sdpa.py",
-        {"if causal and (mask is not None or n_queries != n_keys):": "if causal:"},
+        {"if not causal or (mask is None and n_queries == n_keys):": "if not causal:"},
         "sdpa-b1h8t512d64-causal-fp32-cpu-fwd",
         "^peak 1.02 MiB -> ",
         r"sdpa's mask none -> \(512, 512\), mask dtype none -> bool, causal True -> False; .* aten\.tril",
@@ -101,8 +101,8 @@ EDITS = {
             CALL: "    dtype = q.dtype\n    q, k, v = q.float(), k.float(), v.float()\n" + CALL,
             "1]\n    )": "1]\n    ).to(dtype)",
         },
-        "sdpa-b1h8t128d64-full-bf16-cpu-fwd",
-        "^peak 0.1[0-9] MiB -> 1.",
+        "sdpa-b1h4t128d64-full-bf16-cpu-fwd",
+        r"^peak 0\.06 MiB -> 0\.56",
         "sdpa's dtype bfloat16 -> float32",
     ),
     "a float64 mask": Edit(
@@ -134,10 +134,10 @@ EDITS = {
     ),
     "an extra contiguous": Edit(
         "multihead.py",
-        {"q, k, v = qkv.split(heads, dim=1)": "q, k, v = qkv.split(heads, dim=1)\n        q = q.contiguous()"},
+        {"    if cache is None:\n": "    q = q.contiguous()\n    if cache is None:\n"},
         "mha-b1h4t64d32-full-fp32-cpu-fwd",
         "",
-        r"peak \+64 KiB; allocated \+64 KiB; ops .*\+2 aten\.clone",
+        r"peak \+32 KiB; allocated \+64 KiB; ops .*\+2 aten\.clone",
     ),
     "fewer ops than before": Edit(
         "masked.py",

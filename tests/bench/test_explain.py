@@ -96,9 +96,7 @@ def test_a_side_that_raises_is_named(
 ) -> None:
     shutil.copytree(PACKAGE, tmp_path / "attention", ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "attention" / "sdpa.py"
-    path.write_text(
-        path.read_text().replace("n_queries, n_keys = q.", "raise RuntimeError('on purpose')\n    a, b = q.")
-    )
+    path.write_text(path.read_text().replace("    out = F.", "    raise RuntimeError('on purpose')\n    out = F."))
     assert "error: base raised RuntimeError: on purpose" in refused(capsys, CASE, f"--base={tmp_path}")
 
 

@@ -15,7 +15,7 @@ import torch
 import attention
 from bench.cases import Case, Shape
 from bench.errors import CannotCompare
-from bench.fingerprint import fingerprint
+from bench.fingerprint import execute
 from bench.processes import BURST_PAIRS, MOST_PAIRS, ProcessPairs, process_pairs
 from bench.remote import Remote, SideFailed, interpreter
 from bench.sides import Side
@@ -82,11 +82,10 @@ def test_a_side_in_its_own_process_does_the_same_work_on_the_same_tensors(
     saved, seen = side.ask("check")
     (tmp_path / "results.pt").write_bytes(saved)
     results = torch.load(tmp_path / "results.pt", weights_only=True)
-    call = bind(workload, head)
-    own = call.results()
+    own, own_print = execute(bind(workload, head), "cpu")
     assert list(results) == ["out", "dq", "dk", "dv"]
     assert all(torch.equal(results[name], own[name]) for name in own)
-    assert seen == fingerprint(call)
+    assert seen == own_print
     assert side.ask("burst", 3) > 0
     assert side.ask("wrote") is False
 

@@ -46,6 +46,7 @@ def add_command(commands: Any) -> None:
     """Declare ``selftest`` among the commands of the command line."""
     parser = commands.add_parser("selftest", help="measure false alarms and power of the gate on this machine")
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="cases (default %(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose id contains it (default all)")
     parser.add_argument("--threshold", type=float, default=100 * Policy.threshold, help="percent (default %(default)g)")
     parser.add_argument("--threads", type=int, default=1, help="default %(default)s")
     parser.add_argument("--time-limit", type=float, default=600, metavar="SECONDS", help="default %(default)g")
@@ -69,7 +70,11 @@ def run(options: argparse.Namespace) -> None:
     policy = Policy(threshold, Policy.default_budget_s(threshold))
     package = Path(attention.__file__ or "").parent
     with base_side(source.from_directory(package)) as base, tempfile.TemporaryDirectory() as scratch:
-        subject = _Subject(Side.of("head", attention), base, policy, options.tier)
+        subject = _Subject(Side.of("head", attention), base, policy, options.tier, options.only)
+        if not subject.cases:
+            raise CannotCompare(
+                f"--only={options.only}: no case of tier {options.tier} contains it; give part of an id"
+            )
         findings = Findings(environment.describe(allocator), policy, options.tier, len(subject.cases))
         meter = LoadMeter()
         with tqdm(total=round(options.time_limit), unit="s", bar_format="{l_bar}{bar}| {n}/{total} s{postfix}") as bar:
@@ -94,12 +99,13 @@ class _Subject:
     base: Side
     policy: Policy
     tier: str
+    only: str = ""
     cases: list[Case] = field(init=False)
     order: random.Random = field(default_factory=lambda: random.Random(time.time_ns()))
 
     def __post_init__(self) -> None:
         matrix_ = matrix(self.head.kernels, self.head.modules, self.tier, ("cpu",))
-        self.cases = [case for case, reason in matrix_.items() if reason is None]
+        self.cases = [case for case, reason in matrix_.items() if reason is None and self.only in case.id]
 
     def compare(self, gate: Gate, case: Case, budget_s: float) -> CaseResult:
         return gate.compare(case, self.policy.test(len(self.cases)), budget_s)
@@ -189,6 +195,7 @@ def _stock_run(scratch: Path, options: argparse.Namespace) -> list[Any]:
     """Time every case by pytest-benchmark alone, in a process of its own, as a stock gate does."""
     path = scratch / "stock.json"
     command = [sys.executable, "-m", "pytest", "bench/", "-q", "-p", "no:cacheprovider"]
+    command += ["-k", options.only] if options.only else []
     command += [f"--tier={options.tier}", f"--threads={options.threads}", "--device=cpu"]
     command += [f"--benchmark-max-time={STOCK_SECONDS}", f"--benchmark-json={path}"]
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

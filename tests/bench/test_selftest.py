@@ -99,12 +99,19 @@ def test_one_round_measures_and_reports(
     monkeypatch.setattr(selftest, "STOCK_SECONDS", 0.01)
     monkeypatch.setattr(selftest, "INJECTIONS", 1)
     found, picture = tmp_path / "found.json", tmp_path / "picture.svg"
-    assert main(["selftest", "--time-limit=1", f"--json={found}", f"--picture={picture}"]) == 0
+    assert (
+        main(["selftest", "--only=b1h4t64d32-full", "--time-limit=1", f"--json={found}", f"--picture={picture}"]) == 0
+    )
     captured = capsys.readouterr()
     assert "unchanged runs with a false alarm" in captured.out
     assert "unchanged: UNCHANGED" in captured.err  # the progress bar
-    assert sum(json.loads(found.read_text())["unchanged"][0]["verdicts"].values()) >= 20
+    assert sum(json.loads(found.read_text())["unchanged"][0]["verdicts"].values()) >= 8
     assert picture.read_text().startswith("<?xml")
+
+
+def test_only_cases_that_exist_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["selftest", "--only=nothing"]) == 4
+    assert "--only=nothing: no case of tier smoke contains it; give part of an id" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argument", ["--time-limit=0", "--threads=0", "--threshold=0"])

@@ -149,7 +149,7 @@ def test_a_kernel_that_is_gone_from_the_head_is_missing(bench: Bench, monkeypatc
     assert any(
         line.startswith("manual-b1h4t64d32-full-fp32-cpu-fwd ") and "MISSING" in line for line in result.outlines
     )
-    assert bench(BASE, "--shard=2/2", case="sdpa").ret == 0  # said once, by the first shard
+    assert bench(BASE, "--shard=2/2", case="sdpa- and b1h4t64d32 and fwd]").ret == 0  # said once, by the first shard
 
 
 def test_a_capability_that_the_head_lost_is_missing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

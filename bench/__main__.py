@@ -1,33 +1,32 @@
 """The instrument's own commands: ``python -m bench COMMAND``; ``--help`` lists them."""
 
 import argparse
+import importlib
 import sys
-from pathlib import Path
 
-from . import explain, history_report, margins, merge_command, overhead, record, recording, replay_report, selftest
 from .errors import CannotCompare
-from .study import command as study
+
+# Name -> module. Only the one that is asked for is imported: not all of them need torch, which takes seconds.
+COMMANDS = {
+    "explain": "explain",
+    "history": "history_report",
+    "margins": "margins",
+    "merge": "merge_command",
+    "overhead": "overhead",
+    "record": "record",
+    "replay": "replay_report",
+    "selftest": "selftest",
+    "study": "study.command",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 4 it cannot be done as asked; of merge, that of the run."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    replaying = commands.add_parser("replay", help="judge the decision rules on recorded noise")
-    replaying.add_argument("recording", type=Path, help="what record or --gate-pairs wrote")
-    replaying.add_argument("--runs", type=int, default=1000, help="simulated runs (default %(default)s)")
-    replaying.add_argument("--threshold", type=float, default=5.0, help="in percent (default %(default)g)")
-    replaying.set_defaults(
-        run=lambda o: replay_report.main(recording.read(o.recording), runs=o.runs, threshold=o.threshold / 100)
-    )
-    explain.add_command(commands)
-    history_report.add_command(commands)
-    margins.add_command(commands)
-    merge_command.add_command(commands)
-    overhead.add_command(commands)
-    record.add_command(commands)
-    selftest.add_command(commands)
-    study.add_command(commands)
+    for name in set(arguments[:1]) & COMMANDS.keys() or COMMANDS:
+        importlib.import_module(f".{COMMANDS[name]}", __package__).add_command(commands)
     options = parser.parse_args(arguments)
     try:
         exit_code: int | None = options.run(options)

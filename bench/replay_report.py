@@ -3,10 +3,13 @@
 import random
 from collections.abc import Mapping
 from math import log1p
+from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 from scipy.stats import binomtest
 
+from . import recording
 from .evidence import Measurement
 from .replay import (
     RunOutcome,
@@ -22,6 +25,15 @@ from .statistics import Bound, Change, PairedTest, mixture_bound
 from .verdict import Policy
 
 RULES: Mapping[str, Bound] = {"mixture (in use)": mixture_bound, "group-sequential": spending_bound}
+
+
+def add_command(commands: Any) -> None:
+    """Declare ``replay`` among the commands of the command line."""
+    parser = commands.add_parser("replay", help="judge the decision rules on recorded noise")
+    parser.add_argument("recording", type=Path, help="what record or --gate-pairs wrote")
+    parser.add_argument("--runs", type=int, default=1000, help="simulated runs (default %(default)s)")
+    parser.add_argument("--threshold", type=float, default=5.0, help="in percent (default %(default)g)")
+    parser.set_defaults(run=lambda o: main(recording.read(o.recording), runs=o.runs, threshold=o.threshold / 100))
 
 
 def main(recorded: Mapping[str, Measurement], *, runs: int, threshold: float) -> None:

@@ -90,8 +90,9 @@ class Case:
 class Row:
     """Some of the matrix: every combination of the space-separated values, from ``tier`` upwards.
 
-    ``kernels`` are all but those whose capabilities say that they compile or are variants of another;
-    ``all-kernels`` are those too, in few rows: one compiles for seconds a case and side, the other adds little.
+    ``kernels`` are all but those whose capabilities say that they compile or are variants of another; ``variants`` are
+    of the latter; ``all-kernels`` are both and those that compile, in few rows: one compiles for seconds a case and
+    side, the other adds little.
     """
 
     tier: str
@@ -110,6 +111,7 @@ ROWS = (
     Row("smoke", "b1h8t1k256d64", "causal", directions="fwd", subjects="kernels"),
     Row("smoke", "b1h2t300d16", "causal boolmask", directions="fwdbwd", subjects="kernels"),  # tiles of blockwise
     Row("smoke", "b1h2t96d32", "window16 causalwindow16", directions="fwdbwd", subjects="kernels"),
+    Row("smoke", "b2h4kv2t16k48d32", "causal", directions="fwd", subjects="variants"),
     # A pair of calls that takes 40 ms or more cannot be judged in ten seconds where noise is high.
     Row("pr", "b1h8t128d64", subjects="kernels"),
     Row("pr", "b1h8t512d64", directions="fwd", subjects="kernels"),
@@ -143,9 +145,7 @@ def matrix(
         if TIERS.index(row.tier) > TIERS.index(tier):
             continue
         subjects = row.subjects.split()
-        chosen = [
-            (n, False) for n, k in kernels.items() if "all-kernels" in subjects or ("kernels" in subjects and _usual(k))
-        ]
+        chosen = [(n, False) for n, k in kernels.items() if "all-kernels" in subjects or _group(k) in subjects]
         chosen += [(name, True) for name in modules if "modules" in subjects]
         for device, (subject, module), shape, mask, dtype, direction in product(
             devices, chosen, row.shapes.split(), row.masks.split(), row.dtypes.split(), row.directions.split()
@@ -155,9 +155,11 @@ def matrix(
     return cases
 
 
-def _usual(kernel: Any) -> bool:
-    """Whether the kernel is in every row; a base may be from before there were others."""
-    return not (getattr(kernel.capabilities, "compiles", False) or getattr(kernel.capabilities, "variant", False))
+def _group(kernel: Any) -> str | None:
+    """Which rows measure the kernel beside those of all kernels; a base may be from before there were others."""
+    if getattr(kernel.capabilities, "compiles", False):
+        return None
+    return "variants" if getattr(kernel.capabilities, "variant", False) else "kernels"
 
 
 def lacks(kernel: Any, case: Case) -> str | None:

@@ -137,6 +137,10 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "dropout left on": ("is_causal=causal", "is_causal=causal, dropout_p=0.1"),
         "gradient of k cut": ("        q, k, v, attn_mask", "        q, k.detach() + 0 * k, v, attn_mask"),
     },
+    "decode.py": {
+        "cache not grown": ("            cache.append(k[:, :, token], v[:, :, token])\n", ""),
+        "first half sees a token of the future": ("n_queries + n_first if causal", "n_queries + n_first + 1 if causal"),
+    },
     "multihead.py": {
         "queries and keys swapped": ("q, k, v = qkv.split", "k, q, v = qkv.split"),
         "heads merged without the transpose": ("out.transpose(1, 2).reshape(batch", "out.reshape(batch"),

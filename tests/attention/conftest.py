@@ -57,15 +57,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def stand_in(kernel: Kernel, *, by_name: bool) -> Kernel:
     """The kernel as most tests call it; itself, if the test finds it in the registry.
 
-    One that must have a window gets a window that hides nothing. Where a variant refuses inputs, in a way that its
-    capabilities cannot tell beforehand, the test is skipped with its reason.
+    One that must have a window gets a window that hides nothing, and one without a backward pass no request for it.
+    Where a variant refuses inputs, in a way that its capabilities cannot tell beforehand, the test is skipped with its
+    reason.
     """
     needed: dict[str, Any] = {}
     if by_name:
         return kernel
     if not kernel.capabilities.windowless:
         needed = {"window": 10**9}
-    elif not kernel.capabilities.variant:
+    elif not kernel.capabilities.variant and kernel.capabilities.backward:
         return kernel
 
     def attend(*args: Any, **options: Any) -> Tensor:
@@ -74,7 +75,16 @@ def stand_in(kernel: Kernel, *, by_name: bool) -> Kernel:
         except NotImplementedError as refusal:
             pytest.skip(str(refusal))
 
-    return Kernel(kernel.name, attend, replace(kernel.capabilities, windowless=True))
+    called = Kernel if kernel.capabilities.backward else ForwardOnly
+    return called(kernel.name, attend, replace(kernel.capabilities, windowless=True))
+
+
+class ForwardOnly(Kernel):
+    """Called without gradients, though the inputs of the tests could have them."""
+
+    def __call__(self, *args: Any, **options: Any) -> Tensor:
+        with torch.no_grad():
+            return super().__call__(*args, **options)
 
 
 def _spell(asked: dict[str, Any], wanted: list[str]) -> list[str]:
@@ -157,23 +167,32 @@ def _check(
     window: int | None = None,
     capped: bool = True,
 ) -> dict[str, Tensor]:
-    """Hold output and gradients to the budget of ``bench.drift``, without the caps on request, and return them."""
+    """Hold output and gradients to the budget of ``bench.drift``, without the caps on request, and return them.
+
+    A kernel without a backward pass is held to the output.
+    """
+    backward = not isinstance(attend, ForwardOnly)
     generator = torch.Generator().manual_seed(2)
     upstream = torch.randn(*q.shape[:-1], v.shape[-1], generator=generator).to(q.dtype)
     options: dict[str, Any] = {"mask": mask, "causal": causal, "window": window}
     folded = 1.0 if scale is None else scale * q.shape[-1] ** 0.5  # the yardstick knows only the default scale
-    got = _results(lambda q, k, v: attend(q, k, v, scale=scale, **options), (q, k, v), upstream)
+    got = _results(lambda q, k, v: attend(q, k, v, scale=scale, **options), (q, k, v), upstream, backward)
     exact = _results(
-        lambda q, k, v: reference(q, k, v, scale=scale, **options), [t.double() for t in (q, k, v)], upstream.double()
+        lambda q, k, v: reference(q, k, v, scale=scale, **options),
+        [t.double() for t in (q, k, v)],
+        upstream.double(),
+        backward,
     )
-    naive = _results(lambda q, k, v: naive_attention(q * folded, k, v, **options), (q, k, v), upstream)
+    naive = _results(lambda q, k, v: naive_attention(q * folded, k, v, **options), (q, k, v), upstream, backward)
     complaints = [c for error in judge(got, exact, naive, capped=capped) for c in error.complaints]
     assert complaints == []
     return got
 
 
-def _results(attend: Callable[..., Tensor], inputs: Any, upstream: Tensor) -> dict[str, Tensor]:
+def _results(attend: Callable[..., Tensor], inputs: Any, upstream: Tensor, backward: bool) -> dict[str, Tensor]:
     leaves = [t.detach().requires_grad_() for t in inputs]
     out = attend(*leaves)
+    if not backward:
+        return {"out": out.detach()}
     gradients = torch.autograd.grad(out, leaves, upstream)
     return {"out": out.detach(), **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}

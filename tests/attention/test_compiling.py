@@ -101,16 +101,17 @@ def test_beyond_the_limit_the_call_fails_and_nothing_runs_uncompiled(monkeypatch
 @pytest.mark.parametrize(
     ("compiler", "seen"), [("no-such-compiler", "no-such-compiler"), ("", r"(g\+\+|clang\+\+|cl)")]
 )
+@EVERY_KERNEL
 def test_machine_without_a_compiler_is_a_reason_to_skip(
-    compiler: str, seen: str, monkeypatch: pytest.MonkeyPatch
+    attend: Kernel, compiler: str, seen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiling, "_missing", compiling._missing.__wrapped__)
     monkeypatch.setenv("CXX", compiler)
     monkeypatch.setenv("PATH", "")
     cases = matrix(KERNELS, {}, "pr", ("cpu",))
-    (reason,) = {reason for case, reason in cases.items() if case.subject == "compiled"}
+    (reason,) = {reason for case, reason in cases.items() if case.subject == attend.name}
     assert re.fullmatch(
-        "compiled does not support device cpu here: torch.compile needs a C[+][+] compiler, "
+        f"{attend.name} does not support device cpu here: torch.compile needs a C[+][+] compiler, "
         f"and {seen} is not installed: install it, or set CXX",
         str(reason),
     )

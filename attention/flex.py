@@ -1,0 +1,105 @@
+"""FlexAttention: PyTorch's compiled attention, which is told by functions what to hide and skips whole blocks of it."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from . import compiling
+from .masked import masked
+from .registry import FLOATING, Capabilities, register
+
+MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # batch, head, query, key -> whether the query sees it
+LEAST_HEAD_SIZE = {"cuda": 16}  # of q, k and v, as PyTorch has it
+
+
+def _obstacle(*, device: str, backward: bool, **_: object) -> str | None:
+    return compiling.obstacle(device=device) or ("a backward pass on cpu" if backward and device == "cpu" else None)
+
+
+@register(
+    "flex",
+    Capabilities(window=True, dtypes=FLOATING - {torch.float64}, obstacle=_obstacle, compiles=True),
+)
+def flex(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float | None,
+    window: int | None = None,
+) -> Tensor:
+    """``torch.nn.attention.flex_attention``, compiled for each shape at its first call; see ``Kernel.__call__``.
+
+    The blocks that ``causal`` and ``window`` hide are found once a shape, those that a bool mask hides at each call; a
+    float mask is added to the scores. On CPU there is no backward pass. NaN differs from the formula: a query whose
+    every score is NaN gets a finite row, and NaN or inf in v at a hidden key can reach every row.
+
+    Tensors without data, and callers that are being compiled themselves, get the formula as it is.
+
+    Raises:
+        NotImplementedError: a head size below 16 on CUDA.
+        RuntimeError: too many shapes.
+
+    Source: Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention Kernels".
+
+    """
+    if q.device.type == "meta" or torch.compiler.is_compiling():
+        out: Tensor = masked.function(q, k, v, mask=mask, causal=causal, scale=scale, window=window)  # type: ignore[call-arg]  # it claims windows
+        return out
+    if 0 in (q.numel(), k.numel(), v.numel()):
+        return q.new_zeros(*q.shape[:3], v.shape[3])  # PyTorch's kernel ends the process with a division by zero
+    least = LEAST_HEAD_SIZE.get(q.device.type, 1)
+    if min(q.shape[3], v.shape[3]) < least:
+        raise NotImplementedError(
+            f"flex on {q.device.type} needs head sizes of at least {least}; saw q {tuple(q.shape)}, v {tuple(v.shape)}"
+        )
+    (batch, n_heads, n_queries, _), n_keys = q.shape, k.shape[2]
+    if q.device.type == "cpu":  # it refuses tensors that require a gradient even where none is recorded
+        q, k, v = q.detach(), k.detach(), v.detach()
+    window = None if window is None else min(window, n_queries + n_keys)  # beyond that it hides nothing
+    every = None if mask is None else mask.expand(batch, n_heads, n_queries, n_keys)
+    blocks: BlockMask | None
+    if every is not None and every.dtype == torch.bool:
+        seen = _both(_band(n_keys - n_queries, causal=causal, window=window), every)
+        blocks, score = create_block_mask(seen, batch, n_heads, n_queries, n_keys, device=q.device), None
+    else:
+        blocks = _band_blocks(n_queries, n_keys, q.device, causal=causal, window=window)
+        score = None if every is None else _add(every.to(q.dtype))
+    attend = compiling.compiled(flex_attention)
+    rows: Tensor = attend(q, k, v, score_mod=score, block_mask=blocks, scale=scale, enable_gqa=n_heads != k.shape[1])
+    return rows
+
+
+def _band(offset: int, *, causal: bool, window: int | None) -> MaskMod:
+    def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:  # noqa: ARG001  # the signature is PyTorch's
+        position = i + offset
+        visible = j <= position if causal else j >= 0
+        if window is not None:
+            visible = visible & (j > position - window) & (j < position + window)
+        return visible
+
+    return seen
+
+
+def _both(near: MaskMod, mask: Tensor) -> MaskMod:
+    return lambda b, h, i, j: near(b, h, i, j) & mask[b, h, i, j]
+
+
+def _add(bias: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
+    return lambda score, b, h, i, j: score + bias[b, h, i, j]
+
+
+@lru_cache(maxsize=compiling.RECOMPILE_LIMIT)
+def _band_blocks(
+    n_queries: int, n_keys: int, device: torch.device, *, causal: bool, window: int | None
+) -> BlockMask | None:
+    if not causal and window is None:
+        return None
+    with torch.inference_mode(mode=False):  # tensors made in inference mode would serve nowhere else
+        seen = _band(n_keys - n_queries, causal=causal, window=window)
+        return create_block_mask(seen, None, None, n_queries, n_keys, device=device)

@@ -1,0 +1,85 @@
+"""FlexAttention: what it is asked for in few compilations, since each takes seconds, and what it refuses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from attention import KERNELS, reference
+from bench.cases import matrix
+from bench.drift import judge
+from bench.naive import naive_attention
+
+Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+FLEX = KERNELS["flex"]
+needs_compiler = pytest.mark.skipif(
+    (lacks := FLEX.capabilities.lacks(mask=None, causal=False, grouped=False, dtype=torch.float32, device="cpu"))
+    is not None,
+    reason=str(lacks),
+)
+
+
+def hold(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    """Hold the output to the budget of ``bench.drift``, and return it."""
+    asked = {"mask": None, "causal": False} | options
+    with torch.no_grad():  # the inputs may require gradients all the same
+        got = FLEX(q, k, v, **asked)
+        exact, naive = reference(q.double(), k.double(), v.double(), **asked), naive_attention(q, k, v, **asked)
+    (error,) = judge({"out": got}, {"out": exact}, {"out": naive})
+    assert error.complaints == ()
+    return got
+
+
+@needs_compiler
+def test_bool_mask_causal_and_groups_are_within_budget_and_blind_rows_zero(make: Make, make_mask: Any) -> None:
+    got = hold(*make(kv_heads=2), mask=make_mask("bool", 2, 1, 33, 49, blind=5), causal=True)
+    assert not got[:, :, 5].any()
+
+
+@needs_compiler
+def test_float_mask_and_window_are_within_budget_and_blind_rows_zero(make: Make, make_mask: Any) -> None:
+    got = hold(*make(queries=130, keys=149), mask=make_mask("float", 130, 149, blind=5), window=16)
+    assert not got[:, :, 5].any()
+
+
+@needs_compiler
+def test_every_key_with_values_of_another_size_is_within_budget_and_nan_is_as_documented(make: Make) -> None:
+    q, k, v = (t.detach() for t in make(value_size=24))
+    hold(q, k, v)
+    q[:, :, 4] = torch.nan
+    assert FLEX(q, k, v)[:, :, 4].isfinite().all()
+
+
+def test_backward_on_cpu_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attention.compiling._missing", lambda _: None)
+    with pytest.raises(NotImplementedError, match=r"^kernel 'flex' does not support a backward pass on cpu$"):
+        FLEX(*make(), causal=True)
+
+
+def test_double_precision_is_refused(make: Make) -> None:
+    q, k, v = (t.detach() for t in make(dtype=torch.float64))
+    with pytest.raises(NotImplementedError, match=r"^kernel 'flex' does not support dtype torch.float64$"):
+        FLEX(q, k, v)
+
+
+@pytest.mark.parametrize("sizes", [{"batch": 0}, {"heads": 0}, {"queries": 0}, {"value_size": 0}, {"keys": 0}], ids=str)
+def test_size_of_zero_gives_an_empty_or_zero_result(
+    sizes: dict[str, int], make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attention.compiling._missing", lambda _: None)
+    q, k, v = (t.detach() for t in make(**{"queries": 5, "keys": 7} | sizes))
+    out = FLEX(q, k, v)
+    assert out.shape == (*q.shape[:3], v.shape[3])
+    assert not out.any()
+
+
+def test_it_is_measured_forward_in_the_rows_of_all_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attention.compiling._missing", lambda _: None)
+    cases = {case.id: reason for case, reason in matrix({"flex": FLEX}, {}, "pr", ("cpu",)).items()}
+    assert {id_ for id_, reason in cases.items() if reason is None} == {
+        "flex-b1h4t512d64-causal-fp32-cpu-fwd",
+        "flex-b1h4t128d64-causal-bf16-cpu-fwd",
+    }
+    assert {reason for reason in cases.values() if reason} == {"flex does not support a backward pass on cpu"}

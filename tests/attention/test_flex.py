@@ -40,7 +40,7 @@ def test_bool_mask_causal_and_groups_are_within_budget_and_blind_rows_zero(make:
 
 @needs_compiler
 def test_float_mask_and_window_are_within_budget_and_blind_rows_zero(make: Make, make_mask: Any) -> None:
-    got = hold(*make(queries=130, keys=149), mask=make_mask("float", 130, 149, blind=5), window=16)
+    got = hold(*make(queries=130, keys=149), mask=make_mask("float", 130, 149, blind=5).requires_grad_(), window=16)
     assert not got[:, :, 5].any()
 
 

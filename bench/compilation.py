@@ -9,10 +9,15 @@ from typing import Any
 class Counters:
     """Totals of this process so far; the difference of two says what happened between."""
 
-    frames: int = 0  # tried to compile
+    frames: int = 0  # tried to compile; not counted where a graph break is an error (fullgraph)
     graphs: int = 0
     kernels: int = 0
     breaks: dict[str, int] = field(default_factory=dict)  # reason -> how often
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was compiled, or tried."""
+        return self.frames > 0 or self.graphs > 0
 
     def since(self, before: "Counters") -> "Counters":
         breaks = {reason: n - before.breaks.get(reason, 0) for reason, n in self.breaks.items()}

@@ -45,7 +45,7 @@ def fingerprint(
     repetition, and whatever it compiles again is a recompile.
     """
     before = counters()
-    is_compiled = compiled is not None and compiled.frames > 0
+    is_compiled = compiled is not None and compiled.any
     first, second = _passes(ProfileRecorder() if is_compiled else Recorder(), forward, backward, device)
     backends = sorted({name for op, name in BACKENDS.items() if op in first.ops})
     backend = ", ".join(backends) or None

@@ -9,6 +9,7 @@ from math import sqrt
 
 import torch
 
+from .. import compilation
 from ..fingerprint import fingerprint
 from .published import (
     BATCHES,
@@ -101,7 +102,10 @@ def peaks(entries: Iterable[Entry], setting: Setting) -> Iterator[Series]:
 def peak_bytes(call: Callable[[], object], device: str) -> int:
     """Tell the peak of bytes that one call adds: by the allocator on a GPU, by its tensors' storages on a CPU."""
     if device != "cuda":
-        return fingerprint(call).peak_bytes
+        compilation.forget()  # what compiled it is watched in another way, and told by its compiling
+        counted = compilation.counters()
+        call()
+        return fingerprint(call, compiled=compilation.counters().since(counted)).peak_bytes
     gc.collect()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()

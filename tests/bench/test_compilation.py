@@ -100,3 +100,11 @@ def test_repeated_breaks_are_one_reason_each() -> None:
     assert fingerprint(lambda: Q + 1, compiled=Counters(2, 2, 0, {"b": 1, "a": 2})).compilation == Compilation(
         2, ("a", "a", "b"), 0, 0
     )
+
+
+def test_code_that_may_not_break_its_graph_is_seen_as_compiled_too() -> None:
+    call = torch.compile(formula, fullgraph=True, backend="eager", dynamic=False)
+    seen = taken(lambda: call(Q))
+    assert seen.compilation is not None
+    assert seen.compilation.graphs == 1
+    assert seen.peak_bytes >= Q.nbytes

@@ -91,3 +91,9 @@ def test_the_study_runs_on_a_gpu(tmp_path: Path) -> None:
     markdown = (tmp_path / "STUDY.md").read_text()
     assert "| 8 heads, SDPA | GPU | 1.5 ms |" in markdown
     assert "by hand, b8h8t1024d64, FP16" in markdown
+
+
+def test_the_peak_of_compiled_code_is_that_of_its_buffers() -> None:
+    call = torch.compile(lambda x: (x * 2).sin() + 1, fullgraph=True, backend="eager", dynamic=False)
+    x = torch.zeros(1000)
+    assert multi_head.peak_bytes(lambda: call(x), "cpu") >= x.nbytes

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-SHARE = 0.08  # of what one measurement may take at most, this much is each case's own
+SHARE = 0.025  # of what one measurement may take at most, this much is each case's own
 
 
 @dataclass

@@ -19,7 +19,7 @@ DEFAULT_TIER = "pr"
 DEFAULT_DEVICE = "all"
 DEFAULT_THREADS = 1
 DEFAULT_SHARD = "1/1"
-PROCESSES_BUDGET = 12  # times the budget, where every pair is one of processes
+PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 
 # Options that say how to compare: without a comparison they would do nothing, and a gate must not do nothing.
 _COMPARING = (

@@ -41,7 +41,7 @@ class Policy:
     """What the gate must not let pass, and how sure it must be. The one place of these defaults."""
 
     threshold: float = 0.05  # the slowdown that must not pass: 0.05 = 5%
-    budget_s: float = 10.0  # the most time one measurement of a case may take
+    budget_s: float = 30.0  # the most time one measurement of a case may take
     strict: bool = False  # INCONCLUSIVE fails too
     false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
     miss: float = 0.0001  # probability that a measurement of a case slowed by the threshold calls it UNCHANGED

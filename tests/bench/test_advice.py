@@ -39,7 +39,7 @@ def test_a_throttled_clock_is_named() -> None:
 def test_undecided_cases_are_counted_and_a_budget_is_proposed() -> None:
     cases = (CaseResult("a", Verdict.INCONCLUSIVE, mde=0.10), CaseResult("b", Verdict.UNCHANGED, mde=0.04))
     (warning,) = advice(run(QUIET, *cases))
-    assert warning == "1 of 2 cases are undecided: give --gate-budget=38, or raise --gate-threshold"
+    assert warning == "1 of 2 cases are undecided: give --gate-budget=114, or raise --gate-threshold"
 
 
 def test_more_time_is_no_advice_where_it_would_take_hours() -> None:

@@ -17,8 +17,8 @@ def test_an_undecided_case_gets_what_decided_ones_saved() -> None:
     budget.spend(10.0)  # undecided: the credit is gone
     assert budget.allowance_s() == pytest.approx(2 * SHARE * 10.0, rel=0.01)
     for _ in range(20):
-        budget.spend(0.3)  # decided early
-    assert budget.allowance_s() == pytest.approx(min(10.0, 20 * 0.5 + 2 * SHARE * 10.0))
+        budget.spend(SHARE * 10.0 / 4)  # decided early
+    assert budget.allowance_s() == pytest.approx(min(10.0, (20 * 0.75 + 2) * SHARE * 10.0))
 
 
 @settings(derandomize=True)

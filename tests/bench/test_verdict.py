@@ -146,7 +146,7 @@ def test_a_case_s_own_threshold_replaces_the_run_s() -> None:
     assert judge(slower, POLICY.test(100, threshold=0.2)).verdict is Verdict.UNCHANGED
 
 
-@pytest.mark.parametrize(("threshold", "budget_s"), [(0.05, 10.0), (0.02, 62.5), (0.5, 3.0)])
+@pytest.mark.parametrize(("threshold", "budget_s"), [(0.05, 30.0), (0.02, 187.5), (0.5, 3.0)])
 def test_a_smaller_threshold_has_a_larger_budget(threshold: float, budget_s: float) -> None:
     assert Policy.default_budget_s(threshold) == pytest.approx(budget_s)
 

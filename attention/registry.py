@@ -1,6 +1,6 @@
 """The registry: kernels by name, each with what it can do as data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -146,23 +146,25 @@ class Kernel:
         Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1; grouped queries: Ainslie et al. 2023.
 
         """
-        check_inputs(q, k, v, mask, causal=causal, window=window)
-        lacks = self.capabilities.lacks(
+        grouped, value_size = check_inputs(q, k, v, mask, causal=causal, window=window)
+        can = self.capabilities
+        lacks = can.lacks(
             mask=None if mask is None else "bool" if mask.dtype == torch.bool else "float",
             causal=causal,
-            grouped=q.shape[1] != k.shape[1],
+            grouped=grouped,
             dtype=q.dtype,
             device=q.device.type,
-            backward=(not self.capabilities.backward or self.capabilities.obstacle is not None)
+            backward=(not can.backward or can.obstacle is not None)
             and torch.is_grad_enabled()
             and any(t.requires_grad for t in (q, k, v, mask) if t is not None),
             window=window,
-            value_size=q.shape[3] != v.shape[3],
+            value_size=value_size,
         )
         if lacks is not None:
             raise NotImplementedError(f"kernel {self.name!r} does not support {lacks}")
-        # Only a function that claims windows has the argument.
-        limit: Mapping[str, Any] = {} if window is None else {"window": window}
+        if window is None:
+            return self.function(q, k, v, mask=mask, causal=causal, scale=scale)
+        limit: Any = {"window": window}  # only a function that claims windows has the argument
         return self.function(q, k, v, mask=mask, causal=causal, scale=scale, **limit)
 
 

@@ -23,31 +23,32 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, 
     - lets NaN and inf at a masked key reach every row, from k with a mask and from v in any case;
     - raises RuntimeError when a gradient is differentiated again.
     """
-    mask, causal = _mask(q, k.shape[-2], mask, causal=causal)
-    if causal and scale is not None and scale <= 0:
-        q, scale = q * scale, 1.0
-    size, v_size = q.shape[-1], v.shape[-1]
-    if q.device.type == "cpu":
-        if not q.stride(-1) == k.stride(-1) == v.stride(-1) == 1:
+    (_, n_heads, n_queries, size), (_, n_kv_heads, n_keys, _) = q.shape, k.shape  # each read is a call into torch
+    if causal or mask is not None or n_keys < VECTOR_LANES:
+        mask, causal = _mask(q, n_queries, n_keys, mask, causal=causal)
+        if causal and scale is not None and scale <= 0:
+            q, scale = q * scale, 1.0
+    v_size = v.shape[3]
+    if q.is_cpu:
+        if not q.stride(3) == k.stride(3) == v.stride(3) == 1:
             q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         if size != v_size:  # zeros behind q and k add nothing to their product
             scale = size**-0.5 if scale is None else scale
-            q, k, v = (F.pad(x, (0, max(size, v_size) - x.shape[-1])) for x in (q, k, v))
+            q, k, v = (F.pad(x, (0, max(size, v_size) - x.shape[3])) for x in (q, k, v))
     out = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=n_heads != n_kv_heads
     )
     return out if size == v_size else out[..., :v_size]
 
 
-def _mask(q: Tensor, n_keys: int, mask: Tensor | None, *, causal: bool) -> tuple[Tensor | None, bool]:
+def _mask(q: Tensor, n_queries: int, n_keys: int, mask: Tensor | None, *, causal: bool) -> tuple[Tensor | None, bool]:
     """Say the same by a mask and an ``is_causal`` that PyTorch gets right."""
-    n_queries = q.shape[-2]
     causal = causal and n_queries > 1  # the last query sees every key
     if mask is not None:
         mask = torch.atleast_2d(mask)
         if mask.dtype != torch.bool:
             mask = mask.to(q.dtype)
-    elif n_keys < VECTOR_LANES and q.device.type == "cpu":  # with a mask, NaN stays NaN
+    elif n_keys < VECTOR_LANES and q.is_cpu:  # with a mask, NaN stays NaN
         if not causal:
             return q.new_zeros(1, 1), False
         return q.new_full((n_queries, n_keys), -torch.inf).triu(n_keys - n_queries + 1), False

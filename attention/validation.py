@@ -6,8 +6,11 @@ from torch import Tensor
 
 def check_inputs(  # noqa: C901  # one line a rule
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool, window: int | None = None
-) -> None:
-    """Raise ValueError unless q (B, Hq, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv) and the options go together."""
+) -> tuple[bool, bool]:
+    """Raise ValueError unless q (B, Hq, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv) and the options go together.
+
+    Returns whether queries are grouped, Hq != Hkv, and whether values have a head size of their own, Dv != D.
+    """
     q_shape, k_shape, v_shape = q.shape, k.shape, v.shape  # each read is a call into torch
     if not len(q_shape) == len(k_shape) == len(v_shape) == 4:
         raise ValueError(f"q, k and v must have four dimensions (batch, heads, tokens, head size); {_seen(q, k, v)}")
@@ -32,6 +35,7 @@ def check_inputs(  # noqa: C901  # one line a rule
         _check_window(window)
     if mask is not None:
         check_mask(mask, (batch, n_heads, n_queries, n_keys), device)
+    return n_heads != n_kv_heads, v_shape[3] != head_size
 
 
 def check_mask(mask: Tensor, scores_shape: tuple[int, int, int, int], device: torch.device) -> None:

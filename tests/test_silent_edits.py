@@ -57,7 +57,7 @@ EDITS = {
         "sdpa.py",
         {
             CALL: "    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)\n" + CALL,
-            "k.shape[1]\n    )": "k.shape[1]\n    )[None]",
+            "n_kv_heads\n    )": "n_kv_heads\n    )[None]",
         },
         "sdpa-b1h8t512d64-full-fp32-cpu-fwd",
         r"backend flash -> math because q, k, v have 3, 3, 3 dimensions and 4 are needed; peak 1\.02 MiB -> 1\d\.",
@@ -99,7 +99,7 @@ EDITS = {
         "sdpa.py",
         {
             CALL: "    dtype = q.dtype\n    q, k, v = q.float(), k.float(), v.float()\n" + CALL,
-            "1]\n    )": "1]\n    ).to(dtype)",
+            "n_kv_heads\n    )": "n_kv_heads\n    ).to(dtype)",
         },
         "sdpa-b1h4t128d64-full-bf16-cpu-fwd",
         r"^peak 0\.06 MiB -> 0\.56",

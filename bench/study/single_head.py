@@ -31,7 +31,7 @@ DRAWS = 200
 PYTORCH_4D = "PyTorch, with a head dimension"
 WARM_UP_CASE = "b1h8t128d64-{mask}-fp32-fwd"
 FIRST_CALLS, PROCESSES = 30, 8  # eight is the fewest for which a 95% interval exists
-PROCESS_S = 4.0  # what a fresh process takes, about
+PROCESS_S = 2.0  # what a fresh process takes, at the least
 TIME_LIMIT_S = 120.0  # of one fresh process
 
 

@@ -36,7 +36,7 @@ from .verdict import CaseResult, Policy, Verdict
 
 SLOWDOWNS = (0.02, 0.05, 0.10, 0.20)
 OUTPUT_ERRORS = (0.01, 0.001, 0.0001)  # relative; every dtype's budget is to catch the first
-INJECTIONS = 6  # of each size a round
+INJECTIONS = 20  # of each size a round
 SPINNING = 0.1  # of a call's time, added to both sides where a slowdown is injected
 STOCK_CHECKS = ("min:10%", "median:10%")
 STOCK_SECONDS = 0.5  # a case: what ours takes

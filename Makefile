@@ -15,7 +15,7 @@ study: $(VENV)/ready
 	$(RUN) bench study $(ARGS)
 
 test: $(VENV)/ready
-	$(RUN) pytest -W error -n auto $(ARGS) tests/
+	$(RUN) pytest -W error -n auto --dist=worksteal $(ARGS) tests/
 
 # Apache Otava pins other versions of numpy and scipy, so it has an environment of its own; its adapter needs no torch.
 test-history: $(VENV)-history/ready

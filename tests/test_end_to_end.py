@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,15 @@ def test_outputs_alone_are_checked_in_parallel_and_a_wrong_one_fails(copy: Path)
     assert "is over its budget" in wrong.stdout
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let processes started here be interrupted, even where a shell in the background keeps that from its own."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_stopped_leaves_no_file_behind(copy: Path, sign: signal.Signals) -> None:
     endless = ("--gate-threshold=0.0001%", "--gate-budget=60", "-vv")

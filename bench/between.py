@@ -29,13 +29,11 @@ def joined(measurements: Sequence[Measurement], seconds: float) -> Measurement:
 
 
 def is_settled(measurements: Sequence[Measurement], test: PairedTest) -> bool:
-    """Whether the test is certain, and the observations are enough for an interval at both of its levels as well."""
-    if len(measurements) < observations_needed(test):
-        return False
+    """Whether the test is certain from the observations."""
     return test.is_certain(sorted(observation(one).log_ratio for one in measurements))
 
 
 @cache
 def observations_needed(test: PairedTest) -> int:
-    """How many observations it takes to bound the median at the stricter of the test's levels, at the least."""
-    return next(n for n in count(1) if test.bound(n, min(test.alarm, test.miss)) is not None)
+    """How many observations the test takes at the least, all of them agreeing."""
+    return next(n for n in count(1) if test.bound(n, test.level) is not None)

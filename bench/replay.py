@@ -98,10 +98,11 @@ def replay_run(streams: Sequence[Stream], policy: Policy, test: PairedTest, orde
     return RunOutcome(tuple(outcomes), seconds)
 
 
-def wald_pairs(stream: Stream, threshold: float, alarm: float, miss: float) -> float:
+def wald_pairs(stream: Stream, threshold: float, level: float) -> float:
     """Return the pairs that Wald's test of the sign of (d - threshold / 2) expects to take on unchanged code.
 
-    Effect 0 against the threshold, with the sign's probabilities taken from the stream (at least half a pair's worth).
+    Effect 0 against the threshold, both errors of probability ``level``, with the sign's probabilities taken from the
+    stream (at least half a pair's worth).
     Source: Wald 1945, "Sequential tests of statistical hypotheses", the approximation of the average sample number.
     """
     n = len(stream.log_ratios)
@@ -112,7 +113,7 @@ def wald_pairs(stream: Stream, threshold: float, alarm: float, miss: float) -> f
 
     unchanged, slowed = above(0.0), above(threshold)
     drift = unchanged * log(slowed / unchanged) + (1 - unchanged) * log((1 - slowed) / (1 - unchanged))
-    return ((1 - alarm) * log(miss / (1 - alarm)) + alarm * log((1 - miss) / alarm)) / drift
+    return (1 - 2 * level) * log(level / (1 - level)) / drift
 
 
 def sign_correlation(stream: Stream) -> float:

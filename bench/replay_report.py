@@ -50,7 +50,7 @@ def main(recorded: Mapping[str, Measurement], *, runs: int, threshold: float) ->
     )
     for name, bound in RULES.items():
         level = policy.test(len(streams))
-        test = PairedTest(level.threshold, level.alarm, level.miss, bound=bound)
+        test = PairedTest(level.threshold, level.level, bound=bound)
         order = random.Random(0)
         unchanged = [replay_run(streams, policy, test, order) for _ in range(runs)]
         slowed = [_slowed(stream, policy, test, order) for _ in range(max(1, runs // 10)) for stream in streams]
@@ -70,7 +70,7 @@ def _lines(
     cases = len(unchanged) * len(streams)
     mean_pairs = [fmean(run.outcomes[i].pairs for run in unchanged) for i in range(len(streams))]
     seconds = [run.seconds for run in unchanged]
-    expected = [wald_pairs(stream, test.threshold, test.alarm, test.miss) for stream in streams]
+    expected = [wald_pairs(stream, test.threshold, test.level) for stream in streams]
     return [
         f"runs with a false alarm    {share(alarmed, len(unchanged))}",
         f"true slowdowns caught      {share(slowed.count(Change.SLOWER), len(slowed))}",

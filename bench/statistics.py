@@ -84,14 +84,13 @@ class PairedTest:
 
     Between half the threshold and the threshold lies the indifference zone, in which either answer is right.
 
-    ``threshold`` is the slowdown that must not pass, as log(head / base). ``alarm`` is the probability that a case no
-    slower than half of it is ever called SLOWER; ``miss`` that one slowed by all of it is ever called SAME. Where a
-    waiver accepts a slowdown, ``accepted`` as log(head / base), both lie so much higher.
+    ``threshold`` is the slowdown that must not pass, as log(head / base). ``level`` is the probability that a case no
+    slower than half of it is ever called SLOWER, and that one slowed by all of it is ever called SAME. Where a waiver
+    accepts a slowdown, ``accepted`` as log(head / base), both lie so much higher.
     """
 
     threshold: float
-    alarm: float
-    miss: float
+    level: float
     accepted: float = 0.0
     bound: Bound = mixture_bound
 
@@ -100,22 +99,26 @@ class PairedTest:
 
     def decide(self, ordered: Sequence[float]) -> Change | None:
         """Say what the sorted log-ratios make certain; None if nothing yet."""
+        interval = self.interval(ordered)
+        if interval.low is None or interval.high is None:
+            return None
         half = self.threshold / 2
-        certain = confidence_interval(ordered, self.alarm, self.bound)
-        if certain.low is not None and certain.low > self.accepted + half:
+        if interval.low > self.accepted + half:
             return Change.SLOWER
-        if certain.high is not None and certain.high < -half:
+        if interval.high < -half:
             return Change.FASTER
-        likely = confidence_interval(ordered, self.miss, self.bound)
-        if likely.high is None or likely.high >= self.accepted + self.threshold:
+        if interval.high >= self.accepted + self.threshold:
             return None
         # What looks faster goes on until it is certain to be, or certain not to be.
-        looks_faster = median(ordered) < -half
-        if looks_faster and (likely.low is None or likely.low <= -self.threshold):
+        if median(ordered) < -half and interval.low <= -self.threshold:
             return None
         return Change.SAME
 
+    def interval(self, ordered: Sequence[float]) -> Interval:
+        """Return the confidence interval that decides; each end is wrong with probability ``level`` at most."""
+        return confidence_interval(ordered, self.level, self.bound)
+
     def detectable(self, ordered: Sequence[float]) -> float | None:
         """Return the smallest slowdown (0.05 = 5%) that pairs of this spread would have shown; None if too few."""
-        low = confidence_interval(ordered, self.alarm, self.bound).low
+        low = self.interval(ordered).low
         return None if low is None else expm1(self.accepted + self.threshold / 2 + median(ordered) - low)

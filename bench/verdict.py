@@ -9,7 +9,7 @@ from math import exp, log, log1p
 from .changes import compare
 from .evidence import Evidence, Load, Measurement, Plain, Shard, TensorError
 from .execution import Ceiling, Fingerprint, Work
-from .statistics import Change, PairedTest, confidence_interval, median
+from .statistics import Change, PairedTest, median
 
 
 class Verdict(StrEnum):
@@ -43,8 +43,9 @@ class Policy:
     threshold: float = 0.05  # the slowdown that must not pass: 0.05 = 5%
     budget_s: float = 30.0  # the most time one measurement of a case may take
     strict: bool = False  # INCONCLUSIVE fails too
-    false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
-    miss: float = 0.0001  # probability that a measurement of a case slowed by the threshold calls it UNCHANGED
+    # Probability that a run without any slowdown is failed, over all its cases and looks; as large is the probability
+    # that any of its cases that is slowed by the threshold is called UNCHANGED.
+    false_alarm: float = 0.001
 
     @classmethod
     def default_budget_s(cls, threshold: float) -> float:
@@ -57,7 +58,12 @@ class Policy:
         ``threshold`` is the case's own, if it has one; ``accepted_ratio`` the slowdown that a waiver accepts.
         """
         log_threshold = log1p(self.threshold if threshold is None else threshold)
-        return PairedTest(log_threshold, self.false_alarm / max(1, cases), self.miss, log(accepted_ratio))
+        return PairedTest(log_threshold, self.false_alarm / max(1, cases), log(accepted_ratio))
+
+    @property
+    def confidence(self) -> float:
+        """The probability that the intervals of a run are all right, both ends of each."""
+        return 1 - 2 * self.false_alarm
 
     def fails(self, verdict: Verdict) -> bool:
         return verdict in FAILING or (self.strict and verdict is Verdict.INCONCLUSIVE)
@@ -187,7 +193,7 @@ def judge(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> Ca
         )
     last = evidence.measurements[-1]
     ordered = sorted(pair.log_ratio for pair in last.pairs)
-    interval = confidence_interval(ordered, test.alarm)
+    interval = test.interval(ordered)
     return CaseResult(
         evidence.case_id,
         verdict,

@@ -55,7 +55,7 @@ def write_table(run: Run, terminal: Terminal) -> None:
     same = " (identical source)" if run.base.get("source_sha256") == run.head.get("source_sha256") else ""
     terminal.write_line(
         f"base: {run.base['origin']}, head: {run.head['origin']}{same}; ratio = head/base, "
-        f"with an interval that is right for the whole run with probability {1 - run.policy.false_alarm:.1%}"
+        f"with intervals that are all right with probability {run.policy.confidence:.1%}"
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.statistics import Change, PairedTest, confidence_interval, log_evidence, median
 
-TEST = PairedTest(threshold=log1p(0.05), alarm=1e-5, miss=1e-3)
+TEST = PairedTest(threshold=log1p(0.05), level=1e-5)
 
 
 def mixture_ratio(positive: int, n: int) -> float:
@@ -92,13 +92,27 @@ def test_a_clear_shift_is_decided_as_what_it_is(shift: float, decision: Change) 
     assert TEST.decide(ordered) is decision
 
 
+@settings(derandomize=True, max_examples=100)
+@given(st.integers(), st.floats(-0.1, 0.1), st.floats(0.001, 0.05))
+def test_what_is_certain_agrees_with_the_interval_that_is_shown(seed: int, shift: float, spread: float) -> None:
+    noise = random.Random(seed)
+    ordered = sorted(shift + noise.gauss(0, spread) for _ in range(60))
+    change, interval = TEST.decide(ordered), TEST.interval(ordered)
+    assert interval.low is not None
+    assert interval.high is not None
+    assert (change is Change.SLOWER) == (interval.low > TEST.threshold / 2)
+    assert (change is Change.FASTER) == (interval.high < -TEST.threshold / 2)
+    assert change is not Change.SAME or interval.high < TEST.threshold
+    assert TEST.detectable(ordered) is not None
+
+
 def test_nothing_is_certain_from_no_pairs_or_one() -> None:
     assert TEST.decide([]) is None
     assert TEST.decide([5.0]) is None
 
 
 def test_unchanged_code_is_not_called_slower_however_often_one_looks() -> None:
-    loose = PairedTest(threshold=log1p(0.05), alarm=0.05, miss=1e-9)  # a level at which alarms would be seen
+    loose = PairedTest(threshold=log1p(0.05), level=0.05)  # a level at which alarms would be seen
     noise = random.Random(2)
     alarms = 0
     for _ in range(300):
@@ -115,7 +129,7 @@ def test_the_detectable_slowdown_is_half_the_threshold_plus_what_the_spread_hide
     ordered = sorted([0.0] * 30)
     assert TEST.detectable(ordered) == pytest.approx(math.expm1(TEST.threshold / 2))
     wide = sorted(i / 100 for i in range(-50, 51))
-    low = confidence_interval(wide, TEST.alarm).low
+    low = TEST.interval(wide).low
     assert low is not None
     assert TEST.detectable(wide) == pytest.approx(math.expm1(TEST.threshold / 2 - low))
     assert TEST.detectable([0.0] * 3) is None

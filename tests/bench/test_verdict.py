@@ -115,9 +115,8 @@ def test_a_remeasured_case_reports_the_time_of_both_measurements() -> None:
 
 
 def test_the_level_of_a_case_shrinks_with_the_number_of_cases() -> None:
-    assert POLICY.test(1).alarm == POLICY.false_alarm
-    assert POLICY.test(200).alarm == POLICY.false_alarm / 200
-    assert POLICY.test(200).miss == POLICY.miss
+    assert POLICY.test(1).level == POLICY.false_alarm
+    assert POLICY.test(200).level == POLICY.false_alarm / 200
 
 
 @pytest.mark.parametrize(

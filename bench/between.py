@@ -1,8 +1,8 @@
 """What pairs of processes say about a case: one observation each, judged by the same rule as pairs of bursts. Pure.
 
 Two processes that run the same code differ by some percent, each pair of them by its own amount, however long one
-measures (see METHOD.md). So bursts taken in one pair of processes depend on each other, and only the pairs themselves
-are independent observations of the ratio.
+measures (see ELSEWHERE.md). So bursts taken in one pair of processes depend on each other, and only the pairs are
+independent observations of the ratio.
 """
 
 from collections.abc import Sequence

@@ -43,9 +43,7 @@ class Policy:
     threshold: float = 0.05  # the slowdown that must not pass: 0.05 = 5%
     budget_s: float = 30.0  # the most time one measurement of a case may take
     strict: bool = False  # INCONCLUSIVE fails too
-    # Probability that a run without any slowdown is failed, over all its cases and looks; as large is the probability
-    # that any of its cases that is slowed by the threshold is called UNCHANGED.
-    false_alarm: float = 0.001
+    false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
 
     @classmethod
     def default_budget_s(cls, threshold: float) -> float:
@@ -59,6 +57,11 @@ class Policy:
         """
         log_threshold = log1p(self.threshold if threshold is None else threshold)
         return PairedTest(log_threshold, self.false_alarm / max(1, cases), log(accepted_ratio))
+
+    @property
+    def miss(self) -> float:
+        """The probability that a run calls any case that is slowed by the threshold UNCHANGED: it is measured twice."""
+        return 2 * self.false_alarm
 
     @property
     def confidence(self) -> float:

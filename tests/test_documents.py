@@ -92,26 +92,34 @@ def test_the_kernel_table_names_every_kernel() -> None:
     assert names == set(KERNELS)
 
 
+def _page(name: str) -> str:
+    """Return a page of the documentation without its line breaks."""
+    return " ".join((Path(__file__).parents[1] / "bench" / name).read_text(encoding="utf-8").split())
+
+
 def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
-    method = (Path(__file__).parents[1] / "bench" / "METHOD.md").read_text(encoding="utf-8")
+    method, elsewhere = _page("METHOD.md"), _page("ELSEWHERE.md")
     policy = Policy()
     assert f"(1 + {SHARE:g} n)" in README
     assert f"at or below {policy.false_alarm:.1%}" in README
     assert f"{100 * SHARE:g}% of it is each case's own" in method
     assert f"{policy.false_alarm:.1%} / number of cases" in method
-    assert f"at least {BURST_NS / 1e6:g} ms and at least {BURST_RESOLUTIONS} times" in " ".join(method.split())
+    assert f"with {policy.confidence:.1%}" in method
+    assert f"with probability at most {policy.miss:.1%}" in method
+    assert f"at least {BURST_NS / 1e6:g} ms and at least {BURST_RESOLUTIONS} times" in method
     assert f"{options.PROCESSES_BUDGET} times as much with `--gate-base-python`" in README
-    assert f"{BURST_PAIRS} pairs of bursts" in " ".join(method.split())
-    assert f"at most {MOST_PAIRS} pairs of processes" in " ".join(method.split())
+    assert f"{BURST_PAIRS} pairs of bursts" in elsewhere
+    assert f"at most {MOST_PAIRS} pairs of processes" in elsewhere
     assert (
         f"below {SLOW_CLOCK:.0%} of its default is taken again after a pause of {1000 * RECOVERY_S:g} ms, "
         f"at most {RETAKES} times"
-    ) in " ".join(method.split())
+    ) in elsewhere
 
 
 def test_the_figures_of_the_error_rule_are_those_of_the_code() -> None:
-    text = " ".join((Path(__file__).parents[1] / "bench" / "NUMERICS.md").read_text(encoding="utf-8").split())
+    text = _page("NUMERICS.md")
     assert f"+ {drift.ULPS:g} ulp" in text
+    assert f"plus {drift.RMS_ULPS:g} ulp" in text
     assert f"c = {drift.FORWARD_FACTOR:g} for outputs, {drift.GRADIENT_FACTOR:g} for gradients" in text
     caps = {str(dtype).removeprefix("torch."): cap for dtype, cap in drift.CAPS.items()}
     assert f"fp32 {_power(caps['float32'][0])} (gradients {_power(caps['float32'][1])})" in text

@@ -106,6 +106,18 @@ def test_drift_from_the_base_inside_the_budget_is_reported_as_drift() -> None:
     assert error.complaints == ()
 
 
+def test_a_result_off_everywhere_by_one_percent_drifts_from_the_base_where_the_yardstick_would_let_it_pass() -> None:
+    multi_head = Case("mha", True, Shape.parse("b1h4t128d32"), "causal", "bf16", "cpu", "fwd")
+    work = build(multi_head, HEAD)
+    exact, naive, base = drift.oracle(work), drift.yardstick(work), bind(work, HEAD).results()
+    head = {"out": base["out"] * 1.01}
+    (alone,) = drift.judge(head, exact, naive)
+    assert alone.complaints == ()
+    (beside_the_base,) = drift.judge(head, exact, naive, base)
+    assert beside_the_base.complaints[0].startswith("out: RMS error ")
+    assert "more than 2x the base's" in beside_the_base.complaints[0]
+
+
 def test_drift_from_the_errors_that_the_baseline_stored_is_reported_as_drift() -> None:
     exact, naive = {"out": torch.zeros(3, dtype=torch.float64)}, {"out": torch.full((3,), 4e-6)}
     head = {"out": torch.full((3,), 3e-6)}

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 RUN = $(VENV)/bin/python -m
+# The cores that this may use; auto counts those that the machine has.
+WORKERS ?= $(shell nproc 2>/dev/null || echo auto)
 
 .PHONY: install bench study test test-history lint format clean
 
@@ -15,7 +17,7 @@ study: $(VENV)/ready
 	$(RUN) bench study $(ARGS)
 
 test: $(VENV)/ready
-	$(RUN) pytest -W error -n auto --dist=worksteal $(ARGS) tests/
+	$(RUN) pytest -W error -n $(WORKERS) --dist=worksteal $(ARGS) tests/
 
 # Apache Otava pins other versions of numpy and scipy, so it has an environment of its own; its adapter needs no torch.
 test-history: $(VENV)-history/ready

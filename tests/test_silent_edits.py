@@ -78,7 +78,7 @@ EDITS = {
     "a mask that asks for a gradient": Edit(
         "sdpa.py",
         {"mask = mask.to(q.dtype)": "mask = torch.nn.Parameter(mask.to(q.dtype))"},
-        "sdpa-b1h8t256d64-floatmask-fp32-cpu-fwd",
+        "sdpa-b1h4t256d64-floatmask-fp32-cpu-fwd",
         "backend flash -> math because the mask requires a gradient",
     ),
     "a mask tensor where is_causal would do": Edit(
@@ -111,7 +111,7 @@ EDITS = {
             "scores = scores + mask.to(scores.dtype)": "scores = scores + mask.double()",
             "masked_fill(blind, 0.0).softmax(dim=-1)": "masked_fill(blind, 0.0).softmax(dim=-1).to(v.dtype)",
         },
-        "masked-b1h8t256d64-floatmask-fp32-cpu-fwd",
+        "masked-b1h4t256d64-floatmask-fp32-cpu-fwd",
         "^peak ",
         r"\+3 aten\._to_copy",
     ),
@@ -128,7 +128,7 @@ EDITS = {
     "a mask written out for every head": Edit(
         "masked.py",
         {"attended = mask\n": "attended = mask.expand(scores.shape).contiguous()\n"},
-        "masked-b1h8t256d64-boolmask-fp32-cpu-fwd",
+        "masked-b1h4t256d64-boolmask-fp32-cpu-fwd",
         "^peak ",
         r"\+1 aten\.clone, \+1 aten\.expand",
     ),

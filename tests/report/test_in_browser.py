@@ -139,7 +139,7 @@ def test_verdicts_filter_together_with_text_and_stay_filtered_while_sorted(page:
 
 def test_a_case_opens_and_closes_by_mouse_and_keyboard_and_takes_its_details_along(page: Page) -> None:
     assert page.locator("tr.details:visible").count() == 0
-    changed = page.get_by_role("button", name="sdpa-b1h8t256d64-boolmask-fp32-cpu-fwd")
+    changed = page.get_by_role("button", name="sdpa-b1h4t256d64-boolmask-fp32-cpu-fwd")
     assert changed.get_attribute("aria-expanded") == "false"
     changed.click()
     assert changed.get_attribute("aria-expanded") == "true"
@@ -187,7 +187,7 @@ def test_axe_finds_no_barrier(open_page: Open, large_run: Run, scheme: str, widt
     page = open_page(
         as_html(replace(large_run, cases=tuple(few))), color_scheme=scheme, viewport={"width": width, "height": 800}
     )
-    page.get_by_role("button", name="sdpa-b1h8t256d64-boolmask-fp32-cpu-fwd").click()
+    page.get_by_role("button", name="sdpa-b1h4t256d64-boolmask-fp32-cpu-fwd").click()
     page.get_by_role("button", name="Ratio").click()
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()

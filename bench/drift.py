@@ -111,7 +111,6 @@ def _judge_tensor(
     stored: float | None,
     capped: bool,
 ) -> TensorError:
-    complaints: list[str] = []
     if head.shape != exact.shape or head.dtype != naive.dtype:
         seen, want = (tuple(head.shape), head.dtype), (tuple(exact.shape), naive.dtype)
         complaint = f"{name}: shape and dtype are {seen}, should be {want}"

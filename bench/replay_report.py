@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from math import log1p
 from pathlib import Path
 from statistics import fmean, median
@@ -49,8 +50,7 @@ def main(recorded: Mapping[str, Measurement], *, runs: int, threshold: float) ->
         f"middle half {correlations[quarter]:.3f} to {correlations[-1 - quarter]:.3f}"
     )
     for name, bound in RULES.items():
-        level = policy.test(len(streams))
-        test = PairedTest(level.threshold, level.level, bound=bound)
+        test = replace(policy.test(len(streams)), bound=bound)
         order = random.Random(0)
         unchanged = [replay_run(streams, policy, test, order) for _ in range(runs)]
         slowed = [_slowed(stream, policy, test, order) for _ in range(max(1, runs // 10)) for stream in streams]

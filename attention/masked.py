@@ -39,7 +39,8 @@ def masked(
         if mask.dtype == torch.bool:
             attended = mask
         else:
-            scores = scores + mask.to(scores.dtype)
+            # A mask of the dtype's lowest value takes a negative score beyond the range, and the key is not hidden.
+            scores = (scores + mask.to(scores.dtype)).clamp(min=torch.finfo(scores.dtype).min)
             attended = mask.to(scores.dtype) != -torch.inf
         visible = attended if visible is None else visible & attended  # broadcastable to (B, Hq, Tq, Tk)
     assert visible is not None  # there is a mask, or a band, or both

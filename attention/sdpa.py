@@ -8,6 +8,7 @@ from .registry import register
 from .shapes import causal_mask
 
 VECTOR_LANES = 16  # fp32 values in the widest CPU register
+FAR = -(2.0**20)  # so far below zero fp32 keeps few bits of what is added
 
 
 @register("sdpa")
@@ -16,8 +17,10 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, 
 
     Corrected here, as seen with torch 2.13 on CPU: ``is_causal`` is aligned top-left, so it serves only Tq = Tk;
     ``is_causal`` with a mask; a mask of one dimension; ``is_causal`` with a scale of zero or below, which gives NaN;
-    rows of NaN scores, which become zeros where there is no mask and fewer keys than a vector register holds; Dv != D
-    and a last stride other than 1, for which PyTorch silently takes the formula, with its score matrix.
+    rows of NaN scores, which become zeros where there is no mask and fewer keys than a vector register holds; gradients
+    where a float mask puts all that a row sees a million or more below zero, which the fused backend gets wrong, so
+    they take the formula, except in a caller that is being compiled; Dv != D and a last stride other than 1, for which
+    PyTorch silently takes the formula, with its score matrix.
     Left as it is: PyTorch chooses the backend. A mask that requires a gradient takes the formula, since the fused
     backend on CPU has no such gradient. That backend
     - lets NaN and inf at a masked key reach every row, from k with a mask and from v in any case;
@@ -28,6 +31,8 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, 
         mask, causal = _mask(q, n_queries, n_keys, mask, causal=causal)
         if causal and scale is not None and scale <= 0:
             q, scale = q * scale, 1.0
+        if mask is not None and torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+            mask = _differentiable(mask)
     v_size = v.shape[3]
     if q.is_cpu:
         if not q.stride(3) == k.stride(3) == v.stride(3) == 1:
@@ -60,3 +65,12 @@ def _mask(q: Tensor, n_queries: int, n_keys: int, mask: Tensor | None, *, causal
     if mask.dtype == torch.bool:
         return mask & triangle, False
     return mask.masked_fill(~triangle, -torch.inf), False
+
+
+def _differentiable(mask: Tensor) -> Tensor:
+    """Require the mask's gradient, for which PyTorch takes the formula, where the fused backend loses a row's sum."""
+    if not (mask.is_cpu and mask.is_floating_point() and mask.numel()) or torch.compiler.is_compiling():
+        return mask
+    highest = mask.detach().amax(dim=-1)
+    lost = (highest < FAR) & (highest > -torch.inf)
+    return mask.detach().requires_grad_() if bool(lost.any()) and not mask.requires_grad else mask

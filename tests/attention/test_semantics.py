@@ -79,6 +79,29 @@ def test_lowest_value_of_the_dtype_in_a_mask_hides_a_key_as_minus_infinity_does(
     assert torch.equal(kernel(q, k, v, mask=lowest), kernel(q, k, v, mask=bias))
 
 
+@pytest.mark.request_of(mask="float", causal=(False, True), dtype=LOW, backward=True)
+def test_row_whose_every_key_is_lowered_by_the_lowest_value_has_the_gradients_of_the_formula(
+    *, kernel: Kernel, causal: bool, dtype: torch.dtype, make: Make, make_mask: Any, check: Check
+) -> None:
+    padded = make_mask("float", 33, 49, dtype=dtype)
+    padded[:5, :21] = torch.finfo(dtype).min  # with causal, that is every key which these queries see
+    padded[7] = torch.finfo(dtype).min
+    check(kernel, *make(dtype=dtype), mask=padded, causal=causal, capped=False)  # fp16 scores vanish beside -65504
+
+
+@pytest.mark.request_of(mask="float", dtype=LOW, backward=True)
+def test_lowest_value_and_a_negative_score_together_stay_finite(
+    *, kernel: Kernel, dtype: torch.dtype, make: Make
+) -> None:
+    q, k, v = make(size=64, dtype=dtype, factor=3.0)
+    mask = torch.zeros(33, 49, dtype=dtype)
+    mask[:5] = torch.finfo(dtype).min
+    q, k = q.detach().abs().requires_grad_(), (-k.detach().abs()).requires_grad_()
+    out = kernel(q, k, v, mask=mask)
+    for result in (out, *torch.autograd.grad(out[:, :, 5:].sum(), (q, k, v))):
+        assert result.isfinite().all()
+
+
 @pytest.mark.request_of(mask="float", backward=True)
 def test_gradient_reaches_a_bias_and_is_zero_where_the_bias_hides(
     *, kernel: Kernel, make: Make, make_mask: Any

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from .cache import KVCache
 from .multihead import MultiHeadAttention
+from .registry import register_module
 from .validation import check_tokens
 
 
+@register_module("block")
 class TransformerBlock(nn.Module):
     """``y = x + attention(norm(x))``, then ``y + W_2 relu(W_1 norm(y))``: pre-norm residuals, LayerNorm.
 
@@ -43,10 +45,10 @@ class TransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         d_feedforward = 4 * d_model if d_feedforward is None else d_feedforward
-        if d_feedforward < 1:
-            raise ValueError(f"d_feedforward must be at least 1; saw {d_feedforward}")
         self.d_model = d_model
         self.self_attn = MultiHeadAttention(d_model, n_heads, n_kv_heads=n_kv_heads, bias=bias, kernel=kernel)
+        if d_feedforward < 1:
+            raise ValueError(f"d_feedforward must be at least 1; saw {d_feedforward}")
         self.linear1 = nn.Linear(d_model, d_feedforward, bias=bias)
         self.linear2 = nn.Linear(d_feedforward, d_model, bias=bias)
         self.norm1 = nn.LayerNorm(d_model, bias=bias)

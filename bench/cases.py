@@ -12,13 +12,16 @@ TIERS = ("smoke", "pr", "full")  # each holds the ones before it
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DIRECTIONS = ("fwd", "fwdbwd")
 
-_MASK = re.compile(r"full|(bool|float)mask|(causal)?(?:window(\d+))?")
-_SHAPE = re.compile(r"b(\d+)h(\d+)(?:kv(\d+))?t(\d+)(?:k(\d+))?d(\d+)")
+_MASK = re.compile(r"full|(causal)?(?:(bool|float|learned)mask|window(\d+))?")
+_SHAPE = re.compile(r"b(\d+)h(\d+)(?:kv(\d+))?t(\d+)(?:k(\d+))?d(\d+)(?:v(\d+))?(?:scale(\d+(?:\.\d+)?))?")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of one case: q is (batch, heads, queries, head_size), k and v are (batch, kv_heads, keys, head_size)."""
+    """Sizes of one case: q is (batch, heads, queries, head_size), k has as many kv_heads and keys, and v value_size.
+
+    ``scale`` is that of the scores; None means ``head_size ** -0.5``.
+    """
 
     batch: int
     heads: int
@@ -26,38 +29,53 @@ class Shape:
     queries: int
     keys: int
     head_size: int
+    value_size: int
+    scale: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Shape":
-        """Read ``b1h8t512d64``; ``h8kv2`` groups the queries, ``t1k1024`` gives keys a length of their own."""
+        """Read ``b1h8t512d64``; ``h8kv2`` groups the queries, ``t1k1024`` gives keys a length of their own.
+
+        ``d64v32`` gives values a size of their own, and ``scale0.3`` at the end is the scale.
+        """
         match = _SHAPE.fullmatch(text)
         if match is None:
             raise ValueError(f"a shape is written like b1h8t512d64, b1h8kv2t512d64 or b1h8t1k1024d64; saw {text!r}")
-        b, h, kv, t, k, d = match.groups()
-        return cls(int(b), int(h), int(kv or h), int(t), int(k or t), int(d))
+        b, h, kv, t, k, d, v, scale = match.groups()
+        batch, heads, kv_heads, queries, keys, size, value_size = map(int, (b, h, kv or h, t, k or t, d, v or d))
+        own_scale = None if scale is None else float(scale)
+        return cls(batch, heads, kv_heads, queries, keys, size, value_size, own_scale)
 
     def __str__(self) -> str:
         kv = "" if self.kv_heads == self.heads else f"kv{self.kv_heads}"
         k = "" if self.keys == self.queries else f"k{self.keys}"
-        return f"b{self.batch}h{self.heads}{kv}t{self.queries}{k}d{self.head_size}"
+        v = "" if self.value_size == self.head_size else f"v{self.value_size}"
+        scale = "" if self.scale is None else f"scale{self.scale:g}"
+        return f"b{self.batch}h{self.heads}{kv}t{self.queries}{k}d{self.head_size}{v}{scale}"
 
 
 @dataclass(frozen=True)
 class Mask:
-    """What hides keys from queries: a mask tensor of a kind, ``causal``, a ``window``, or nothing."""
+    """What hides keys from queries: a mask tensor of a kind, ``causal``, a ``window``, or nothing.
+
+    A mask that is ``learned`` is a float mask whose gradient is taken.
+    """
 
     kind: str | None = None
     causal: bool = False
     window: int | None = None
+    learned: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Mask":
-        """Read ``full``, ``causal``, ``boolmask``, ``floatmask``, ``window64`` or ``causalwindow64``."""
+        """Read ``full``, ``causal``, ``boolmask``, ``floatmask``, ``learnedmask``, ``window64``, ``causalwindow64``."""
         match = _MASK.fullmatch(text)
         if match is None or not text:
-            raise ValueError(f"a mask is full, causal, boolmask, floatmask, window64 or causalwindow64; saw {text!r}")
-        kind, causal, window = match.groups()
-        return cls(kind, causal is not None, None if window is None else int(window))
+            kinds = "full, causal, boolmask, floatmask, learnedmask or window64, the last four after causal too"
+            raise ValueError(f"a mask is {kinds}; saw {text!r}")
+        causal, kind, window = match.groups()
+        learned = kind == "learned"
+        return cls("float" if learned else kind, causal is not None, None if window is None else int(window), learned)
 
 
 @dataclass(frozen=True)
@@ -90,9 +108,9 @@ class Case:
 class Row:
     """Some of the matrix: every combination of the space-separated values, from ``tier`` upwards.
 
-    ``kernels`` are all but those whose capabilities say that they compile or are variants of another; ``variants`` are
-    of the latter; ``all-kernels`` are both and those that compile, in few rows: one compiles for seconds a case and
-    side, the other adds little.
+    ``kernels`` are all but those whose capabilities say that they compile or are variants of another: these, as
+    ``compiling`` and ``variants``, are in few rows, since one compiles for seconds a case and side, and the other adds
+    little. ``all-kernels`` are the three together.
     """
 
     tier: str
@@ -108,9 +126,13 @@ ROWS = (
     Row("smoke", "b1h4t64d32", "causal", "bf16", "fwd", "kernels"),
     Row("smoke", "b2h4kv2t48d32", "boolmask", directions="fwdbwd"),
     Row("smoke", "b2h4kv2t16k48d32", "causal floatmask", directions="fwdbwd", subjects="kernels"),
+    Row("smoke", "b2h4kv2t16k48d16v32", "causalfloatmask", directions="fwdbwd", subjects="kernels"),
+    Row("smoke", "b1h2t24d8scale0", "causal", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b1h8t1k256d64", "causal", directions="fwd", subjects="kernels"),
-    Row("smoke", "b1h2t300d16", "causal boolmask", directions="fwdbwd", subjects="kernels"),  # tiles of blockwise
+    # More tokens than a tile of blockwise has.
+    Row("smoke", "b1h2t300d16scale0.1", "causal causalboolmask learnedmask", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b1h2t96d32", "window16 causalwindow16", directions="fwdbwd", subjects="kernels"),
+    Row("smoke", "b1h4kv2t40k96d32v16scale0.3", "causalwindow16", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b2h4kv2t16k48d32", "causal", directions="fwd", subjects="variants"),
     # A call takes some milliseconds at most: where noise is high, a case needs a hundred pairs of them.
     Row("pr", "b1h8t128d64", subjects="kernels"),
@@ -124,7 +146,15 @@ ROWS = (
     Row("pr", "b1h8t64k512d64", "causal", subjects="kernels"),
     Row("pr", "b1h2t256d64", "window64 causalwindow64", subjects="kernels"),
     Row("pr", "b1h2t512d64", "causal", subjects="all-kernels"),
-    Row("pr", "b1h8kv2t128d64", "boolmask", directions="fwdbwd", subjects="all-kernels"),
+    Row("pr", "b1h8kv2t128d64", "boolmask", directions="fwdbwd", subjects="variants compiling"),
+    Row("pr", "b1h8kv2t128d64", "boolmask", directions="fwd", subjects="compiling"),
+    Row(
+        "pr",
+        "b1h4kv2t40k96d32v16scale0.3",
+        "causalfloatmask causalwindow16",
+        directions="fwd",
+        subjects="compiling",
+    ),
     Row("pr", "b1h4t128d64", "causal", "bf16", "fwd", subjects="all-kernels"),
     Row("pr", "b1h4t256d32 b4h8kv2t64d32", subjects="modules"),
     Row("pr", "b1h4t128d32", "causal", "bf16", subjects="modules"),
@@ -138,11 +168,15 @@ ROWS = (
 
 
 def matrix(
-    kernels: Mapping[str, Any], modules: Mapping[str, Any], tier: str, devices: Sequence[str]
+    kernels: Mapping[str, Any],
+    modules: Mapping[str, Any],
+    tier: str,
+    devices: Sequence[str],
+    rows: Sequence[Row] = ROWS,
 ) -> dict[Case, str | None]:
     """Every case of the tier on the devices, in a stable order, with the reason where its subject cannot run it."""
     cases: dict[Case, str | None] = {}
-    for row in ROWS:
+    for row in rows:
         if TIERS.index(row.tier) > TIERS.index(tier):
             continue
         subjects = row.subjects.split()
@@ -156,19 +190,22 @@ def matrix(
     return cases
 
 
-def _group(kernel: Any) -> str | None:
+def _group(kernel: Any) -> str:
     """Which rows measure the kernel beside those of all kernels; a base may be from before there were others."""
     if getattr(kernel.capabilities, "compiles", False):
-        return None
+        return "compiling"
     return "variants" if getattr(kernel.capabilities, "variant", False) else "kernels"
 
 
 def lacks(kernel: Any, case: Case) -> str | None:
     """Say what the kernel does not support of the case, from the capabilities it is registered with; None if it can."""
     capabilities, hiding = kernel.capabilities, case.hiding
-    window = {} if hiding.window is None else {"window": hiding.window}
-    if window and not hasattr(capabilities, "window"):
-        return f"{case.subject} does not support a window"  # it comes from a base that did not know of windows
+    asked: dict[str, Any] = {} if hiding.window is None else {"window": hiding.window}
+    if case.shape.value_size != case.shape.head_size:
+        asked["value_size"] = True
+    for name, what in (("window", "a window"), ("value_size", "values with a head size of their own")):
+        if name in asked and not hasattr(capabilities, name):
+            return f"{case.subject} does not support {what}"  # it comes from a base that did not know of them
     missing: str | None = capabilities.lacks(
         mask=hiding.kind,
         causal=hiding.causal,
@@ -176,7 +213,7 @@ def lacks(kernel: Any, case: Case) -> str | None:
         dtype=DTYPES[case.dtype],
         device=case.device,
         backward=case.backward,
-        **window,
+        **asked,
     )
     return None if missing is None else f"{case.subject} does not support {missing}"
 

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
         compilation.forget()
         seen_base = observe(workload, base, f"base: {base_source.origin}") if has(base, case) else None
         seen_head = observe(workload, head, "head: working tree")
-    print(explain_text.explain(case.id, seen_base, seen_head, work_of(case)), end="")
+    print(explain_text.explain(case.id, seen_base, seen_head, work_of(case, workload.d_feedforward)), end="")
 
 
 def find(case_id: str, head: Side) -> Case:

@@ -129,7 +129,7 @@ class Gate:
             errors=errors,
             base_fingerprint=base_print,
             head_fingerprint=head_print,
-            work=work_of(case),
+            work=work_of(case, workload.d_feedforward),
         )
         return Checked(workload, head, base, evidence)
 

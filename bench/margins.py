@@ -8,9 +8,12 @@ import torch
 
 import attention
 
-from .cases import DTYPES, TIERS, matrix
+from .cases import DTYPES, ROWS, TIERS, Row, matrix
 from .gate import Gate
 from .sides import Side
+
+# Every kernel and module in every dtype, both ways: more than a gate has time for.
+EVERYTHING = Row("pr", "b1h4t128d64", "full causal causalwindow32", " ".join(DTYPES), subjects="all-kernels modules")
 
 
 def add_command(commands: Any) -> None:
@@ -21,11 +24,15 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check every case of the tier on CPU, on one thread, and print the largest share by kernel and dtype."""
+    """Check every case of the tier on CPU, on one thread, and print the largest share by kernel and dtype.
+
+    From the tier ``pr`` on that is every kernel, dtype and direction: where there is no share, the kernel claims none.
+    """
     torch.set_num_threads(1)
     head = Side.of("head", attention)
     shares: dict[tuple[str, str, str], float] = defaultdict(float)
-    for case, unsupported in matrix(head.kernels, head.modules, options.tier, ("cpu",)).items():
+    rows = (*ROWS, EVERYTHING)
+    for case, unsupported in matrix(head.kernels, head.modules, options.tier, ("cpu",), rows).items():
         if unsupported is None:
             for error in Gate(head, None).check(case).evidence.errors:
                 kind = "output" if error.name == "out" else "gradients"

@@ -3,10 +3,11 @@
 It lives with the instrument and not in ``attention/``, so that no change to what is measured can loosen the gate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -14,17 +15,33 @@ class Attend(Protocol):
     """Attention as the yardstick and the oracle offer it; shapes as ``attention.Kernel.__call__``."""
 
     def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, window: int | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        mask: Tensor | None,
+        causal: bool,
+        scale: float | None = None,
+        window: int | None = None,
     ) -> Tensor: ...
 
 
 def naive_attention(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, window: int | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float | None = None,
+    window: int | None = None,
 ) -> Tensor:
     """Score, scale, mask, softmax, weigh, each step rounded to q's dtype: (B, Hq, Tq, Dv)."""
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-    scores = (q / q.shape[-1] ** 0.5) @ k.transpose(-2, -1)  # (B, Hq, Tq, Tk)
+    scaled = q / q.shape[-1] ** 0.5 if scale is None else q * scale
+    scores = scaled @ k.transpose(-2, -1)  # (B, Hq, Tq, Tk)
     visible = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device)
     if causal:
         visible = visible.tril(k.shape[-2] - q.shape[-2])
@@ -42,15 +59,39 @@ def naive_attention(
     return out
 
 
-def naive_multihead(
+def naive_module(
     x: Tensor,
     parameters: Mapping[str, Tensor],
-    attend: Attend,
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor],
     *,
     n_heads: int,
     n_kv_heads: int,
-    mask: Tensor | None,
-    causal: bool,
+) -> Tensor:
+    """What the module that has these parameters makes of x (B, T, E) by ``attend``, of q, k, v: (B, T, E).
+
+    They are those of ``torch.nn.MultiheadAttention``, or of ``torch.nn.TransformerEncoderLayer(norm_first=True)``.
+    """
+    heads = {"n_heads": n_heads, "n_kv_heads": n_kv_heads}
+    if "norm1.weight" not in parameters:
+        return naive_multihead(x, parameters, attend, **heads)
+    prefix = "self_attn."
+    own = {name.removeprefix(prefix): p for name, p in parameters.items() if name.startswith(prefix)}
+    # PyTorch's own norm: half precision is what is normal for it, and it is not what is judged.
+    x = x + naive_multihead(
+        F.layer_norm(x, x.shape[-1:], parameters["norm1.weight"], parameters["norm1.bias"]), own, attend, **heads
+    )
+    normed = F.layer_norm(x, x.shape[-1:], parameters["norm2.weight"], parameters["norm2.bias"])
+    wide = normed @ parameters["linear1.weight"].T
+    return x + (wide + parameters["linear1.bias"]).relu() @ parameters["linear2.weight"].T + parameters["linear2.bias"]
+
+
+def naive_multihead(
+    x: Tensor,
+    parameters: Mapping[str, Tensor],
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor],
+    *,
+    n_heads: int,
+    n_kv_heads: int,
 ) -> Tensor:
     """Multi-head self-attention of x (B, T, E) from the parameters of ``torch.nn.MultiheadAttention``: (B, T, E)."""
     batch, tokens, d_model = x.shape
@@ -62,5 +103,5 @@ def naive_multihead(
             projected.split((d_model, kv_size, kv_size), dim=-1), (n_heads, n_kv_heads, n_kv_heads), strict=True
         )
     )
-    out = attend(q, k, v, mask=mask, causal=causal).transpose(1, 2).reshape(batch, tokens, d_model)
+    out = attend(q, k, v).transpose(1, 2).reshape(batch, tokens, d_model)
     return out @ parameters["out_proj.weight"].T + parameters["out_proj.bias"]

@@ -3,38 +3,46 @@
 from .cases import DTYPES, Case, Shape
 from .execution import Work
 
-# Of the products of the backward pass to those of the forward pass: five matrix products (the scores anew, dV, dP, dQ,
-# dK) to two (Dao 2023, "FlashAttention-2", section 4). A projection's backward pass has two (dX, dW) to its one.
-ATTENTION_BACKWARD = 2.5
+# The backward pass has five matrix products (Dao 2023, "FlashAttention-2", section 4): the scores anew, dQ and dK, of
+# length D, and dV and dP, of Dv. A projection's backward pass has two (dX, dW) to its one.
+FORWARD_PRODUCTS, BACKWARD_PRODUCTS = (1, 1), (3, 2)
 PROJECTION_BACKWARD = 2
 
 
-def work_of(case: Case) -> Work:
+def work_of(case: Case, d_feedforward: int = 0) -> Work:
     """Return the operations and bytes of one call, backward pass included where the case has one.
 
-    Attention forward: ``2 B H pairs (D + Dv)`` with D = Dv, which is ``4 B H Tq Tk D`` where every query sees every key
+    Attention forward: ``2 B H pairs (D + Dv)``, which is ``4 B H Tq Tk D`` where Dv = D and every query sees every key
     (Dao 2023, section 4, which halves it under causal; here the pairs that causal and windows show are counted). A mask
     given as a tensor counts as full: what it hides is data. Softmax, scaling and masking are left out, as they are
-    there. A module adds its projections of E = H D features, ``2 B T E (E + 2 Hkv D)`` and ``2 B T E E``.
+    there. A module adds its projections of E = H D features, ``2 B T E (E + 2 Hkv D)`` and ``2 B T E E``, a Transformer
+    block also its feed-forward layer of that width F, ``4 B T E F``.
 
     Bytes: inputs, mask and output once each, and with a backward pass the gradient that comes in and those that go out.
     """
     shape = case.shape
     pairs = visible_pairs(shape.queries, shape.keys, causal=case.hiding.causal, window=case.hiding.window)
-    attention = 4 * shape.batch * shape.heads * pairs * shape.head_size
+    passes = [FORWARD_PRODUCTS, BACKWARD_PRODUCTS][: 1 + case.backward]
+    lengths = sum(of_d * shape.head_size + of_dv * shape.value_size for of_d, of_dv in passes)
+    attention = 2 * shape.batch * shape.heads * pairs * lengths
     width = shape.heads * shape.head_size
     kv_width = shape.kv_heads * shape.head_size
     rows = shape.batch * shape.queries
-    projections = 2 * rows * width * (2 * width + 2 * kv_width) if case.module else 0
+    projections = 2 * rows * width * (2 * width + 2 * kv_width + 2 * d_feedforward) if case.module else 0
     if case.backward:
-        attention = round(attention * (1 + ATTENTION_BACKWARD))
         projections *= 1 + PROJECTION_BACKWARD
+    out = rows * shape.heads * shape.value_size
     if case.module:
         inputs = rows * width + (width + 2 * kv_width) * (width + 1) + width * (width + 1)  # x, weights and biases
     else:
-        inputs = rows * width + 2 * shape.batch * shape.keys * kv_width  # q, k, v
-    elements = inputs + rows * width
+        inputs = rows * width + shape.batch * shape.keys * shape.kv_heads * (shape.head_size + shape.value_size)
+    if d_feedforward:
+        inputs += d_feedforward * (2 * width + 1) + width  # two layers with biases
+    if case.hiding.learned:
+        inputs += shape.heads * shape.keys
+    elements = inputs + out
     elements *= 2 if case.backward else 1  # a gradient for each of them
+    elements += 4 * width if d_feedforward else 0  # two norms, whose gradients are not taken
     moved_bytes = elements * DTYPES[case.dtype].itemsize + _mask_bytes(case, shape)
     return Work(attention + projections, moved_bytes, case.dtype, case.device)
 
@@ -49,7 +57,7 @@ def visible_pairs(queries: int, keys: int, *, causal: bool, window: int | None =
 def _mask_bytes(case: Case, shape: Shape) -> int:
     """Return the bytes of the mask that ``workload.build`` makes: bool (B, 1, Tq, Tk) or floating (1, H, Tq, Tk)."""
     kind = case.hiding.kind
-    if kind is None:
+    if kind is None or case.hiding.learned:
         return 0
     pairs = shape.queries * shape.keys
     return shape.batch * pairs if kind == "bool" else shape.heads * pairs * DTYPES[case.dtype].itemsize

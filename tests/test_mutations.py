@@ -1,11 +1,17 @@
 """Realistic wrong edits of the kernels: the numerics gate, alone and in its smallest tier, catches every one."""
 
 import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import attention
+from attention import KERNELS
 from bench import source
 from bench.cases import matrix
 from bench.gate import CaseFailed, Gate
@@ -55,9 +61,13 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "bool mask inverted": ("attended = mask\n", "attended = ~mask\n"),
         "masked keys leak": ("masked_fill(~visible, -torch.inf)", "masked_fill(~visible, -5.0)"),
-        "float mask ignored": ("scores = scores + mask.to(scores.dtype)", "pass"),
-        "float mask subtracted": ("scores = scores + mask.to", "scores = scores - mask.to"),
-        "float mask scaled with the scores": ("scores = scores + mask.to", "scores = scores + scale * mask.to"),
+        "float mask ignored": ("scores + mask.to(scores.dtype)", "scores"),
+        "float mask subtracted": ("(scores + mask.to", "(scores - mask.to"),
+        "float mask scaled with the scores": ("(scores + mask.to", "(scores + scale * mask.to"),
+        "gradient of the mask cut": ("(scores + mask.to", "(scores + 0 * mask.nan_to_num() + mask.detach().to"),
+        "minus infinity in a mask leaks": ("attended = mask.to(scores.dtype) != -torch.inf", "attended = mask == mask"),
+        "mask in place of causal": ("attended if visible is None else visible & attended", "attended"),
+        "scale ignored": ("if scale is None:", "if True:"),
         "blind rows not zero": ("n_heads).masked_fill(blind, 0.0)  #", "n_heads)  #"),
         "blind rows NaN": (".masked_fill(blind, 0.0).softmax(dim=-1)", ".softmax(dim=-1)"),
         "gradient of the scores cut": ("= scores.masked_fill(~visible", "= scores.detach().masked_fill(~visible"),
@@ -98,6 +108,18 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
             "k = self.k[:, :, columns].to(self.wide)",
             "q, k = q.half(), self.k[:, :, columns].half()",
         ),
+        "scale ignored": (
+            "scale = q.shape[-1] ** -0.5 if scale is None else float(scale)",
+            "scale = q.shape[-1] ** -0.5",
+        ),
+        "gradient of the mask from the last tile alone": (
+            "tile += d_scores.sum_to_size(tile.shape)",
+            "tile.copy_(d_scores.sum_to_size(tile.shape))",
+        ),
+        "gradient of the mask not summed over the queries": (
+            "tile += d_scores.sum_to_size(tile.shape)",
+            "tile += d_scores[:, :, :1].sum_to_size(tile.shape)",
+        ),
         "mask of the first tile everywhere": (
             "rows if mask.shape[2] > 1 else every",
             "slice(0, rows.stop - rows.start) if mask.shape[2] > 1 else every",
@@ -114,6 +136,7 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "padding seen": ("((position >= 0) & (position < n_keys))", "(position >= -n_keys)"),
         "gradient of v cut": ("        gather(v),", "        gather(v.detach()) + 0 * v.sum(),"),
         "scale forgotten": ("scale=scale,", "scale=None if scale else 1.0,"),
+        "aligned top-left": ("first = n_keys - n_queries - (window - 1)", "first = -(window - 1)"),
         "blocks of two items mixed": (
             "x.unfold(2, span, block).permute(0, 2, 1, 4, 3)",
             "x.unfold(2, span, block).flip(2).permute(0, 2, 1, 4, 3)",
@@ -124,7 +147,12 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "causal dropped": ("is_causal=causal", "is_causal=False"),
         "bool mask inverted": ("mask = torch.atleast_2d(mask)", "mask = torch.atleast_2d(mask); mask = ~mask"),
         "mask dropped": ("attn_mask=mask", "attn_mask=None"),
-        "scale of one": ("scale=scale", "scale=1.0"),
+        "scale of one": ("is_causal=causal, scale=scale", "is_causal=causal, scale=1.0"),
+        "scale ignored": ("is_causal=causal, scale=scale", "is_causal=causal"),
+        "scale of the padded head size": ("scale = size**-0.5 if scale is None else scale", "pass"),
+        "scale of zero left to PyTorch": ("q, scale = q * scale, 1.0", "pass"),
+        "bool mask in place of causal": ("return mask & triangle, False", "return mask, False"),
+        "float mask in place of causal": ("mask.masked_fill(~triangle, -torch.inf), False", "mask, False"),
         "groups tiled instead of interleaved": (
             "    out = F.scaled",
             "    k, v = (t.repeat(1, q.shape[1] // t.shape[1], 1, 1) for t in (k, v))\n    out = F.scaled",
@@ -157,14 +185,40 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "groups tiled in the loop": ("self.n_heads + i // group,", "self.n_heads + i % self.n_kv_heads,"),
         "every head takes the first mask": ("mask[:, i : i + 1]", "mask[:1, :1]"),
     },
+    "transformer.py": {
+        "norm before attention left out": ("self.self_attn(self.norm1(x)", "self.self_attn((x)"),
+        "norms swapped": ("self.linear1(self.norm2(x))", "self.linear1(self.norm1(x))"),
+        "residual left out": ("x = x + self.self_attn(", "x = self.self_attn("),
+        "mask not passed on": ("(self.norm1(x), mask=mask, causal", "(self.norm1(x), causal"),
+        "another activation": ("F.relu(", "F.gelu("),
+    },
+}
+# These are in no case of the smallest tier.
+COMPILING_MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "compiled.py": {
+        "mask not passed on": (
+            "(q, k, v, mask=mask, causal=causal, scale=scale)",
+            "(q, k, v, mask=None, causal=causal, scale=scale)",
+        ),
+        "scale ignored": ("causal=causal, scale=scale)", "causal=causal, scale=None)"),
+        "causal dropped": ("causal=causal, scale=scale)", "causal=False, scale=scale)"),
+    },
+    "flex.py": {
+        "scale ignored": ("block_mask=blocks, scale=scale", "block_mask=blocks, scale=None"),
+        "bool mask inverted": ("near(b, h, i, j) & mask[b, h, i, j]", "near(b, h, i, j) & ~mask[b, h, i, j]"),
+        "float mask subtracted": ("score + bias[b, h, i, j]", "score - bias[b, h, i, j]"),
+        "aligned top-left": ("position = i + offset", "position = i"),
+        "window one key too wide": ("(j > position - window)", "(j >= position - window)"),
+    },
 }
 TABLE = [(file, name) for file, edits in MUTATIONS.items() for name in edits]
+COMPILING_TABLE = [(file, name) for file, edits in COMPILING_MUTATIONS.items() for name in edits]
 
 
-def caught(side: Side) -> str | None:
-    """Say what the gate first finds wrong with a side in the smallest tier; None if nothing."""
-    for case, unsupported in matrix(side.kernels, side.modules, "smoke", ("cpu",)).items():
-        if unsupported is None:
+def caught(side: Side, tier: str = "smoke", subjects: Collection[str] | None = None) -> str | None:
+    """Say what the gate first finds wrong with a side, in the smallest tier and all subjects of it; None if nothing."""
+    for case, unsupported in matrix(side.kernels, side.modules, tier, ("cpu",)).items():
+        if unsupported is None and (subjects is None or case.subject in subjects):
             try:
                 errors = Gate(side, None).check(case).evidence.errors
             except CaseFailed as failure:
@@ -182,11 +236,39 @@ def test_there_are_enough_of_them_and_the_kernels_as_they_are_pass() -> None:
 
 @pytest.mark.parametrize(("file", "name"), TABLE, ids=[f"{file}-{name}".replace(" ", "-") for file, name in TABLE])
 def test_a_wrong_edit_is_caught_by_the_numerics_gate_alone(tmp_path: Path, file: str, name: str) -> None:
-    shutil.copytree(PACKAGE, tmp_path / "attention", ignore=shutil.ignore_patterns("__pycache__"))
-    path = tmp_path / "attention" / file
-    right, wrong = MUTATIONS[file][name]
+    with edited(tmp_path, file, *MUTATIONS[file][name]) as side:
+        assert caught(side) is not None
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), COMPILING_TABLE, ids=[f"{f}-{n}".replace(" ", "-") for f, n in COMPILING_TABLE]
+)
+def test_a_wrong_edit_of_a_kernel_that_compiles_is_caught_in_the_pr_tier(
+    tmp_path: Path, file: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # as wrong, and in no time
+    kernel = KERNELS[file.removesuffix(".py")]
+    asked: dict[str, Any] = {"mask": "bool", "causal": True, "grouped": True, "dtype": torch.float32, "device": "cpu"}
+    if (lacks := kernel.capabilities.lacks(**asked)) is not None:
+        pytest.skip(f"{kernel.name} does not support {lacks}")
+    with edited(tmp_path, file, *COMPILING_MUTATIONS[file][name]) as side:
+        assert caught(side, "pr", {kernel.name}) is not None
+
+
+@pytest.mark.parametrize("file", COMPILING_MUTATIONS)
+def test_the_kernels_that_compile_pass_as_they_are(tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    with edited(tmp_path, file, "@register(", "@register(") as side:
+        assert caught(side, "pr", {file.removesuffix(".py")}) is None
+
+
+@contextmanager
+def edited(directory: Path, file: str, right: str, wrong: str) -> Iterator[Side]:
+    """Load a copy of the kernels with one edit."""
+    shutil.copytree(PACKAGE, directory / "attention", ignore=shutil.ignore_patterns("__pycache__"))
+    path = directory / "attention" / file
     text = path.read_text(encoding="utf-8")
     assert text.count(right) == 1, "the table has fallen behind the code"
     path.write_text(text.replace(right, wrong), encoding="utf-8")
-    with base_side(source.from_directory(tmp_path)) as side:
-        assert caught(side) is not None
+    with base_side(source.from_directory(directory)) as side:
+        yield side

@@ -108,7 +108,7 @@ EDITS = {
     "a float64 mask": Edit(
         "masked.py",
         {
-            "scores = scores + mask.to(scores.dtype)": "scores = scores + mask.double()",
+            "scores + mask.to(scores.dtype)": "scores + mask.double()",
             "masked_fill(blind, 0.0).softmax(dim=-1)": "masked_fill(blind, 0.0).softmax(dim=-1).to(v.dtype)",
         },
         "masked-b1h4t256d64-floatmask-fp32-cpu-fwd",

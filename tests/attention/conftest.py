@@ -174,16 +174,15 @@ def _check(
     backward = not isinstance(attend, ForwardOnly)
     generator = torch.Generator().manual_seed(2)
     upstream = torch.randn(*q.shape[:-1], v.shape[-1], generator=generator).to(q.dtype)
-    options: dict[str, Any] = {"mask": mask, "causal": causal, "window": window}
-    folded = 1.0 if scale is None else scale * q.shape[-1] ** 0.5  # the yardstick knows only the default scale
-    got = _results(lambda q, k, v: attend(q, k, v, scale=scale, **options), (q, k, v), upstream, backward)
+    options: dict[str, Any] = {"mask": mask, "causal": causal, "scale": scale, "window": window}
+    got = _results(lambda q, k, v: attend(q, k, v, **options), (q, k, v), upstream, backward)
     exact = _results(
-        lambda q, k, v: reference(q, k, v, scale=scale, **options),
+        lambda q, k, v: reference(q, k, v, **options),
         [t.double() for t in (q, k, v)],
         upstream.double(),
         backward,
     )
-    naive = _results(lambda q, k, v: naive_attention(q * folded, k, v, **options), (q, k, v), upstream, backward)
+    naive = _results(lambda q, k, v: naive_attention(q, k, v, **options), (q, k, v), upstream, backward)
     complaints = [c for error in judge(got, exact, naive, capped=capped) for c in error.complaints]
     assert complaints == []
     return got

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,10 +53,12 @@ def test_decoding_gives_the_full_causal_pass_within_the_error_budget(
     built, x = module(kernel, 2 if grouped else HEADS), normal(2, TOKENS, D_MODEL)
     hidden = None if mask is None else make_mask(mask, 2, HEADS, TOKENS, TOKENS, blind=3)
     got = decode(built, x, SPLITS[split], mask=hidden, causal=True)
-    sizes: Any = {"n_heads": HEADS, "n_kv_heads": built.n_kv_heads, "mask": hidden, "causal": True}
+    sizes = {"n_heads": HEADS, "n_kv_heads": built.n_kv_heads}
+    asked: dict[str, Any] = {"mask": hidden, "causal": True}
     parameters = {name: p.detach() for name, p in built.named_parameters()}
-    exact = naive_multihead(x.double(), {n: p.double() for n, p in parameters.items()}, reference, **sizes)
-    naive = naive_multihead(x, parameters, naive_attention, **sizes)
+    doubled = {name: p.double() for name, p in parameters.items()}
+    exact = naive_multihead(x.double(), doubled, partial(reference, **asked), **sizes)
+    naive = naive_multihead(x, parameters, partial(naive_attention, **asked), **sizes)
     (error,) = judge({"out": got}, {"out": exact}, {"out": naive})
     assert error.complaints == ()
 

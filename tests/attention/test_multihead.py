@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attention import KERNELS, MODULES, Kernel, MultiHeadAttention, MultiHeadAttentionLoop, reference
-from bench.naive import naive_multihead
+from bench.naive import naive_module
 
 TOKENS, D_MODEL, HEADS = 17, 32, 4
 Pair = tuple[MultiHeadAttention, MultiHeadAttentionLoop]
@@ -84,9 +85,8 @@ def test_module_computes_what_its_docstring_says(
     built = module(D_MODEL, HEADS, n_kv_heads=kv_heads, kernel=kernel_name)
     parameters = {name: p.double() for name, p in built.named_parameters()}
     x = tokens()
-    want = naive_multihead(
-        x.double(), parameters, reference, n_heads=HEADS, n_kv_heads=kv_heads or HEADS, mask=None, causal=True
-    )
+    attend = partial(reference, causal=True)
+    want = naive_module(x.double(), parameters, attend, n_heads=HEADS, n_kv_heads=kv_heads or HEADS)
     torch.testing.assert_close(built(x, causal=True).double(), want, rtol=1e-5, atol=1e-5)
 
 

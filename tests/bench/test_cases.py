@@ -13,7 +13,8 @@ from bench.sides import Side
 from bench.workload import bytes_needed
 
 ID = re.compile(
-    r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+-(full|causal|boolmask|floatmask|(causal)?window\d+)-"
+    r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+(v\d+)?(scale\d+(\.\d+)?)?-"
+    r"(full|(causal)?((bool|float|learned)mask|window\d+)?)-"
     r"(fp32|bf16|fp16)-(cpu|cuda)-(fwd|fwdbwd)"
 )
 
@@ -21,10 +22,13 @@ ID = re.compile(
 @pytest.mark.parametrize(
     ("text", "shape"),
     [
-        ("b1h8t512d64", Shape(1, 8, 8, 512, 512, 64)),
-        ("b2h8kv2t16d8", Shape(2, 8, 2, 16, 16, 8)),
-        ("b1h8t1k1024d64", Shape(1, 8, 8, 1, 1024, 64)),
-        ("b1h8kv2t1k1024d64", Shape(1, 8, 2, 1, 1024, 64)),
+        ("b1h8t512d64", Shape(1, 8, 8, 512, 512, 64, 64)),
+        ("b2h8kv2t16d8", Shape(2, 8, 2, 16, 16, 8, 8)),
+        ("b1h8t1k1024d64", Shape(1, 8, 8, 1, 1024, 64, 64)),
+        ("b1h8kv2t1k1024d64", Shape(1, 8, 2, 1, 1024, 64, 64)),
+        ("b1h2t16d32v8", Shape(1, 2, 2, 16, 16, 32, 8)),
+        ("b1h2t16d32v8scale0.3", Shape(1, 2, 2, 16, 16, 32, 8, 0.3)),
+        ("b1h2t16d32scale0", Shape(1, 2, 2, 16, 16, 32, 32, 0.0)),
     ],
 )
 def test_a_shape_reads_and_writes_as_the_same_text(text: str, shape: Shape) -> None:
@@ -48,7 +52,7 @@ def test_ids_are_unique_and_follow_the_contract() -> None:
 def test_each_tier_holds_the_one_before() -> None:
     smoke, pr, full = (set(matrix(KERNELS, MODULES, tier, ("cpu",))) for tier in TIERS)
     assert smoke < pr < full
-    assert 150 <= len(supported_ids(matrix(KERNELS, MODULES, "pr", ("cpu",)))) <= 200
+    assert 150 <= len(supported_ids(matrix(KERNELS, MODULES, "pr", ("cpu",)))) <= 250
 
 
 def test_full_holds_the_whole_matrix_of_the_study() -> None:
@@ -75,6 +79,8 @@ def test_a_case_that_a_kernel_cannot_run_is_listed_with_the_reason() -> None:
         ("causal", Mask(causal=True)),
         ("boolmask", Mask("bool")),
         ("floatmask", Mask("float")),
+        ("causalfloatmask", Mask("float", causal=True)),
+        ("learnedmask", Mask("float", learned=True)),
         ("window64", Mask(window=64)),
         ("causalwindow1", Mask(causal=True, window=1)),
     ],
@@ -84,14 +90,14 @@ def test_a_mask_reads_as_what_hides_keys(text: str, mask: Mask) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "none", "mask", "window", "windowcausal", "window-1", "causalmask", "fullwindow2"]
+    "text", ["", "none", "mask", "window", "windowcausal", "window-1", "causalmask", "fullwindow2", "boolmaskwindow2"]
 )
 def test_what_is_no_mask_is_refused_with_the_choices(text: str) -> None:
-    with pytest.raises(ValueError, match=rf"^a mask is full, .* or causalwindow64; saw {re.escape(repr(text))}$"):
+    with pytest.raises(ValueError, match=rf"^a mask is full, .* after causal too; saw {re.escape(repr(text))}$"):
         Mask.parse(text)
 
 
-def test_a_window_is_not_asked_of_a_kernel_from_before_there_were_windows() -> None:
+def test_what_a_kernel_from_an_old_base_does_not_know_of_is_not_asked_of_it() -> None:
     class Old:
         """Capabilities of such a base."""
 
@@ -105,6 +111,8 @@ def test_a_window_is_not_asked_of_a_kernel_from_before_there_were_windows() -> N
     cases = {case.id: reason for case, reason in matrix({"old": Base()}, {}, "smoke", ("cpu",)).items()}
     assert cases["old-b1h4t64d32-full-fp32-cpu-fwd"] is None
     assert cases["old-b1h2t96d32-window16-fp32-cpu-fwdbwd"] == "old does not support a window"
+    other_size = "old does not support values with a head size of their own"
+    assert cases["old-b2h4kv2t16k48d16v32-causalfloatmask-fp32-cpu-fwdbwd"] == other_size
 
 
 @pytest.mark.parametrize(("flag", "in_smoke"), [("compiles", 0), ("variant", 1)])
@@ -112,7 +120,7 @@ def test_kernel_that_compiles_or_varies_another_is_in_few_rows(flag: str, in_smo
     def function(*_: object, **__: object) -> None: ...
 
     new = Kernel("new", function, Capabilities(**{flag: True}))  # type: ignore[arg-type]  # it is never called
-    for tier, least, most in (("smoke", in_smoke, in_smoke), ("pr", 1, 6), ("full", 1, 6)):
+    for tier, least, most in (("smoke", in_smoke, in_smoke), ("pr", 1, 8), ("full", 1, 8)):
         cases = {case.id for case in matrix({**KERNELS, "new": new}, MODULES, tier, ("cpu",)) if case.subject == "new"}
         assert least <= len(cases) <= most
 

@@ -36,11 +36,14 @@ def test_visible_pairs_are_those_of_the_causal_mask(queries: int, keys: int) -> 
         ("mha", "b2h4t16d8"),
         ("mha", "b2h4kv2t16d8"),
         ("mhaloop", "b2h4t16d8"),
+        ("manual", "b2h4kv2t16k24d8v12"),
+        ("block", "b2h4kv2t16d8"),
     ],
 )
 def test_forward_operations_are_those_that_torch_counts(subject: str, shape: str) -> None:
     counted = case(subject, shape)
-    call = bind(build(counted, HEAD), HEAD)
+    workload = build(counted, HEAD)
+    call = bind(workload, HEAD)
     with (
         FlopCounterMode(display=False) as counter,
         torch.no_grad(),
@@ -49,7 +52,7 @@ def test_forward_operations_are_those_that_torch_counts(subject: str, shape: str
         ),
     ):
         call()
-    assert work_of(counted).flops == counter.get_total_flops()
+    assert work_of(counted, workload.d_feedforward).flops == counter.get_total_flops()
 
 
 def test_the_backward_pass_has_five_products_to_two_and_a_projection_two_to_one() -> None:
@@ -58,6 +61,8 @@ def test_the_backward_pass_has_five_products_to_two_and_a_projection_two_to_one(
     projections = work_of(module).flops - attention_flops
     assert work_of(case("sdpa", "b2h4t16d8", direction="fwdbwd")).flops == 3.5 * attention_flops
     assert work_of(case("mha", "b2h4t16d8", direction="fwdbwd")).flops == 3.5 * attention_flops + 3 * projections
+    narrow = case("sdpa", "b2h4t16d8v4", direction="fwdbwd")  # D = 2 Dv: 4 products of D and 3 of Dv are 11 of Dv
+    assert work_of(narrow).flops == 11 * attention_flops // 4
 
 
 def test_causal_counts_the_pairs_seen_and_masks_given_as_tensors_count_full() -> None:
@@ -67,8 +72,8 @@ def test_causal_counts_the_pairs_seen_and_masks_given_as_tensors_count_full() ->
 
 
 @pytest.mark.parametrize("direction", ["fwd", "fwdbwd"])
-@pytest.mark.parametrize("mask", ["full", "causal", "boolmask", "floatmask"])
-@pytest.mark.parametrize("subject", ["sdpa", "mha"])
+@pytest.mark.parametrize("mask", ["full", "causal", "boolmask", "floatmask", "learnedmask"])
+@pytest.mark.parametrize("subject", ["sdpa", "mha", "block"])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_bytes_are_every_tensor_of_the_call_once(subject: str, dtype: str, mask: str, direction: str) -> None:
     counted = case(subject, "b2h4kv2t16d8", mask, dtype, direction)
@@ -76,7 +81,8 @@ def test_bytes_are_every_tensor_of_the_call_once(subject: str, dtype: str, mask:
     tensors = [*workload.leaves, workload.upstream]  # the output is as large as the gradient that comes in
     once = sum(t.numel() for t in tensors) * DTYPES[dtype].itemsize
     expected = once * (2 if counted.backward else 1) + (0 if workload.mask is None else workload.mask.nbytes)
-    assert work_of(counted).moved_bytes == expected
+    expected += sum(t.nbytes for t in workload.frozen.values())
+    assert work_of(counted, workload.d_feedforward).moved_bytes == expected
 
 
 WORK = Work(2_000_000, 1_000_000, "fp32", "cpu")

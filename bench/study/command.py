@@ -20,6 +20,7 @@ from . import (
     faults,
     fresh,
     left_out,
+    long_context,
     multi_head,
     published,
     report,
@@ -34,7 +35,8 @@ from .subjects import Subjects
 
 BUDGET_S = 450.0  # of all parts: with what imports, inputs and drawing take, a run stays under ten minutes
 DIRECTORY = Path("reports") / "study"
-TABLES: tuple[ModuleType, ...] = (faults, every_kernel, single_head, multi_head)  # the largest parts last
+# The largest parts last.
+TABLES: tuple[ModuleType, ...] = (faults, every_kernel, long_context, single_head, multi_head)
 PATIENCE = 1.5  # of its fair share a part may take what earlier parts left over
 MEASURING: tuple[ModuleType, ...] = (
     *(
@@ -44,6 +46,7 @@ MEASURING: tuple[ModuleType, ...] = (
         every_kernel,
         faults,
         fresh,
+        long_context,
         multi_head,
         published,
         sampling,

@@ -35,7 +35,7 @@ LEFT_OUT = (
     LeftOut(
         "long context (more than 32k)",
         ("blockwise", "ring", "flash"),
-        "memory by context length",
+        "long context",
         "no kernel of its own; sdpa's memory does not grow with T^2",
     ),
     LeftOut("the compiled version as a kernel", ("compiled",), "tables A2 and A3"),

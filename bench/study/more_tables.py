@@ -35,6 +35,22 @@ def growth(results: Results) -> Table:
     )
 
 
+def long_context(results: Results) -> Table:
+    """The peak of memory where a score matrix would take gigabytes."""
+    rows = []
+    for series in results.where(part="long context"):
+        peak = show(exact(series.values[0] / 1e6), " MB") if series.values else f"not measured: {series.missing}"
+        matrix = f"{tokens_of(series) ** 2 * 4 / 1e6:.0f} MB"
+        rows.append((series.subject, device_name(series.device), str(tokens_of(series)), peak, matrix))
+    return Table(
+        "Long context",
+        "Batch 1, 1 head, head size 32, FP32, causal, one call forward and backward: the most that its tensors took at "
+        "a time, beyond the inputs, and what a single score matrix would take.",
+        ("kernel", "on", "tokens", "peak of memory", "one score matrix"),
+        tuple(rows),
+    )
+
+
 def directions(results: Results) -> Table:
     """Forward against forward and backward, of every kernel and module."""
     rows = []

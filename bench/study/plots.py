@@ -226,11 +226,12 @@ def speed_and_error(results: Results, device: str, dtype: str) -> list[Plot]:
         label_points(axes, points)
 
     fastest = min(points, key=lambda s: points[s][0])
-    closest = min(points, key=lambda s: points[s][1])
+    closest = min(points, key=lambda s: (points[s][1], points[s][0]))  # of those equally exact, the fastest
+    equal = [name for name in points if name != closest and points[name][1] == points[closest][1]]
     caption = (
         f"In {dtype} on the {device_name(device)}, {fastest} is the fastest ({points[fastest][0]:.3g} ms, error "
         f"{points[fastest][1]:.2g}) and {closest} the most exact ({points[closest][0]:.3g} ms, error "
-        f"{points[closest][1]:.2g}); left is faster, down is more exact."
+        f"{points[closest][1]:.2g}{', as ' + _listed(equal) if equal else ''}); left is faster, down is more exact."
     )
     return [paint_plot(f"error-{dtype}-{device}", f"Speed and error, {dtype}, {device_name(device)}", caption, paint)]
 

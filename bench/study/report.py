@@ -46,6 +46,7 @@ def make(
     more = (
         tables.matrix(results),
         more_tables.growth(results),
+        more_tables.long_context(results),
         more_tables.directions(results),
         more_tables.errors(results),
         more_tables.faults(results),

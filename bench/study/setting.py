@@ -84,7 +84,7 @@ def ready(entry: Entry, setting: Setting, found: Iterable[Series] = ()) -> Warm:
         )
     expected_s = expectation_s(entry, (*setting.found.series, *found))
     if expected_s is not None and expected_s > limit_s:
-        raise Unmeasurable(f"about {expected_s:{'.0f' if expected_s >= 10 else '.2g'}} s a call, too long for --budget")
+        raise Unmeasurable(too_long(expected_s))
     try:
         call = entry.make()
         with torch.set_grad_enabled(call.backward):
@@ -93,6 +93,11 @@ def ready(entry: Entry, setting: Setting, found: Iterable[Series] = ()) -> Warm:
         raise Unmeasurable(str(error)) from error
     except Exception as error:
         raise Unmeasurable(f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}") from error
+
+
+def too_long(seconds: float) -> str:
+    """Say why a call of so many seconds is not measured."""
+    return f"about {seconds:{'.0f' if seconds >= 10 else '.2g'}} s a call, too long for --budget"
 
 
 def expectation_s(entry: Entry, found: Iterable[Series]) -> float | None:

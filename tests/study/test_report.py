@@ -7,11 +7,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench.study import left_out, plots, report
+from bench.study import left_out, more_tables, plots, report
 from bench.study.judgement import CLAIMS
 from bench.study.published import ROWS, TABLES, figures_by_tokens
 from bench.study.report import Report
-from bench.study.results import Results
+from bench.study.results import ERROR, PAIRED_NS, PEAK_BYTES, Results, Series
 
 Found = Callable[..., Results]
 STUDY = Path(__file__).parents[2] / "bench" / "study"
@@ -111,6 +111,32 @@ def test_captions_are_computed_from_the_data(found: Found) -> None:
     assert "SDPA, fused is the fastest (1 ms, error 1e-07)" in error.caption
     (heads,) = plots.heads(results, "cpu")
     assert "2.00 [2.00, 2.00] with 4" in heads.caption
+
+
+def test_a_tie_of_the_most_exact_is_named_as_one() -> None:
+    errors = {"slow": (2e6, 1e-7), "quick": (1e6, 1e-7), "wrong": (5e5, 1e-5)}
+    case = "b1h8t512d64-full-fp32-fwd"
+    series = [
+        Series("error", "cpu", name, case, quantity, (value,))
+        for name, values in errors.items()
+        for quantity, value in zip((PAIRED_NS, ERROR), values, strict=True)
+    ]
+    (error,) = plots.speed_and_error(Results(tuple(series)), "cpu", "fp32")
+    assert "quick the most exact (1 ms, error 1e-07, as slow);" in error.caption
+
+
+def test_long_context_is_shown_beside_a_score_matrix_or_named_as_too_long() -> None:
+    where = ("long context", "cpu")
+    case = "b1h1t32768d32-causal-fp32-fwdbwd"
+    series = (
+        Series(*where, "linear", case, PEAK_BYTES, (23e6,)),
+        Series(*where, "square", case, PEAK_BYTES, missing="about 90 s a call, too long for --budget"),
+    )
+    table = more_tables.long_context(Results(series))
+    assert [row[2:] for row in table.rows] == [
+        ("32768", "23 MB", "4295 MB"),
+        ("32768", "not measured: about 90 s a call, too long for --budget", "4295 MB"),
+    ]
 
 
 def test_a_report_of_nothing_is_still_a_report(tmp_path: Path) -> None:

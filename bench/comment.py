@@ -16,7 +16,7 @@ from pathlib import Path
 from .errors import CannotCompare
 from .github import GitHub, Refused
 from .report.as_markdown import as_markdown
-from .report.escaping import markdown
+from .report.escaping import command_data, markdown
 from .report.from_json import from_json
 from .verdict import Run
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         publish(_github(), options.directory, options.head, options.conclusion, options.link)
     except Refused as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {command_data(str(error))}", file=sys.stderr)
         return 4
     return 0
 

@@ -17,8 +17,8 @@ class Unfit(Exception):
 def typed(kind: Any, value: object, where: str) -> Any:
     """Return the value as ``kind``: a scalar, a string enum, a union, ``Mapping[str, X]``, a tuple or a dataclass.
 
-    ``where`` names the value in messages. Numbers are finite, a bool is no number, and a dataclass is given by exactly
-    its fields.
+    ``where`` names the value in messages, which may end up in a log: keys and values are shown in them in printable
+    ASCII, shortened. Numbers are finite, a bool is no number, and a dataclass is given by exactly its fields.
 
     Raises:
         Unfit: the value is something else.
@@ -28,7 +28,8 @@ def typed(kind: Any, value: object, where: str) -> Any:
     if origin is UnionType:
         return _one_of(arguments, value, where)
     if origin is Mapping:
-        return {key: typed(arguments[1], item, f"{where}.{key}") for key, item in _of(dict, value, where).items()}
+        items = _of(dict, value, where).items()
+        return {key: typed(arguments[1], item, f"{where}[{_shown(key)}]") for key, item in items}
     if origin is tuple:
         items = _of(list, value, where)
         kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else list(arguments)

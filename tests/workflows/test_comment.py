@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench import comment
+from bench.errors import CannotCompare
 from bench.github import BOT, PAGE, GitHub, Refused
 from bench.report.as_json import as_json
 from bench.verdict import CaseResult, Policy, Run, Verdict
@@ -162,6 +163,29 @@ def test_hostile_text_in_a_refusal_is_escaped(hub: Any, artifact: Path) -> None:
     assert "has the unknown" in hub.comments[0]["body"]
     assert "<img" not in hub.comments[0]["body"]
     assert "@" not in hub.comments[0]["body"]
+
+
+def test_no_key_of_a_report_becomes_a_workflow_command_in_the_log_or_makes_the_comment_too_long(
+    hub: Any, artifact: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = "x\n::error file=README.md,line=1::injected\n::stop-commands::zz\ny" + "z" * 200_000
+    (artifact / comment.REPORT).write_text(json.dumps({**json.loads(report()), "environment": {key: []}}))
+    assert run(artifact) == 4
+    said = capsys.readouterr()
+    assert r"document.environment['x\n::error file" in said.err
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert len(hub.comments[0]["body"]) < 2000
+
+
+def test_a_refusal_is_one_line_of_the_log(
+    hub: Any, artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: str) -> Run:
+        raise CannotCompare("x\r\n::error::injected" + "@" * 100_000)
+
+    monkeypatch.setattr(comment, "from_json", refuse)
+    assert run(artifact) == 4
+    assert "\n::" not in capsys.readouterr().err
 
 
 def test_a_link_as_the_number_is_refused(hub: Any, artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:

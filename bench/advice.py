@@ -26,8 +26,8 @@ WHAT_TO_DO = {
 
 
 def advice(run: Run) -> tuple[str, ...]:
-    """Return the warnings, one sentence each."""
-    return (*of_machine(run), *_undecided(run))
+    """Return the warnings, one sentence each; first that of the whole run, since shards may bring many."""
+    return (*_undecided(run), *of_machine(run))
 
 
 def of_machine(run: Run) -> tuple[str, ...]:

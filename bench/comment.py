@@ -16,7 +16,7 @@ from pathlib import Path
 from .errors import CannotCompare
 from .github import GitHub, Refused
 from .report.as_markdown import as_markdown
-from .report.escaping import command_data, markdown
+from .report.escaping import clip, command_data, markdown
 from .report.from_json import from_json
 from .verdict import Run
 
@@ -25,6 +25,7 @@ NUMBER = "pull-request"
 REPORT = "reports/gate.json"
 NUMBER_BYTES = 16
 REPORT_BYTES = 32 * 2**20
+REFUSAL = 1000  # characters of one in a comment
 COMMENT_BYTES = 60_000  # GitHub takes 65,536 characters; some are the frame's
 
 
@@ -58,12 +59,12 @@ def publish(github: GitHub, directory: Path, head: str, conclusion: str, link: s
             f"pull request {number} is at {now} and the gate's run was for {head!r}: nothing is written; "
             "the run for its newest commit will comment"
         )
-    run, refusal = None, None
+    refusal = None
     try:
-        run = verdicts(directory)
+        body = compose(verdicts(directory), head, conclusion, link)
     except Refused as error:
         refusal = error
-    body = compose(run, head, conclusion, link, refusal)
+        body = compose(None, head, conclusion, link, refusal)
     comment = github.own_comment(number, MARKER)
     if comment is None:
         github.create_comment(number, body)
@@ -134,19 +135,25 @@ def compose(run: Run | None, head: str, conclusion: str, link: str, refusal: Ref
     """Write the comment: the verdicts as they are in the job's summary, and where they come from.
 
     Raises:
-        Refused: the commit or the link is not in the form that GitHub gives it.
+        Refused: the commit or the link is not in the form that GitHub gives it, or figures that no check foresaw
+            cannot be written out.
 
     """
     if not re.fullmatch(r"[0-9a-f]{40}", head) or not re.fullmatch(r"https?://[\w.:-]+/[\w./-]+", link, re.ASCII):
         raise Refused(f"{head!r} and {link!r} should be a commit and the address of a run: pass GitHub's own")
     parts = [MARKER]
     if run is None:
-        why = "before it had one" if refusal is None else f"and its report is refused: {markdown(str(refusal))}"
+        refused = f"and its report is refused: {markdown(clip(str(refusal), REFUSAL))}"
+        why = "before it had one" if refusal is None else refused
         parts.append(f"## Attention gate: no verdict\n\nThe run ended with {conclusion} {why}.")
     else:
         if (run.exit_code == 0) != (conclusion == "success"):
             parts.append(f"> **Warning:** the run ended with {conclusion} and its report says otherwise: read its log.")
-        parts.append(as_markdown(run, COMMENT_BYTES))
+        try:
+            parts.append(as_markdown(run, COMMENT_BYTES))
+        except (ArithmeticError, ValueError) as error:
+            kind = type(error).__name__
+            raise Refused(f"{REPORT} in the artifact has figures that cannot be written out ({kind})") from error
     parts.append(f"<sub>Measured by the pull request's own code at {head}. [Log and reports]({link})</sub>")
     return "\n\n".join(parts) + "\n"
 

@@ -11,6 +11,7 @@ from .text import COLUMNS, counts, row, subject
 SUMMARY_BYTES = 1024 * 1024  # what GitHub takes as the summary of one step
 FEW = 20  # rows of the table above the fold
 NAMED = 10  # kernels and modules that the first lines name
+WARNED = 8  # warnings; a merged run has those of all its shards
 CELL = 300  # characters of a cell; the JSON has all of it
 QUIET = (Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED)
 _GLANCE = tuple(COLUMNS.index(name) for name in ("case", "verdict", "ratio", "base", "head", "why"))
@@ -35,7 +36,10 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
     todo = [f"- **{verdict}**: {WHAT_TO_DO[Verdict(verdict)]}" for verdict in run.summary if verdict in WHAT_TO_DO]
     if todo:
         parts.append("\n".join(["**What to do**", "", *todo]))
-    parts += [f"> **Warning:** {_cell(warning)}" for warning in advice(run)]
+    warnings = advice(run)
+    parts += [f"> **Warning:** {_cell(warning)}" for warning in warnings[:WARNED]]
+    if len(warnings) > WARNED:
+        parts.append(f"{len(warnings) - WARNED} more warnings are in the JSON and HTML reports.")
     parts.append(f"<sub>{_cell(_setting(run), 2 * CELL)}</sub>")
     above, frame = "\n\n".join(parts), _FOLDED.format(len(run.cases), counts(run.cases), "")
     room = limit_bytes - _size(above) - _size(frame) - len("\n\n\n")

@@ -8,6 +8,8 @@ from ..verdict import Run
 from .schema import SCHEMA, Document
 from .typed import Unfit, typed
 
+LEAST_THRESHOLD = 1e-9  # advice divides by its square
+
 
 def from_json(text: str) -> Run:
     """Read the run: the strict inverse of ``as_json``, except for the raw pairs, which JSON does not hold.
@@ -33,8 +35,12 @@ def _run(value: Any) -> Run:
     for name, side in (("base", run.base), ("head", run.head)):
         if not isinstance(side.get("origin"), str) or not isinstance(side.get("source_sha256"), str):
             raise Unfit(f"document.{name} should name its origin and source_sha256")
-    if not 0 < run.policy.threshold <= 10 or not 0 < run.policy.false_alarm < 1:
-        raise Unfit("document.policy should have a threshold and a false alarm probability above zero")
+    policy = run.policy
+    if not LEAST_THRESHOLD <= policy.threshold <= 10 or policy.budget_s <= 0 or not 0 < policy.false_alarm < 1:
+        raise Unfit(
+            f"document.policy should have a threshold from {LEAST_THRESHOLD:g} to 10, and a budget and a false alarm "
+            "probability above zero"
+        )
     if run.shard is not None and not 1 <= run.shard.index <= run.shard.count:
         raise Unfit("document.shard should have an index from 1 to its count")
     if any(min(ceiling.flops_per_s, ceiling.bytes_per_s) <= 0 for ceiling in run.ceilings):

@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 
 from bench.advice import WHAT_TO_DO
 from bench.evidence import Load
-from bench.report.as_markdown import FEW, NAMED, QUIET, SUMMARY_BYTES, as_markdown
+from bench.report.as_markdown import FEW, NAMED, QUIET, SUMMARY_BYTES, WARNED, as_markdown
 from bench.verdict import FAILING, CaseResult, Policy, Run, Verdict
 
 HOSTILE = "<script>@someone | `x` [y](https://evil.invalid) #1 \u202e"
@@ -85,12 +85,20 @@ def test_the_table_above_the_fold_gives_the_first_reasons_and_the_other_one_all(
 @pytest.mark.parametrize("reason", ["slower", "@" * 100_000, HOSTILE * 50], ids=["short", "long", "hostile"])
 def test_the_size_is_within_the_limit_and_says_how_many_rows_are_left_out(limit: int, reason: str) -> None:
     cases = [case(list(Verdict)[i % 11], f"k{i}", reason) for i in range(20_000)]
-    text = as_markdown(run(*cases, origin=reason), limit)
+    text = as_markdown(replace(run(*cases, origin=reason), notes=(reason,) * 1000), limit)
     assert limit / 2 < len(text.encode()) <= limit
     folded = text.partition("<details>")[2]
     shown = sum(line.startswith("| k") for line in folded.splitlines())
     assert f"{20_000 - shown} more rows are left out, for their size: the JSON and HTML reports have all." in folded
     assert folded.rstrip().endswith("</details>")
+
+
+def test_the_warnings_of_many_shards_are_shown_up_to_a_number_with_what_the_whole_run_needs_first() -> None:
+    undecided = run(case(Verdict.INCONCLUSIVE))
+    text = above(as_markdown(replace(undecided, notes=tuple(f"shard {i}/600: busy" for i in range(600)))))
+    assert text.count("> **Warning:** ") == WARNED
+    assert "> **Warning:** 1 of 1 cases are undecided" in text
+    assert f"{600 + 1 - WARNED} more warnings are in the JSON and HTML reports." in text
 
 
 def test_nothing_is_left_out_where_there_is_room() -> None:

@@ -177,7 +177,7 @@ def test_no_key_of_a_report_becomes_a_workflow_command_in_the_log_or_makes_the_c
     assert len(hub.comments[0]["body"]) < 2000
 
 
-def test_a_refusal_is_one_line_of_the_log(
+def test_a_refusal_is_one_line_of_the_log_and_has_an_end_in_the_comment(
     hub: Any, artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(_: str) -> Run:
@@ -186,6 +186,36 @@ def test_a_refusal_is_one_line_of_the_log(
     monkeypatch.setattr(comment, "from_json", refuse)
     assert run(artifact) == 4
     assert "\n::" not in capsys.readouterr().err
+    assert len(hub.comments[0]["body"]) < 65_536
+    assert "…" in hub.comments[0]["body"]
+
+
+@pytest.mark.parametrize("error", [OverflowError, ValueError])
+def test_a_report_that_cannot_be_written_out_is_refused_and_said_to_be(
+    hub: Any,
+    artifact: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: type[Exception],
+) -> None:
+    def fail(*_: object) -> str:
+        raise error("::error::injected")
+
+    hub.add(f"{comment.MARKER} PASS")
+    monkeypatch.setattr(comment, "as_markdown", fail)
+    assert run(artifact) == 4
+    said = f"reports/gate.json in the artifact has figures that cannot be written out ({error.__name__})"
+    assert said in capsys.readouterr().err
+    assert "and its report is refused" in hub.comments[0]["body"]
+
+
+def test_a_threshold_that_no_arithmetic_holds_is_refused(hub: Any, artifact: Path) -> None:
+    hub.add(f"{comment.MARKER} PASS")
+    document = json.loads(as_json(Run(*SIDES, {}, Policy(), (CaseResult("a", Verdict.INCONCLUSIVE, mde=0.1),))))
+    document["policy"]["threshold"] = 1e-200
+    (artifact / comment.REPORT).write_text(json.dumps(document))
+    assert run(artifact) == 4
+    assert "should have a threshold from 1e-09 to 10" in hub.comments[0]["body"]
 
 
 def test_a_link_as_the_number_is_refused(hub: Any, artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,276 +1,91 @@
-"""What keeps the workflows safe and right: each rule holds for them, and sees an edit that breaks it."""
+"""Each rule holds for the workflows, and sees an edit that breaks it."""
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-REPOSITORY = Path(__file__).parents[2]
-FOLDER = REPOSITORY / ".github" / "workflows"
+from . import rules
+from .rules import Texts
+
+FOLDER = Path(__file__).parents[2] / ".github" / "workflows"
 TEXTS = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.yml"))}
-Texts = dict[str, str]
-READ = {"contents": "read"}
-PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
-
-
-def workflows(texts: Texts) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Each workflow's name, what starts it, and the document; YAML reads the key ``on`` as True."""
-    for name, text in texts.items():
-        document = yaml.safe_load(text)
-        yield name, document[True], document
-
-
-def jobs(texts: Texts) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Each job's name, what starts it, and the job."""
-    for name, starts, document in workflows(texts):
-        for job_name, job in document["jobs"].items():
-            yield f"{name}/{job_name}", starts, job
-
-
-def steps(texts: Texts, action: str = "") -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Each step with its job's name and the job: those that run a command, or those of an action."""
-    for name, _, job in jobs(texts):
-        for step in job["steps"]:
-            if step.get("uses", "").startswith(f"actions/{action}@") if action else "run" in step:
-                yield name, step, job
-
-
-def for_strangers(starts: dict[str, Any]) -> bool:
-    return any(event.startswith("pull_request") for event in starts)
-
-
-def writes(job: dict[str, Any]) -> bool:
-    return "write" in job["permissions"].values()
-
-
-def code(text: str) -> str:
-    """The text without its comments."""
-    return re.sub(r"(^|\s)#.*", "", text)
-
-
-def base_and_head_are_measured_by_one_command(texts: Texts) -> bool:
-    gates = [step["run"] for _, step, _ in steps(texts) if "--gate-json" in step["run"] and "pytest" in step["run"]]
-    return len(gates) == 2 and all('--gate-base="$BASE"' in run for run in gates)
-
-
-def the_base_is_fetched(texts: Texts) -> bool:
-    needing = {name for name, step, _ in steps(texts) if "--gate-base" in step["run"]}
-    return needing <= {name for name, step, _ in steps(texts, "checkout") if step["with"].get("fetch-depth") == 0}
-
-
-def a_step_is_one_command_whose_exit_code_is_kept(texts: Texts) -> bool:
-    return not any(
-        re.search(r"[|;&\n]|set [+-]", step["run"].strip()) or "shell" in step for _, step, _ in steps(texts)
-    ) and "continue-on-error" not in code("".join(texts.values()))
-
-
-def no_pull_request_starts_with_the_base_s_rights(texts: Texts) -> bool:
-    return not any("pull_request_target" in starts or "issue_comment" in starts for _, starts, _ in workflows(texts))
-
-
-def strangers_code_can_only_read(texts: Texts) -> bool:
-    return all(job["permissions"] == READ for _, starts, job in jobs(texts) if for_strangers(starts))
-
-
-def permissions_are_nothing_but_what_a_job_lists(texts: Texts) -> bool:
-    return all(document["permissions"] == {} for _, _, document in workflows(texts)) and all(
-        isinstance(job["permissions"], dict) for _, _, job in jobs(texts)
-    )
-
-
-def no_secret_is_named_anywhere(texts: Texts) -> bool:
-    return not any(re.search(r"\bsecrets\b", code(text)) for text in texts.values())
-
-
-def the_token_is_given_only_to_the_comment(texts: Texts) -> bool:
-    return not any("github.token" in code(text) for name, text in texts.items() if name != "comment")
-
-
-def credentials_stay_in_no_checkout_but_the_one_that_pushes(texts: Texts) -> bool:
-    return all(
-        step["with"]["persist-credentials"] is (job["permissions"].get("contents") == "write")
-        for _, step, job in steps(texts, "checkout")
-    )
-
-
-def no_expression_is_pasted_into_a_command(texts: Texts) -> bool:
-    return not any("${{" in step["run"] for _, step, _ in steps(texts))
-
-
-def no_command_writes_to_the_runner_s_own_files(texts: Texts) -> bool:
-    return not any(re.search(r"GITHUB_(OUTPUT|ENV|PATH|STATE)|::set-", step["run"]) for _, step, _ in steps(texts))
-
-
-def the_verdict_is_a_summary_with_notes_and_files(texts: Texts) -> bool:
-    gates = "".join(step["run"] for name, step, _ in steps(texts) if name.startswith("gate/"))
-    needed = ('--markdown="$GITHUB_STEP_SUMMARY"', "--gate-annotations", "--json=", "--html=")
-    kept = [step["with"]["path"] for name, step, _ in steps(texts, "upload-artifact") if name == "gate/verdict"]
-    return all(option in gates for option in needed) and len(kept) == 1 and "reports/" in kept[0]
-
-
-def every_part_of_the_gate_is_run(texts: Texts) -> bool:
-    document = yaml.safe_load(texts["gate"])
-    parts = document["jobs"]["measure"]["strategy"]["matrix"]["shard"]
-    return bool(parts == list(range(1, document["env"]["SHARDS"] + 1)))
-
-
-def a_verdict_is_made_also_when_a_part_fails(texts: Texts) -> bool:
-    job = yaml.safe_load(texts["gate"])["jobs"]["verdict"]
-    return bool(job["needs"] == "measure" and job["if"] == "${{ !cancelled() }}")
-
-
-def the_comment_follows_the_gate_on_pull_requests(texts: Texts) -> bool:
-    document = yaml.safe_load(texts["comment"])
-    wanted = {"workflow_run": {"workflows": [yaml.safe_load(texts["gate"])["name"]], "types": ["completed"]}}
-    condition = document["jobs"]["comment"]["if"]
-    return document[True] == wanted and "github.event.workflow_run.event == 'pull_request'" in condition
-
-
-def what_may_write_has_nothing_of_a_pull_request(texts: Texts) -> bool:
-    safe = all(
-        not writes(job) or set(starts) <= {"push", "workflow_dispatch", "workflow_run"}
-        for _, starts, job in jobs(texts)
-    )
-    refs = {step["with"].get("ref") for _, step, job in steps(texts, "checkout") if writes(job)}
-    return safe and refs <= {None, "baselines"} and "repository:" not in code("".join(texts.values()))
-
-
-def what_may_write_installs_nothing_and_runs_one_known_thing(texts: Texts) -> bool:
-    known = ("python -m bench.comment ", "git add", "git commit", "git push")
-    return all(step["run"].startswith(known) for _, step, job in steps(texts) if writes(job))
-
-
-def a_stranger_s_files_stay_out_of_the_checkout_that_is_run(texts: Texts) -> bool:
-    fetched = [step["with"] for name, step, _ in steps(texts, "download-artifact") if name.startswith("comment/")]
-    return all(each["path"].startswith("${{ runner.temp }}/") for each in fetched)
-
-
-def actions_are_pinned_by_commit_with_their_version(texts: Texts) -> bool:
-    used = [
-        line.partition("uses:")[2].strip() for text in texts.values() for line in text.splitlines() if "uses:" in line
-    ]
-    pins = {each.partition("@")[0]: each for each in used}
-    return all(PINNED.fullmatch(each) for each in used) and set(used) == set(pins.values())
-
-
-def a_job_ends_in_time(texts: Texts) -> bool:
-    return all(1 <= job["timeout-minutes"] <= 60 for _, _, job in jobs(texts))
-
-
-def a_newer_push_to_a_pull_request_stops_the_older_run(texts: Texts) -> bool:
-    return all(
-        "github.event.pull_request.number" in document["concurrency"]["group"]
-        and document["concurrency"]["cancel-in-progress"] is True
-        for _, starts, document in workflows(texts)
-        if for_strangers(starts)
-    )
-
-
-def comments_and_baselines_are_written_one_after_the_other(texts: Texts) -> bool:
-    return all(
-        document["concurrency"]["cancel-in-progress"] is False
-        for name, _, document in workflows(texts)
-        if any(writes(job) for job in document["jobs"].values())
-    )
-
-
-def an_own_runner_is_ephemeral_and_waits_for_a_maintainer(texts: Texts) -> bool:
-    own = [(starts, job) for _, starts, job in jobs(texts) if "self-hosted" in job["runs-on"]]
-    events = {"push": {"branches": ["main"]}, "workflow_dispatch": None, "pull_request": {"types": ["labeled"]}}
-    condition = "github.event_name != 'pull_request' || github.event.label.name == 'gpu'"
-    return len(own) == 1 and all(
-        starts == events and "ephemeral" in job["runs-on"] and job["if"] == condition for starts, job in own
-    )
-
-
-def the_gpu_job_asks_for_a_gpu_in_every_command(texts: Texts) -> bool:
-    return all(
-        "--device=cuda" in step["run"]
-        for name, step, _ in steps(texts)
-        if name == "gpu/gpu" and "pytest" in step["run"]
-    )
-
-
-def baselines_are_of_main_alone(texts: Texts) -> bool:
-    document = yaml.safe_load(texts["baseline"])
-    only = document["jobs"]["measure"]["if"] == "github.ref == 'refs/heads/main'"
-    return bool(only and document[True]["push"] == {"branches": ["main"]})
-
 
 # Rule -> edits that break it: the workflow, a text of it, and what is put in the place of its first occurrence.
 BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
-    base_and_head_are_measured_by_one_command: (("gate", '--gate-base="$BASE"', "--benchmark-compare"),),
-    the_base_is_fetched: (("gate", "fetch-depth: 0", "fetch-depth: 1"),),
-    a_step_is_one_command_whose_exit_code_is_kept: (
+    rules.base_and_head_are_measured_by_one_command: (("gate", '--gate-base="$BASE"', "--benchmark-compare"),),
+    rules.the_base_is_fetched: (("gate", "fetch-depth: 0", "fetch-depth: 1"),),
+    rules.a_step_is_one_command_whose_exit_code_is_kept: (
         ("gate", '"shards/$SHARD-$ATTEMPT.json"', '"shards/$SHARD-$ATTEMPT.json" | tee log'),
         ("tests", "run: make test", "run: make test || true"),
         ("tests", "run: make test", "run: |\n          make test\n          ls"),
         ("gate", "- name: Compare", "- continue-on-error: true\n        name: C"),
     ),
-    no_pull_request_starts_with_the_base_s_rights: (("gate", "pull_request:", "pull_request_target:"),),
-    strangers_code_can_only_read: (
+    rules.no_pull_request_starts_with_the_base_s_rights: (("gate", "pull_request:", "pull_request_target:"),),
+    rules.strangers_code_can_only_read: (
         ("gate", "contents: read", "contents: write"),
         ("tests", "contents: read", "pull-requests: write"),
         ("baseline", "  push:", "  pull_request:\n  push:"),
     ),
-    permissions_are_nothing_but_what_a_job_lists: (
+    rules.permissions_are_nothing_but_what_a_job_lists: (
         ("tests", "permissions: {}", "permissions: read-all"),
         ("gpu", "permissions:\n      contents: read", "permissions: write-all"),
     ),
-    no_secret_is_named_anywhere: (("gate", "BASE: HEAD^1", "BASE: ${{ secrets.BASE }}"),),
-    the_token_is_given_only_to_the_comment: (("gate", "BASE: HEAD^1", "BASE: ${{ github.token }}"),),
-    credentials_stay_in_no_checkout_but_the_one_that_pushes: (
+    rules.no_secret_is_named_anywhere: (("gate", "BASE: HEAD^1", "BASE: ${{ secrets.BASE }}"),),
+    rules.the_token_is_given_only_to_the_comment: (("gate", "BASE: HEAD^1", "BASE: ${{ github.token }}"),),
+    rules.credentials_stay_in_no_checkout_but_the_one_that_pushes: (
         ("gate", "credentials: false", "credentials: true"),
         ("comment", "credentials: false", "credentials: true"),
     ),
-    no_expression_is_pasted_into_a_command: (("gate", '"$BASE"', '"${{ github.head_ref }}"'),),
-    no_command_writes_to_the_runner_s_own_files: (("gate", "> pull-request", '>> "$GITHUB_ENV"'),),
-    the_verdict_is_a_summary_with_notes_and_files: (
+    rules.no_expression_is_pasted_into_a_command: (("gate", '"$BASE"', '"${{ github.head_ref }}"'),),
+    rules.no_command_writes_to_the_runner_s_own_files: (("gate", "> pull-request", '>> "$GITHUB_ENV"'),),
+    rules.the_verdict_is_a_summary_with_notes_and_files: (
         ("gate", " --gate-annotations", ""),
         ("gate", '--markdown="$GITHUB_STEP_SUMMARY"', ""),
         ("gate", "            reports/\n", ""),
     ),
-    every_part_of_the_gate_is_run: (
+    rules.every_part_of_the_gate_is_run: (
         ("gate", "shard: [1, 2]", "shard: [1]"),
         ("gate", "SHARDS: 2", "SHARDS: 3"),
     ),
-    a_verdict_is_made_also_when_a_part_fails: (("gate", "if: ${{ !cancelled() }} # a", "if: ${{ success() }} # a"),),
-    the_comment_follows_the_gate_on_pull_requests: (
+    rules.a_verdict_is_made_also_when_a_part_fails: (
+        ("gate", "if: ${{ !cancelled() }} # a", "if: ${{ success() }} # a"),
+    ),
+    rules.the_comment_follows_the_gate_on_pull_requests: (
         ("comment", "workflows: [gate]", "workflows: [tests]"),
         ("comment", "event == 'pull_request'", "event == 'push'"),
     ),
-    what_may_write_has_nothing_of_a_pull_request: (
+    rules.what_may_write_has_nothing_of_a_pull_request: (
         ("comment", "credentials: false", "credentials: false\n          ref: x"),
         ("comment", "credentials: false", "credentials: false\n          repository: x/y"),
         ("baseline", "  push:", "  pull_request:\n  push:"),
     ),
-    what_may_write_installs_nothing_and_runs_one_known_thing: (
+    rules.what_may_write_installs_nothing_and_runs_one_known_thing: (
         ("comment", "python -m bench.comment", "make test #"),
         ("baseline", "run: git push", "run: make push"),
     ),
-    a_stranger_s_files_stay_out_of_the_checkout_that_is_run: (("comment", "${{ runner.temp }}/gate", "."),),
-    actions_are_pinned_by_commit_with_their_version: (
+    rules.a_stranger_s_files_stay_out_of_the_checkout_that_is_run: (("comment", "${{ runner.temp }}/gate", "."),),
+    rules.actions_are_pinned_by_commit_with_their_version: (
         ("gate", "3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1", "v7"),
         ("comment", " # v8.0.1", ""),
         ("gate", "# v8.0.1", "# v8.0.2"),
     ),
-    a_job_ends_in_time: (("gate", "timeout-minutes: 30", "timeout-minutes: 360"),),
-    a_newer_push_to_a_pull_request_stops_the_older_run: (
+    rules.a_job_ends_in_time: (("gate", "timeout-minutes: 30", "timeout-minutes: 360"),),
+    rules.a_newer_push_to_a_pull_request_stops_the_older_run: (
         ("gate", "in-progress: true", "in-progress: false"),
         ("tests", "github.event.pull_request.number || ", ""),
     ),
-    comments_and_baselines_are_written_one_after_the_other: (("comment", "in-progress: false", "in-progress: true"),),
-    an_own_runner_is_ephemeral_and_waits_for_a_maintainer: (
+    rules.comments_and_baselines_are_written_one_after_the_other: (
+        ("comment", "in-progress: false", "in-progress: true"),
+    ),
+    rules.an_own_runner_is_ephemeral_and_waits_for_a_maintainer: (
         ("gpu", ", ephemeral]", "]"),
         ("gpu", "[labeled]", "[labeled, synchronize]"),
         ("gpu", " == 'gpu'", " != ''"),
         ("gate", "runs-on: ubuntu-24.04", "runs-on: [self-hosted]"),
     ),
-    the_gpu_job_asks_for_a_gpu_in_every_command: (("gpu", "-m cuda --device=cuda", "-m cuda"),),
-    baselines_are_of_main_alone: (("baseline", "branches: [main]", "branches: ['**']"),),
+    rules.the_gpu_job_asks_for_a_gpu_in_every_command: (("gpu", "-m cuda --device=cuda", "-m cuda"),),
+    rules.baselines_are_of_main_alone: (("baseline", "branches: [main]", "branches: ['**']"),),
 }
 EDITS = [(rule, *edit) for rule, edits in BREAKS.items() for edit in edits]
 
@@ -286,6 +101,6 @@ def test_the_rule_sees_an_edit_that_breaks_it(rule: Callable[[Texts], bool], wor
     assert not rule({**TEXTS, workflow: TEXTS[workflow].replace(old, new, 1)})
 
 
-def test_every_rule_of_this_file_is_in_the_table() -> None:
+def test_every_rule_is_in_the_table() -> None:
     judging = {"texts": Texts, "return": bool}
-    assert [each for each in globals().values() if getattr(each, "__annotations__", 0) == judging] == list(BREAKS)
+    assert [each for each in vars(rules).values() if getattr(each, "__annotations__", 0) == judging] == list(BREAKS)

@@ -1,0 +1,195 @@
+"""What keeps the workflows safe and right: rules, each of which says whether the texts of the workflows keep it."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+Texts = dict[str, str]  # name of a workflow -> what its file holds
+READ = {"contents": "read"}
+PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+
+
+def workflows(texts: Texts) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Each workflow's name, what starts it, and the document; YAML reads the key ``on`` as True."""
+    for name, text in texts.items():
+        document = yaml.safe_load(text)
+        yield name, document[True], document
+
+
+def jobs(texts: Texts) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Each job's name, what starts it, and the job."""
+    for name, starts, document in workflows(texts):
+        for job_name, job in document["jobs"].items():
+            yield f"{name}/{job_name}", starts, job
+
+
+def steps(texts: Texts, action: str = "") -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Each step with its job's name and the job: those that run a command, or those of an action."""
+    for name, _, job in jobs(texts):
+        for step in job["steps"]:
+            if step.get("uses", "").startswith(f"actions/{action}@") if action else "run" in step:
+                yield name, step, job
+
+
+def for_strangers(starts: dict[str, Any]) -> bool:
+    return any(event.startswith("pull_request") for event in starts)
+
+
+def writes(job: dict[str, Any]) -> bool:
+    return "write" in job["permissions"].values()
+
+
+def code(text: str) -> str:
+    """The text without its comments."""
+    return re.sub(r"(^|\s)#.*", "", text)
+
+
+def base_and_head_are_measured_by_one_command(texts: Texts) -> bool:
+    gates = [step["run"] for _, step, _ in steps(texts) if "--gate-json" in step["run"] and "pytest" in step["run"]]
+    return len(gates) == 2 and all('--gate-base="$BASE"' in run for run in gates)
+
+
+def the_base_is_fetched(texts: Texts) -> bool:
+    needing = {name for name, step, _ in steps(texts) if "--gate-base" in step["run"]}
+    return needing <= {name for name, step, _ in steps(texts, "checkout") if step["with"].get("fetch-depth") == 0}
+
+
+def a_step_is_one_command_whose_exit_code_is_kept(texts: Texts) -> bool:
+    return not any(
+        re.search(r"[|;&\n]|set [+-]", step["run"].strip()) or "shell" in step for _, step, _ in steps(texts)
+    ) and "continue-on-error" not in code("".join(texts.values()))
+
+
+def no_pull_request_starts_with_the_base_s_rights(texts: Texts) -> bool:
+    return not any("pull_request_target" in starts or "issue_comment" in starts for _, starts, _ in workflows(texts))
+
+
+def strangers_code_can_only_read(texts: Texts) -> bool:
+    return all(job["permissions"] == READ for _, starts, job in jobs(texts) if for_strangers(starts))
+
+
+def permissions_are_nothing_but_what_a_job_lists(texts: Texts) -> bool:
+    return all(document["permissions"] == {} for _, _, document in workflows(texts)) and all(
+        isinstance(job["permissions"], dict) for _, _, job in jobs(texts)
+    )
+
+
+def no_secret_is_named_anywhere(texts: Texts) -> bool:
+    return not any(re.search(r"\bsecrets\b", code(text)) for text in texts.values())
+
+
+def the_token_is_given_only_to_the_comment(texts: Texts) -> bool:
+    return not any("github.token" in code(text) for name, text in texts.items() if name != "comment")
+
+
+def credentials_stay_in_no_checkout_but_the_one_that_pushes(texts: Texts) -> bool:
+    return all(
+        step["with"]["persist-credentials"] is (job["permissions"].get("contents") == "write")
+        for _, step, job in steps(texts, "checkout")
+    )
+
+
+def no_expression_is_pasted_into_a_command(texts: Texts) -> bool:
+    return not any("${{" in step["run"] for _, step, _ in steps(texts))
+
+
+def no_command_writes_to_the_runner_s_own_files(texts: Texts) -> bool:
+    return not any(re.search(r"GITHUB_(OUTPUT|ENV|PATH|STATE)|::set-", step["run"]) for _, step, _ in steps(texts))
+
+
+def the_verdict_is_a_summary_with_notes_and_files(texts: Texts) -> bool:
+    gates = "".join(step["run"] for name, step, _ in steps(texts) if name.startswith("gate/"))
+    needed = ('--markdown="$GITHUB_STEP_SUMMARY"', "--gate-annotations", "--json=", "--html=")
+    kept = [step["with"]["path"] for name, step, _ in steps(texts, "upload-artifact") if name == "gate/verdict"]
+    return all(option in gates for option in needed) and len(kept) == 1 and "reports/" in kept[0]
+
+
+def every_part_of_the_gate_is_run(texts: Texts) -> bool:
+    document = yaml.safe_load(texts["gate"])
+    parts = document["jobs"]["measure"]["strategy"]["matrix"]["shard"]
+    return bool(parts == list(range(1, document["env"]["SHARDS"] + 1)))
+
+
+def a_verdict_is_made_also_when_a_part_fails(texts: Texts) -> bool:
+    job = yaml.safe_load(texts["gate"])["jobs"]["verdict"]
+    return bool(job["needs"] == "measure" and job["if"] == "${{ !cancelled() }}")
+
+
+def the_comment_follows_the_gate_on_pull_requests(texts: Texts) -> bool:
+    document = yaml.safe_load(texts["comment"])
+    wanted = {"workflow_run": {"workflows": [yaml.safe_load(texts["gate"])["name"]], "types": ["completed"]}}
+    condition = document["jobs"]["comment"]["if"]
+    return document[True] == wanted and "github.event.workflow_run.event == 'pull_request'" in condition
+
+
+def what_may_write_has_nothing_of_a_pull_request(texts: Texts) -> bool:
+    safe = all(
+        not writes(job) or set(starts) <= {"push", "workflow_dispatch", "workflow_run"}
+        for _, starts, job in jobs(texts)
+    )
+    refs = {step["with"].get("ref") for _, step, job in steps(texts, "checkout") if writes(job)}
+    return safe and refs <= {None, "baselines"} and "repository:" not in code("".join(texts.values()))
+
+
+def what_may_write_installs_nothing_and_runs_one_known_thing(texts: Texts) -> bool:
+    known = ("python -m bench.comment ", "git add", "git commit", "git push")
+    return all(step["run"].startswith(known) for _, step, job in steps(texts) if writes(job))
+
+
+def a_stranger_s_files_stay_out_of_the_checkout_that_is_run(texts: Texts) -> bool:
+    fetched = [step["with"] for name, step, _ in steps(texts, "download-artifact") if name.startswith("comment/")]
+    return all(each["path"].startswith("${{ runner.temp }}/") for each in fetched)
+
+
+def actions_are_pinned_by_commit_with_their_version(texts: Texts) -> bool:
+    used = [
+        line.partition("uses:")[2].strip() for text in texts.values() for line in text.splitlines() if "uses:" in line
+    ]
+    pins = {each.partition("@")[0]: each for each in used}
+    return all(PINNED.fullmatch(each) for each in used) and set(used) == set(pins.values())
+
+
+def a_job_ends_in_time(texts: Texts) -> bool:
+    return all(1 <= job["timeout-minutes"] <= 60 for _, _, job in jobs(texts))
+
+
+def a_newer_push_to_a_pull_request_stops_the_older_run(texts: Texts) -> bool:
+    return all(
+        "github.event.pull_request.number" in document["concurrency"]["group"]
+        and document["concurrency"]["cancel-in-progress"] is True
+        for _, starts, document in workflows(texts)
+        if for_strangers(starts)
+    )
+
+
+def comments_and_baselines_are_written_one_after_the_other(texts: Texts) -> bool:
+    return all(
+        document["concurrency"]["cancel-in-progress"] is False
+        for name, _, document in workflows(texts)
+        if any(writes(job) for job in document["jobs"].values())
+    )
+
+
+def an_own_runner_is_ephemeral_and_waits_for_a_maintainer(texts: Texts) -> bool:
+    own = [(starts, job) for _, starts, job in jobs(texts) if "self-hosted" in job["runs-on"]]
+    events = {"push": {"branches": ["main"]}, "workflow_dispatch": None, "pull_request": {"types": ["labeled"]}}
+    condition = "github.event_name != 'pull_request' || github.event.label.name == 'gpu'"
+    return len(own) == 1 and all(
+        starts == events and "ephemeral" in job["runs-on"] and job["if"] == condition for starts, job in own
+    )
+
+
+def the_gpu_job_asks_for_a_gpu_in_every_command(texts: Texts) -> bool:
+    return all(
+        "--device=cuda" in step["run"]
+        for name, step, _ in steps(texts)
+        if name == "gpu/gpu" and "pytest" in step["run"]
+    )
+
+
+def baselines_are_of_main_alone(texts: Texts) -> bool:
+    document = yaml.safe_load(texts["baseline"])
+    only = document["jobs"]["measure"]["if"] == "github.ref == 'refs/heads/main'"
+    return bool(only and document[True]["push"] == {"branches": ["main"]})

@@ -7,7 +7,13 @@ from typing import Any
 import yaml
 
 Texts = dict[str, str]  # name of a workflow -> what its file holds
+HOSTED = "ubuntu-24.04"
 READ = {"contents": "read"}
+MORE = {  # jobs that need more than to read; any other right, there or elsewhere, is one too many
+    "comment/comment": READ | {"actions": "read", "pull-requests": "write"},
+    "baseline/store": {"contents": "write"},
+    "baseline/publish": {"pages": "write", "id-token": "write"},
+}
 PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 
@@ -41,9 +47,9 @@ def writes(job: dict[str, Any]) -> bool:
     return "write" in job["permissions"].values()
 
 
-def code(text: str) -> str:
-    """The text without its comments."""
-    return re.sub(r"(^|\s)#.*", "", text)
+def code(texts: Texts) -> str:
+    """The texts without their comments: YAML knows where a # begins one."""
+    return yaml.dump_all(map(yaml.safe_load, texts.values()), width=float("inf"))
 
 
 def base_and_head_are_measured_by_one_command(texts: Texts) -> bool:
@@ -59,7 +65,7 @@ def the_base_is_fetched(texts: Texts) -> bool:
 def a_step_is_one_command_whose_exit_code_is_kept(texts: Texts) -> bool:
     return not any(
         re.search(r"[|;&\n]|set [+-]", step["run"].strip()) or "shell" in step for _, step, _ in steps(texts)
-    ) and "continue-on-error" not in code("".join(texts.values()))
+    ) and "continue-on-error" not in code(texts)
 
 
 def no_pull_request_starts_with_the_base_s_rights(texts: Texts) -> bool:
@@ -70,18 +76,21 @@ def strangers_code_can_only_read(texts: Texts) -> bool:
     return all(job["permissions"] == READ for _, starts, job in jobs(texts) if for_strangers(starts))
 
 
-def permissions_are_nothing_but_what_a_job_lists(texts: Texts) -> bool:
+def permissions_are_nothing_but_what_a_job_needs(texts: Texts) -> bool:
     return all(document["permissions"] == {} for _, _, document in workflows(texts)) and all(
-        isinstance(job["permissions"], dict) for _, _, job in jobs(texts)
+        job["permissions"] == MORE.get(name, READ) for name, _, job in jobs(texts)
     )
 
 
 def no_secret_is_named_anywhere(texts: Texts) -> bool:
-    return not any(re.search(r"\bsecrets\b", code(text)) for text in texts.values())
+    return not re.search(r"\bsecrets\b", code(texts), re.IGNORECASE)
 
 
 def the_token_is_given_only_to_the_comment(texts: Texts) -> bool:
-    return not any("github.token" in code(text) for name, text in texts.items() if name != "comment")
+    others = code({name: text for name, text in texts.items() if name != "comment"})
+    # github['token'] and toJSON(github) hold it too: of that context only the other names may be used, after a dot.
+    held = re.compile(r"\bgithub\b(?!\.(?!token\b)\w)", re.IGNORECASE)
+    return not any(held.search(expression) for expression in re.findall(r"\$\{\{(.*?)\}\}", others, re.DOTALL))
 
 
 def credentials_stay_in_no_checkout_but_the_one_that_pushes(texts: Texts) -> bool:
@@ -130,7 +139,7 @@ def what_may_write_has_nothing_of_a_pull_request(texts: Texts) -> bool:
         for _, starts, job in jobs(texts)
     )
     refs = {step["with"].get("ref") for _, step, job in steps(texts, "checkout") if writes(job)}
-    return safe and refs <= {None, "baselines"} and "repository:" not in code("".join(texts.values()))
+    return safe and refs <= {None, "baselines"} and "repository:" not in code(texts)
 
 
 def what_may_write_installs_nothing_and_runs_one_known_thing(texts: Texts) -> bool:
@@ -164,6 +173,18 @@ def a_newer_push_to_a_pull_request_stops_the_older_run(texts: Texts) -> bool:
     )
 
 
+def every_push_to_a_pull_request_is_gated_and_tested(texts: Texts) -> bool:
+    filters = [starts["pull_request"] for name, starts, _ in workflows(texts) if name in ("gate", "tests")]
+    return filters == [None, None]
+
+
+def comments_on_two_pull_requests_do_not_wait_for_each_other(texts: Texts) -> bool:
+    # Of those that wait in a group GitHub keeps the newest alone. The event does not number a fork's pull request.
+    group = yaml.safe_load(texts["comment"])["concurrency"]["group"]
+    own = ("${{ github.event.workflow_run.head_repository.full_name }}", "${{ github.event.workflow_run.head_branch }}")
+    return all(part in group for part in own)
+
+
 def comments_and_baselines_are_written_one_after_the_other(texts: Texts) -> bool:
     return all(
         document["concurrency"]["cancel-in-progress"] is False
@@ -173,11 +194,12 @@ def comments_and_baselines_are_written_one_after_the_other(texts: Texts) -> bool
 
 
 def an_own_runner_is_ephemeral_and_waits_for_a_maintainer(texts: Texts) -> bool:
-    own = [(starts, job) for _, starts, job in jobs(texts) if "self-hosted" in job["runs-on"]]
+    own = [(starts, job) for _, starts, job in jobs(texts) if job["runs-on"] != HOSTED]
     events = {"push": {"branches": ["main"]}, "workflow_dispatch": None, "pull_request": {"types": ["labeled"]}}
     condition = "github.event_name != 'pull_request' || github.event.label.name == 'gpu'"
     return len(own) == 1 and all(
-        starts == events and "ephemeral" in job["runs-on"] and job["if"] == condition for starts, job in own
+        starts == events and job["runs-on"] == ["self-hosted", "gpu", "ephemeral"] and job["if"] == condition
+        for starts, job in own
     )
 
 

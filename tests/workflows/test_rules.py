@@ -27,12 +27,26 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
         ("tests", "contents: read", "pull-requests: write"),
         ("baseline", "  push:", "  pull_request:\n  push:"),
     ),
-    rules.permissions_are_nothing_but_what_a_job_lists: (
+    rules.permissions_are_nothing_but_what_a_job_needs: (
         ("tests", "permissions: {}", "permissions: read-all"),
         ("gpu", "permissions:\n      contents: read", "permissions: write-all"),
+        ("comment", "contents: read", "contents: read\n      id-token: write"),
+        ("comment", "contents: read", "contents: read\n      packages: write"),
+        ("comment", "contents: read", "contents: read\n      deployments: write"),
+        ("baseline", "contents: write #", "actions: write\n      contents: write #"),
     ),
-    rules.no_secret_is_named_anywhere: (("gate", "BASE: HEAD^1", "BASE: ${{ secrets.BASE }}"),),
-    rules.the_token_is_given_only_to_the_comment: (("gate", "BASE: HEAD^1", "BASE: ${{ github.token }}"),),
+    rules.no_secret_is_named_anywhere: (
+        ("gate", "BASE: HEAD^1", "BASE: ${{ secrets.BASE }}"),
+        ("gate", "BASE: HEAD^1", "BASE: ${{ SECRETS.BASE }}"),
+        ("gate", "BASE: HEAD^1", 'BASE: "x # ${{ secrets.BASE }}"'),
+    ),
+    rules.the_token_is_given_only_to_the_comment: (
+        ("gate", "BASE: HEAD^1", "BASE: ${{ github.token }}"),
+        ("gate", "BASE: HEAD^1", "BASE: ${{ GitHub.Token }}"),
+        ("gate", "BASE: HEAD^1", "BASE: ${{ github['token'] }}"),
+        ("gate", "BASE: HEAD^1", "BASE: ${{ toJSON(github) }}"),
+        ("gate", "BASE: HEAD^1", 'BASE: "x # ${{ github.token }}"'),
+    ),
     rules.credentials_stay_in_no_checkout_but_the_one_that_pushes: (
         ("gate", "credentials: false", "credentials: true"),
         ("comment", "credentials: false", "credentials: true"),
@@ -75,6 +89,16 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
         ("gate", "in-progress: true", "in-progress: false"),
         ("tests", "github.event.pull_request.number || ", ""),
     ),
+    rules.every_push_to_a_pull_request_is_gated_and_tested: (
+        ("gate", "  pull_request:", "  pull_request:\n    types: [opened]"),
+        ("gate", "  pull_request:", "  pull_request:\n    paths: [attention/**]"),
+        ("tests", "  pull_request:", "  pull_request:\n    branches: [main]"),
+    ),
+    rules.comments_on_two_pull_requests_do_not_wait_for_each_other: (
+        ("comment", "group: comment-", "group: comment # -"),
+        ("comment", "-${{ github.event.workflow_run.head_branch }}", ""),
+        ("comment", "-${{ github.event.workflow_run.head_repository.full_name }}", ""),
+    ),
     rules.comments_and_baselines_are_written_one_after_the_other: (
         ("comment", "in-progress: false", "in-progress: true"),
     ),
@@ -83,6 +107,9 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
         ("gpu", "[labeled]", "[labeled, synchronize]"),
         ("gpu", " == 'gpu'", " != ''"),
         ("gate", "runs-on: ubuntu-24.04", "runs-on: [self-hosted]"),
+        ("gate", "runs-on: ubuntu-24.04", "runs-on: {group: gpus}"),
+        ("tests", "runs-on: ubuntu-24.04", "runs-on: gpu"),
+        ("tests", "runs-on: ubuntu-24.04", "runs-on: [gpu, linux]"),
     ),
     rules.the_gpu_job_asks_for_a_gpu_in_every_command: (("gpu", "-m cuda --device=cuda", "-m cuda"),),
     rules.baselines_are_of_main_alone: (("baseline", "branches: [main]", "branches: ['**']"),),

@@ -6,9 +6,13 @@ RUN = $(VENV)/bin/python -m
 # The cores that this may use; auto counts those that the machine has.
 WORKERS ?= $(shell nproc 2>/dev/null || echo auto)
 
-.PHONY: install bench study test test-history lint format clean
+.PHONY: install install-gpu install-history bench study test test-history lint format clean
 
 install: $(VENV)/ready
+
+install-gpu: $(VENV)/ready-gpu
+
+install-history: $(VENV)-history/ready
 
 bench: $(VENV)/ready
 	$(RUN) pytest $(ARGS) bench/ --benchmark-compare
@@ -19,9 +23,10 @@ study: $(VENV)/ready
 test: $(VENV)/ready
 	$(RUN) pytest -W error -n $(WORKERS) --dist=worksteal $(ARGS) tests/
 
-# Apache Otava pins other versions of numpy and scipy, so it has an environment of its own; its adapter needs no torch.
+# Apache Otava pins other versions of numpy and scipy, so it has an environment of its own; the history needs no torch.
 test-history: $(VENV)-history/ready
 	$(VENV)-history/bin/python -m pytest -W error --noconftest tests/bench/test_history_otava.py
+	$(VENV)-history/bin/python -m bench history --html=reports/history.html
 
 lint: $(VENV)/ready
 	$(RUN) ruff check .
@@ -42,6 +47,10 @@ clean:
 $(VENV)/ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/ready-gpu: requirements-gpu.txt $(VENV)/ready
+	$(RUN) pip install --quiet --requirement requirements-gpu.txt
 	touch $@
 
 $(VENV)-history/ready: requirements-history.txt

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
-PARTS = (".github", ".gitignore", "Makefile", "attention", "bench", "conftest.py", "pyproject.toml", "requirements.txt")
+PARTS = (".github", ".gitignore", "Makefile", "attention", "bench", "conftest.py", "pyproject.toml")
 BOT = "github-actions[bot]"
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
 
@@ -37,7 +37,7 @@ class Runner:
     """A repository at a remote place, and a machine that runs jobs on it, each in a new workspace.
 
     ``run:`` steps are executed as they stand. Of actions it does what these workflows use: checkout clones, artifacts
-    are copied, setup-python is the Python that runs this test, with what `make install` would have installed.
+    are copied, setup-python is the Python that runs this test, with what `make install` and its like would install.
     """
 
     root: Path
@@ -46,10 +46,9 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.remote.mkdir()
-        for part in PARTS:
-            source = REPOSITORY / part
+        for source in (*map(REPOSITORY.joinpath, PARTS), *REPOSITORY.glob("requirements*.txt")):
             if source.is_dir():
-                shutil.copytree(source, self.remote / part, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, self.remote / source.name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, self.remote)
         self.git("init", "-q", "-b", "main")
@@ -87,8 +86,8 @@ class Runner:
                 worked = self._use(step["uses"].partition("@")[0], _fill(step.get("with", {}), known), workspace)
                 exit_code = exit_code or int(not worked)
                 continue
-            if step["run"] == "make install":
-                _install(workspace)
+            if step["run"].startswith("make install"):
+                _install(workspace / (".venv-history" if step["run"].endswith("-history") else ".venv"))
             summary_file = temporary / f"summary-{number}"
             summary_file.touch()
             declared = {**document.get("env", {}), **document["jobs"][job].get("env", {}), **step.get("env", {})}
@@ -150,13 +149,14 @@ def _fill(values: Mapping[str, object], known: Mapping[str, object]) -> dict[str
     return {n: re.sub(r"\$\{\{ (.*?) \}\}", lambda m: str(known[m[1]]), str(v)) for n, v in values.items()}
 
 
-def _install(workspace: Path) -> None:
-    """Put the environment that runs this test where `make install` looks for the one that it built."""
-    (workspace / ".venv").mkdir()
+def _install(environment: Path) -> None:
+    """Put the environment that runs this test where `make install` and its like look for the one that they built."""
+    environment.mkdir()
     for name in ("bin", "lib", "lib64", "include", "pyvenv.cfg"):
         if (Path(sys.prefix) / name).exists():
-            (workspace / ".venv" / name).symlink_to(Path(sys.prefix) / name)
-    (workspace / ".venv" / "ready").touch()
+            (environment / name).symlink_to(Path(sys.prefix) / name)
+    for stamp in ("ready", "ready-gpu"):
+        (environment / stamp).touch()
 
 
 @pytest.fixture

@@ -211,6 +211,21 @@ def the_gpu_job_asks_for_a_gpu_in_every_command(texts: Texts) -> bool:
     )
 
 
+def a_throttled_gpu_is_noticed(texts: Texts) -> bool:
+    return "make install-gpu" in {step["run"] for name, step, _ in steps(texts) if name == "gpu/gpu"}
+
+
+def the_history_that_is_published_is_judged(texts: Texts) -> bool:
+    install, draw = (step["run"] for name, step, _ in steps(texts) if name == "baseline/page")
+    return bool(install == "make install-history" and draw.startswith(".venv-history/bin/python -m bench history "))
+
+
+def every_test_is_run(texts: Texts) -> bool:
+    return {"make test", "make test-history"} <= {
+        step["run"] for name, step, _ in steps(texts) if name == "tests/tests"
+    }
+
+
 def baselines_are_of_main_alone(texts: Texts) -> bool:
     document = yaml.safe_load(texts["baseline"])
     only = document["jobs"]["measure"]["if"] == "github.ref == 'refs/heads/main'"

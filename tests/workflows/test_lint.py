@@ -29,8 +29,18 @@ def test_zizmor_and_the_schema_pass_the_workflows_and_would_see_a_fault(
     assert (lint(tmp_path, *schema, str(gate)) == 0) is passes
 
 
-@pytest.mark.parametrize("target", ["install", "lint", "test"])
+@pytest.mark.parametrize("target", ["install", "install-gpu", "install-history", "lint", "test", "test-history"])
 def test_the_make_targets_that_the_workflows_name_exist(target: str) -> None:
     texts = [path.read_text() for path in WORKFLOWS]
     assert any(f"make {target}" in text for text in texts)
     assert lint(REPOSITORY, "/usr/bin/env", "make", "-n", target) == 0
+
+
+def test_environments_are_pinned_and_agree_on_what_they_share() -> None:
+    files = {path.name: path.read_text().splitlines() for path in REPOSITORY.glob("requirements*.txt")}
+    pins = {
+        name: dict(line.split("==") for line in lines if line[:1] not in ("", "#")) for name, lines in files.items()
+    }
+    assert pins.keys() == {"requirements.txt", "requirements-gpu.txt", "requirements-history.txt"}
+    for own in pins.values():
+        assert own == {package: pins["requirements.txt"].get(package, version) for package, version in own.items()}

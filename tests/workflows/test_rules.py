@@ -17,8 +17,8 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
     rules.the_base_is_fetched: (("gate", "fetch-depth: 0", "fetch-depth: 1"),),
     rules.a_step_is_one_command_whose_exit_code_is_kept: (
         ("gate", '"shards/$SHARD-$ATTEMPT.json"', '"shards/$SHARD-$ATTEMPT.json" | tee log'),
-        ("tests", "run: make test", "run: make test || true"),
-        ("tests", "run: make test", "run: |\n          make test\n          ls"),
+        ("tests", "run: make test\n", "run: make test || true\n"),
+        ("tests", "run: make test\n", "run: |\n          make test\n          ls\n"),
         ("gate", "- name: Compare", "- continue-on-error: true\n        name: C"),
     ),
     rules.no_pull_request_starts_with_the_base_s_rights: (("gate", "pull_request:", "pull_request_target:"),),
@@ -112,6 +112,15 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
         ("tests", "runs-on: ubuntu-24.04", "runs-on: [gpu, linux]"),
     ),
     rules.the_gpu_job_asks_for_a_gpu_in_every_command: (("gpu", "-m cuda --device=cuda", "-m cuda"),),
+    rules.a_throttled_gpu_is_noticed: (("gpu", "make install-gpu", "make install"),),
+    rules.the_history_that_is_published_is_judged: (
+        ("baseline", "make install-history", "make install"),
+        ("baseline", ".venv-history/bin", ".venv/bin"),
+    ),
+    rules.every_test_is_run: (
+        ("tests", "run: make test\n", "run: make lint\n"),
+        ("tests", "run: make test-history", "run: make test"),
+    ),
     rules.baselines_are_of_main_alone: (("baseline", "branches: [main]", "branches: ['**']"),),
 }
 EDITS = [(rule, *edit) for rule, edits in BREAKS.items() for edit in edits]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -44,6 +45,7 @@ class ProcessPairs:
     directory: Path
     resources: ExitStack
     pairs: list[tuple[Remote, Remote]] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=count)  # of the pairs that were ever started
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -53,17 +55,20 @@ class ProcessPairs:
             return (f"{counted}: processes differ by some percent, so this sees less than a run in one",)
         return (f"{counted}, and no case is given more: give a higher --gate-threshold for what is undecided",)
 
-    def start(self, count: int) -> None:
-        """Start pairs until there are so many.
+    def start(self, wanted: int) -> None:
+        """Start pairs until so many live: a case that crashed a process must not fail the cases after it.
 
         Raises:
             CannotCompare: a side does not load in its process.
 
         """
+        for pair in [pair for pair in self.pairs if not all(remote.is_alive for remote in pair)]:
+            self.pairs.remove(pair)
+            for remote in pair:
+                remote.close()
         at_once = max(1, (os.cpu_count() or 1) // 2)
-        while len(self.pairs) < min(count, MOST_PAIRS):
-            numbers = range(len(self.pairs), min(len(self.pairs) + at_once, count, MOST_PAIRS))
-            new = [self._pair(number) for number in numbers]
+        while (lacking := min(wanted, MOST_PAIRS) - len(self.pairs)) > 0:
+            new = [self._pair(next(self.numbers)) for _ in range(min(lacking, at_once))]
             for pair in new:
                 for remote in pair:
                     try:

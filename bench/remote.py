@@ -68,6 +68,10 @@ class Remote:
             start_new_session=True,  # an interrupt is for this process alone; the other ends with its pipe
         )
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def __call__(self) -> None:
         self.ask("burst", 1)
 

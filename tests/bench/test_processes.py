@@ -126,6 +126,34 @@ def test_a_base_that_does_not_load_in_its_process_cannot_be_compared(package: Ca
     assert str(refused.value).endswith(": choose a base and an interpreter for it")
 
 
+def test_a_case_that_crashes_a_process_costs_its_pair_and_no_later_case(package: Callable[..., Path]) -> None:
+    odd = from_directory(package(__init__=ODD_KERNELS))
+    crash, fine = workload_of("dies"), workload_of("prints")
+    with process_pairs(sys.executable, odd, odd, threads=1) as pairs:
+
+        def measure(workload: Workload) -> int:
+            return len(pairs.measure(workload, test=after(1), budget_s=60, order=random.Random(0)).pairs)
+
+        with pytest.raises(SideFailed, match=r"^base ended in its own process with status 7$"):
+            pairs.check_base(crash)
+        results, _ = pairs.check_base(fine)
+        assert list(results) == ["out"]
+        with pytest.raises(SideFailed, match=r"ended in its own process with status 7$"):
+            measure(crash)
+        assert measure(fine) == 1
+        assert len(pairs.pairs) == 1
+
+
+def test_a_side_that_raises_keeps_its_process(package: Callable[..., Path]) -> None:
+    odd = from_directory(package(__init__=ODD_KERNELS))
+    with process_pairs(sys.executable, odd, odd, threads=1) as pairs:
+        with pytest.raises(SideFailed, match="on purpose"):
+            pairs.check_base(workload_of("raises"))
+        raised = list(pairs.pairs)
+        pairs.check_base(workload_of("prints"))
+        assert pairs.pairs == raised
+
+
 def test_the_versions_behind_an_interpreter_are_told() -> None:
     found = interpreter(sys.executable)
     assert found == {"python": ".".join(map(str, sys.version_info[:3])), "torch": torch.__version__}
@@ -164,6 +192,7 @@ class Pretender:
     ns: float
     log: list[str] = field(default_factory=list)
     wrote: bool = False
+    is_alive: bool = True
 
     def __call__(self) -> None:
         self.ask("burst", 1)

@@ -166,15 +166,16 @@ class GateSession:
         """Take note of the cases that pytest selected, and hold the machine still for them.
 
         Raises:
-            CannotCompare: a comparison was asked for and no case is left that can run.
+            CannotCompare: a comparison was asked for and no case, of all shards, is left that can run.
 
         """
         self.chosen = list(cases)
-        if self.settings.comparing and not self.runnable(self.chosen):
+        if self.settings.comparing and not self.runnable(self.selected):
             raise CannotCompare("no case is left to compare: select some with bench/, -k, --tier, --device and --shard")
-        if self.chosen:
+        if self.selected:  # an empty part too: its report must say the same of the environment as the others'
             torch.set_num_threads(self.settings.threads)
             self.allocator = environment.steady_allocator()
+        if self.runnable(self.chosen):
             self._start_processes()
             self.budget = SharedBudget(self.settings.policy.budget_s, self.runnable(self.chosen))
             self.load = LoadMeter()
@@ -192,11 +193,11 @@ class GateSession:
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
         """Judge one case against the base; the head's timings also go to pytest-benchmark, those of a new case too."""
-        assert self.budget is not None  # it was made when cases were chosen
         test, waiver, unsupported = self.test(case.id), self.exceptions.waiver(case.id), self.cases[case]
         if unsupported is not None:
             result = judge(Evidence(case.id, skipped=unsupported), test)
         else:
+            assert self.budget is not None  # there is one where a case can run
             waived = None if waiver is None else str(waiver)
             # A pair of processes takes longer than what most cases would have of a shared budget.
             shared = self.gate.elsewhere is None

@@ -129,17 +129,26 @@ class Run:
         return {verdict.value: counts[verdict] for verdict in Verdict if counts[verdict]}
 
     @property
+    def empty_part(self) -> str | None:
+        """Say which of several shards this is, if nothing fell to it that can be compared: merging judges the whole."""
+        if self.shard is None or self.shard.count == 1 or any(c.verdict is not Verdict.SKIPPED for c in self.cases):
+            return None
+        return f"shard {self.shard.index}/{self.shard.count} has no case to compare"
+
+    @property
     def exit_code(self) -> int:
-        """0 pass; 1 a case failed; 4 nothing was compared."""
+        """0 pass, or nothing but an empty part; 1 a case failed; 4 nothing was compared."""
         if any(self.policy.fails(case.verdict) for case in self.cases):
             return 1
-        return 0 if any(case.verdict.compared for case in self.cases) else 4
+        return 0 if self.empty_part or any(case.verdict.compared for case in self.cases) else 4
 
     @property
     def closing_line(self) -> str:
         """Say pass or fail, and why, in one line."""
         if self.exit_code == 4:
             return "gate: ERROR, nothing was compared: no selected case is in both base and head"
+        if self.empty_part:
+            return f"gate: EMPTY, {self.empty_part}: python -m bench merge gives the verdict of all shards"
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.summary.items())
         if self.exit_code == 0:
             return f"gate: PASS, no slowdown of {100 * self.policy.threshold:g}% and no drift ({counts})"

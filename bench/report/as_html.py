@@ -122,6 +122,8 @@ def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
 def _headline(run: Run, failing: list[Row]) -> Headline:
     if run.exit_code == 4:
         return Headline("ERROR", "nothing was compared: no selected case is in both base and head", "fail", ())
+    if run.empty_part:
+        return Headline("EMPTY", run.empty_part, "skip", ())
     ran = sum(case.verdict is not Verdict.SKIPPED for case in run.cases)
     if not failing:
         sentence = f"no slowdown of {100 * run.policy.threshold:g}% and no drift in {ran} cases"

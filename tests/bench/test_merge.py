@@ -86,6 +86,24 @@ def test_of_a_repeated_shard_the_worst_verdict_of_each_case_counts(worse_comes: 
     assert any("shard 2/3 ran 2 times" in note and "the worst verdict counts" in note for note in merged.notes)
 
 
+@pytest.mark.parametrize("ids", ["", "a"], ids=["no rows", "a skipped row"])
+def test_an_empty_shard_passes_by_itself_and_empty_shards_alone_do_not(ids: str) -> None:
+    skipped = tuple(CaseResult(id_, Verdict.SKIPPED, ("cannot",)) for id_ in ids)
+    first, *others = (replace(shard(index, ids=ids), cases=()) for index in (1, 2, 3))
+    runs = [replace(first, cases=skipped), *others]
+    assert {run.exit_code for run in runs} == {0}
+    assert runs[0].closing_line == (
+        "gate: EMPTY, shard 1/3 has no case to compare: python -m bench merge gives the verdict of all shards"
+    )
+    merged = merge({f"{number}.json": run for number, run in enumerate(runs)})
+    assert merged.exit_code == 4
+    assert "nothing was compared" in merged.closing_line
+
+
+def test_a_shard_whose_cases_are_all_new_compared_nothing() -> None:
+    assert shard(3, c=Verdict.NEW).exit_code == 4
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

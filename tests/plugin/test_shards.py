@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import attention
 from bench.__main__ import main
@@ -14,6 +15,7 @@ Bench = Callable[..., pytest.RunResult]
 BASE = f"--gate-base={Path(__file__).parents[2]}"
 FIVE = "(manual- or masked- or sdpa- or mha) and b1h4t64d32 and full and fp32 and fwd]"
 TWO = f"{FIVE} and (sdpa- or masked-)"
+ONE_AND_UNSUPPORTED = "(sdpa- and full or manual- and causal) and b1h4t64d32 and fp32 and fwd]"
 
 
 def test_shards_split_what_was_selected_are_judged_at_the_level_of_all_and_complete_the_merge(
@@ -56,7 +58,22 @@ def test_a_case_that_the_head_lost_is_in_the_first_shard_and_counts_in_the_merge
     assert "MISSING" in capsys.readouterr().out
 
 
-def test_more_shards_than_cases_is_no_pass(bench: Bench) -> None:
-    result = bench(BASE, "--shard=2/2")
+def test_parts_with_nothing_to_compare_say_so_and_complete_the_merge(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(2)  # the empty part comes first, and has to be run like the others
+    parts = {i: bench(BASE, f"--shard={i}/3", f"--gate-json={i}.json", case=ONE_AND_UNSUPPORTED) for i in (3, 2, 1)}
+    assert [part.ret for part in parts.values()] == [0, 0, 0]
+    assert [part.parseoutcomes().get("skipped", 0) for part in parts.values()] == [0, 1, 0]
+    for i in (3, 2):
+        assert parts[i].outlines[-1].startswith(f"gate: EMPTY, shard {i}/3 has no case to compare: ")
+    capsys.readouterr()
+    assert main(["merge", "1.json", "2.json", "3.json"]) == 0
+    assert "gate: PASS, no slowdown of 5% and no drift (1 UNCHANGED, 1 SKIPPED)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("selection", ["no-such-case", "manual and causal"])  # the latter cannot run
+def test_every_part_of_a_selection_without_anything_to_compare_is_refused(bench: Bench, selection: str) -> None:
+    result = bench(BASE, "--shard=2/2", case=selection)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert any("no case is left to compare" in line for line in (*result.errlines, *result.outlines))

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import pytest
 
-from bench.evidence import TensorError
+from bench.evidence import Shard, TensorError
 from bench.report.as_html import STEPS, TABLE, TONES, as_html, tone
 from bench.verdict import FAILING, CaseResult, Policy, Run, Verdict
 
@@ -36,6 +36,12 @@ def test_a_run_that_passes_says_what_it_excludes_and_lists_no_failure(make_run: 
 
 def test_a_run_that_compared_nothing_is_an_error(make_run: Make) -> None:
     assert "<strong>ERROR</strong> nothing was compared" in as_html(make_run(CaseResult("b", Verdict.SKIPPED)))
+
+
+def test_a_shard_without_anything_to_compare_claims_no_pass(make_run: Make) -> None:
+    page = as_html(replace(make_run(CaseResult("b", Verdict.SKIPPED)), shard=Shard.of(2, 3, "pr", "ab")))
+    assert "<strong>EMPTY</strong> shard 2/3 has no case to compare" in page
+    assert "PASS" not in page
 
 
 def test_undecided_cases_fail_the_page_where_they_fail_the_run(make_run: Make) -> None:

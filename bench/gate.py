@@ -188,7 +188,7 @@ def _blaming(who: str) -> Iterator[None]:
         raise
     except SideFailed as failure:
         raise CaseFailed(str(failure)) from failure
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CaseFailed(f"{who} raised {type(error).__name__}: {error}") from error
 
 

@@ -83,7 +83,7 @@ def serve(commands: BinaryIO, replies: BinaryIO) -> None:
             reply = ("done", getattr(worker, name)(*arguments))
         except CannotCompare as error:
             reply = ("failed", f"cannot be loaded: {error}")
-        except Exception as error:  # noqa: BLE001  # it is the parent's to judge
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # it is the parent's to judge
             reply = ("failed", f"raised {type(error).__name__}: {error}")
         pickle.dump(reply, replies, protocol=4)
         replies.flush()

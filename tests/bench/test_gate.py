@@ -82,6 +82,14 @@ def raises(*_: Any, **__: Any) -> Tensor:
     raise ValueError("on purpose")
 
 
+def leaves(*_: Any, **__: Any) -> Tensor:
+    raise SystemExit(3)
+
+
+def is_interrupted(*_: Any, **__: Any) -> Tensor:
+    raise KeyboardInterrupt
+
+
 def refuses(*_: Any, **__: Any) -> Tensor:
     raise NotImplementedError("k takes no such thing")
 
@@ -106,6 +114,7 @@ def cuts_the_gradient(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
     ("function", "verdict", "reason"),
     [
         (raises, Verdict.ERROR, "{} raised ValueError: on purpose"),
+        (leaves, Verdict.ERROR, "{} raised SystemExit: 3"),
         (refuses, Verdict.ERROR, "{} raised NotImplementedError: k takes no such thing"),
         (writes, Verdict.ERROR, "{} wrote to its inputs"),
     ],
@@ -118,6 +127,11 @@ def test_a_side_that_misbehaves_is_an_error_that_names_the_side(
         result = world.compare(sides["head"], sides["base"], case)
         assert result.verdict is verdict
         assert result.reasons == (reason.format(bad),)
+
+
+def test_an_interrupt_ends_the_run_and_blames_nobody(world: World) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        world.compare(world.side("head", MS, is_interrupted), world.side("base", MS))
 
 
 def test_a_kernel_that_writes_to_its_inputs_only_later_is_an_error_too(world: World) -> None:

@@ -39,6 +39,9 @@ def prints(q, k, v, **_):
 def raises(q, k, v, **_):
     raise ValueError("on purpose")
 
+def leaves(q, k, v, **_):
+    raise SystemExit(3)
+
 def writes(q, k, v, **_):
     q.data.add_(1)
     return q + 0
@@ -46,7 +49,7 @@ def writes(q, k, v, **_):
 def dies(q, k, v, **_):
     os._exit(7)
 
-KERNELS = {kernel.__name__: kernel for kernel in (prints, raises, writes, dies)}
+KERNELS = {kernel.__name__: kernel for kernel in (prints, raises, leaves, writes, dies)}
 """
 
 
@@ -104,6 +107,9 @@ def test_what_goes_wrong_in_a_process_is_told_with_the_side_s_name(
     assert side.ask("burst", 2) > 0
     take("raises")
     with pytest.raises(SideFailed, match=r"^base raised ValueError: on purpose$"):
+        side()
+    take("leaves")
+    with pytest.raises(SideFailed, match=r"^base raised SystemExit: 3$"):
         side()
     take("writes")
     side()

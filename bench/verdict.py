@@ -1,8 +1,9 @@
 """Judging: evidence in, verdict out, and an exit code for the run. Pure, no torch."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import exp, log, log1p
 
@@ -34,6 +35,23 @@ class Verdict(StrEnum):
 
 
 FAILING = (Verdict.ERROR, Verdict.DRIFTED, Verdict.REGRESSED, Verdict.CHANGED, Verdict.MISSING)
+
+LINE_LENGTH = 300  # characters of a reason where it has one line
+TEXT_LENGTH = 4000  # of one that is shown whole; the JSON has all of it
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # what colours a terminal, and moves its cursor
+
+
+def readable(text: str, length: int = TEXT_LENGTH) -> str:
+    """Return the lines of a text that a kernel may have written, up to a length, with nothing that is not printable."""
+    lines = _ANSI.sub("", text[:length]).splitlines()
+    plain = "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
+    return plain if len(text) <= length else f"{plain}…"
+
+
+def first_line(text: str) -> str:
+    """Return the first line of such a text, for where there is room for one; it shows if there is more."""
+    first, more, _ = readable(text, LINE_LENGTH).partition("\n")
+    return f"{first}…" if more else first
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,11 @@ class CaseResult:
         """The largest share that an error of this case has of its budget; above 1 the case has drifted."""
         return max((error.share for error in self.errors), default=None)
 
+    @property
+    def brief(self) -> "CaseResult":
+        """The same with only the first line of each reason."""
+        return replace(self, reasons=tuple(map(first_line, self.reasons)))
+
 
 def severity(case: CaseResult) -> tuple[int, float]:
     """A key that sorts the worst first: by verdict, then the slowest."""
@@ -152,7 +175,7 @@ class Run:
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.summary.items())
         if self.exit_code == 0:
             return f"gate: PASS, no slowdown of {100 * self.policy.threshold:g}% and no drift ({counts})"
-        worst = self.worst_first[0]
+        worst = self.worst_first[0].brief
         why = f": {worst.reasons[0]}" if worst.reasons else ""
         return f"gate: FAIL ({counts}); worst: {worst.id} {worst.verdict.value}{why}"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..advice import advice
 from ..roofline import summary
-from ..verdict import CaseResult, Policy, Run, Verdict
+from ..verdict import CaseResult, Policy, Run, Verdict, readable
 from .details import Facts, details, write
 from .forest import Forest, Mark
 from .pages import render
@@ -58,7 +58,10 @@ class Headline:
 
 @dataclass(frozen=True)
 class Row:
-    """One case as the page shows it; ``rank`` orders verdicts, the worst first."""
+    """One case as the page shows it; ``rank`` orders verdicts, the worst first.
+
+    Its details, if it ``opens``, have the ``facts`` and the reasons as whole ``texts``; elsewhere they are a line each.
+    """
 
     number: int
     case: CaseResult
@@ -67,7 +70,9 @@ class Row:
     tone: str
     rank: int
     mark: Mark | None
+    opens: bool
     facts: tuple[Facts, ...]
+    texts: tuple[str, ...]
     reasons: tuple[str, ...]
     more_reasons: int
 
@@ -103,19 +108,22 @@ def tone(verdict: Verdict, policy: Policy) -> str:
 
 
 def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
-    facts = details(case, run.ceilings)
-    shown = REASONS if facts else len(case.reasons)
+    brief, texts, facts = case.brief, tuple(map(readable, case.reasons)), details(case, run.ceilings)
+    opens = bool(facts) or texts != brief.reasons
+    shown = REASONS if opens else len(texts)
     return Row(
         number,
-        case,
-        cells=dict(zip(COLUMNS, row(case), strict=True)),
+        brief,
+        cells=dict(zip(COLUMNS, row(brief), strict=True)),
         fails=run.policy.fails(case.verdict),
         tone=tone(case.verdict, run.policy),
         rank=list(Verdict).index(case.verdict),
         mark=forest.mark(case),
+        opens=opens,
         facts=facts,
-        reasons=case.reasons[:shown],
-        more_reasons=len(case.reasons[shown:]),
+        texts=texts,
+        reasons=brief.reasons[:shown],
+        more_reasons=len(texts[shown:]),
     )
 
 

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from ..advice import advice
 from ..roofline import summary
-from ..verdict import CaseResult, Run, Verdict
+from ..verdict import CaseResult, Run, Verdict, readable
 from .text import COLUMNS, row
 
 _RIGHT = ("ratio", "base", "head", "pairs", "error")
@@ -19,15 +19,19 @@ class Terminal(Protocol):
 
 
 def describe(case: CaseResult) -> str:
-    """Say what failed a case: the verdict, the ratio where there is one, and every reason on a line of its own."""
+    """Say what failed a case: the verdict, the ratio where there is one, and every reason with all of its lines.
+
+    The bar keeps a line that a kernel wrote from being a command to GitHub Actions, which reads the log.
+    """
     ratio = "" if case.ratio is None else f", head/base {row(case)[2]} {row(case)[3]}"
-    return "\n".join([f"{case.id}: {case.verdict.value}{ratio}", *(f"  {reason}" for reason in case.reasons)])
+    reasons = (readable(reason).replace("\n", "\n  | ") for reason in case.reasons)
+    return "\n".join([f"{case.id}: {case.verdict.value}{ratio}", *(f"  {reason}" for reason in reasons)])
 
 
 def write_table(run: Run, terminal: Terminal) -> None:
     """Write every case, the worst first, those that were skipped by their reasons, and what was compared with what."""
     terminal.section("attention gate", sep="=")
-    rows = [(case.verdict, row(case)) for case in run.worst_first if case.verdict is not Verdict.SKIPPED]
+    rows = [(case.verdict, row(case.brief)) for case in run.worst_first if case.verdict is not Verdict.SKIPPED]
     widths = [max([len(name), *(len(cells[i]) for _, cells in rows)]) for i, name in enumerate(COLUMNS[:-1])]
 
     def line(cells: tuple[str, ...]) -> str:
@@ -43,7 +47,7 @@ def write_table(run: Run, terminal: Terminal) -> None:
     skipped: dict[str, list[str]] = {}
     for case in run.cases:
         if case.verdict is Verdict.SKIPPED:
-            skipped.setdefault("; ".join(case.reasons), []).append(case.id)
+            skipped.setdefault("; ".join(case.brief.reasons), []).append(case.id)
     for reason, ids in skipped.items():
         more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
         terminal.write_line(f"SKIPPED {ids[0]}{more}: {reason}", light=True)

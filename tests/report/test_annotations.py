@@ -61,7 +61,7 @@ def test_hostile_names_and_reasons_stay_in_their_fields() -> None:
     (note,) = as_annotations(run(row), PLACES)
     assert len(note.splitlines()) == 1
     assert note.startswith("::error file=attention/a%2Cb%3Ac%25.py,line=2,title=odd")
-    assert "%0A  a%0A::set-env name=X::y%0D100%25" in note
+    assert "%0A  a%0A  | ::set-env name=X::y%0A  | 100%25" in note
 
 
 def test_more_kernels_than_github_shows_are_named_in_the_last_note() -> None:

@@ -75,6 +75,17 @@ def test_the_first_reasons_are_in_the_row_and_all_in_the_details(make_run: Make)
     assert "more in its details" not in closed_row
 
 
+def test_a_message_of_many_lines_is_its_first_everywhere_but_in_the_details(make_run: Make) -> None:
+    text = "head raised ValueError: \x1b[31mno\n" + "second\n" + "x" * 3_000_000
+    page = as_html(make_run(CaseResult("a", Verdict.ERROR, (text,))))
+    before, _, opened = page.partition('class="details"')
+    assert before.count("head raised ValueError: no…") == 4  # the title, the card, the row, what the filter reads
+    assert "second" not in before
+    assert "<p>head raised ValueError: no\nsecond\nxxx" in opened
+    assert "\x1b" not in page
+    assert len(page) < 60_000
+
+
 def test_text_from_a_case_stays_text(large_run: Run) -> None:
     page = as_html(large_run)
     assert page.count("<script>") == 1

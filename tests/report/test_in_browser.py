@@ -8,7 +8,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Browser, Page, expect
 
 from bench.report.as_html import as_html
-from bench.verdict import Run
+from bench.verdict import CaseResult, Run, Verdict
 
 SHOWN = "tbody[data-kind]:not([hidden])"
 RATIO, HEAD = 2, 5  # columns
@@ -153,6 +153,13 @@ def test_a_case_opens_and_closes_by_mouse_and_keyboard_and_takes_its_details_alo
     changed.focus()
     page.keyboard.press("Space")
     assert details.count() == 0
+
+
+def test_a_message_keeps_its_lines_in_the_details(open_page: Open, make_run: Callable[..., Run]) -> None:
+    text = "head raised ValueError: first\n    second\nthird"
+    page = open_page(as_html(make_run(CaseResult("k", Verdict.ERROR, (text,)))))
+    page.get_by_role("button", name="k", exact=True).click()
+    assert page.locator("tr.details p").inner_text() == text
 
 
 def test_a_card_leads_to_its_row(page: Page) -> None:

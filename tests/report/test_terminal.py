@@ -1,7 +1,14 @@
-"""The terminal's report: what it shows once."""
+"""The terminal's report: what it shows once, and what it shows of a text that a kernel wrote."""
 
-from bench.report.terminal import write_table
-from bench.verdict import CaseResult, Policy, Run, Verdict
+import pytest
+
+from bench.report.terminal import describe, write_table
+from bench.verdict import LINE_LENGTH, TEXT_LENGTH, CaseResult, Policy, Run, Verdict, first_line, readable
+
+RAISED = "head raised ValueError: \x1b[1;31mno\x1b[0m \u202etiles\n::error file=x::hit\r\n" + "\n".join(
+    map(str, range(41))
+)
+LONG = CaseResult("k", Verdict.ERROR, (RAISED,))
 
 
 class Lines:
@@ -17,10 +24,14 @@ class Lines:
         self.lines.append(line)
 
 
+def run_of(*cases: CaseResult) -> Run:
+    side = {"origin": "x", "source_sha256": "0"}
+    return Run(side, side, {}, Policy(), cases)
+
+
 def written(*cases: CaseResult) -> list[str]:
     terminal = Lines()
-    side = {"origin": "x", "source_sha256": "0"}
-    write_table(Run(side, side, {}, Policy(), cases), terminal)
+    write_table(run_of(*cases), terminal)
     return terminal.lines
 
 
@@ -35,3 +46,43 @@ def test_cases_skipped_for_one_reason_share_a_line() -> None:
 
 def test_a_run_of_skipped_cases_alone_can_be_written() -> None:
     assert "SKIPPED a: needs 9 GiB" in written(CaseResult("a", Verdict.SKIPPED, ("needs 9 GiB",)))
+
+
+def test_a_message_of_many_lines_is_its_first_in_the_table_and_the_closing_line() -> None:
+    skipped = CaseResult("s", Verdict.SKIPPED, (RAISED,))
+    lines = [*written(LONG, skipped), run_of(LONG).closing_line]
+    assert sum(line.endswith("head raised ValueError: no  tiles…") for line in lines) == 3
+    assert all(line.isprintable() for line in lines)
+
+
+def test_a_message_of_many_lines_is_whole_where_a_failure_is_described_and_gives_no_commands() -> None:
+    assert describe(LONG).splitlines()[:4] == [
+        "k: ERROR",
+        "  head raised ValueError: no  tiles",
+        "  | ::error file=x::hit",
+        "  | 0",
+    ]
+    assert describe(LONG).endswith("\n  | 40")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("one", "one"),
+        ("", ""),
+        ("a\x00b\tc\udcff", "a b c "),
+        ("one\u2028two", "one…"),
+        ("\x1b[2K\x1b[38;5;1mred\x1b[m", "red"),
+        ("x" * LINE_LENGTH, "x" * LINE_LENGTH),
+        ("x" * (LINE_LENGTH + 1), "x" * LINE_LENGTH + "…"),
+        ("one\n" + "x" * LINE_LENGTH, "one…"),
+    ],
+)
+def test_a_line_is_printable_bounded_and_shows_that_there_is_more(text: str, line: str) -> None:
+    assert first_line(text) == line
+
+
+def test_a_text_keeps_its_lines_up_to_a_limit() -> None:
+    assert readable("a\n  b\x07") == "a\n  b "
+    assert readable("x" * TEXT_LENGTH) == "x" * TEXT_LENGTH
+    assert readable("x" * 3_000_000) == "x" * TEXT_LENGTH + "…"

@@ -256,10 +256,7 @@ class GateSession:
             if case.id not in done
         ]
         if self.settings.shard[0] == 1:  # once, not in every shard
-            rows += [
-                Evidence(id_, missing="is in the base and gone from the head: restore it, or store the baseline anew")
-                for id_ in self.missing_ids
-            ]
+            rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in self.missing_ids]
         ids = {case.id for case in self.selected} | set(self.missing_ids)
         assert self.base_source is not None  # only comparisons finish
         return Run(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..advice import advice
+from ..advice import WHAT_TO_DO, advice
 from ..roofline import summary
 from ..verdict import CaseResult, Policy, Run, Verdict, readable
 from .details import Facts, details, write
@@ -21,15 +21,6 @@ TONES = {
     Verdict.NEW: "new",
     Verdict.UNCHANGED: "pass",
     Verdict.SKIPPED: "skip",
-}
-
-STEPS = {
-    Verdict.ERROR: "Mend what raised, or what wrote to its inputs: the reason names the side.",
-    Verdict.DRIFTED: "Find what changed the arithmetic: a case's details show each tensor's error beside its budget.",
-    Verdict.REGRESSED: "Make it as fast again, or accept the slowdown in bench/waivers.toml, bounded in size and time.",
-    Verdict.CHANGED: "See in the details what ran instead, or what grew. If it is wanted, store the baseline anew.",
-    Verdict.MISSING: "Restore the kernel or what it supported, or store the baseline anew.",
-    Verdict.INCONCLUSIVE: "Give --gate-budget more seconds, or use a quieter machine.",
 }
 
 # Heading, kind (how it is aligned and sorted; the last two are not sorted), note below it.
@@ -137,7 +128,7 @@ def _headline(run: Run, failing: list[Row]) -> Headline:
         sentence = f"no slowdown of {100 * run.policy.threshold:g}% and no drift in {ran} cases"
         return Headline("PASS", sentence, "pass", ())
     verdicts = [verdict for verdict in Verdict if verdict in {row.case.verdict for row in failing}]
-    steps = tuple((verdict.value, STEPS[verdict]) for verdict in verdicts)
+    steps = tuple((verdict.value, WHAT_TO_DO[verdict]) for verdict in verdicts)
     return Headline("FAIL", f"{len(failing)} of {ran} cases", "fail", steps)
 
 

@@ -55,7 +55,9 @@ def test_a_case_that_the_head_lost_is_in_the_first_shard_and_counts_in_the_merge
     results = [bench(BASE, f"--shard={i}/2", f"--gate-json={i}.json", case=TWO) for i in (1, 2)]
     assert [result.ret for result in results] == [1, 0]
     assert main(["merge", "2.json", "1.json"]) == 1
-    assert "MISSING" in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert "MISSING" in table
+    assert "is in the base and gone from the head\n" in table  # what to do is for the advice to say
 
 
 def test_parts_with_nothing_to_compare_say_so_and_complete_the_merge(

@@ -33,6 +33,18 @@ _COMPARING = (
     "gate_annotations",
 )
 
+# What options name. An unset variable in a workflow leaves the name empty, and that must not pass for none or for ".".
+_NAMED = {
+    "benchmark_compare": "a baseline, or leave out the = for the latest",
+    "benchmark_storage": "a directory",
+    "gate_base": "a revision or a directory",
+    "gate_base_python": "an interpreter",
+    "gate_json": "a file",
+    "gate_markdown": "a file",
+    "gate_html": "a file",
+    "gate_pairs": "a file",
+}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -84,6 +96,9 @@ def settings(config: pytest.Config) -> Settings:
 
     """
     read = config.getoption
+    for name, kind in _NAMED.items():
+        if read(name) == "":
+            raise pytest.UsageError(f"{_option(name)} is empty: name {kind}")
     compare, base, base_python = read("benchmark_compare"), read("gate_base"), read("gate_base_python")
     if compare and base:
         raise pytest.UsageError("--benchmark-compare and --gate-base both name a base: give one of them")
@@ -95,7 +110,7 @@ def settings(config: pytest.Config) -> Settings:
     for name in _COMPARING:
         if read(name) and not comparing:
             raise pytest.UsageError(
-                f"--{name.replace('_', '-')} is about a comparison and none was asked for: "
+                f"{_option(name)} is about a comparison and none was asked for: "
                 "add --benchmark-compare or --gate-base=REV-or-DIR"
             )
     threshold = _threshold(read("gate_threshold"))
@@ -117,6 +132,10 @@ def settings(config: pytest.Config) -> Settings:
         reports={f: Path(read(f"gate_{f}")) for f in ("json", "markdown", "html", "pairs") if read(f"gate_{f}")},
         annotate=read("gate_annotations"),
     )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _choice(option: str, value: str, choices: tuple[str, ...]) -> str:

@@ -70,6 +70,25 @@ def test_senseless_requests_end_in_one_sentence_and_exit_code_4(
     assert expected in sentence(bench(*arguments))
 
 
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--gate-base", "name a revision or a directory"),
+        ("--gate-base-python", "name an interpreter"),
+        ("--gate-json", "name a file"),
+        ("--gate-markdown", "name a file"),
+        ("--gate-html", "name a file"),
+        ("--gate-pairs", "name a file"),
+        ("--benchmark-compare", "name a baseline, or leave out the = for the latest"),
+        ("--benchmark-storage", "name a directory"),
+    ],
+)
+def test_an_option_that_names_nothing_is_no_pass(bench: Bench, option: str, expected: str) -> None:
+    message = f"{option} is empty: {expected}"
+    assert sentence(bench(f"{option}=")) == message
+    assert sentence(bench(f"--gate-base={REPOSITORY}", option, "")) == message
+
+
 def test_cuda_without_a_cuda_device_is_a_usage_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert "--device=cuda: torch sees only cpu here" in sentence(bench("--device=cuda"))

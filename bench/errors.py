@@ -1,4 +1,4 @@
-"""The one exception that means: the comparison that was asked for cannot be made."""
+"""The one exception that means: what was asked for cannot be done."""
 
 
 class CannotCompare(Exception):

@@ -1,25 +1,77 @@
 """Writing a file so that a killed run leaves the old one or the new one, never half of one."""
 
+import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import CannotCompare
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write text to path (UTF-8) through a temporary file beside it; its folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    """Write text to path (UTF-8) through a temporary file beside it; its folder is made if need be.
+
+    A link stays, and what it leads to is written. A device or a pipe, such as /dev/stdout, is written directly, since
+    replacing it would destroy it. Lone surrogates, which a message from outside may hold, are escaped.
+
+    Raises:
+        CannotCompare: it cannot be written.
+
+    """
+    content = text.encode("utf-8", errors="backslashreplace")
+    with _refusals(path):
+        if _is_device(path):
+            path.write_bytes(content)
+            return
+        target = Path(os.path.realpath(path))
+        handle, name = tempfile.mkstemp(dir=_folder(target), prefix=f".{target.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private; an ordinary file is not
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink()
+            raise
+
+
+def check_writable(path: Path) -> None:
+    """Try whether a file could be written, before the work whose outcome it is to hold; its folder is made.
+
+    Raises:
+        CannotCompare: it could not.
+
+    """
+    with _refusals(path):
+        if not _is_device(path):
+            target = Path(os.path.realpath(path))
+            with tempfile.NamedTemporaryFile(dir=_folder(target), prefix=f".{target.name}."):
+                pass
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private; an ordinary file is not
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink()
-        raise
+        yield
+    except OSError as error:
+        raise CannotCompare(f"{path} cannot be written ({error.strerror}): choose another place") from error
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is there and is no regular file; a folder is an error."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return path.exists() and not path.is_file()
+
+
+def _folder(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent
 
 
 def _umask() -> int:

@@ -33,10 +33,7 @@ def run(options: argparse.Namespace) -> int:
     for form in REPORTS:
         path: Path | None = getattr(options, form)
         if path is not None:
-            try:
-                report.write(form, merged, path)
-            except OSError as error:
-                raise CannotCompare(f"a report could not be written ({error}): name another file") from error
+            report.write(form, merged, path)
     print(merged.closing_line)
     return merged.exit_code
 

@@ -13,6 +13,7 @@ from . import baseline, options, pytest_benchmark_adapter, report
 from .cases import Case
 from .environment import describe
 from .errors import CannotCompare
+from .files import check_writable
 from .gate import CaseFailed, CaseSkipped
 from .session import GateSession
 from .verdict import Run, Verdict
@@ -39,11 +40,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    config = session.config
-    pytest_benchmark_adapter.save_atomically(config)
-    if config.stash[SESSION].settings.comparing:
-        with _usage_errors():
-            config.stash[SESSION].load_base(config)
+    config, gate = session.config, session.config.stash[SESSION]
+    with _usage_errors():
+        pytest_benchmark_adapter.save_atomically(config)
+        for path in gate.settings.reports.values():
+            check_writable(path)
+        if gate.settings.comparing:
+            gate.load_base(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -132,7 +135,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
             session.exitstatus = _conclude(config, exitstatus)
     if session.exitstatus != pytest.ExitCode.OK and pytest_benchmark_adapter.withhold_saving(config):
         config.stash[CLOSING] = f"{config.stash.get(CLOSING, 'benchmarks failed')}; no baseline was saved"
-    return (yield)
+    try:
+        return (yield)
+    except CannotCompare as error:
+        config.stash[CLOSING] = f"gate: ERROR, {error}"
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        return None
 
 
 def _conclude(config: pytest.Config, exitstatus: int) -> int:
@@ -143,8 +151,8 @@ def _conclude(config: pytest.Config, exitstatus: int) -> int:
     try:
         for form, path in gate.settings.reports.items():
             report.write(form, run, path)
-    except OSError as error:
-        config.stash[CLOSING] = f"gate: ERROR, a report could not be written ({error})"
+    except CannotCompare as error:
+        config.stash[CLOSING] = f"gate: ERROR, {error}"
         return int(pytest.ExitCode.USAGE_ERROR)
     return exitstatus if exitstatus == pytest.ExitCode.TESTS_FAILED else run.exit_code
 

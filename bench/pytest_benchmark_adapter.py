@@ -10,7 +10,7 @@ from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import get_machine_id, safe_dumps
 
 from .errors import CannotCompare
-from .files import write_atomically
+from .files import check_writable, write_atomically
 
 _NUMBERED = "[0-9][0-9][0-9][0-9]_"
 
@@ -22,7 +22,12 @@ def take_over_comparison(config: pytest.Config) -> None:
 
 
 def save_atomically(config: pytest.Config) -> None:
-    """Make pytest-benchmark's files appear whole or not at all; after its ``pytest_configure``."""
+    """Make pytest-benchmark's files appear whole or not at all; after its ``pytest_configure``.
+
+    Raises:
+        CannotCompare: one that was asked for cannot be written, now or when it is saved.
+
+    """
     session = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
     storage = session.storage
 
@@ -37,7 +42,11 @@ def save_atomically(config: pytest.Config) -> None:
 
     if isinstance(storage, FileStorage):
         storage.save = save  # type: ignore[method-assign]  # the one way in: the class is fixed by the URL
+        if name := session.save or session.autosave:
+            check_writable(storage.get(f"{name}.json"))
     session.save_json = save_json
+    if session.json:
+        check_writable(Path(session.json))
 
 
 def withhold_saving(config: pytest.Config) -> bool:

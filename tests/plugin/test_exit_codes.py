@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.errors import CannotCompare
+
 Bench = Callable[..., pytest.RunResult]
 REPOSITORY = Path(__file__).parents[2]
 
@@ -184,11 +186,43 @@ def test_an_expired_waiver_is_one_sentence(
     assert message.startswith("waivers.toml: the waiver of 'sdpa-*' expired on 2020-01-01")
 
 
-def test_a_report_that_cannot_be_written_is_no_pass(bench: Bench, pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ([f"--gate-base={REPOSITORY}", "--gate-json=file/report.json"], "file/report.json"),
+        (["--benchmark-json=file/times.json"], "file/times.json"),
+        (["--benchmark-json=."], "."),
+        (["--benchmark-save=x", "--benchmark-storage=file/stored"], "x.json"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_measured(
+    bench: Bench, pytester: pytest.Pytester, arguments: list[str], place: str
+) -> None:
     (pytester.path / "file").write_text("")
-    result = bench(f"--gate-base={REPOSITORY}", "--gate-json=file/report.json")
+    result = bench(*arguments)
+    assert f"{place} cannot be written (" in sentence(result)
+    assert "collected" not in result.stdout.str()
+
+
+def full(*_: object) -> None:
+    raise CannotCompare("the disk is full")
+
+
+@pytest.mark.parametrize(
+    ("writer", "arguments"),
+    [
+        ("bench.report.write_atomically", [f"--gate-base={REPOSITORY}", "--gate-json=report.json"]),
+        ("bench.pytest_benchmark_adapter.write_atomically", [f"--gate-base={REPOSITORY}", "--benchmark-save=x"]),
+        ("bench.pytest_benchmark_adapter.write_atomically", ["--benchmark-json=times.json"]),
+    ],
+)
+def test_a_file_that_can_no_longer_be_written_is_no_pass(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, writer: str, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(writer, full)
+    result = bench(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert result.outlines[-1].startswith("gate: ERROR, a report could not be written (")
+    assert result.outlines[-1].startswith("gate: ERROR, the disk is full")
 
 
 def test_a_selected_case_without_a_result_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import os
 import sys
+from io import TextIOWrapper
 
 from .errors import CannotCompare
 
@@ -21,18 +23,27 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 4 it cannot be done as asked; of merge, that of the run."""
+    """Run one command; returns the exit code: 0 done, 4 it cannot be done as asked; of merge, that of the run.
+
+    Where whoever reads the output stops, it is 141, as a shell has it for anything that such a reader ends.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in set(arguments[:1]) & COMMANDS.keys() or COMMANDS:
         importlib.import_module(f".{COMMANDS[name]}", __package__).add_command(commands)
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a message or a name may hold what it cannot encode
     try:
         exit_code: int | None = options.run(options)
+        sys.stdout.flush()
     except CannotCompare as error:
         print(f"error: {error}", file=sys.stderr)
         return 4
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
+        return 141
     return exit_code or 0
 
 

@@ -28,20 +28,20 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Read the baselines, look for steps if that can be done here, print a summary and write what was asked for.
+    """Read the baselines, look for steps if that can be done here, write what was asked for and print a summary.
 
     Raises:
-        CannotCompare: no baseline is stored.
+        CannotCompare: no baseline is stored, or a file cannot be written.
 
     """
     history, finder = read(options.directory), otava()
     if finder is not None:
         history = find_steps(history, finder)
-    for line in summary(history):
-        print(line)
     for path, write in ((options.html, as_html), (options.json, as_json)):
         if path is not None:
             write_atomically(path, write(history))
+    for line in summary(history):
+        print(line)
 
 
 def summary(history: History) -> Iterable[str]:

@@ -1,6 +1,8 @@
 """Stored baselines read back as trends, with a stand-in for the change-point library."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from bench.history_report import summary
 
 CPU = {"cpu": "A processor", "torch": "2.13.0", "threads": 1, "malloc": "fixed", "os": "any"}
 Store = Callable[..., Path]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -200,3 +203,34 @@ def test_with_the_library_the_command_writes_the_steps(
 def test_the_command_ends_with_4_where_nothing_is_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["history", str(tmp_path / "none")]) == 4
     assert capsys.readouterr().err.startswith("error: no baseline is stored in")
+
+
+@pytest.mark.parametrize("place", ["file/page.html", "."])
+def test_a_page_that_cannot_be_written_is_one_sentence_and_exit_code_4(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    store(1, {"a": 1.0})
+    (tmp_path / "file").write_text("")
+    assert main(["history", str(tmp_path), f"--html={tmp_path / place}"]) == 4
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / place} cannot be written (")
+
+
+def test_a_name_that_the_output_cannot_hold_is_escaped(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(1, {"a": 1.0})
+    (tmp_path / "\udcff.json").write_text("{}")
+    assert main(["history", str(tmp_path)]) == 0
+    assert "not read: \\udcff.json: not stored by this suite" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_costs_no_file_and_prints_no_traceback(store: Store, tmp_path: Path) -> None:
+    store(1, {"a": 1.0})
+    command = [sys.executable, "-m", "bench", "history", str(tmp_path), f"--html={tmp_path / 'page.html'}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY) as history:
+        assert history.stdout is not None
+        history.stdout.close()
+        assert history.wait() == 141  # what a shell shows of anything that such a reader ends
+        assert history.stderr is not None
+        assert history.stderr.read() == b""
+    assert (tmp_path / "page.html").exists()

@@ -77,7 +77,7 @@ def read(path: Path) -> Baseline:
     """
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CannotCompare(f"baseline {path} cannot be read ({error}): store it anew with --benchmark-save") from error
     part: Any = stored.get(KEY) if isinstance(stored, dict) else None
     if not isinstance(part, dict) or "source_zip_base64" not in part:

@@ -17,6 +17,7 @@ from .execution import Step
 from .explain_text import Observation, OpTime
 from .fingerprint import execute
 from .gate import has
+from .options import THREADS
 from .profiling import profiled
 from .recorder import Recorder
 from .sides import Side, base_side
@@ -43,8 +44,8 @@ def run(options: argparse.Namespace) -> None:
         CannotCompare: no such case or base, no such device here, or a side raised.
 
     """
-    if options.threads < 1:
-        raise CannotCompare(f"--threads={options.threads}: give a whole number from 1")
+    if options.threads not in THREADS:
+        raise CannotCompare(f"--threads={options.threads}: give a whole number from 1 to {THREADS[-1]}")
     torch.set_num_threads(options.threads)
     environment.steady_allocator()
     head = Side.of("head", attention)

@@ -125,7 +125,7 @@ def read(directory: Path) -> History:
     for path in sorted(directory.rglob("*.json")):
         try:
             read_files.append(_stored(path))
-        except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
             reason = str(error) if isinstance(error, _NoBaselineError) else f"damaged ({type(error).__name__}: {error})"
             refused.append((str(path.relative_to(directory)), reason))
     if not read_files:

@@ -19,6 +19,8 @@ DEFAULT_TIER = "pr"
 DEFAULT_DEVICE = "all"
 DEFAULT_THREADS = 1
 DEFAULT_SHARD = "1/1"
+THREADS = range(1, 10_000)  # what --threads takes, here and in commands
+MOST_SECONDS = 86_400  # of a budget; without an end, a case that nothing decides would have none either
 PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 
 # Options that say how to compare: without a comparison they would do nothing, and a gate must not do nothing.
@@ -118,7 +120,7 @@ def settings(config: pytest.Config) -> Settings:
     return Settings(
         tier=_choice("--tier", read("tier"), TIERS),
         devices=devices,
-        threads=int(_number("--threads", read("threads"), r"[1-9]\d{0,3}", "a whole number from 1, such as 2")),
+        threads=_threads(read("threads")),
         shard=_shard(read("shard")),
         outside=_outside(read("kernel"), devices),
         policy=Policy(
@@ -163,9 +165,17 @@ def _budget(value: str | None, threshold: float, factor: int) -> float:
     if value is None:
         return factor * Policy.default_budget_s(threshold)
     seconds = _number("--gate-budget", value, r"\d+(\.\d+)?", "a positive number of seconds, such as 3")
-    if seconds <= 0:
-        raise pytest.UsageError(f"--gate-budget={value}: give a positive number of seconds, such as 3")
+    if not 0 < seconds <= MOST_SECONDS:
+        raise pytest.UsageError(
+            f"--gate-budget={value}: give a positive number of seconds, at most {MOST_SECONDS}, such as 3"
+        )
     return seconds
+
+
+def _threads(value: str) -> int:
+    if value not in map(str, THREADS):
+        raise pytest.UsageError(f"--threads={value}: give a whole number from 1 to {THREADS[-1]}")
+    return int(value)
 
 
 def _devices(choice: str) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def _import(name: str) -> tuple[Callable[..., Any], str]:
     module, _, attribute = name.partition(":")
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module that quits must not end the run
         raise ValueError(
             f"--kernel={name}: it cannot be imported ({type(error).__name__}: {error}): "
             "give an importable module and a function in it, as package.module:function"

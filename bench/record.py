@@ -4,6 +4,7 @@ import argparse
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from . import environment, source
 from .cases import TIERS, matrix
 from .clock import Clock
 from .errors import CannotCompare
-from .files import write_atomically
+from .files import check_writable, write_atomically
 from .gate import Gate
 from .measure import measure
+from .options import THREADS
 from .recording import as_pairs
 from .sides import Side, base_side
 from .verdict import CaseResult, Policy, Run, Verdict
@@ -46,11 +48,12 @@ def run(options: argparse.Namespace) -> None:
     """Measure every case of the tier, head against the same code as base, and write all pairs.
 
     Raises:
-        CannotCompare: senseless options.
+        CannotCompare: senseless options, or the file cannot be written.
 
     """
-    if options.seconds <= 0 or options.threads < 1:
-        raise CannotCompare("give --seconds and --threads above zero")
+    if not 0 < options.seconds < inf or options.threads not in THREADS:
+        raise CannotCompare(f"give --seconds above zero and --threads from 1 to {THREADS[-1]}")
+    check_writable(options.path)
     torch.set_num_threads(options.threads)
     allocator = environment.steady_allocator()
     package = source.from_directory(Path(attention.__file__ or "").parent)

@@ -52,5 +52,5 @@ def read(path: Path) -> dict[str, Measurement]:
             )
             for case_id, first in firsts.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AssertionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AssertionError, RecursionError) as error:
         raise CannotCompare(f"{path} is no recording of --gate-pairs ({error!r}): record it anew") from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import subprocess
 import zipfile
 from dataclasses import dataclass
@@ -36,7 +37,9 @@ def find(repository: Path, name: str) -> Source:
         CannotCompare: it is neither, or holds no package.
 
     """
-    return from_directory(Path(name)) if Path(name).is_dir() else from_revision(repository, name)
+    # To Path, an empty name is the working directory, and one too long to be a directory an error.
+    is_directory = os.path.isdir(name)  # noqa: PTH112
+    return from_directory(Path(name)) if is_directory else from_revision(repository, name)
 
 
 def from_directory(directory: Path) -> Source:
@@ -69,7 +72,7 @@ def from_revision(repository: Path, revision: str) -> Source:
     commit = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is None:
         raise CannotCompare(
-            f"--gate-base={revision} is neither a directory nor a revision that git knows here: "
+            f"base {revision!r} is neither a directory nor a revision that git knows here: "
             "check the name, or fetch it (a shallow clone lacks older revisions)"
         )
     name = commit.decode().strip()

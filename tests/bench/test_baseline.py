@@ -119,7 +119,9 @@ def test_a_baseline_that_cannot_serve_is_refused_in_one_sentence(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"benchmarks": [], "gate": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", pytest.param(100_000 * "[", id="nested"), "[]", "3", '{"benchmarks": [], "gate": 3}']
+)
 def test_a_file_that_is_no_baseline_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "0001_x.json"
     path.write_text(text)

@@ -67,7 +67,9 @@ def test_the_latest_stored_baseline_is_the_default_base(
         (["nothing"], "no case is named nothing: pytest bench/ --tier=full --collect-only -q lists them"),
         (["manual-b1h4t64d32-causal-fp32-cpu-fwd"], "cannot run: manual does not support causal attention"),
         ([CASE, "--threads=0"], "--threads=0: give a whole number from 1"),
-        ([CASE, "--base=no-such"], "no-such is neither a directory nor a revision"),
+        ([CASE, "--threads=999999999999"], "--threads=999999999999: give a whole number from 1 to 9999"),
+        ([CASE, "--base=no-such"], "base 'no-such' is neither a directory nor a revision"),
+        ([CASE, "--base="], "base '' is neither a directory nor a revision"),
         ([CASE], "no baseline is stored in .benchmarks: store one with --benchmark-save=NAME, or give --base"),
     ],
 )

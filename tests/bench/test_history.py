@@ -120,7 +120,7 @@ def test_a_file_that_is_no_baseline_is_listed_and_the_others_are_read(
     assert f"not read: {name}: {seen}" in summary(history)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "\udcff"])
+@pytest.mark.parametrize("text", ["", "[]", "{", pytest.param(100_000 * "[", id="nested"), "\udcff"])
 def test_a_file_that_is_no_json_is_listed_too(store: Store, tmp_path: Path, text: str) -> None:
     store(1, {"a": 1.0})
     (tmp_path / "foreign.json").write_text(text, errors="surrogateescape")

@@ -118,3 +118,11 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_signature_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^--kernel=builtins:type: its signature cannot be read \(.*\): wrap it as "):
         load(["builtins:type"], ["cpu"])
+
+
+def test_a_module_that_quits_is_refused_and_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = write(tmp_path, monkeypatch, "quits", "import sys; sys.exit(0)") + ":mine"
+    with pytest.raises(ValueError, match=r": it cannot be imported \(SystemExit: 0\): give an importable module"):
+        load([name], ["cpu"])

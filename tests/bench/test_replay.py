@@ -120,7 +120,17 @@ def test_recorded_pairs_are_read_back(tmp_path: Path) -> None:
     assert first.pair_s == pytest.approx(20e-6)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2, "cases": []}', '{"schema": 1, "cases": [{"id": 1}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        pytest.param(100_000 * "[", id="nested"),
+        '{"schema": 2, "cases": []}',
+        '{"schema": 1, "cases": [{"id": 1}]}',
+    ],
+)
 def test_what_is_no_recording_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "pairs.json"
     path.write_text(text)
@@ -136,9 +146,21 @@ def test_noise_is_recorded_for_every_case_of_a_tier(tmp_path: Path) -> None:
     assert all(len(measurement.pairs) >= 1 for measurement in recorded.values())
 
 
-def test_recording_for_no_time_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["record", str(tmp_path / "noise.json"), "--seconds=0"]) == 4
-    assert "give --seconds and --threads above zero" in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["--seconds=0", "--seconds=nan", "--seconds=inf", "--threads=0", "--threads=10000"])
+def test_recording_for_a_senseless_time_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert main(["record", str(tmp_path / "noise.json"), option]) == 4
+    assert capsys.readouterr().err == "error: give --seconds above zero and --threads from 1 to 9999\n"
+
+
+def test_nothing_is_recorded_for_a_place_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.record.measure", None)
+    (tmp_path / "file").write_text("")
+    assert main(["record", str(tmp_path / "file" / "noise.json")]) == 4
+    assert "noise.json cannot be written (" in capsys.readouterr().err
 
 
 def test_the_command_prints_both_rules_and_refuses_what_is_no_recording(

@@ -81,7 +81,7 @@ def test_compiled_files_are_not_source(package: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("revision", "message"),
     [
-        ("no-such", "--gate-base=no-such is neither a directory nor a revision that git knows here: check the name"),
+        ("no-such", "base 'no-such' is neither a directory nor a revision that git knows here: check the name"),
         ("--output=x", "is neither a directory nor a revision"),
         ("before", r"revision before \(\w{12}\) has no attention/: choose one that has the package"),
     ],

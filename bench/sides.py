@@ -77,7 +77,7 @@ def _load(source: Source, directory: Path) -> Side:
     sys.modules[BASE_PACKAGE] = package
     try:
         spec.loader.exec_module(package)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CannotCompare(
             f"the base, {source.origin}, does not import ({type(error).__name__}: {error}): "
             "choose a base that runs with the packages installed here"

@@ -120,6 +120,7 @@ REACHING = "reaches the head's code|imports attention absolutely"
         ),
         ("raise ValueError('broken on purpose')\n", "does not import (ValueError: broken on purpose)"),
         ("def f(:\n", "does not import (__init__.py: invalid syntax"),
+        ("raise SystemExit(0)\n", "does not import (SystemExit: 0)"),
         ("import no_such_package_at_all\n", "does not import (ModuleNotFoundError"),
         ("KERNELS = {}\n", "has no attention.KERNELS: choose a base that registers some"),
         ("x = 1\n", "has no attention.KERNELS"),

@@ -90,7 +90,10 @@ class Gate:
         first = self._measure(checked, test, budget_s)
         if decide(first, test) is not Change.SLOWER:
             return replace(checked.evidence, measurements=(first,))
-        again = self.check(case, attempt=1)
+        try:
+            again = self.check(case, attempt=1)
+        except CaseSkipped as reason:  # what was measured must not pass for what could not be
+            return replace(checked.evidence, error=f"was slower, and could not be measured again: {reason}")
         found = again.evidence if any(e.complaints for e in again.evidence.errors) else checked.evidence
         return replace(found, measurements=(first, self._measure(again, test, budget_s)))
 

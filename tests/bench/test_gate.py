@@ -78,6 +78,38 @@ def test_a_slowdown_that_is_gone_on_fresh_inputs_does_not_fail(world: World) -> 
     assert result.reasons[0] == "a slowdown was measured, but not confirmed on fresh inputs"
 
 
+def test_a_slowdown_that_cannot_be_measured_again_is_an_error_and_not_skipped(world: World) -> None:
+    free = iter([2**40, 10])
+    result = world.compare(world.side("head", 1.3 * MS), world.side("base", MS), available_bytes=lambda _: next(free))
+    assert result.verdict is Verdict.ERROR
+    assert result.reasons == (
+        "was slower, and could not be measured again: needs about 0.0 GiB of memory, 0.0 GiB are free",
+    )
+    assert result.head_fingerprint is not None
+
+
+def test_a_head_that_is_wrong_on_the_fresh_inputs_alone_has_drifted(world: World) -> None:
+    inputs: list[float] = []
+
+    def wrong_on_the_second_inputs(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+        seen = float(q[0, 0, 0, 0])
+        if seen not in inputs:
+            inputs.append(seen)
+        return attention.KERNELS["masked"](q, k, v, **rest) * (1.0 if seen == inputs[0] else 1.01)
+
+    result = world.compare(world.side("head", 1.3 * MS, wrong_on_the_second_inputs), world.side("base", MS))
+    assert len(inputs) == 2
+    assert result.verdict is Verdict.DRIFTED
+    assert result.reasons[0].startswith("out: error ")
+
+
+def test_stored_errors_bind_on_the_first_inputs_alone(world: World) -> None:
+    gate = Gate(world.side("head", MS), None, stored_errors={CASE.id: {"out": -1.0}})  # what no head can keep to
+    first, again = (gate.check(CASE, attempt).evidence.errors for attempt in (0, 1))
+    assert first[0].complaints
+    assert not again[0].complaints
+
+
 def raises(*_: Any, **__: Any) -> Tensor:
     raise ValueError("on purpose")
 

@@ -66,10 +66,9 @@ def replay(
     ordered: list[float] = []
     for taken in range(most_pairs):
         insort(ordered, log_ratios[(start + taken) % len(log_ratios)] + shift)
-        change = test.decide(ordered)
-        if change is not None:
-            return Outcome(change, taken + 1)
-    return Outcome(None, most_pairs)
+        if test.is_certain(ordered):
+            break
+    return Outcome(test.decide(ordered), len(ordered))
 
 
 def replay_case(

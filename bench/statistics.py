@@ -95,10 +95,15 @@ class PairedTest:
     bound: Bound = mixture_bound
 
     def is_certain(self, ordered: Sequence[float]) -> bool:
-        return self.decide(ordered) is not None
+        """Say whether measuring may stop: what looks faster goes on until it is certain to be, or not to be."""
+        change = self.decide(ordered)
+        if change is not Change.SAME or median(ordered) >= -self.threshold / 2:
+            return change is not None
+        low = self.interval(ordered).low
+        return low is not None and low > -self.threshold
 
     def decide(self, ordered: Sequence[float]) -> Change | None:
-        """Say what the sorted log-ratios make certain; None if nothing yet."""
+        """Say what the sorted log-ratios make certain, if measuring stops here; None if nothing."""
         interval = self.interval(ordered)
         if interval.low is None or interval.high is None:
             return None
@@ -107,12 +112,7 @@ class PairedTest:
             return Change.SLOWER
         if interval.high < -half:
             return Change.FASTER
-        if interval.high >= self.accepted + self.threshold:
-            return None
-        # What looks faster goes on until it is certain to be, or certain not to be.
-        if median(ordered) < -half and interval.low <= -self.threshold:
-            return None
-        return Change.SAME
+        return Change.SAME if interval.high < self.accepted + self.threshold else None
 
     def interval(self, ordered: Sequence[float]) -> Interval:
         """Return the confidence interval that decides; each end is wrong with probability ``level`` at most."""

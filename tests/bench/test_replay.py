@@ -12,6 +12,7 @@ from bench.__main__ import main
 from bench.errors import CannotCompare
 from bench.evidence import Measurement, Pair
 from bench.replay import (
+    Outcome,
     Stream,
     replay,
     replay_case,
@@ -45,6 +46,11 @@ def test_both_rules_decide_a_clear_stream_rightly(bound: object, shift: float, c
 
 def test_pairs_that_run_out_decide_nothing() -> None:
     assert replay(stream().log_ratios, POLICY.test(100), 5).change is None
+
+
+def test_a_stream_that_looks_faster_goes_on_and_is_the_same_when_its_pairs_run_out() -> None:
+    faster = [-0.04 + (i * 7 % 80 - 40) / 1000 for i in range(80)]
+    assert replay(faster, POLICY.test(100), 80) == Outcome(Change.SAME, 80)
 
 
 def test_a_slowdown_is_confirmed_and_both_measurements_are_paid_for() -> None:

@@ -102,13 +102,24 @@ def test_what_is_certain_agrees_with_the_interval_that_is_shown(seed: int, shift
     assert interval.high is not None
     assert (change is Change.SLOWER) == (interval.low > TEST.threshold / 2)
     assert (change is Change.FASTER) == (interval.high < -TEST.threshold / 2)
-    assert change is not Change.SAME or interval.high < TEST.threshold
+    assert (change is None) == (interval.low <= TEST.threshold / 2 and interval.high >= TEST.threshold)
     assert TEST.detectable(ordered) is not None
 
 
 def test_nothing_is_certain_from_no_pairs_or_one() -> None:
-    assert TEST.decide([]) is None
-    assert TEST.decide([5.0]) is None
+    for ordered in ([], [5.0]):
+        assert TEST.decide(ordered) is None
+        assert not TEST.is_certain(ordered)
+
+
+def test_what_looks_faster_is_measured_on_and_is_not_slower_when_the_time_is_up() -> None:
+    ordered = sorted(-0.04 + (i - 40) / 1000 for i in range(80))
+    low, high = TEST.interval(ordered).low, TEST.interval(ordered).high
+    assert low is not None
+    assert high is not None
+    assert low <= -TEST.threshold < -TEST.threshold / 2 < high < 0  # perhaps faster, and certainly not slower
+    assert not TEST.is_certain(ordered)
+    assert TEST.decide(ordered) is Change.SAME
 
 
 def test_unchanged_code_is_not_called_slower_however_often_one_looks() -> None:
@@ -128,6 +139,8 @@ def test_unchanged_code_is_not_called_slower_however_often_one_looks() -> None:
 def test_the_detectable_slowdown_is_half_the_threshold_plus_what_the_spread_hides() -> None:
     ordered = sorted([0.0] * 30)
     assert TEST.detectable(ordered) == pytest.approx(math.expm1(TEST.threshold / 2))
+    accepting = PairedTest(TEST.threshold, TEST.level, accepted=0.1)
+    assert accepting.detectable(ordered) == pytest.approx(math.expm1(0.1 + TEST.threshold / 2))
     wide = sorted(i / 100 for i in range(-50, 51))
     low = TEST.interval(wide).low
     assert low is not None

@@ -86,13 +86,15 @@ class PairedTest:
 
     ``threshold`` is the slowdown that must not pass, as log(head / base). ``level`` is the probability that a case no
     slower than half of it is ever called SLOWER, and that one slowed by all of it is ever called SAME. Where a waiver
-    accepts a slowdown, ``accepted`` as log(head / base), both lie so much higher.
+    accepts a slowdown, ``accepted`` as log(head / base), both lie so much higher. ``note`` says why the threshold is
+    not the run's, if it is not.
     """
 
     threshold: float
     level: float
     accepted: float = 0.0
     bound: Bound = mixture_bound
+    note: str | None = None
 
     def is_certain(self, ordered: Sequence[float]) -> bool:
         """Say whether measuring may stop: what looks faster goes on until it is certain to be, or not to be."""

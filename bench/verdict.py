@@ -55,6 +55,14 @@ def first_line(text: str) -> str:
 
 
 @dataclass(frozen=True)
+class OwnThreshold:
+    """A threshold of one case, instead of the run's: 0.1 = 10%. ``note`` says so among the case's reasons."""
+
+    threshold: float
+    note: str
+
+
+@dataclass(frozen=True)
 class Policy:
     """What the gate must not let pass, and how sure it must be. The one place of these defaults."""
 
@@ -68,13 +76,13 @@ class Policy:
         """Return the budget for a threshold: pairs needed grow with the inverse square of what must be told apart."""
         return max(3.0, cls.budget_s * (cls.threshold / threshold) ** 2)
 
-    def test(self, cases: int, *, threshold: float | None = None, accepted_ratio: float = 1.0) -> PairedTest:
+    def test(self, cases: int, *, threshold: OwnThreshold | None = None, accepted_ratio: float = 1.0) -> PairedTest:
         """Return the stopping rule of a case where the run has so many (Bonferroni over the cases).
 
         ``threshold`` is the case's own, if it has one; ``accepted_ratio`` the slowdown that a waiver accepts.
         """
-        log_threshold = log1p(self.threshold if threshold is None else threshold)
-        return PairedTest(log_threshold, self.false_alarm / max(1, cases), log(accepted_ratio))
+        share, note = (self.threshold, None) if threshold is None else (threshold.threshold, threshold.note)
+        return PairedTest(log1p(share), self.false_alarm / max(1, cases), log(accepted_ratio), note=note)
 
     @property
     def miss(self) -> float:
@@ -211,6 +219,8 @@ def judge(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> Ca
         verdict, notes = Verdict.NEW, (f"not in the base{known}", *notes)
     else:
         verdict = speed
+    if test.note is not None:
+        notes = (test.note, *notes)
     if waiver is not None and verdict is Verdict.UNCHANGED:
         ordered = sorted(pair.log_ratio for pair in evidence.measurements[-1].pairs)
         verdict = Verdict.WAIVED if median(ordered) > test.threshold / 2 else verdict

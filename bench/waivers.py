@@ -1,24 +1,29 @@
-"""``bench/waivers.toml``: slowdowns that are accepted, bounded and for a time, and thresholds of single cases. Pure."""
+"""``bench/waivers.toml``: slowdowns that are accepted and thresholds of single cases, bounded and for a time. Pure."""
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from .errors import CannotCompare
+from .verdict import OwnThreshold
 
 WAIVERS = Path(__file__).parent / "waivers.toml"
 
 _WAIVER = {"case": str, "ratio": float, "reason": str, "expires": date}
-_THRESHOLD = {"case": str, "threshold": float, "reason": str}
+_THRESHOLD = {"case": str, "threshold": float, "reason": str, "expires": date}
 
 
 @dataclass(frozen=True)
 class Waiver:
-    """A slowdown of some cases that is accepted up to ``ratio`` (head/base, above 1), until the end of a day."""
+    """A slowdown of some cases to ``ratio`` (head/base, above 1) that is accepted, until the end of a day.
+
+    The indifference zone, which begins at half the threshold above 1, begins so much above ``ratio`` instead.
+    """
 
     case: str  # a pattern of case ids, as in a shell: sdpa-*-fp16-cpu-*
     ratio: float
@@ -26,16 +31,20 @@ class Waiver:
     expires: date
 
     def __str__(self) -> str:
-        return f"accepted up to {self.ratio:g} until {self.expires}: {self.reason}"
+        return f"accepted up to half the threshold above {self.ratio:g} until {self.expires}: {self.reason}"
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold of some cases, instead of the run's: 0.1 = 10%."""
+    """A threshold of some cases, instead of the run's, until the end of a day: 0.1 = 10%."""
 
     case: str
     threshold: float
     reason: str
+    expires: date
+
+    def __str__(self) -> str:
+        return f"has its own threshold, {100 * self.threshold:g}% until {self.expires}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,8 @@ class Exceptions:
     def waiver(self, case_id: str) -> Waiver | None:
         return next((w for w in self.waivers if fnmatchcase(case_id, w.case)), None)
 
-    def threshold(self, case_id: str) -> float | None:
-        return next((t.threshold for t in self.thresholds if fnmatchcase(case_id, t.case)), None)
+    def threshold(self, case_id: str) -> OwnThreshold | None:
+        return next((OwnThreshold(t.threshold, str(t)) for t in self.thresholds if fnmatchcase(case_id, t.case)), None)
 
 
 def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
@@ -72,20 +81,19 @@ def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
         Threshold(**_entry(path, "threshold", e, _THRESHOLD)) for e in _tables(path, document, "threshold")
     )
     for waiver in waivers:
-        where = f"{path.name}: the waiver of {waiver.case!r}"
-        if waiver.expires < today:
-            raise CannotCompare(f"{where} expired on {waiver.expires}: mend the slowdown, or renew it with a reason")
         if not 1 < waiver.ratio <= 10:
             raise CannotCompare(
-                f"{where} has ratio {waiver.ratio:g}: give head/base above 1 and at most 10, such as 1.1"
+                f"{path.name}: the waiver of {waiver.case!r} has ratio {waiver.ratio:g}: "
+                "give head/base above 1 and at most 10, such as 1.1"
             )
     for entry in thresholds:
-        if not 0 < entry.threshold <= 10:
+        if not 0 < entry.threshold <= 1:
             raise CannotCompare(
-                f"{path.name}: the threshold of {entry.case!r} is {entry.threshold:g}: give a share such as 0.1 for 10%"
+                f"{path.name}: the threshold of {entry.case!r} is {entry.threshold:g}: "
+                "give a share above 0 and at most 1, such as 0.1 for 10%"
             )
-    for entries in (waivers, thresholds):
-        _match_once(path, [entry.case for entry in entries], known_ids)
+    _check(path, "waiver", waivers, known_ids, today)
+    _check(path, "threshold", thresholds, known_ids, today)
     return Exceptions(waivers, thresholds)
 
 
@@ -98,7 +106,7 @@ def _tables(path: Path, document: Mapping[str, Any], kind: str) -> list[Any]:
 
 def _entry(path: Path, kind: str, entry: Any, fields: Mapping[str, type]) -> dict[str, Any]:
     seen = entry if isinstance(entry, dict) else {}
-    values: dict[str, Any] = {name: float(v) if type(v) is int else v for name, v in seen.items()}
+    values: dict[str, Any] = {name: _as_float(v) if type(v) is int else v for name, v in seen.items()}
     good = set(values) == set(fields) and all(type(values[name]) is kind_ for name, kind_ in fields.items())
     if not good or not values["reason"].strip():
         form = ", ".join(f"{name} ({kind_.__name__})" for name, kind_ in fields.items())
@@ -106,11 +114,27 @@ def _entry(path: Path, kind: str, entry: Any, fields: Mapping[str, type]) -> dic
     return values
 
 
-def _match_once(path: Path, patterns: list[str], known_ids: Collection[str]) -> None:
-    for pattern in patterns:
-        if not any(fnmatchcase(id_, pattern) for id_ in known_ids):
-            raise CannotCompare(f"{path.name}: {pattern!r} matches no case: correct it, or remove the entry")
+def _as_float(number: int) -> float:
+    """Read the 1 that stands for 1.0; what no float can hold is infinite, and out of every range."""
+    try:
+        return float(number)
+    except OverflowError:
+        return inf
+
+
+def _check(
+    path: Path, kind: str, entries: Sequence[Waiver | Threshold], known_ids: Collection[str], today: date
+) -> None:
+    """Refuse entries that have expired, that match no case, and two for one case."""
+    for entry in entries:
+        if entry.expires < today:
+            raise CannotCompare(
+                f"{path.name}: the {kind} of {entry.case!r} expired on {entry.expires}: "
+                "mend its cause, or renew it with a reason"
+            )
+        if not any(fnmatchcase(id_, entry.case) for id_ in known_ids):
+            raise CannotCompare(f"{path.name}: {entry.case!r} matches no case: correct it, or remove the entry")
     for id_ in known_ids:
-        matching = [pattern for pattern in patterns if fnmatchcase(id_, pattern)]
+        matching = [entry.case for entry in entries if fnmatchcase(id_, entry.case)]
         if len(matching) > 1:
             raise CannotCompare(f"{path.name}: {' and '.join(map(repr, matching))} both match {id_}: keep one of them")

@@ -7,7 +7,7 @@ import pytest
 
 from bench.evidence import Evidence, Measurement, Pair, TensorError
 from bench.execution import Fingerprint, Pass
-from bench.verdict import FAILING, CaseResult, Policy, Run, Verdict, judge
+from bench.verdict import FAILING, CaseResult, OwnThreshold, Policy, Run, Verdict, judge
 
 POLICY = Policy()
 TEST = POLICY.test(100)
@@ -130,6 +130,8 @@ def test_what_can_go_wrong_in_a_run_follows_from_one_level() -> None:
         (1.00, Verdict.UNCHANGED, "needs its waiver no longer (accepted up to 1.1: #1)"),
         (1.08, Verdict.WAIVED, "accepted up to 1.1: #1"),
         (1.10, Verdict.WAIVED, "accepted up to 1.1: #1"),
+        (1.12, Verdict.WAIVED, "accepted up to 1.1: #1"),  # half the threshold above is 1.127, all of it 1.155
+        (1.16, Verdict.REGRESSED, "slower, confirmed"),
         (1.20, Verdict.REGRESSED, "slower, confirmed"),
         (0.70, Verdict.FASTER, ""),
     ],
@@ -144,10 +146,13 @@ def test_a_waived_slowdown_is_shown_as_such_and_fails_beyond_its_bound(
     assert POLICY.fails(result.verdict) is (verdict is Verdict.REGRESSED)
 
 
-def test_a_case_s_own_threshold_replaces_the_run_s() -> None:
+def test_a_case_s_own_threshold_replaces_the_run_s_and_is_shown_whatever_the_verdict() -> None:
     slower = Evidence("c", measurements=(measured(1.08), measured(1.08)))
     assert judge(slower, POLICY.test(100)).verdict is Verdict.REGRESSED
-    assert judge(slower, POLICY.test(100, threshold=0.2)).verdict is Verdict.UNCHANGED
+    for share, verdict in ((0.2, Verdict.UNCHANGED), (0.1, Verdict.REGRESSED)):
+        result = judge(slower, POLICY.test(100, threshold=OwnThreshold(share, "has its own threshold")))
+        assert result.verdict is verdict
+        assert result.reasons[-1] == "has its own threshold"
 
 
 @pytest.mark.parametrize(("threshold", "budget_s"), [(0.05, 30.0), (0.02, 187.5), (0.5, 3.0)])

@@ -7,6 +7,7 @@ import pytest
 
 from bench import waivers
 from bench.errors import CannotCompare
+from bench.verdict import OwnThreshold
 
 TODAY = date(2030, 6, 15)
 IDS = ("sdpa-a-fp32-cpu-fwd", "sdpa-a-bf16-cpu-fwd", "manual-a-fp32-cpu-fwd")
@@ -22,6 +23,7 @@ expires = 2030-06-15
 case = "manual-*"
 threshold = 0.1
 reason = "tiny calls"
+expires = 2030-06-16
 """
 
 
@@ -34,9 +36,11 @@ def read(tmp_path: Path, text: str) -> waivers.Exceptions:
 def test_entries_apply_to_the_cases_that_their_pattern_matches(tmp_path: Path) -> None:
     exceptions = read(tmp_path, GOOD)
     waiver = exceptions.waiver("sdpa-a-bf16-cpu-fwd")
-    assert str(waiver) == "accepted up to 1.1 until 2030-06-15: exact gradients"
+    assert str(waiver) == "accepted up to half the threshold above 1.1 until 2030-06-15: exact gradients"
     assert exceptions.waiver("sdpa-a-fp32-cpu-fwd") is None
-    assert exceptions.threshold("manual-a-fp32-cpu-fwd") == 0.1
+    assert exceptions.threshold("manual-a-fp32-cpu-fwd") == OwnThreshold(
+        0.1, "has its own threshold, 10% until 2030-06-16: tiny calls"
+    )
     assert exceptions.threshold("sdpa-a-bf16-cpu-fwd") is None
 
 
@@ -52,12 +56,18 @@ def test_no_file_waives_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("2030-06-15", "2030-06-14"), "the waiver of 'sdpa-*-bf16-*' expired on 2030-06-14: mend the slowdown"),
+        (("2030-06-15", "2030-06-14"), "the waiver of 'sdpa-*-bf16-*' expired on 2030-06-14: mend its cause"),
+        (("2030-06-16", "2030-06-14"), "the threshold of 'manual-*' expired on 2030-06-14: mend its cause, or renew"),
+        (
+            ("expires = 2030-06-16\n", ""),
+            "a threshold must give exactly case (str), threshold (float), reason (str), expires (date), none empty",
+        ),
         (("sdpa-*-bf16-*", "spda-*"), "'spda-*' matches no case: correct it, or remove the entry"),
         (("manual-*", "mnaual-*"), "'mnaual-*' matches no case"),
         (("1.1", "0.9"), "has ratio 0.9: give head/base above 1 and at most 10, such as 1.1"),
         (("1.1", "1"), "has ratio 1: give head/base above 1"),
         (("1.1", "nan"), "has ratio nan: give head/base above 1"),
+        (("1.1", "1" + 400 * "0"), "has ratio inf: give head/base above 1 and at most 10"),
         (("1.1", '"10%"'), "a waiver must give exactly case (str), ratio (float), reason (str), expires (date)"),
         (("1.1", "true"), "a waiver must give exactly"),
         (("2030-06-15", '"2030-06-15"'), "a waiver must give exactly"),
@@ -68,8 +78,9 @@ def test_no_file_waives_nothing(tmp_path: Path) -> None:
         ),
         (('reason = "exact gradients"\n', ""), "a waiver must give exactly"),
         (('reason = "exact gradients"\n', 'reason = "r"\nowner = "me"\n'), "a waiver must give exactly"),
-        (("0.1\n", "0\n"), "the threshold of 'manual-*' is 0: give a share such as 0.1 for 10%"),
+        (("0.1\n", "0\n"), "the threshold of 'manual-*' is 0: give a share above 0 and at most 1, such as 0.1 for 10%"),
         (("0.1\n", "-1\n"), "the threshold of 'manual-*' is -1"),
+        (("0.1\n", "1.01\n"), "the threshold of 'manual-*' is 1.01: give a share above 0 and at most 1"),
         (("[[waiver]]", "[[waver]]"), "waivers.toml has waver: write [[waiver]] and [[threshold]] tables"),
         (("[[waiver]]", "[waiver]"), "write each waiver as a table headed [[waiver]]"),
         (("[[waiver]]", "[[waiver"), "waivers.toml cannot be read"),
@@ -99,4 +110,5 @@ def test_the_file_that_ships_is_read_and_its_examples_are_well_formed(tmp_path: 
     ids = ("mhaloop-x-bf16-cpu-fwd", "sdpa-b4h1t8d10-full-fp32-cpu-fwd")
     path = tmp_path / "waivers.toml"
     path.write_text(examples)
-    assert len(waivers.read(path, ids, date(2026, 1, 1)).waivers) == 1
+    read = waivers.read(path, ids, date(2026, 1, 1))
+    assert (len(read.waivers), len(read.thresholds)) == (1, 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def test_shards_split_what_was_selected_are_judged_at_the_level_of_all_and_compl
     counted: set[int] = set()
     right = Policy.test
 
-    def test(self: Policy, cases: int, **rest: float) -> PairedTest:
+    def test(self: Policy, cases: int, **rest: Any) -> PairedTest:
         counted.add(cases)
         return right(self, cases, **rest)
 

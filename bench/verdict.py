@@ -174,6 +174,15 @@ class Run:
         return 0 if self.empty_part or any(case.verdict.compared for case in self.cases) else 4
 
     @property
+    def passing(self) -> str:
+        """What a run that passes has found: no more than what is certain."""
+        undecided = sum(case.verdict is Verdict.INCONCLUSIVE for case in self.cases)
+        compared = sum(case.verdict.compared for case in self.cases)
+        if undecided:
+            return f"but {undecided} of {compared} cases undecided"
+        return f"no slowdown of {100 * self.policy.threshold:g}% and no drift in {compared} cases"
+
+    @property
     def closing_line(self) -> str:
         """Say pass or fail, and why, in one line."""
         if self.exit_code == 4:
@@ -182,7 +191,7 @@ class Run:
             return f"gate: EMPTY, {self.empty_part}: python -m bench merge gives the verdict of all shards"
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.summary.items())
         if self.exit_code == 0:
-            return f"gate: PASS, no slowdown of {100 * self.policy.threshold:g}% and no drift ({counts})"
+            return f"gate: PASS, {self.passing} ({counts})"
         worst = self.worst_first[0].brief
         why = f": {worst.reasons[0]}" if worst.reasons else ""
         return f"gate: FAIL ({counts}); worst: {worst.id} {worst.verdict.value}{why}"

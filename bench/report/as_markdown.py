@@ -53,7 +53,7 @@ def _headline(run: Run, failing: Sequence[CaseResult]) -> str:
         return "ERROR, nothing was compared"
     compared = sum(case.verdict.compared for case in run.cases)
     if run.exit_code == 0:
-        return f"PASS, no slowdown of {100 * run.policy.threshold:g}% and no drift in {compared} cases"
+        return f"PASS, {run.passing}"
     return f"FAIL, {counts(failing)} of {compared} compared cases"
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from bench.evidence import Evidence, Measurement, Pair, TensorError
 from bench.execution import Fingerprint, Pass
+from bench.report.as_html import as_html
+from bench.report.as_markdown import as_markdown
 from bench.verdict import FAILING, CaseResult, OwnThreshold, Policy, Run, Verdict, judge
 
 POLICY = Policy()
@@ -184,9 +186,25 @@ def test_a_gate_that_compared_nothing_gives_exit_code_4(verdicts: tuple[Verdict,
 
 def test_the_closing_line_says_pass_or_fail_and_why() -> None:
     passed = run(Verdict.UNCHANGED, Verdict.SKIPPED, Verdict.UNCHANGED)
-    assert passed.closing_line == "gate: PASS, no slowdown of 5% and no drift (2 UNCHANGED, 1 SKIPPED)"
+    assert passed.closing_line == "gate: PASS, no slowdown of 5% and no drift in 2 cases (2 UNCHANGED, 1 SKIPPED)"
     failed = run(Verdict.UNCHANGED, Verdict.REGRESSED, Verdict.ERROR)
     assert failed.closing_line == ("gate: FAIL (1 ERROR, 1 REGRESSED, 1 UNCHANGED); worst: case-2 ERROR: because 2")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        ([Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE], "but 2 of 2 cases undecided"),
+        ([Verdict.INCONCLUSIVE, Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED], "but 1 of 2 cases undecided"),
+        ([Verdict.UNCHANGED, Verdict.FASTER, Verdict.NEW], "no slowdown of 5% and no drift in 2 cases"),
+    ],
+)
+def test_a_pass_claims_no_more_than_was_decided_in_every_report(verdicts: list[Verdict], said: str) -> None:
+    passed = run(*verdicts)
+    assert passed.exit_code == 0
+    assert passed.closing_line.startswith(f"gate: PASS, {said} (")
+    assert as_markdown(passed).startswith(f"## Attention gate: PASS, {said}\n")
+    assert f"<strong>PASS</strong> {said}" in as_html(passed)
 
 
 def test_the_worst_case_comes_first_and_the_slowest_among_equals() -> None:

@@ -21,7 +21,7 @@ BASE = f"--gate-base={REPOSITORY}"
 def test_the_same_code_passes_and_says_so_last(bench: Bench) -> None:
     result = bench(BASE)
     assert result.ret == 0
-    assert result.outlines[-1] == "gate: PASS, no slowdown of 5% and no drift (1 UNCHANGED)"
+    assert result.outlines[-1] == "gate: PASS, no slowdown of 5% and no drift in 1 cases (1 UNCHANGED)"
     assert any(line.startswith(ONE) and "UNCHANGED" in line for line in result.outlines)
     assert any("(identical source)" in line for line in result.outlines)
 

@@ -39,7 +39,7 @@ def test_shards_split_what_was_selected_are_judged_at_the_level_of_all_and_compl
     assert counted == {5}
     capsys.readouterr()
     assert main(["merge", "1.json", "2.json"]) == 0
-    assert "gate: PASS, no slowdown of 5% and no drift (5 UNCHANGED)" in capsys.readouterr().out
+    assert "gate: PASS, no slowdown of 5% and no drift in 5 cases (5 UNCHANGED)" in capsys.readouterr().out
 
 
 def test_shards_of_different_selections_are_refused(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,8 +91,12 @@ class Policy:
 
     @property
     def confidence(self) -> float:
-        """The probability that the intervals of a run are all right, both ends of each."""
-        return 1 - 2 * self.false_alarm
+        """The probability that the intervals of a run are all right, both ends of each.
+
+        Where a case was measured twice, the second interval is reported. Of a slowed case, that can be one of three
+        wrong ends: the first's high end, where it did not look slower, or either of the second's.
+        """
+        return 1 - 3 * self.false_alarm
 
     def fails(self, verdict: Verdict) -> bool:
         return verdict in FAILING or (self.strict and verdict is Verdict.INCONCLUSIVE)

@@ -123,7 +123,7 @@ def test_the_level_of_a_case_shrinks_with_the_number_of_cases() -> None:
 
 def test_what_can_go_wrong_in_a_run_follows_from_one_level() -> None:
     assert POLICY.miss == 2 * POLICY.false_alarm  # in either of two measurements
-    assert POLICY.confidence == 1 - 2 * POLICY.false_alarm  # at either end
+    assert POLICY.confidence == 1 - 3 * POLICY.false_alarm  # at one end of the first, and either of the second
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pathlib import Path
 from .errors import CannotCompare
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write text to path (UTF-8) through a temporary file beside it; its folder is made if need be.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write text (UTF-8) or bytes to path through a temporary file beside it; its folder is made if need be.
 
     A link stays, and what it leads to is written. A device or a pipe, such as /dev/stdout, is written directly, since
     replacing it would destroy it. Lone surrogates, which a message from outside may hold, are escaped.
@@ -20,17 +20,17 @@ def write_atomically(path: Path, text: str) -> None:
         CannotCompare: it cannot be written.
 
     """
-    content = text.encode("utf-8", errors="backslashreplace")
+    data = content if isinstance(content, bytes) else content.encode("utf-8", errors="backslashreplace")
     with _refusals(path):
         if _is_device(path):
-            path.write_bytes(content)
+            path.write_bytes(data)
             return
         target = Path(os.path.realpath(path))
         handle, name = tempfile.mkstemp(dir=_folder(target), prefix=f".{target.name}.")
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private; an ordinary file is not

@@ -1,16 +1,20 @@
 """The picture of a self-test: how noisy one pair is, and how much of a slowdown is caught, by its size."""
 
+from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from .files import write_atomically
 from .replay_report import proportion
 from .selftest_report import Findings, noise
 from .verdict import Verdict
 
+FORMATS = (".svg", ".png")
+
 
 def draw(findings: Findings, path: Path) -> None:
-    """Draw into an .svg or .png file."""
+    """Draw into a file of one of the formats."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
 
@@ -38,5 +42,6 @@ def draw(findings: Findings, path: Path) -> None:
     right.set_ylim(-0.05, 1.05)
     right.set_title("Power")
     right.legend(loc="lower right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    drawn = BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:])
+    write_atomically(path, drawn.getvalue())

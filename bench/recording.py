@@ -1,7 +1,9 @@
 """The raw pairs of a run as JSON, written by ``--gate-pairs`` and read back to be replayed. Pure."""
 
 import json
+from math import inf
 from pathlib import Path
+from typing import Any
 
 from .errors import CannotCompare
 from .evidence import Measurement, Pair
@@ -36,21 +38,23 @@ def read(path: Path) -> dict[str, Measurement]:
     """Read the first measurement of every case of a recording, by case id.
 
     Raises:
-        CannotCompare: not a recording of this schema.
+        CannotCompare: not a recording of this schema, or one without pairs.
 
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         assert document["schema"] == SCHEMA, f"schema is {document['schema']!r}, not {SCHEMA}"
-        firsts = {case["id"]: case["measurements"][0] for case in document["cases"]}
-        return {
-            case_id: Measurement(
-                tuple(Pair(float(base), float(head)) for base, head in first["pairs"]),
-                first["calls_per_burst"],
-                first["seconds"],
-                first["warmup_rounds"],
-            )
-            for case_id, first in firsts.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AssertionError, RecursionError) as error:
+        firsts = {case["id"]: _measurement(case["measurements"][0]) for case in document["cases"]}
+        assert firsts, "no case is in it"
+    except Exception as error:
         raise CannotCompare(f"{path} is no recording of --gate-pairs ({error!r}): record it anew") from error
+    return firsts
+
+
+def _measurement(stored: Any) -> Measurement:
+    times = [(float(base), float(head)) for base, head in stored["pairs"]]
+    assert times, "a measurement has no pairs"
+    assert all(1 <= ns < inf for pair in times for ns in pair), "a time is not one of 1 ns or more"
+    assert stored["calls_per_burst"] >= 1, "a burst has no calls"
+    pairs = tuple(Pair(base, head) for base, head in times)
+    return Measurement(pairs, stored["calls_per_burst"], stored["seconds"], stored["warmup_rounds"])

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from math import log
+from math import inf, log
 from statistics import fmean
 
 from scipy.stats import binom
@@ -101,7 +101,7 @@ def wald_pairs(stream: Stream, threshold: float, level: float) -> float:
     """Return the pairs that Wald's test of the sign of (d - threshold / 2) expects to take on unchanged code.
 
     Effect 0 against the threshold, both errors of probability ``level``, with the sign's probabilities taken from the
-    stream (at least half a pair's worth).
+    stream (at least half a pair's worth). Infinite where the sign is as likely on code slowed by the threshold.
     Source: Wald 1945, "Sequential tests of statistical hypotheses", the approximation of the average sample number.
     """
     n = len(stream.log_ratios)
@@ -112,7 +112,7 @@ def wald_pairs(stream: Stream, threshold: float, level: float) -> float:
 
     unchanged, slowed = above(0.0), above(threshold)
     drift = unchanged * log(slowed / unchanged) + (1 - unchanged) * log((1 - slowed) / (1 - unchanged))
-    return (1 - 2 * level) * log(level / (1 - level)) / drift
+    return (1 - 2 * level) * log(level / (1 - level)) / drift if drift else inf
 
 
 def sign_correlation(stream: Stream) -> float:

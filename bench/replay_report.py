@@ -1,5 +1,6 @@
 """``python -m bench replay``: the rule in use beside its alternative, on recorded noise, as a table."""
 
+import argparse
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from . import recording
+from .errors import CannotCompare
 from .evidence import Measurement
 from .replay import (
     RunOutcome,
@@ -34,7 +36,23 @@ def add_command(commands: Any) -> None:
     parser.add_argument("recording", type=Path, help="what record or --gate-pairs wrote")
     parser.add_argument("--runs", type=int, default=1000, help="simulated runs (default %(default)s)")
     parser.add_argument("--threshold", type=float, default=5.0, help="in percent (default %(default)g)")
-    parser.set_defaults(run=lambda o: main(recording.read(o.recording), runs=o.runs, threshold=o.threshold / 100))
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read the recording and print the table.
+
+    Raises:
+        CannotCompare: senseless options, no recording, or one with a single pair of a case.
+
+    """
+    if options.runs < 1 or not 0 < options.threshold <= 1000:
+        raise CannotCompare("give --runs above zero, and --threshold above zero and at most 1000")
+    recorded = recording.read(options.recording)
+    for case_id, measurement in recorded.items():
+        if len(measurement.pairs) < 2:
+            raise CannotCompare(f"{options.recording} has a single pair of {case_id}: record for longer")
+    main(recorded, runs=options.runs, threshold=options.threshold / 100)
 
 
 def main(recorded: Mapping[str, Measurement], *, runs: int, threshold: float) -> None:

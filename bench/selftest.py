@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,10 @@ def run(options: argparse.Namespace) -> None:
         CannotCompare: senseless options.
 
     """
-    if options.time_limit <= 0 or options.threads < 1 or not 0 < options.threshold <= 1000:
-        raise CannotCompare("give --time-limit, --threads and --threshold above zero")
+    if not 0 < options.time_limit < inf or options.threads < 1 or not 0 < options.threshold <= 1000:
+        raise CannotCompare("give --time-limit, --threads and --threshold above zero, and an end to the time")
+    if options.picture is not None and options.picture.suffix not in selftest_picture.FORMATS:
+        raise CannotCompare(f"--picture={options.picture}: give a name that ends in .svg or .png")
     torch.set_num_threads(options.threads)
     allocator = environment.steady_allocator()
     threshold = options.threshold / 100

@@ -1,7 +1,8 @@
 """Replaying streams: known answers, error rates on drawn noise, and Wald's numbers."""
 
+import json
 import random
-from math import exp, log1p
+from math import exp, inf, log1p, nan
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,11 @@ def test_recorded_pairs_are_read_back(tmp_path: Path) -> None:
     assert first.pair_s == pytest.approx(20e-6)
 
 
+def recorded(*pairs: tuple[float, float], calls_per_burst: int = 1) -> str:
+    first = {"calls_per_burst": calls_per_burst, "warmup_rounds": 2, "seconds": 1.0, "pairs": pairs}
+    return json.dumps({"schema": 1, "cases": [{"id": "a", "measurements": [first]}]})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -134,7 +140,15 @@ def test_recorded_pairs_are_read_back(tmp_path: Path) -> None:
         "{}",
         pytest.param(100_000 * "[", id="nested"),
         '{"schema": 2, "cases": []}',
+        '{"schema": 1, "cases": []}',
         '{"schema": 1, "cases": [{"id": 1}]}',
+        recorded(),
+        recorded((0, 5)),
+        recorded((5, -5)),
+        recorded((5, nan)),
+        recorded((5, inf)),
+        recorded((5, 10**400)),
+        recorded((5, 5), calls_per_burst=0),
     ],
 )
 def test_what_is_no_recording_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
@@ -183,3 +197,25 @@ def test_the_command_prints_both_rules_and_refuses_what_is_no_recording(
     assert "runs with a false alarm    0 of 20 = 0.000% [0.000%, 16.843%]" in shown
     assert main(["replay", str(tmp_path / "none.json")]) == 4
     assert "record it anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argument", ["--runs=0", "--threshold=0", "--threshold=nan", "--threshold=-5", "--threshold=inf"]
+)
+def test_senseless_options_are_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(RECORDING), argument]) == 4
+    assert capsys.readouterr().err == "error: give --runs above zero, and --threshold above zero and at most 1000\n"
+
+
+def test_a_recording_with_a_single_pair_of_a_case_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pairs.json"
+    cases = (result("a", (5, 5), (5, 6)), result("b", (5, 5)))
+    path.write_text(FORMATS["pairs"](Run({}, {}, {}, POLICY, cases)))
+    assert main(["replay", str(path)]) == 4
+    assert capsys.readouterr().err == f"error: {path} has a single pair of b: record for longer\n"
+
+
+def test_signs_that_tell_nothing_take_wald_s_test_for_ever() -> None:
+    assert wald_pairs(Stream((-9.0, 9.0), 1.0), 0.05, 0.01) == inf

@@ -4,9 +4,12 @@ import json
 import random
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import IO
 
 import pytest
+from matplotlib.figure import Figure
 
 import attention
 from bench import selftest
@@ -14,6 +17,7 @@ from bench.__main__ import main
 from bench.cases import Case, Shape
 from bench.evidence import Measurement, Pair
 from bench.gate import Gate
+from bench.selftest_picture import draw
 from bench.selftest_report import Findings, Injection, UnchangedRun, document, noise, table
 from bench.sides import Side
 from bench.verdict import CaseResult, Policy, Verdict
@@ -115,10 +119,39 @@ def test_only_cases_that_exist_can_be_asked_for(capsys: pytest.CaptureFixture[st
     assert "--only=nothing: no case of tier smoke contains it; give part of an id" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argument", ["--time-limit=0", "--threads=0", "--threshold=0"])
+@pytest.mark.parametrize(
+    "argument",
+    ["--time-limit=0", "--time-limit=nan", "--time-limit=inf", "--threads=0", "--threshold=0", "--threshold=nan"],
+)
 def test_senseless_options_are_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["selftest", argument]) == 4
-    assert "give --time-limit, --threads and --threshold above zero" in capsys.readouterr().err
+    assert "give --time-limit, --threads and --threshold above zero, and an end to the time" in capsys.readouterr().err
+
+
+def test_a_picture_of_another_form_is_refused_before_it_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["selftest", "--picture=picture.gif2"]) == 4
+    assert "--picture=picture.gif2: give a name that ends in .svg or .png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["svg", "png"])
+def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    path = tmp_path / f"picture.{form}"
+    draw(findings(Verdict.UNCHANGED), path)
+    old = path.read_bytes()
+    assert old.startswith(b"<?xml" if form == "svg" else b"\x89PNG")
+
+    def half(_: Figure, file: IO[bytes] | Path, **__: object) -> None:
+        with file.open("wb") if isinstance(file, Path) else nullcontext(file) as opened:
+            opened.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(OSError, match="no space left"):
+        draw(findings(Verdict.UNCHANGED), path)
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_margins_are_shown_for_every_kernel_and_dtype(capsys: pytest.CaptureFixture[str]) -> None:

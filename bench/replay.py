@@ -97,17 +97,17 @@ def replay_run(streams: Sequence[Stream], policy: Policy, test: PairedTest, orde
     return RunOutcome(tuple(outcomes), seconds)
 
 
-def wald_pairs(stream: Stream, threshold: float, level: float) -> float:
+def wald_pairs(log_ratios: Sequence[float], threshold: float, level: float) -> float:
     """Return the pairs that Wald's test of the sign of (d - threshold / 2) expects to take on unchanged code.
 
     Effect 0 against the threshold, both errors of probability ``level``, with the sign's probabilities taken from the
-    stream (at least half a pair's worth). Infinite where the sign is as likely on code slowed by the threshold.
+    pairs (at least half a pair's worth). Infinite where the sign is as likely on code slowed by the threshold.
     Source: Wald 1945, "Sequential tests of statistical hypotheses", the approximation of the average sample number.
     """
-    n = len(stream.log_ratios)
+    n = len(log_ratios)
 
     def above(shift: float) -> float:
-        share = sum(d + shift > threshold / 2 for d in stream.log_ratios) / n
+        share = sum(d + shift > threshold / 2 for d in log_ratios) / n
         return min(max(share, 0.5 / n), 1 - 0.5 / n)
 
     unchanged, slowed = above(0.0), above(threshold)

@@ -88,7 +88,7 @@ def _lines(
     cases = len(unchanged) * len(streams)
     mean_pairs = [fmean(run.outcomes[i].pairs for run in unchanged) for i in range(len(streams))]
     seconds = [run.seconds for run in unchanged]
-    expected = [wald_pairs(stream, test.threshold, test.level) for stream in streams]
+    expected = [wald_pairs(stream.log_ratios, test.threshold, test.level) for stream in streams]
     return [
         f"runs with a false alarm    {share(alarmed, len(unchanged))}",
         f"true slowdowns caught      {share(slowed.count(Change.SLOWER), len(slowed))}",

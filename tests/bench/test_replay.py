@@ -76,7 +76,7 @@ def test_a_run_shares_its_budget_among_the_streams() -> None:
 def test_wald_s_numbers_are_those_of_the_textbook() -> None:
     # Signs that are positive with probability 1/4 against 3/4, both errors 1%: log(99) * 0.98 / (0.5 * log 3).
     d = (0.5, 1.5, -0.3, -0.3, -0.3, -0.3, -1.5, -1.5) * 10
-    found = wald_pairs(Stream(tuple(d), 1.0), 0.9, 0.01)
+    found = wald_pairs(d, 0.9, 0.01)
     assert found == pytest.approx(8.197, abs=0.01)
 
 
@@ -218,4 +218,4 @@ def test_a_recording_with_a_single_pair_of_a_case_is_refused(
 
 
 def test_signs_that_tell_nothing_take_wald_s_test_for_ever() -> None:
-    assert wald_pairs(Stream((-9.0, 9.0), 1.0), 0.05, 0.01) == inf
+    assert wald_pairs((-9.0, 9.0), 0.05, 0.01) == inf

@@ -5,6 +5,8 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
+from math import exp
 from pathlib import Path
 from typing import IO
 
@@ -36,6 +38,10 @@ def findings(*verdicts: Verdict, injected: tuple[Injection, ...] = ()) -> Findin
     return Findings({"threads": 1}, Policy(), "smoke", 1, unchanged, list(injected), {"min:10%": [True, False]}, 9.0)
 
 
+def rows(found: Findings) -> dict[str, str]:
+    return {line[:46].strip(): line[47:] for line in table(found) if "target" in line}
+
+
 def test_false_alarms_and_missed_slowdowns_are_counted_against_their_targets() -> None:
     injected = (
         Injection("slowdown", 0.02, CASE, caught=False),
@@ -43,16 +49,45 @@ def test_false_alarms_and_missed_slowdowns_are_counted_against_their_targets() -
         Injection("slowdown", 0.05, CASE, caught=False),
         Injection("output error", 0.01, CASE, caught=True),
     )
-    lines = table(findings(Verdict.UNCHANGED, Verdict.REGRESSED, Verdict.INCONCLUSIVE, injected=injected))
-    found = {line[:46].strip(): line[47:] for line in lines if "target" in line}
+    found = rows(findings(Verdict.UNCHANGED, Verdict.REGRESSED, Verdict.INCONCLUSIVE, injected=injected))
     assert found["unchanged runs with a false alarm"].startswith("1 of 3 = 33.333% [0.840%, 90.570%]")
-    assert found["unchanged runs with a false alarm"].endswith("NOT MET")
-    assert found["unchanged cases left undecided"].endswith("NOT MET")
+    assert found["unchanged runs with a false alarm"].endswith("target none  NOT MET, 1 over")
+    assert found["unchanged cases left undecided"].endswith("target 1%    NOT MET, 32.3% over")
     assert found["slowdown of 2% caught"].endswith("target -")
     assert found["slowdown of 5% caught"].startswith("1 of 2 = 50.000%")
-    assert found["slowdown of 5% caught"].endswith("NOT MET")
+    assert found["slowdown of 5% caught"].endswith("target 99%   NOT MET, 49% short")
     assert found["output error of 1% caught"].endswith("target 100%  met")
     assert found["stock gate min:10% fails unchanged code"].startswith("1 of 2")
+
+
+@pytest.mark.parametrize(
+    ("tier", "threshold", "seconds", "said"),
+    [
+        ("pr", 0.05, (80, 90, 200), "90.00 (80.00 to 200.00)                        target 90    met"),
+        ("pr", 0.05, (80, 115, 200), "115.00 (80.00 to 200.00)                       target 90    NOT MET, 25 s over"),
+        ("pr", 0.02, (80, 115, 200), "115.00 (80.00 to 200.00)                       target -"),
+        ("smoke", 0.05, (80, 115, 200), "115.00 (80.00 to 200.00)                       target -"),
+    ],
+)
+def test_the_median_run_of_the_pr_tier_is_held_to_its_time(
+    tier: str, threshold: float, seconds: tuple[float, ...], said: str
+) -> None:
+    unchanged = [UnchangedRun((replace(result(Verdict.UNCHANGED), seconds=s),)) for s in seconds]
+    found = rows(Findings({}, Policy(threshold), tier, 1, unchanged))
+    assert found["seconds of measuring a run"] == said
+
+
+def test_pairs_are_counted_against_those_of_wald_s_test_where_these_are_known() -> None:
+    def found(*log_ratios: float) -> str:
+        measurement = Measurement(tuple(Pair(1.0, exp(d)) for d in log_ratios), 1, 0.5)
+        unchanged = [UnchangedRun((replace(result(Verdict.UNCHANGED), measurements=(measurement,)),))] * 2
+        return rows(Findings({}, Policy(), "smoke", 1, unchanged))["times the pairs of Wald's test"]
+
+    # Signs are positive with probability 1/4 against 3/4, both errors 0.1%: log(999) * 0.998 / (0.5 * log 3) = 12.5.
+    quarters = (0.03, 0.01, 0.01, -0.03)
+    assert found(*quarters * 5) == f"{'1.59':<46} target 2     met"
+    assert found(*quarters * 10) == f"{'3.19':<46} target 2     NOT MET, 1.19 over"
+    assert found(-9.0, 9.0) == f"{'none known':<46} target 2"
 
 
 def test_the_document_can_be_written_as_json_and_names_what_was_missed() -> None:

@@ -88,6 +88,11 @@ def other_source(stored: dict[str, Any]) -> None:
     stored[baseline.KEY]["source_zip_base64"] = base64.b64encode(archive).decode()
 
 
+def other_digest(stored: dict[str, Any]) -> None:
+    digest = stored[baseline.KEY]["source_sha256"]
+    stored[baseline.KEY]["source_sha256"] = digest[:-1] + ("0" if digest[-1] != "0" else "1")
+
+
 def no_base64(stored: dict[str, Any]) -> None:
     stored[baseline.KEY]["source_zip_base64"] = "!"
 
@@ -102,6 +107,7 @@ def no_case_id(stored: dict[str, Any]) -> None:
         (no_source, "holds no source of attention/"),
         (later_schema, "has schema 2 and this version reads 1: store it anew, or use the version that wrote it"),
         (other_source, "is damaged"),
+        (other_digest, "is damaged (its source does not match its digest)"),
         (no_base64, "is damaged"),
         (no_case_id, "is damaged (KeyError"),
     ],

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 import attention
-from bench.verdict import Verdict
+from bench.budget import SharedBudget
+from bench.environment import steady_allocator
+from bench.verdict import Policy, Verdict
 
 Bench = Callable[..., pytest.RunResult]
 REPOSITORY = Path(__file__).parents[2]
@@ -79,6 +82,34 @@ def test_the_json_report_has_the_contract_s_keys(bench: Bench, pytester: pytest.
     assert ceiling["dtype"] == "fp32"
     assert case["achieved"]["gflops_per_s"] == pytest.approx(case["work"]["flops"] / case["head_ns"])
     assert case["achieved"]["share"] > 0
+
+
+def test_threads_and_the_allocator_are_set_as_the_report_says(bench: Bench, pytester: pytest.Pytester) -> None:
+    before = torch.get_num_threads()
+    try:
+        assert bench(BASE, f"--threads={before + 1}", "--gate-json=report.json").ret == 0
+    finally:
+        torch.set_num_threads(before)
+    environment = json.loads((pytester.path / "report.json").read_text())["environment"]
+    assert environment["threads"] == before + 1
+    assert environment["malloc"] == steady_allocator()
+
+
+def test_what_a_case_took_is_taken_from_the_budget_of_the_others(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets: list[SharedBudget] = []
+
+    def make(cap_s: float, cases: int) -> SharedBudget:
+        budgets.append(SharedBudget(cap_s, cases))
+        return budgets[-1]
+
+    monkeypatch.setattr("bench.session.SharedBudget", make)
+    assert bench(BASE, "--gate-json=report.json", case=f"{ONE}] or {ONE.replace('sdpa', 'masked')}]").ret == 0
+    (budget,), cases = budgets, json.loads((pytester.path / "report.json").read_text())["cases"]
+    assert len(cases) == 2
+    assert budget.cases_left == 0
+    assert budget.left_s == pytest.approx(SharedBudget(Policy.budget_s, 2).left_s - sum(c["seconds"] for c in cases))
 
 
 @pytest.mark.parametrize("form", ["markdown", "html"])

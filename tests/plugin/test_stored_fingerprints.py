@@ -61,6 +61,18 @@ def test_a_stored_base_that_does_not_import_and_whose_fingerprints_do_not_hold_h
     assert any("does not import (ImportError: another torch)" in line for line in (*result.errlines, *result.outlines))
 
 
+def test_a_case_that_only_the_stored_baseline_knows_of_a_kernel_is_missing(
+    bench: Bench, pytester: pytest.Pytester
+) -> None:
+    assert bench("--benchmark-save=first").ret == 0
+    (stored,) = pytester.path.rglob("0001_first.json")
+    lost = ONE.replace("t64", "t63")
+    stored.write_text(stored.read_text().replace(ONE, lost))
+    result = bench("--benchmark-compare")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert any(line.startswith(f"{lost} ") and "MISSING" in line for line in result.outlines)
+
+
 def test_an_outside_kernel_is_held_to_the_fingerprint_that_was_stored_of_it(
     bench: Bench, pytester: pytest.Pytester
 ) -> None:

@@ -1,7 +1,6 @@
 """Whole runs that end in a verdict: comparing, saving, reporting."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,43 +122,6 @@ def replace_kernel(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[
     """Replace the function of a kernel of the head for one test."""
     kernel = attention.KERNELS[name]
     monkeypatch.setitem(attention.KERNELS, name, attention.Kernel(name, change, kernel.capabilities))
-
-
-def test_a_waived_slowdown_passes_and_is_shown_as_such(
-    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = pytester.path / "waivers.toml"
-    path.write_text("[[waiver]]\ncase = 'sdpa-*'\nratio = 2.0\nreason = 'wanted'\nexpires = 2999-01-01\n")
-    monkeypatch.setattr("bench.waivers.WAIVERS", path)
-    right = attention.KERNELS["sdpa"].function
-
-    def slower(*args: Any, **kwargs: Any) -> Tensor:
-        start = time.perf_counter_ns()
-        out = right(*args, **kwargs)
-        end = start + 1.4 * (time.perf_counter_ns() - start)
-        while time.perf_counter_ns() < end:
-            pass
-        return out
-
-    replace_kernel(monkeypatch, "sdpa", slower)
-    result = bench(BASE, "--gate-pairs=pairs.json")
-    assert result.ret == 0
-    assert "(1 WAIVED)" in result.outlines[-1]
-    assert any("accepted up to half the threshold above 2 until 2999-01-01: wanted" in line for line in result.outlines)
-    assert (pytester.path / "pairs.json").exists()
-
-
-def test_a_case_that_has_its_own_threshold_says_so(
-    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = pytester.path / "waivers.toml"
-    path.write_text("[[threshold]]\ncase = 'sdpa-*'\nthreshold = 0.5\nreason = 'tiny'\nexpires = 2999-01-01\n")
-    monkeypatch.setattr("bench.waivers.WAIVERS", path)
-    result = bench(BASE)
-    assert result.ret == 0
-    (row,) = [line for line in result.outlines if line.startswith(f"{ONE} ")]
-    assert "UNCHANGED" in row
-    assert row.endswith("has its own threshold, 50% until 2999-01-01: tiny")
 
 
 def test_a_wrong_kernel_fails_with_exit_code_1_and_says_how_wrong(

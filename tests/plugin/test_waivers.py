@@ -1,0 +1,53 @@
+"""What an entry of the waivers' file does to a whole run."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+import attention
+
+Bench = Callable[..., pytest.RunResult]
+ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
+BASE = f"--gate-base={Path(__file__).parents[2]}"
+
+
+def test_a_waived_slowdown_passes_and_is_shown_as_such(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pytester.path / "waivers.toml"
+    path.write_text("[[waiver]]\ncase = 'sdpa-*'\nratio = 2.0\nreason = 'wanted'\nexpires = 2999-01-01\n")
+    monkeypatch.setattr("bench.waivers.WAIVERS", path)
+    kernel = attention.KERNELS["sdpa"]
+
+    def slower(*args: Any, **kwargs: Any) -> Tensor:
+        start = time.perf_counter_ns()
+        out = kernel.function(*args, **kwargs)
+        end = start + 1.4 * (time.perf_counter_ns() - start)
+        while time.perf_counter_ns() < end:
+            pass
+        return out
+
+    monkeypatch.setitem(attention.KERNELS, "sdpa", replace(kernel, function=slower))
+    result = bench(BASE, "--gate-pairs=pairs.json")
+    assert result.ret == 0
+    assert "(1 WAIVED)" in result.outlines[-1]
+    assert any("accepted up to half the threshold above 2 until 2999-01-01: wanted" in line for line in result.outlines)
+    assert (pytester.path / "pairs.json").exists()
+
+
+def test_a_case_that_has_its_own_threshold_says_so(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pytester.path / "waivers.toml"
+    path.write_text("[[threshold]]\ncase = 'sdpa-*'\nthreshold = 0.5\nreason = 'tiny'\nexpires = 2999-01-01\n")
+    monkeypatch.setattr("bench.waivers.WAIVERS", path)
+    result = bench(BASE)
+    assert result.ret == 0
+    (row,) = [line for line in result.outlines if line.startswith(f"{ONE} ")]
+    assert "UNCHANGED" in row
+    assert row.endswith("has its own threshold, 50% until 2999-01-01: tiny")

@@ -29,6 +29,7 @@ from . import environment, selftest_picture, selftest_report, source
 from .budget import SharedBudget
 from .cases import TIERS, Case, matrix
 from .errors import CannotCompare
+from .files import check_writable
 from .gate import Gate
 from .load import LoadMeter
 from .selftest_report import Findings, Injection, UnchangedRun
@@ -60,13 +61,16 @@ def run(options: argparse.Namespace) -> None:
     """Measure until the time is up, at least one round, and report.
 
     Raises:
-        CannotCompare: senseless options.
+        CannotCompare: senseless options, or a file that cannot be written.
 
     """
     if not 0 < options.time_limit < inf or options.threads < 1 or not 0 < options.threshold <= 1000:
         raise CannotCompare("give --time-limit, --threads and --threshold above zero, and an end to the time")
     if options.picture is not None and options.picture.suffix not in selftest_picture.FORMATS:
         raise CannotCompare(f"--picture={options.picture}: give a name that ends in .svg or .png")
+    for path in (options.json, options.picture):
+        if path is not None:
+            check_writable(path)
     torch.set_num_threads(options.threads)
     allocator = environment.steady_allocator()
     threshold = options.threshold / 100

@@ -1,6 +1,5 @@
 """Judging: evidence in, verdict out, and an exit code for the run. Pure, no torch."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from math import exp, log, log1p
 from .changes import compare
 from .evidence import Evidence, Load, Measurement, Plain, Shard, TensorError
 from .execution import Ceiling, Fingerprint, Work
+from .plain_text import first_line
 from .statistics import Change, PairedTest, median
 
 
@@ -35,23 +35,6 @@ class Verdict(StrEnum):
 
 
 FAILING = (Verdict.ERROR, Verdict.DRIFTED, Verdict.REGRESSED, Verdict.CHANGED, Verdict.MISSING)
-
-LINE_LENGTH = 300  # characters of a reason where it has one line
-TEXT_LENGTH = 4000  # of one that is shown whole; the JSON has all of it
-_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # what colours a terminal, and moves its cursor
-
-
-def readable(text: str, length: int = TEXT_LENGTH) -> str:
-    """Return the lines of a text that a kernel may have written, up to a length, with nothing that is not printable."""
-    lines = _ANSI.sub("", text[:length]).splitlines()
-    plain = "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
-    return plain if len(text) <= length else f"{plain}…"
-
-
-def first_line(text: str) -> str:
-    """Return the first line of such a text, for where there is room for one; it shows if there is more."""
-    first, more, _ = readable(text, LINE_LENGTH).partition("\n")
-    return f"{first}…" if more else first
 
 
 @dataclass(frozen=True)
@@ -184,7 +167,8 @@ class Run:
         compared = sum(case.verdict.compared for case in self.cases)
         if undecided:
             return f"but {undecided} of {compared} cases undecided"
-        return f"no slowdown of {100 * self.policy.threshold:g}% and no drift in {compared} cases"
+        waived = " that is not waived" if any(case.verdict is Verdict.WAIVED for case in self.cases) else ""
+        return f"no slowdown of {100 * self.policy.threshold:g}%{waived} and no drift in {compared} cases"
 
     @property
     def closing_line(self) -> str:

@@ -14,15 +14,15 @@ PYTHON_FILES = sorted(path for part in ("attention", "bench", "tests") for path 
 ORDER = """
     errors files execution evidence changes roofline source environment load naive cases work sides places workload
     cuda clock measure ceiling drift compilation recorder profiling sdpa_calls fingerprint statistics between worker
-    remote processes budget verdict waivers advice recording gate baseline shards report github history history_steps
-    history_text history_page history_report merge outside options pytest_benchmark_adapter session plugin
-    test_attention replay replay_report margins merge_command record overhead tensor_parallel explain_text explain
-    selftest_report selftest_picture selftest study comment __main__
+    remote processes budget plain_text verdict waivers advice recording gate baseline shards report github history
+    history_steps history_text history_page history_report merge outside options pytest_benchmark_adapter session
+    plugin test_attention replay replay_report margins merge_command record overhead tensor_parallel explain_text
+    explain selftest_report selftest_picture selftest study comment __main__
 """.split()  # noqa: SIM905  # a list of words reads best as words
 PURE = """
-    execution evidence changes roofline statistics between budget verdict waivers advice recording report merge replay
-    files errors source baseline load compilation explain_text places github comment study.results study.published
-    study.estimate study.judgement study.store study.tables study.plots study.report
+    execution evidence changes roofline statistics between budget plain_text verdict waivers advice recording report
+    merge replay files errors source baseline load compilation explain_text places github comment study.results
+    study.published study.estimate study.judgement study.store study.tables study.plots study.report
 """.split()  # noqa: SIM905  # likewise
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..advice import WHAT_TO_DO, advice
+from ..plain_text import readable
 from ..roofline import summary
-from ..verdict import CaseResult, Policy, Run, Verdict, readable
+from ..verdict import CaseResult, Policy, Run, Verdict
 from .details import Facts, details, write
 from .forest import Forest, Mark
 from .pages import render

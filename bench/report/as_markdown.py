@@ -51,6 +51,8 @@ def _headline(run: Run, failing: Sequence[CaseResult]) -> str:
     """Say pass or fail, and why, in one line."""
     if run.exit_code == 4:
         return "ERROR, nothing was compared"
+    if run.empty_part:
+        return f"EMPTY, {run.empty_part}"
     compared = sum(case.verdict.compared for case in run.cases)
     if run.exit_code == 0:
         return f"PASS, {run.passing}"

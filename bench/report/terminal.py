@@ -3,8 +3,9 @@
 from typing import Protocol
 
 from ..advice import advice
+from ..plain_text import readable
 from ..roofline import summary
-from ..verdict import CaseResult, Run, Verdict, readable
+from ..verdict import CaseResult, Run, Verdict
 from .text import COLUMNS, row
 
 _RIGHT = ("ratio", "base", "head", "pairs", "error")

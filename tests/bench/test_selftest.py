@@ -168,6 +168,17 @@ def test_a_picture_of_another_form_is_refused_before_it_is_measured(capsys: pyte
     assert "--picture=picture.gif2: give a name that ends in .svg or .png" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--json", "--picture"])
+def test_what_cannot_be_written_is_refused_before_it_is_measured(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "_steps", lambda *_: pytest.fail("it was measured"))
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "below.svg"
+    assert main(["selftest", f"{option}={path}"]) == 4
+    assert f"{path} cannot be written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("form", ["svg", "png"])
 def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str

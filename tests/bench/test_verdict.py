@@ -196,6 +196,7 @@ def test_the_closing_line_says_pass_or_fail_and_why() -> None:
     [
         ([Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE], "but 2 of 2 cases undecided"),
         ([Verdict.INCONCLUSIVE, Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED], "but 1 of 2 cases undecided"),
+        ([Verdict.WAIVED, Verdict.UNCHANGED], "no slowdown of 5% that is not waived and no drift in 2 cases"),
         ([Verdict.UNCHANGED, Verdict.FASTER, Verdict.NEW], "no slowdown of 5% and no drift in 2 cases"),
     ],
 )

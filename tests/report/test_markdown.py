@@ -6,7 +6,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from bench.advice import WHAT_TO_DO
-from bench.evidence import Load
+from bench.evidence import Load, Shard
 from bench.report.as_markdown import FEW, NAMED, QUIET, SUMMARY_BYTES, WARNED, as_markdown
 from bench.verdict import FAILING, CaseResult, Policy, Run, Verdict
 
@@ -43,6 +43,11 @@ def test_a_failure_counts_what_failed_and_shows_only_the_cases_that_matter() -> 
     assert "20.0% slower" in rows[3]
     assert "1.2 ms" in rows[3]
     assert "<details><summary>All 52 cases: 1 DRIFTED, 1 REGRESSED, 50 UNCHANGED</summary>" in text
+
+
+def test_an_empty_part_of_a_run_is_no_pass() -> None:
+    part = replace(run(case(Verdict.SKIPPED)), shard=Shard.of(2, 3, "pr", ["a", "b"]))
+    assert as_markdown(part).startswith("## Attention gate: EMPTY, shard 2/3 has no case to compare\n")
 
 
 def test_nothing_compared_is_an_error_not_a_pass() -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from bench.plain_text import LINE_LENGTH, TEXT_LENGTH, first_line, readable
 from bench.report.terminal import describe, write_table
-from bench.verdict import LINE_LENGTH, TEXT_LENGTH, CaseResult, Policy, Run, Verdict, first_line, readable
+from bench.verdict import CaseResult, Policy, Run, Verdict
 
 RAISED = "head raised ValueError: \x1b[1;31mno\x1b[0m \u202etiles\n::error file=x::hit\r\n" + "\n".join(
     map(str, range(41))

@@ -39,8 +39,8 @@ def parts(device: str, subjects: Subjects) -> list[Part]:  # noqa: ARG001  # eve
         key=lambda name: ("fp16" in name, flops(parse(name, device, module=True))),
     )
     return [
-        *(Part(f"B1 {heads} heads", device, 10, partial(by_heads, heads)) for heads in HEAD_COUNTS),
-        Part("B2", device, 40, by_tokens),
+        *(Part(f"B1 {heads} heads", device, 14, partial(by_heads, heads)) for heads in HEAD_COUNTS),
+        Part("B2", device, 50, by_tokens),
         Part("B3", device, 16, memory),
         *(Part(f"B {name}", device, _weight(name, device), partial(one_case, name)) for name in matrix),
     ]

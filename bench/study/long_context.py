@@ -31,7 +31,7 @@ def long_context(subject: str, setting: Setting) -> Iterator[Series]:
         yield each.series(PEAK_BYTES, missing=too_long(expected_s))
         return
     call = each.make()
-    with torch.set_grad_enabled(True):
+    with torch.enable_grad():
         on_gpu = setting.device == "cuda"
         peak = peak_bytes(call, setting.device) if on_gpu else fingerprint(call).peak_bytes
     yield each.series(PEAK_BYTES, [float(peak)])

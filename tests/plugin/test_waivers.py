@@ -16,12 +16,22 @@ ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
 BASE = f"--gate-base={Path(__file__).parents[2]}"
 
 
+@pytest.fixture
+def write_waivers(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let runs read an entry from a file of their own."""
+
+    def write(entry: str) -> None:
+        path = pytester.path / "waivers.toml"
+        path.write_text(entry)
+        monkeypatch.setattr("bench.waivers.WAIVERS", path)
+
+    return write
+
+
 def test_a_waived_slowdown_passes_and_is_shown_as_such(
-    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, write_waivers: Callable[[str], None]
 ) -> None:
-    path = pytester.path / "waivers.toml"
-    path.write_text("[[waiver]]\ncase = 'sdpa-*'\nratio = 2.0\nreason = 'wanted'\nexpires = 2999-01-01\n")
-    monkeypatch.setattr("bench.waivers.WAIVERS", path)
+    write_waivers("[[waiver]]\ncase = 'sdpa-*'\nratio = 2.0\nreason = 'wanted'\nexpires = 2999-01-01\n")
     kernel = attention.KERNELS["sdpa"]
 
     def slower(*args: Any, **kwargs: Any) -> Tensor:
@@ -40,12 +50,8 @@ def test_a_waived_slowdown_passes_and_is_shown_as_such(
     assert (pytester.path / "pairs.json").exists()
 
 
-def test_a_case_that_has_its_own_threshold_says_so(
-    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = pytester.path / "waivers.toml"
-    path.write_text("[[threshold]]\ncase = 'sdpa-*'\nthreshold = 0.5\nreason = 'tiny'\nexpires = 2999-01-01\n")
-    monkeypatch.setattr("bench.waivers.WAIVERS", path)
+def test_a_case_that_has_its_own_threshold_says_so(bench: Bench, write_waivers: Callable[[str], None]) -> None:
+    write_waivers("[[threshold]]\ncase = 'sdpa-*'\nthreshold = 0.5\nreason = 'tiny'\nexpires = 2999-01-01\n")
     result = bench(BASE)
     assert result.ret == 0
     (row,) = [line for line in result.outlines if line.startswith(f"{ONE} ")]

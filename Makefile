@@ -25,7 +25,7 @@ test: $(VENV)/ready
 
 # Apache Otava pins other versions of numpy and scipy, so it has an environment of its own; the history needs no torch.
 test-history: $(VENV)-history/ready
-	$(VENV)-history/bin/python -m pytest -W error --noconftest tests/bench/test_history_otava.py
+	$(VENV)-history/bin/python -m pytest -W error --noconftest tests/history/test_steps.py
 	$(VENV)-history/bin/python -m bench history --html=reports/history.html
 
 lint: $(VENV)/ready

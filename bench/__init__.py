@@ -1,4 +1,5 @@
 """The instrument: measures the attention package, compares two versions of it, and judges the difference.
 
-Data flows one way: cases -> measure, drift, fingerprint -> statistics -> verdict -> report -> plugin.
+Its rooms, bottom up, each importing only those before it: plain, cases, judging, sides, checking, timing, report,
+history and study, options, gate, proof, commands, session, plugin.
 """

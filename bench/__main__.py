@@ -6,18 +6,18 @@ import os
 import sys
 from io import TextIOWrapper
 
-from .errors import CannotCompare
+from .plain.errors import CannotCompare
 
 # Name -> module. Only the one that is asked for is imported: not all of them need torch, which takes seconds.
 COMMANDS = {
-    "explain": "explain",
-    "history": "history_report",
-    "margins": "margins",
-    "merge": "merge_command",
-    "overhead": "overhead",
-    "record": "record",
-    "replay": "replay_report",
-    "selftest": "selftest",
+    "explain": "commands.explain",
+    "history": "history.command",
+    "margins": "commands.margins",
+    "merge": "commands.merge",
+    "overhead": "commands.overhead",
+    "record": "proof.record",
+    "replay": "proof.replay",
+    "selftest": "proof.selftest",
     "study": "study.command",
 }
 

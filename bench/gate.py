@@ -8,22 +8,23 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from . import compilation, drift, environment
 from .cases import DTYPES, Case, lacks
-from .clock import Clock, Stopwatch
-from .drift import Results
-from .environment import available_bytes
-from .evidence import Evidence, Measurement
-from .execution import Fingerprint
-from .fingerprint import execute
-from .measure import measure
-from .processes import ProcessPairs
-from .remote import SideFailed
-from .sides import Side
-from .statistics import Change, PairedTest
-from .verdict import CaseResult, decide, judge
-from .work import work_of
-from .workload import Call, Workload, bind, build, bytes_needed
+from .checking import compilation, drift
+from .checking.drift import Results
+from .checking.fingerprint import execute
+from .judging.statistics import Change, PairedTest
+from .judging.verdict import CaseResult, decide, judge
+from .plain.evidence import Evidence, Measurement
+from .plain.execution import Fingerprint
+from .sides.side import Side
+from .sides.work import work_of
+from .sides.workload import Call, Workload, bind, build, bytes_needed
+from .timing import environment
+from .timing.clock import Clock, Stopwatch
+from .timing.environment import available_bytes
+from .timing.measure import measure
+from .timing.processes import ProcessPairs
+from .timing.remote import SideFailed
 
 
 class CaseFailed(Exception):

@@ -9,17 +9,16 @@ import pytest
 
 from attention import Kernel
 
-from . import outside
 from .cases import TIERS
-from .environment import present_devices
-from .verdict import Policy
+from .judging.verdict import Policy
+from .sides import outside
+from .timing.environment import THREADS, present_devices
 
 DEVICES = ("cpu", "cuda", "all")
 DEFAULT_TIER = "pr"
 DEFAULT_DEVICE = "all"
 DEFAULT_THREADS = 1
 DEFAULT_SHARD = "1/1"
-THREADS = range(1, 10_000)  # what --threads takes, here and in commands
 MOST_SECONDS = 86_400  # of a budget; without an end, a case that nothing decides would have none either
 PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 

@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from . import baseline, options, pytest_benchmark_adapter, report
+from . import options, pytest_benchmark_adapter
 from .cases import Case
-from .environment import describe
-from .errors import CannotCompare
-from .files import check_writable
 from .gate import CaseFailed, CaseSkipped
+from .judging.verdict import Run, Verdict
+from .plain.errors import CannotCompare
+from .plain.files import check_writable
+from .report import formats
+from .report.annotations import as_annotations
+from .report.terminal import describe, write_table
 from .session import GateSession
-from .verdict import Run, Verdict
+from .sides import baseline
+from .timing import environment
 
 SESSION = pytest.StashKey[GateSession]()
 RUN = pytest.StashKey[Run]()
@@ -105,7 +109,7 @@ def run_case(
         if result.verdict is Verdict.SKIPPED:
             pytest.skip(result.reasons[0])
         if session.settings.policy.fails(result.verdict):
-            pytest.fail(report.describe(result), pytrace=False)
+            pytest.fail(describe(result), pytrace=False)
 
     return run
 
@@ -150,7 +154,7 @@ def _conclude(config: pytest.Config, exitstatus: int) -> int:
     config.stash[CLOSING] = run.closing_line
     try:
         for form, path in gate.settings.reports.items():
-            report.write(form, run, path)
+            formats.write(form, run, path)
     except CannotCompare as error:
         config.stash[CLOSING] = f"gate: ERROR, {error}"
         return int(pytest.ExitCode.USAGE_ERROR)
@@ -162,9 +166,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     run = config.stash.get(RUN, None)
     if run is None:
         return
-    report.write_table(run, terminalreporter)
+    write_table(run, terminalreporter)
     if config.stash[SESSION].settings.annotate:
-        for line in report.as_annotations(run, config.stash[SESSION].places(config.rootpath)):
+        for line in as_annotations(run, config.stash[SESSION].places(config.rootpath)):
             terminalreporter.write_line(line)
 
 
@@ -179,7 +183,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     session = config.stash[SESSION]
-    output_json[baseline.KEY] = baseline.record(session.head_source, describe(session.allocator))
+    output_json[baseline.KEY] = baseline.record(session.head_source, environment.describe(session.allocator))
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import get_machine_id, safe_dumps
 
-from .errors import CannotCompare
-from .files import check_writable, write_atomically
+from .plain.errors import CannotCompare
+from .plain.files import check_writable, write_atomically
 
 _NUMBERED = "[0-9][0-9][0-9][0-9]_"
 

@@ -12,25 +12,28 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import attention
 
-from . import baseline, environment, pytest_benchmark_adapter, shards, source, waivers
-from .between import observations_needed
-from .budget import SharedBudget
+from . import pytest_benchmark_adapter
 from .cases import TIERS, Case, matrix, supported_ids
-from .ceiling import ceilings
-from .clock import Clock
-from .errors import CannotCompare
-from .evidence import Evidence, Shard
 from .gate import CaseFailed, CaseSkipped, Gate
-from .load import LoadMeter
+from .judging import waivers
+from .judging.statistics import PairedTest
+from .judging.verdict import CaseResult, Run, Verdict, judge
+from .judging.waivers import Exceptions
 from .options import Settings
-from .places import Place, places
-from .processes import process_pairs
-from .remote import interpreter
-from .sides import Side, base_side
-from .source import Source
-from .statistics import PairedTest
-from .verdict import CaseResult, Run, Verdict, judge
-from .waivers import Exceptions
+from .plain.errors import CannotCompare
+from .plain.evidence import Evidence, Shard
+from .sides import baseline, source
+from .sides.places import Place, places
+from .sides.side import Side, base_side
+from .sides.source import Source
+from .timing import environment, shards
+from .timing.between import observations_needed
+from .timing.budget import SharedBudget
+from .timing.ceiling import ceilings
+from .timing.clock import Clock
+from .timing.machine_load import LoadMeter
+from .timing.processes import process_pairs
+from .timing.remote import interpreter
 
 DEVICES = ("cpu", "cuda")
 

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from attention import KERNELS
-from bench import ceiling, changes, drift, options
-from bench.budget import SHARE
-from bench.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
-from bench.measure import BURST_NS, BURST_RESOLUTIONS
-from bench.processes import BURST_PAIRS, MOST_PAIRS
-from bench.verdict import FAILING, Policy, Verdict
+from bench import options
+from bench.checking import drift
+from bench.judging import changes
+from bench.judging.verdict import FAILING, Policy, Verdict
+from bench.timing import ceiling
+from bench.timing.budget import SHARE
+from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
+from bench.timing.measure import BURST_NS, BURST_RESOLUTIONS
+from bench.timing.processes import BURST_PAIRS, MOST_PAIRS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -94,7 +97,7 @@ def test_the_kernel_table_names_every_kernel() -> None:
 
 def _page(name: str) -> str:
     """Return a page of the documentation without its line breaks."""
-    return " ".join((Path(__file__).parents[1] / "bench" / name).read_text(encoding="utf-8").split())
+    return " ".join((Path(__file__).parents[1] / "bench" / "docs" / name).read_text(encoding="utf-8").split())
 
 
 def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
@@ -127,7 +130,7 @@ def test_the_figures_of_the_error_rule_are_those_of_the_code() -> None:
 
 
 def test_the_figures_of_the_fingerprints_are_those_of_the_code() -> None:
-    text = " ".join((Path(__file__).parents[1] / "bench" / "FINGERPRINTS.md").read_text(encoding="utf-8").split())
+    text = _page("FINGERPRINTS.md")
     assert f"{100 * changes.PEAK_TOLERANCE:g}% plus {changes.PEAK_TOLERANCE_BYTES // 1024} KiB" in text
     assert f"copy of {ceiling.COPY_BYTES['cpu'] >> 20} MiB, in {1000 * ceiling.SECONDS:g} ms each" in text
 

@@ -12,10 +12,10 @@ import torch
 
 import attention
 from attention import KERNELS
-from bench import source
 from bench.cases import matrix
 from bench.gate import CaseFailed, Gate
-from bench.sides import Side, base_side
+from bench.sides import source
+from bench.sides.side import Side, base_side
 
 PACKAGE = Path(attention.__file__ or "").parent
 

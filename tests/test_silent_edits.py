@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import attention
-from bench import source
 from bench.cases import Case, Shape
-from bench.changes import compare
 from bench.gate import Gate
-from bench.sides import Side, base_side
+from bench.judging.changes import compare
+from bench.sides import source
+from bench.sides.side import Side, base_side
 
 PACKAGE = Path(attention.__file__ or "").parent
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
-from ..advice import WHAT_TO_DO
-from ..places import Place
-from ..verdict import CaseResult, Run, Verdict
+from ..judging.advice import WHAT_TO_DO
+from ..judging.verdict import CaseResult, Run, Verdict
+from ..sides.places import Place
 from .escaping import command_data, command_property
 from .terminal import describe
 from .text import counts, subject

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..advice import WHAT_TO_DO, advice
-from ..plain_text import readable
-from ..roofline import summary
-from ..verdict import CaseResult, Policy, Run, Verdict
+from ..judging.advice import WHAT_TO_DO, advice
+from ..judging.roofline import summary
+from ..judging.verdict import CaseResult, Policy, Run, Verdict
+from ..plain.printable import readable
 from .details import Facts, details, write
 from .forest import Forest, Mark
 from .pages import render

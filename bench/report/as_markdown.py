@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..advice import WHAT_TO_DO, advice
-from ..verdict import CaseResult, Run, Verdict
+from ..judging.advice import WHAT_TO_DO, advice
+from ..judging.verdict import CaseResult, Run, Verdict
 from .escaping import clip, markdown
 from .text import COLUMNS, counts, row, subject
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from ..changes import mebibytes
-from ..evidence import TensorError
-from ..execution import Ceiling
-from ..roofline import achieved
-from ..verdict import CaseResult
+from ..judging.changes import mebibytes
+from ..judging.roofline import achieved
+from ..judging.verdict import CaseResult
+from ..plain.evidence import TensorError
+from ..plain.execution import Ceiling
 
 
 @dataclass(frozen=True)

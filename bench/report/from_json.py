@@ -3,8 +3,8 @@
 import json
 from typing import Any, NoReturn
 
-from ..errors import CannotCompare
-from ..verdict import Run
+from ..judging.verdict import Run
+from ..plain.errors import CannotCompare
 from .schema import SCHEMA, Document
 from .typed import Unfit, typed
 

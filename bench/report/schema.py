@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isinf
 
-from ..advice import advice
-from ..evidence import Load, Plain, Shard, TensorError
-from ..execution import Ceiling, Compilation, Fingerprint, Pass, SdpaCall, Work
-from ..roofline import Achieved, achieved
-from ..verdict import CaseResult, Policy, Run, Verdict
+from ..judging.advice import advice
+from ..judging.roofline import Achieved, achieved
+from ..judging.verdict import CaseResult, Policy, Run, Verdict
+from ..plain.evidence import Load, Plain, Shard, TensorError
+from ..plain.execution import Ceiling, Compilation, Fingerprint, Pass, SdpaCall, Work
 
 SCHEMA = 1
 

@@ -2,10 +2,10 @@
 
 from typing import Protocol
 
-from ..advice import advice
-from ..plain_text import readable
-from ..roofline import summary
-from ..verdict import CaseResult, Run, Verdict
+from ..judging.advice import advice
+from ..judging.roofline import summary
+from ..judging.verdict import CaseResult, Run, Verdict
+from ..plain.printable import readable
 from .text import COLUMNS, row
 
 _RIGHT = ("ratio", "base", "head", "pairs", "error")

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from ..verdict import CaseResult, Verdict
+from ..judging.verdict import CaseResult, Verdict
 
 COLUMNS = ("case", "verdict", "ratio", "interval", "base", "head", "pairs", "error", "why")
 

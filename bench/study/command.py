@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 import attention
 
-from .. import clock, environment, measure, source, workload
-from ..errors import CannotCompare
-from ..load import LoadMeter
+from ..plain.errors import CannotCompare
+from ..sides import source, workload
+from ..timing import clock, environment, measure
+from ..timing.machine_load import LoadMeter
 from . import (
     every_kernel,
     faults,

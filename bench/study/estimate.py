@@ -1,6 +1,6 @@
 """Medians, ratios and exponents with intervals, from values taken in interleaved rounds. Pure functions.
 
-The interval is that of the gate (``bench.statistics``): distribution-free, and valid however long one measured.
+The interval is that of the gate (``bench.judging.statistics``): distribution-free, and valid however long one measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import exp, log
 from statistics import fmean, quantiles
 
-from ..statistics import confidence_interval, median
+from ..judging.statistics import confidence_interval, median
 
 LEVEL = 0.025  # of each end: 95% intervals
 FENCE = 1.5  # quartile distances beyond which a value is an outlier (Tukey 1977)

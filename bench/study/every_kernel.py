@@ -8,9 +8,9 @@ import torch
 
 import attention
 
-from .. import drift
 from ..cases import DTYPES
-from ..workload import build
+from ..checking import drift
+from ..sides.workload import build
 from .multi_head import peaks
 from .published import BY_HAND, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA
 from .results import ERROR, Series

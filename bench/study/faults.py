@@ -7,8 +7,8 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from ..clock import Clock, Stopwatch
-from ..statistics import median
+from ..judging.statistics import median
+from ..timing.clock import Clock, Stopwatch
 from .estimate import without_outliers
 from .published import BLOCK, BY_HAND, CONSTANT, EARLY, MEAN, RUNS, WARMUPS
 from .results import Series

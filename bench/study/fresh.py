@@ -5,8 +5,8 @@ import sys
 
 import torch
 
-from ..clock import Clock
-from ..environment import steady_allocator
+from ..timing.clock import Clock
+from ..timing.environment import steady_allocator
 from .subjects import Subjects, parse
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from ..fingerprint import fingerprint
+from ..checking.fingerprint import fingerprint
 from .multi_head import peak_bytes
 from .results import PEAK_BYTES, Series
 from .setting import Part, Setting, entry, expectation_s, too_long

@@ -9,8 +9,8 @@ from math import sqrt
 
 import torch
 
-from .. import compilation
-from ..fingerprint import fingerprint
+from ..checking import compilation
+from ..checking.fingerprint import fingerprint
 from .published import (
     BATCHES,
     DTYPES,

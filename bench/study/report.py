@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
-from ..files import write_atomically
+from ..plain.files import write_atomically
 from . import more_tables, tables
 from .figure import Plot
 from .judgement import Judgement, Verdict, judge

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from ..clock import Stopwatch
-from ..measure import BURST_NS, SETTLED, WARMUP_ROUNDS, no_garbage_collection
+from ..timing.clock import Stopwatch
+from ..timing.measure import BURST_NS, SETTLED, WARMUP_ROUNDS, no_garbage_collection
 
 ROUNDS = 500  # at most
 WARMING = 0.2  # of a budget, at most

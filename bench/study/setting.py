@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from ..cases import Case
-from ..clock import Stopwatch
-from ..environment import available_bytes
-from ..workload import Call
+from ..sides.workload import Call
+from ..timing.clock import Stopwatch
+from ..timing.environment import available_bytes
 from .published import BY_HAND, FUSED_BY_HAND
 from .results import PAIRED_NS, Results, Series
 from .sampling import WARMING, Warm, rounds, warm_up

@@ -13,15 +13,7 @@ import torch
 
 from attention import KERNELS, reference
 
-from .published import (
-    BY_HAND,
-    COMPILED,
-    LARGE,
-    LARGE_REPETITIONS,
-    PYTORCH,
-    TINY,
-    TINY_REPETITIONS,
-)
+from .published import BY_HAND, COMPILED, LARGE, LARGE_REPETITIONS, PYTORCH, TINY, TINY_REPETITIONS
 from .results import CALL_NS, CLOSE, DIFFERENCE, ERROR, MEAN_DIFFERENCE, PAIRED_NS, PROTOCOL_NS, Series
 from .sampling import repeated
 from .setting import Entry, Part, Setting, entry, one_by_one, time_rounds

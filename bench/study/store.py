@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import write_atomically
+from ..plain.files import write_atomically
 from .results import Results, Series, from_json, to_json
 
 SCHEMA = 1

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 import attention
 
 from ..cases import DTYPES, Case, Shape, lacks
-from ..sides import Side
-from ..workload import Call, Workload, bind, build
+from ..sides.side import Side
+from ..sides.workload import Call, Workload, bind, build
 from .published import BY_HAND, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, PYTORCH
 
 BATCH, CONTEXT, VOCABULARY, EMBEDDING = 4, 8, 40, 10  # the study's tiny configuration

@@ -11,8 +11,8 @@ from hypothesis import is_hypothesis_test
 from torch import Tensor
 
 from attention import KERNELS, Kernel, reference
-from bench.drift import judge
-from bench.naive import naive_attention
+from bench.checking.drift import judge
+from bench.checking.naive import naive_attention
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -167,7 +167,7 @@ def _check(
     window: int | None = None,
     capped: bool = True,
 ) -> dict[str, Tensor]:
-    """Hold output and gradients to the budget of ``bench.drift``, without the caps on request, and return them.
+    """Hold output and gradients to the budget of ``checking.drift``, without the caps on request, and return them.
 
     A kernel without a backward pass is held to the output.
     """

@@ -14,12 +14,12 @@ from torch._dynamo.testing import CompileCounter
 
 import attention
 from attention import KERNELS, Kernel, compiling, reference
-from bench import source
 from bench.cases import matrix
-from bench.drift import judge
-from bench.fingerprint import fingerprint
-from bench.naive import naive_attention
-from bench.sides import base_side
+from bench.checking.drift import judge
+from bench.checking.fingerprint import fingerprint
+from bench.checking.naive import naive_attention
+from bench.sides import source
+from bench.sides.side import base_side
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 Check = Callable[..., dict[str, Tensor]]

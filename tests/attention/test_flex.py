@@ -9,8 +9,8 @@ from torch import Tensor
 
 from attention import KERNELS, reference
 from bench.cases import matrix
-from bench.drift import judge
-from bench.naive import naive_attention
+from bench.checking.drift import judge
+from bench.checking.naive import naive_attention
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 FLEX = KERNELS["flex"]
@@ -22,7 +22,7 @@ needs_compiler = pytest.mark.skipif(
 
 
 def hold(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-    """Hold the output to the budget of ``bench.drift``, and return it."""
+    """Hold the output to the budget of ``bench.checking.drift``, and return it."""
     asked = {"mask": None, "causal": False} | options
     with torch.no_grad():  # the inputs may require gradients all the same
         got = FLEX(q, k, v, **asked)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS
-from bench.fingerprint import fingerprint
+from bench.checking.fingerprint import fingerprint
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attention import KERNELS, MODULES, Kernel, MultiHeadAttention, MultiHeadAttentionLoop, reference
-from bench.naive import naive_module
+from bench.checking.naive import naive_module
 
 TOKENS, D_MODEL, HEADS = 17, 32, 4
 Pair = tuple[MultiHeadAttention, MultiHeadAttentionLoop]

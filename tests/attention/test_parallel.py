@@ -45,7 +45,12 @@ def test_two_processes_give_the_outputs_gradients_and_decoding_of_one(tmp_path: 
 
 def test_the_launcher_checks_and_times_every_mask(tmp_path: Path) -> None:
     (code, shown), other = in_two_processes(
-        "-m", "bench.tensor_parallel", "--shapes", "b1h4kv2t16d8", "--pairs=3", f"--init=file://{tmp_path / 'meet'}"
+        "-m",
+        "bench.commands.tensor_parallel",
+        "--shapes",
+        "b1h4kv2t16d8",
+        "--pairs=3",
+        f"--init=file://{tmp_path / 'meet'}",
     )
     assert (code, other) == (0, (0, "")), shown
     rows = re.findall(r"^mha-b1h4kv2t16d8-(\w+)-fp32-cpu-fwdbwd +\d+\.\d{3} .* \d+%$", shown, flags=re.MULTILINE)
@@ -53,11 +58,11 @@ def test_the_launcher_checks_and_times_every_mask(tmp_path: Path) -> None:
 
 
 def test_the_launcher_says_how_it_is_started(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    from bench import tensor_parallel as launcher  # noqa: PLC0415  # it needs torch.distributed, and takes a second
+    from bench.commands import tensor_parallel as launcher  # noqa: PLC0415  # it needs torch.distributed, and takes a second
 
     monkeypatch.delenv("RANK", raising=False)
     assert launcher.main([]) == 4
-    assert "torchrun --nproc-per-node=2 -m bench.tensor_parallel" in capsys.readouterr().err
+    assert "torchrun --nproc-per-node=2 -m bench.commands.tensor_parallel" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

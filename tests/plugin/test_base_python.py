@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import attention
-from bench.statistics import PairedTest
+from bench.judging.statistics import PairedTest
 
 Bench = Callable[..., pytest.RunResult]
 
@@ -21,7 +21,7 @@ def test_the_head_s_own_code_runs_under_the_other_interpreter_and_too_few_proces
         return 1
 
     monkeypatch.setattr("bench.session.observations_needed", one)
-    monkeypatch.setattr("bench.processes.MOST_PAIRS", 1)
+    monkeypatch.setattr("bench.timing.processes.MOST_PAIRS", 1)
     result = bench(f"--gate-base-python={sys.executable}", "--gate-json=report.json")
     assert result.ret == 0
     report = json.loads((pytester.path / "report.json").read_text())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import CannotCompare
+from bench.plain.errors import CannotCompare
 
 Bench = Callable[..., pytest.RunResult]
 REPOSITORY = Path(__file__).parents[2]
@@ -188,7 +188,7 @@ def test_an_expired_waiver_is_one_sentence(
 ) -> None:
     path = pytester.path / "waivers.toml"
     path.write_text("[[waiver]]\ncase = 'sdpa-*'\nratio = 1.1\nreason = 'r'\nexpires = 2020-01-01\n")
-    monkeypatch.setattr("bench.waivers.WAIVERS", path)
+    monkeypatch.setattr("bench.judging.waivers.WAIVERS", path)
     message = sentence(bench(f"--gate-base={REPOSITORY}"))
     assert message.startswith("waivers.toml: the waiver of 'sdpa-*' expired on 2020-01-01")
 
@@ -218,7 +218,7 @@ def full(*_: object) -> None:
 @pytest.mark.parametrize(
     ("writer", "arguments"),
     [
-        ("bench.report.write_atomically", [f"--gate-base={REPOSITORY}", "--gate-json=report.json"]),
+        ("bench.report.formats.write_atomically", [f"--gate-base={REPOSITORY}", "--gate-json=report.json"]),
         ("bench.pytest_benchmark_adapter.write_atomically", [f"--gate-base={REPOSITORY}", "--benchmark-save=x"]),
         ("bench.pytest_benchmark_adapter.write_atomically", ["--benchmark-json=times.json"]),
     ],

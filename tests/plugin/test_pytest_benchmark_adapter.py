@@ -9,7 +9,7 @@ import pytest
 from pytest_benchmark.storage.file import FileStorage
 
 from bench import pytest_benchmark_adapter as adapter
-from bench.errors import CannotCompare
+from bench.plain.errors import CannotCompare
 
 
 @pytest.fixture

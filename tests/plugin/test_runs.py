@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import attention
-from bench.budget import SharedBudget
-from bench.environment import steady_allocator
-from bench.verdict import Policy, Verdict
+from bench.judging.verdict import Policy, Verdict
+from bench.timing.budget import SharedBudget
+from bench.timing.environment import steady_allocator
 
 Bench = Callable[..., pytest.RunResult]
 REPOSITORY = Path(__file__).parents[2]
@@ -183,7 +183,7 @@ def test_a_new_kernel_is_checked_and_does_not_fail(bench: Bench, pytester: pytes
 
 def test_a_new_kernel_is_timed_for_the_next_baseline(bench: Bench, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
-        outside="from bench.naive import naive_attention\ndef mine(q, k, v, *, mask, causal, scale):\n"
+        outside="from bench.checking.naive import naive_attention\ndef mine(q, k, v, *, mask, causal, scale):\n"
         "    return naive_attention(q, k, v, mask=mask, causal=causal)\n"
     )
     pytester.syspathinsert()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import attention
-from bench import baseline, source
+from bench.sides import baseline, source
 
 Bench = Callable[..., pytest.RunResult]
 ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"

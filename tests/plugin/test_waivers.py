@@ -23,7 +23,7 @@ def write_waivers(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) ->
     def write(entry: str) -> None:
         path = pytester.path / "waivers.toml"
         path.write_text(entry)
-        monkeypatch.setattr("bench.waivers.WAIVERS", path)
+        monkeypatch.setattr("bench.judging.waivers.WAIVERS", path)
 
     return write
 

@@ -1,19 +1,14 @@
-"""A run of 150 cases with every verdict and with hostile text, and the browser that pages are opened in."""
+"""A run of 150 cases with every verdict and with hostile text."""
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from math import exp
-from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
 
-from bench.evidence import Load, Measurement, Pair, TensorError
-from bench.execution import Fingerprint, Pass
-from bench.verdict import CaseResult, Policy, Run, Verdict
+from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.plain.evidence import Load, Measurement, Pair, TensorError
+from bench.plain.execution import Fingerprint, Pass
 
 HOSTILE = """<script>document.title="hit"</script><img src=x onerror=alert(1)> " ' & </td></style> {{ 7*7 }} | \u202e"""
 FLASH = Fingerprint(
@@ -22,7 +17,6 @@ FLASH = Fingerprint(
 MATH = Fingerprint(Pass({"aten._safe_softmax": 1, "aten.bmm": 2, "aten.view": 4}, 17 * 2**20, 2**21), backend="math")
 TIMED = Measurement((Pair(1000.0, 1010.0),) * 3, 10, 0.25, 2)
 ERROR = TensorError("out", 1e-7, 1e-7, 4e-7, 1e-8, 4e-8, base_error=1e-7, bit_equal=True)
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SPECIAL = 12  # cases of the run that are not UNCHANGED or SKIPPED
 
 
@@ -91,44 +85,3 @@ def large_run() -> Run:
     reason = "manual does not support causal attention"
     skipped = [CaseResult(f"manual-b1h4t{t}d32-causal-fp32-cpu-fwd", Verdict.SKIPPED, (reason,)) for t in range(25)]
     return some_run(*unchanged, *special, *skipped)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """The system's chromium without a window, one for all tests of a worker."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        reason = f"there is no browser here to open the page in ({', '.join(BROWSERS)}): apt-get install chromium"
-        if os.environ.get("REQUIRE_BROWSER"):
-            pytest.fail(f"{reason}, or unset REQUIRE_BROWSER")
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Open a page from a file, offline; afterwards it must not have complained, or asked for anything else."""
-    contexts, complaints, requests = [], [], []
-
-    def opened(text: str, **settings: Any) -> Page:
-        path = tmp_path / "page.html"
-        path.write_text(text, encoding="utf-8")
-        context = browser.new_context(offline=True, **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(5000)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(path.as_uri())
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert set(requests) <= {(tmp_path / "page.html").as_uri()}

@@ -7,10 +7,10 @@ import pytest
 
 import attention
 from bench.cases import TIERS, matrix
-from bench.places import Place, places
-from bench.report import as_annotations
+from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.report.annotations import as_annotations
 from bench.report.text import subject
-from bench.verdict import CaseResult, Policy, Run, Verdict
+from bench.sides.places import Place, places
 
 REPOSITORY = Path(__file__).parents[2]
 SHAPE = "b1h4t64d32-full-fp32-cpu-fwd"

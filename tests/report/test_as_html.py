@@ -10,10 +10,10 @@ from importlib.resources import files
 
 import pytest
 
-from bench.advice import WHAT_TO_DO
-from bench.evidence import Shard, TensorError
+from bench.judging.advice import WHAT_TO_DO
+from bench.judging.verdict import FAILING, CaseResult, Policy, Run, Verdict
+from bench.plain.evidence import Shard, TensorError
 from bench.report.as_html import TABLE, TONES, as_html, tone
-from bench.verdict import FAILING, CaseResult, Policy, Run, Verdict
 
 OVER = TensorError("out", float("inf"), 0.0, 0.0, complaints=("out: shape",))
 Make = Callable[..., Run]

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from bench.evidence import TensorError
-from bench.execution import Ceiling, Fingerprint, Pass, Work
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.evidence import TensorError
+from bench.plain.execution import Ceiling, Fingerprint, Pass, Work
 from bench.report.details import Facts, details, flatten, write
 from bench.report.text import duration
-from bench.verdict import CaseResult, Verdict
 
 FLASH = Fingerprint(Pass({"aten._flash": 1, "aten.view": 4}, 2**20, 2**20), backend="flash")
 MATH = Fingerprint(Pass({"aten.bmm": 2, "aten.view": 4}, 2**20, 2**20))

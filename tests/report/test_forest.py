@@ -5,8 +5,8 @@ from math import log
 
 import pytest
 
+from bench.judging.verdict import CaseResult, Policy, Verdict
 from bench.report.forest import LABEL_WIDTH, Forest
-from bench.verdict import CaseResult, Policy, Verdict
 
 
 def case(ratio: float | None, low: float | None = None, high: float | None = None) -> CaseResult:

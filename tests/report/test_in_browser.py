@@ -7,8 +7,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
 from playwright.sync_api import Browser, Page, expect
 
+from bench.judging.verdict import CaseResult, Run, Verdict
 from bench.report.as_html import as_html
-from bench.verdict import CaseResult, Run, Verdict
 
 SHOWN = "tbody[data-kind]:not([hidden])"
 RATIO, HEAD = 2, 5  # columns

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from markdown_it import MarkdownIt
 
-from bench.advice import WHAT_TO_DO
-from bench.evidence import Load, Shard
+from bench.judging.advice import WHAT_TO_DO
+from bench.judging.verdict import FAILING, CaseResult, Policy, Run, Verdict
+from bench.plain.evidence import Load, Shard
 from bench.report.as_markdown import FEW, NAMED, QUIET, SUMMARY_BYTES, WARNED, as_markdown
-from bench.verdict import FAILING, CaseResult, Policy, Run, Verdict
 
 HOSTILE = "<script>@someone | `x` [y](https://evil.invalid) #1 \u202e"
 

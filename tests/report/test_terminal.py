@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.plain_text import LINE_LENGTH, TEXT_LENGTH, first_line, readable
+from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.plain.printable import LINE_LENGTH, TEXT_LENGTH, first_line, readable
 from bench.report.terminal import describe, write_table
-from bench.verdict import CaseResult, Policy, Run, Verdict
 
 RAISED = "head raised ValueError: \x1b[1;31mno\x1b[0m \u202etiles\n::error file=x::hit\r\n" + "\n".join(
     map(str, range(41))

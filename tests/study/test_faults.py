@@ -6,7 +6,6 @@ from statistics import fmean
 import pytest
 import torch
 
-from bench.clock import Clock
 from bench.study import faults
 from bench.study.estimate import mean_without_outliers
 from bench.study.faults import Queue, blind_rows_zeroed, masked_weights, mean_after_warm_up, to_the_median
@@ -14,6 +13,7 @@ from bench.study.published import CONSTANT, EARLY, MEAN
 from bench.study.results import Results, Series
 from bench.study.setting import Setting
 from bench.study.subjects import Subjects
+from bench.timing.clock import Clock
 
 VISIBLE = torch.tensor([[False, False, False], [True, True, False]])
 

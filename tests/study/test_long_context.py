@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from bench import clock
 from bench.study import long_context
 from bench.study.results import PAIRED_NS, PEAK_BYTES, Results, Series
 from bench.study.setting import Setting
 from bench.study.subjects import Subjects
+from bench.timing import clock
 
 
 def setting(budget_s: float, *found: Series) -> Setting:

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import attention
-from bench.clock import Clock
 from bench.study import setting as setting_module
 from bench.study.published import BY_HAND, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, PYTORCH
 from bench.study.results import PAIRED_NS, Results, Series
 from bench.study.sampling import Warm, protocol, repeated, rounds, warm_up
 from bench.study.setting import Entry, Setting, entry, time_rounds
 from bench.study.subjects import Subjects, by_hand, flops, parse, study_data
+from bench.timing.clock import Clock
 
 MS = 1_000_000
 

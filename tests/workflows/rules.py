@@ -143,7 +143,7 @@ def what_may_write_has_nothing_of_a_pull_request(texts: Texts) -> bool:
 
 
 def what_may_write_installs_nothing_and_runs_one_known_thing(texts: Texts) -> bool:
-    known = ("python -m bench.comment ", "git add", "git commit", "git push")
+    known = ("python -m bench.commands.comment ", "git add", "git commit", "git push")
     return all(step["run"].startswith(known) for _, step, job in steps(texts) if writes(job))
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from bench import comment
-from bench.errors import CannotCompare
-from bench.github import BOT, PAGE, GitHub, Refused
+from bench.commands import comment
+from bench.commands.github import BOT, PAGE, GitHub, Refused
+from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.plain.errors import CannotCompare
 from bench.report.as_json import as_json
-from bench.verdict import CaseResult, Policy, Run, Verdict
 
 HEAD = "a" * 40
 LINK = "https://github.example/o/r/actions/runs/5"
@@ -288,7 +288,15 @@ def test_a_commit_or_link_in_another_form_is_refused(head: str, link: str) -> No
 
 
 def test_it_runs_where_nothing_is_installed(hub: Any, artifact: Path) -> None:
-    command = [sys.executable, "-S", "-m", "bench.comment", str(artifact), f"--head={HEAD}", "--conclusion=failure"]
+    command = [
+        sys.executable,
+        "-S",
+        "-m",
+        "bench.commands.comment",
+        str(artifact),
+        f"--head={HEAD}",
+        "--conclusion=failure",
+    ]
     done = subprocess.run([*command, f"--link={LINK}"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert hub.written == ["POST"]

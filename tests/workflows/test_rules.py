@@ -75,7 +75,7 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
         ("baseline", "  push:", "  pull_request:\n  push:"),
     ),
     rules.what_may_write_installs_nothing_and_runs_one_known_thing: (
-        ("comment", "python -m bench.comment", "make test #"),
+        ("comment", "python -m bench.commands.comment", "make test #"),
         ("baseline", "run: git push", "run: make push"),
     ),
     rules.a_stranger_s_files_stay_out_of_the_checkout_that_is_run: (("comment", "${{ runner.temp }}/gate", "."),),

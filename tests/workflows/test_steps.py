@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import baseline
+from bench.sides import baseline
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -1,0 +1,82 @@
+"""Watches a call op by op: what ran, in order, and the bytes alive after each op."""
+
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ..plain.execution import Pass, Step
+
+
+class Recorder(TorchDispatchMode):
+    """Notes the ops that run while it is active, and the storages that they create, for as long as these live.
+
+    The bytes are exact for tensors. What a kernel takes from the allocator inside of one op is not seen, which keeps
+    them the same on every machine. A storage that is resized counts with its first size.
+
+    Not for compiled code: torch.compile takes a dispatch mode for a reason to run it eagerly, then and ever after.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or the first op of a run imports all of torch._dynamo, a second's work
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        return True  # where torch knows it: should there be compiled code after all, leave it compiled
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+        self.steps: list[Step] = []
+        self._ended = self._live_bytes = self._peak_bytes = self._allocated_bytes = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        for tensor in _tensors(out):
+            storage = tensor.untyped_storage()
+            if storage not in self._known:
+                # Not the call's own if it came in by an argument; looked at only here, because it is slow.
+                came_in = any(storage is given.untyped_storage() for given in _tensors((args, kwargs)))
+                self._take_note(storage, 0 if came_in else storage.nbytes())
+        self.steps.append(Step(str(func.overloadpacket), self._live_bytes))
+        return out
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        with self:
+            yield
+
+    def end_pass(self) -> Pass:
+        """Return what ran since the last pass ended, or since the beginning; what is alive stays so."""
+        ops = Counter(step.op for step in self.steps[self._ended :])
+        done = Pass(dict(sorted(ops.items())), self._peak_bytes, self._allocated_bytes)
+        self._ended, self._peak_bytes, self._allocated_bytes = len(self.steps), self._live_bytes, 0
+        return done
+
+    def _take_note(self, storage: torch.UntypedStorage, size: int) -> None:
+        self._known.add(storage)
+        if size:
+            self._allocated_bytes += size
+            self._live_bytes += size
+            self._peak_bytes = max(self._peak_bytes, self._live_bytes)
+            weakref.finalize(storage, self._free, size).atexit = False
+
+    def _free(self, size: int) -> None:
+        self._live_bytes -= size
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):  # the usual case, without a walk
+        yield value
+    else:
+        yield from (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))

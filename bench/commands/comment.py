@@ -1,0 +1,162 @@
+"""``python -m bench.commands.comment DIR``: one comment on a pull request, from what the gate's run left.
+
+It runs with a token that may write, on files from a job that ran a stranger's code. So the files are data: regular
+files of bounded size, a number that must belong to the commit that was measured, and verdicts that are checked value by
+value and written anew, escaped. Nothing but the standard library is loaded. Whether the gate passed is GitHub's word,
+not the report's; how fast the kernels are is the report's.
+"""
+
+import argparse
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+
+from ..judging.verdict import Run
+from ..plain.errors import CannotCompare
+from ..report.as_markdown import as_markdown
+from ..report.escaping import clip, command_data, markdown
+from ..report.from_json import from_json
+from .github import GitHub, Refused
+
+MARKER = "<!-- attention gate: this comment is kept up to date -->"
+NUMBER = "pull-request"
+REPORT = "reports/gate.json"
+NUMBER_BYTES = 16
+REPORT_BYTES = 32 * 2**20
+REFUSAL = 1000  # characters of one in a comment
+COMMENT_BYTES = 60_000  # GitHub takes 65,536 characters; some are the frame's
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or update the comment; returns the exit code: 0 done, 4 refused, with one sentence that says why."""
+    parser = argparse.ArgumentParser(prog="python -m bench.commands.comment", description=main.__doc__)
+    parser.add_argument("directory", type=Path, help=f"the gate's artifact: {NUMBER} and, if it got so far, {REPORT}")
+    parser.add_argument("--head", required=True, metavar="SHA", help="the commit that the gate's run was for")
+    parser.add_argument("--conclusion", required=True, choices=("success", "failure"), help="how that run ended")
+    parser.add_argument("--link", required=True, metavar="URL", help="the page of that run")
+    options = parser.parse_args(arguments)
+    try:
+        publish(_github(), options.directory, options.head, options.conclusion, options.link)
+    except Refused as error:
+        print(f"error: {command_data(str(error))}", file=sys.stderr)
+        return 4
+    return 0
+
+
+def publish(github: GitHub, directory: Path, head: str, conclusion: str, link: str) -> None:
+    """Write the comment of a run for a commit; a report that is refused is said there too, so that none goes stale.
+
+    Raises:
+        Refused: the number is not that of a pull request at this commit, the report cannot be used, or GitHub said no.
+
+    """
+    number = pull_request(directory)
+    now = github.head_sha(number)
+    if now != head:
+        raise Refused(
+            f"pull request {number} is at {now} and the gate's run was for {head!r}: nothing is written; "
+            "the run for its newest commit will comment"
+        )
+    refusal = None
+    try:
+        body = compose(verdicts(directory), head, conclusion, link)
+    except Refused as error:
+        refusal = error
+        body = compose(None, head, conclusion, link, refusal)
+    comment = github.own_comment(number, MARKER)
+    if comment is None:
+        github.create_comment(number, body)
+    else:
+        github.update_comment(comment, body)
+    if refusal is not None:
+        raise refusal
+
+
+def _github() -> GitHub:
+    try:
+        token, repository = os.environ["GITHUB_TOKEN"], os.environ["GITHUB_REPOSITORY"]
+    except KeyError as error:
+        raise Refused(f"{error} is not set: set it as a workflow does") from error
+    return GitHub(os.environ.get("GITHUB_API_URL", "https://api.github.com"), repository, token)
+
+
+def pull_request(directory: Path) -> int:
+    """Read the pull request's number.
+
+    Raises:
+        Refused: there is none, or anything but digits.
+
+    """
+    text = read(directory, NUMBER, NUMBER_BYTES)
+    if text is None or not re.fullmatch(r"[1-9][0-9]{0,9}\n?", text):
+        raise Refused(f"{NUMBER} holds {text!r}, not the number of a pull request: look at the gate's run")
+    return int(text)
+
+
+def verdicts(directory: Path) -> Run | None:
+    """Read the run's verdicts; None where the gate did not get so far.
+
+    Raises:
+        Refused: the file is not an ordinary one, is too large, or holds something else.
+
+    """
+    text = read(directory, REPORT, REPORT_BYTES)
+    try:
+        return None if text is None else from_json(text)
+    except CannotCompare as error:
+        raise Refused(f"{REPORT} in the artifact: {error}") from error
+
+
+def read(directory: Path, name: str, limit_bytes: int) -> str | None:
+    """Read a text file of the artifact; None if it is not there.
+
+    Raises:
+        Refused: it is reached through a link, is no regular file, is too large, or is not UTF-8.
+
+    """
+    path = directory.resolve() / name
+    if not os.path.lexists(path):
+        return None
+    if path.resolve() != path or not stat.S_ISREG(path.lstat().st_mode):
+        raise Refused(f"{name} in the artifact is not an ordinary file: look at the gate's run")
+    with path.open("rb") as file:
+        content = file.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise Refused(f"{name} in the artifact is over {limit_bytes} bytes: look at the gate's run")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(f"{name} in the artifact is not UTF-8: look at the gate's run") from error
+
+
+def compose(run: Run | None, head: str, conclusion: str, link: str, refusal: Refused | None = None) -> str:
+    """Write the comment: the verdicts as they are in the job's summary, and where they come from.
+
+    Raises:
+        Refused: the commit or the link is not in the form that GitHub gives it, or figures that no check foresaw
+            cannot be written out.
+
+    """
+    if not re.fullmatch(r"[0-9a-f]{40}", head) or not re.fullmatch(r"https?://[\w.:-]+/[\w./-]+", link, re.ASCII):
+        raise Refused(f"{head!r} and {link!r} should be a commit and the address of a run: pass GitHub's own")
+    parts = [MARKER]
+    if run is None:
+        refused = f"and its report is refused: {markdown(clip(str(refusal), REFUSAL))}"
+        why = "before it had one" if refusal is None else refused
+        parts.append(f"## Attention gate: no verdict\n\nThe run ended with {conclusion} {why}.")
+    else:
+        if (run.exit_code == 0) != (conclusion == "success"):
+            parts.append(f"> **Warning:** the run ended with {conclusion} and its report says otherwise: read its log.")
+        try:
+            parts.append(as_markdown(run, COMMENT_BYTES))
+        except (ArithmeticError, ValueError) as error:
+            kind = type(error).__name__
+            raise Refused(f"{REPORT} in the artifact has figures that cannot be written out ({kind})") from error
+    parts.append(f"<sub>Measured by the pull request's own code at {head}. [Log and reports]({link})</sub>")
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

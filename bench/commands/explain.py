@@ -1,0 +1,141 @@
+"""``python -m bench explain CASE``: what one case executes, base beside head, to find why a gate failed."""
+
+import argparse
+from contextlib import ExitStack
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import attention
+
+from .. import pytest_benchmark_adapter
+from ..cases import TIERS, Case, matrix
+from ..checking import compilation
+from ..checking.fingerprint import execute
+from ..checking.op_trace import Recorder
+from ..checking.profiling import profiled
+from ..gate import has
+from ..plain.errors import CannotCompare
+from ..plain.execution import Step
+from ..sides import baseline, source
+from ..sides.side import Side, base_side
+from ..sides.source import Source
+from ..sides.work import work_of
+from ..sides.workload import Call, Workload, bind, build
+from ..timing import environment
+from ..timing.environment import THREADS
+from . import explain_text
+from .explain_text import Observation, OpTime
+
+PROFILED_CALLS = 10
+
+
+def add_command(commands: Any) -> None:
+    """Declare ``explain`` among the commands of the command line."""
+    parser = commands.add_parser("explain", help="show what one case executes, base beside head")
+    parser.add_argument("case", help="id of a case, as reports show it")
+    parser.add_argument("--base", metavar="REV-or-DIR", help="default: the latest stored baseline")
+    parser.add_argument("--threads", type=int, default=1, help="default %(default)s")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the case on both sides and print what is seen.
+
+    Raises:
+        CannotCompare: no such case or base, no such device here, or a side raised.
+
+    """
+    if options.threads not in THREADS:
+        raise CannotCompare(f"--threads={options.threads}: give a whole number from 1 to {THREADS[-1]}")
+    torch.set_num_threads(options.threads)
+    environment.steady_allocator()
+    head = Side.of("head", attention)
+    case = find(options.case, head)
+    base_source = _base(options.base)
+    with ExitStack() as stack, torch.set_grad_enabled(case.backward):
+        base = stack.enter_context(base_side(base_source))
+        workload = build(case, head)
+        compilation.forget()
+        seen_base = observe(workload, base, f"base: {base_source.origin}") if has(base, case) else None
+        seen_head = observe(workload, head, "head: working tree")
+    print(explain_text.explain(case.id, seen_base, seen_head, work_of(case, workload.d_feedforward)), end="")
+
+
+def find(case_id: str, head: Side) -> Case:
+    """Find a case of the largest tier by its id.
+
+    Raises:
+        CannotCompare: there is none, its kernel does not support it, or its device is not here.
+
+    """
+    cases = {case.id: (case, reason) for case, reason in _every_case(head).items()}
+    if case_id not in cases:
+        near = ", ".join(get_close_matches(case_id, cases, n=3))
+        hint = f"did you mean {near}?" if near else "pytest bench/ --tier=full --collect-only -q lists them"
+        raise CannotCompare(f"no case is named {case_id}: {hint}")
+    case, reason = cases[case_id]
+    if reason is not None:
+        raise CannotCompare(f"{case_id} cannot run: {reason}")
+    present = environment.present_devices()
+    if case.device not in present:
+        raise CannotCompare(f"{case_id} needs {case.device} and torch sees only {', '.join(present)} here")
+    return case
+
+
+def _every_case(head: Side) -> dict[Case, str | None]:
+    return matrix(head.kernels, head.modules, TIERS[-1], ("cpu", "cuda"))
+
+
+def _base(name: str | None) -> Source:
+    if name is not None:
+        return source.find(Path.cwd(), name)
+    return baseline.read(pytest_benchmark_adapter.latest_baseline(Path(".benchmarks"))).source
+
+
+def observe(workload: Workload, side: Side, label: str) -> Observation:
+    """Run the case on one side: once to warm up, once for its fingerprint, once op by op, and some for times.
+
+    Raises:
+        CannotCompare: it raised.
+
+    """
+    try:
+        call = bind(workload, side)
+        _, seen = execute(call, workload.case.device)
+        steps, backward_at = ((), None) if seen.compilation else _steps(call)
+        return Observation(label, seen, steps, backward_at, _times(call, workload.case.device))
+    except Exception as error:
+        raise CannotCompare(f"{side.label} raised {type(error).__name__}: {error}") from error
+
+
+def _steps(call: Call) -> tuple[tuple[Step, ...], int | None]:
+    backward_at = None
+    recorder = Recorder()
+    with recorder.watching():
+        out = call.forward()
+        if call.backward:
+            backward_at = len(recorder.steps)
+            gradients = call.differentiate(out)
+            del gradients
+    return tuple(recorder.steps), backward_at
+
+
+def _times(call: Call, device: str) -> tuple[OpTime, ...]:
+    """Profile some calls; the time of an op is that of the device where it computes."""
+    with profiled(cuda=device == "cuda") as profile:
+        for _ in range(PROFILED_CALLS):
+            call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+    return tuple(
+        OpTime(
+            event.key.replace("aten::", "aten."),
+            event.count // PROFILED_CALLS,
+            (event.self_device_time_total if device == "cuda" else event.self_cpu_time_total) / PROFILED_CALLS,
+        )
+        for event in profile.key_averages()
+        if event.count >= PROFILED_CALLS and event.key != "[memory]"
+    )

@@ -1,0 +1,46 @@
+"""``python -m bench margins``: how much of its error budget each kernel uses, by dtype, as a Markdown table."""
+
+import argparse
+from collections import defaultdict
+from typing import Any
+
+import torch
+
+import attention
+
+from ..cases import DTYPES, ROWS, TIERS, Row, matrix
+from ..gate import Gate
+from ..sides.side import Side
+
+# Every kernel and module in every dtype, both ways: more than a gate has time for.
+EVERYTHING = Row("pr", "b1h4t128d64", "full causal causalwindow32", " ".join(DTYPES), subjects="all-kernels modules")
+
+
+def add_command(commands: Any) -> None:
+    """Declare ``margins`` among the commands of the command line."""
+    parser = commands.add_parser("margins", help="show errors as shares of their budgets")
+    parser.add_argument("--tier", choices=TIERS, default="pr", help="cases (default %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Check every case of the tier on CPU, on one thread, and print the largest share by kernel and dtype.
+
+    From the tier ``pr`` on that is every kernel, dtype and direction: where there is no share, the kernel claims none.
+    """
+    torch.set_num_threads(1)
+    head = Side.of("head", attention)
+    shares: dict[tuple[str, str, str], float] = defaultdict(float)
+    rows = (*ROWS, EVERYTHING)
+    for case, unsupported in matrix(head.kernels, head.modules, options.tier, ("cpu",), rows).items():
+        if unsupported is None:
+            for error in Gate(head, None).check(case).evidence.errors:
+                kind = "output" if error.name == "out" else "gradients"
+                key = case.subject, case.dtype, kind
+                shares[key] = max(shares[key], error.share)
+    columns = [(dtype, kind) for dtype in DTYPES for kind in ("output", "gradients")]
+    print("| kernel | " + " | ".join(f"{dtype} {kind}" for dtype, kind in columns) + " |")
+    print("|---|" + "---|" * len(columns))
+    for subject in (*head.kernels, *head.modules):
+        cells = [shares.get((subject, *column)) for column in columns]
+        print(f"| `{subject}` | " + " | ".join("-" if c is None else f"{c:.0%}" for c in cells) + " |")

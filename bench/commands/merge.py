@@ -1,0 +1,59 @@
+"""``python -m bench merge``: what ``--gate-json`` wrote in each shard, joined, shown and written as one verdict."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..judging.merge import merge
+from ..judging.verdict import Run
+from ..plain.errors import CannotCompare
+from ..report import formats
+from ..report.from_json import from_json
+from ..report.terminal import write_table
+
+REPORTS = ("json", "markdown", "html")
+
+
+def add_command(commands: Any) -> None:
+    """Declare ``merge`` among the commands of the command line."""
+    parser = commands.add_parser("merge", help="join what --gate-json wrote in each shard into one verdict")
+    parser.add_argument("shards", type=Path, nargs="+", metavar="SHARD.json", help="one of each shard, in any order")
+    for form in REPORTS:
+        parser.add_argument(f"--{form}", type=Path, metavar="PATH", help=f"write the joined verdicts as {form}")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Join the shards, report, and return the exit code that one run over all cases would have had.
+
+    Raises:
+        CannotCompare: the files cannot be read, are not the shards of one run, or a report cannot be written.
+
+    """
+    merged = merge({str(path): _read(path) for path in options.shards})
+    write_table(merged, _Output())
+    for form in REPORTS:
+        path: Path | None = getattr(options, form)
+        if path is not None:
+            formats.write(form, merged, path)
+    print(merged.closing_line)
+    return merged.exit_code
+
+
+class _Output:
+    """Standard output, as the table's terminal."""
+
+    def section(self, title: str, sep: str = "=", **_: bool) -> None:
+        print(f" {title} ".center(80, sep))
+
+    def write_line(self, line: str, **_: bool) -> None:
+        print(line)
+
+
+def _read(path: Path) -> Run:
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotCompare(f"{path} cannot be read ({error}): name what --gate-json wrote in each shard") from error
+    except CannotCompare as error:
+        raise CannotCompare(f"{path}: {error}") from error

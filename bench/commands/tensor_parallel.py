@@ -1,0 +1,161 @@
+"""``torchrun -m bench.commands.tensor_parallel``: sharded attention against unsharded, checked and timed."""
+
+import argparse
+import os
+import random
+import sys
+from collections.abc import Callable
+from itertools import product
+from math import ceil, exp
+from typing import TextIO
+
+import torch
+from torch import Tensor, distributed
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+import attention
+from attention import MultiHeadAttention, TensorParallelAttention, tensor_parallel
+
+from ..cases import DTYPES, Case, Shape
+from ..checking import drift
+from ..judging.statistics import confidence_interval, median
+from ..plain.evidence import Pair, TensorError
+from ..sides.side import Side
+from ..sides.workload import Workload, bind, build
+from ..timing.clock import Clock
+from ..timing.environment import steady_allocator
+from ..timing.measure import BURST_NS
+
+LEVEL = 0.001  # of the intervals, each end
+MASKS = ("full", "causal", "boolmask", "floatmask")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check and time every shape with every mask; returns 0, 1 if a result is off, 4 if it cannot be done as asked."""
+    parser = argparse.ArgumentParser(prog="torchrun -m bench.commands.tensor_parallel", description=__doc__)
+    parser.add_argument("--shapes", nargs="+", default=["b1h8t512d64", "b1h8kv4t512d64"], help="default %(default)s")
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="default %(default)s")
+    parser.add_argument("--pairs", type=int, default=20, help="timed pairs of a row (default %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--init", default="env://", help="where the processes meet, as a URL (default: torchrun knows)")
+    options = parser.parse_args(arguments)
+    if options.pairs < 1:
+        parser.error(f"--pairs={options.pairs}: give at least 1")
+    if not {"RANK", "WORLD_SIZE"} <= set(os.environ):
+        print(
+            "error: start one process a device: torchrun --nproc-per-node=2 -m bench.commands.tensor_parallel",
+            file=sys.stderr,
+        )
+        return 4
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if options.device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))
+    torch.set_num_threads(1)
+    steady_allocator()
+    backend = "nccl" if options.device == "cuda" else "gloo"
+    distributed.init_process_group(backend, init_method=options.init, rank=rank, world_size=ranks)
+    try:
+        return _compare([Shape.parse(s) for s in options.shapes], options.dtype, options.device, options.pairs)
+    except ValueError as error:
+        _say(f"error: {error}", sys.stderr)
+        return 4
+    finally:
+        distributed.destroy_process_group()
+
+
+def _compare(shapes: list[Shape], dtype: str, device: str, pairs: int) -> int:
+    mesh = init_device_mesh(device, (distributed.get_world_size(),))
+    side, failed = Side.of("whole", attention), False
+    _say(f"{mesh.size()} processes, {device}, {dtype}, forward and backward, {pairs} pairs; ratio = sharded/whole")
+    _say(f"{'case':48}  ratio  99.8% interval     whole    sharded  error")
+    for shape, mask in product(shapes, MASKS):
+        case = Case("mha", module=True, shape=shape, mask=mask, dtype=dtype, device=device, direction="fwdbwd")
+        workload = build(case, side)
+        whole = bind(workload, side)
+        share = _share(workload, mesh)
+        exact, naive = drift.oracle(workload), drift.yardstick(workload)
+        errors = drift.judge(_results(share, workload), exact, naive, whole.results())
+        _say(_row(case.id, errors, _time(whole, _call(share, workload), device, pairs)))
+        for complaint in (c for e in errors for c in e.complaints):
+            failed = True
+            _say(f"  {complaint}")
+    return 1 if failed else 0
+
+
+def _say(line: str, file: TextIO = sys.stdout) -> None:
+    if distributed.get_rank() == 0:
+        print(line, file=file, flush=True)
+
+
+def _share(workload: Workload, mesh: DeviceMesh) -> TensorParallelAttention:
+    """Share out a module that has the workload's parameters."""
+    shape, inputs = workload.case.shape, workload.inputs
+    module = MultiHeadAttention(shape.heads * shape.head_size, shape.heads, n_kv_heads=shape.kv_heads)
+    module.load_state_dict({name: t.detach().clone() for name, t in inputs.items() if name != "x"}, assign=True)
+    return tensor_parallel(module, mesh)
+
+
+def _call(share: TensorParallelAttention, workload: Workload) -> Callable[[], object]:
+    x = workload.inputs["x"]
+    leaves, causal = [x, *share.parameters()], workload.case.mask == "causal"
+
+    def call() -> None:
+        out = share(x, mask=workload.mask, causal=causal)
+        dx, *_ = torch.autograd.grad(out, leaves, workload.upstream)
+        for exchanged in (out, dx):  # they may still be on their way: reading a part of one waits for all of it
+            exchanged[..., :1].clone()
+
+    return call
+
+
+def _results(share: TensorParallelAttention, workload: Workload) -> dict[str, Tensor]:
+    """The output and gradients as the unsharded module names and lays them out."""
+    x = workload.inputs["x"].detach().requires_grad_()
+    out = share(x, mask=workload.mask, causal=workload.case.mask == "causal")
+    out.backward(workload.upstream)
+    assert x.grad is not None  # it was just made
+    gradients = {"x": x.grad, **share.gather(gradients=True)}
+    return {"out": out.detach(), **{f"d{name}": gradients[name] for name in workload.inputs}}
+
+
+def _time(whole: Callable[[], object], sharded: Callable[[], object], device: str, pairs: int) -> list[Pair]:
+    """Time both in turn. Every process must make the same calls in the same order, or their exchanges would not meet.
+
+    So the number of calls is fixed beforehand, the order comes from one seed, and the slowest process counts.
+    """
+    clock = Clock.of(device)
+
+    def burst(call: Callable[[], object], calls: int) -> float:
+        distributed.barrier()
+        clock.synchronize()
+        start_ns = clock.now_ns()
+        for _ in range(calls):
+            call()
+        clock.synchronize()
+        elapsed = torch.tensor((clock.now_ns() - start_ns) / calls, dtype=torch.float64, device=device)
+        distributed.all_reduce(elapsed, distributed.ReduceOp.MAX)
+        return float(elapsed)
+
+    calls = max(1, ceil(BURST_NS / min(burst(call, 1) for _ in range(3) for call in (whole, sharded))))
+    order, taken = random.Random(0), []
+    for _ in range(pairs):
+        if order.random() < 0.5:
+            whole_ns, sharded_ns = burst(whole, calls), burst(sharded, calls)
+        else:
+            sharded_ns, whole_ns = burst(sharded, calls), burst(whole, calls)
+        taken.append(Pair(whole_ns, sharded_ns))
+    return taken
+
+
+def _row(case_id: str, errors: tuple[TensorError, ...], pairs: list[Pair]) -> str:
+    ordered = sorted(pair.log_ratio for pair in pairs)
+    interval = confidence_interval(ordered, LEVEL)
+    ends = ", ".join("?" if end is None else f"{exp(end):.3f}" for end in (interval.low, interval.high))
+    times = (sorted(p.base_ns_per_call for p in pairs), sorted(p.head_ns_per_call for p in pairs))
+    whole, sharded = (f"{median(t) / 1e6:.2f} ms" for t in times)
+    share = max(error.share for error in errors)
+    return f"{case_id:48}  {exp(median(ordered)):.3f}  {f'[{ends}]':14}  {whole:>9}  {sharded:>9}  {share:.0%}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""Stored baselines as trends: one a case and environment, in the order in which they were stored. Pure.
+
+A stored time is comparable with one of the same processor, torch, thread count and allocator, and even then the machine
+may have had a bad day: a trend shows slow drift to a human, the gate compares.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from math import isfinite
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+from ..plain.errors import CannotCompare
+from ..sides.baseline import KEY, SCHEMA
+
+COMPARABLE = ("cpu", "gpu", "torch", "threads", "malloc")  # what times must share to be drawn as one trend
+# The p-value of a step may be at most its trend's share of this. It is a hint and no error rate: the t-test is made on
+# the split that was chosen for it, and in simulated noise finds steps up to a hundred times as often as p says.
+LEVEL = 0.001
+MIN_CHANGE = 0.02  # smaller steps are not reported: two processes on one machine differ by as much
+MIN_POINTS = 6  # fewer baselines are not judged
+
+Environment = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One stored time of one case: the median, and its quartiles."""
+
+    when: datetime
+    file: str
+    commit: str  # short, with a + where the working tree was dirty; empty if unknown
+    ns_per_call: float
+    low_ns: float
+    high_ns: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """From point ``index`` on, the level is another: ``before_ns`` became ``after_ns``, medians between two steps."""
+
+    index: int
+    before_ns: float
+    after_ns: float
+    pvalue: float
+
+    @property
+    def ratio(self) -> float:
+        return self.after_ns / self.before_ns
+
+
+@dataclass(frozen=True)
+class Trend:
+    """All stored times of one case in one environment; ``steps`` is None where none were looked for."""
+
+    case_id: str
+    points: tuple[Point, ...]
+    steps: tuple[Step, ...] | None = None
+
+    @property
+    def net_ratio(self) -> float:
+        """The last level over the first one; above 1 the case became slower."""
+        return self.steps[-1].after_ns / self.steps[0].before_ns if self.steps else 1.0
+
+    @property
+    def last_over_first(self) -> float:
+        return self.points[-1].ns_per_call / self.points[0].ns_per_call
+
+
+@dataclass(frozen=True)
+class Group:
+    """The trends of one environment, and the files that they come from, the oldest first."""
+
+    environment: Environment
+    files: tuple[str, ...]
+    trends: tuple[Trend, ...]
+
+    @property
+    def shared_steps(self) -> list[tuple[str, int, int]]:
+        """The files at which at least half of three or more cases step: (file, cases that do, cases judged).
+
+        One edit seldom changes them all: look at the machine first.
+        """
+        judged = [trend for trend in self.trends if trend.steps is not None]
+        at = [{trend.points[step.index].file for step in trend.steps or ()} for trend in judged]
+        counts = [(file, sum(file in files for files in at), len(judged)) for file in self.files]
+        return [row for row in counts if row[2] >= 3 and 2 * row[1] >= row[2]]
+
+
+@dataclass(frozen=True)
+class History:
+    """All that was read: groups, the largest first, and the files that were not, each with the reason."""
+
+    groups: tuple[Group, ...]
+    refused: tuple[tuple[str, str], ...] = ()
+    finder: str | None = None  # what looked for steps
+
+    @property
+    def trends(self) -> list[Trend]:
+        return [trend for group in self.groups for trend in group.trends]
+
+
+class Finder(Protocol):
+    """Finds where a series of times steps, by at least this change and at most this p-value: (index, p-value)."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, values: Sequence[float], *, min_change: float, max_pvalue: float) -> list[tuple[int, float]]: ...
+
+
+def read(directory: Path) -> History:
+    """Read every baseline below a directory; a file that is none is refused with its reason.
+
+    Raises:
+        CannotCompare: there is no baseline.
+
+    """
+    read_files, refused = [], []
+    for path in sorted(directory.rglob("*.json")):
+        try:
+            read_files.append(_stored(path))
+        except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            reason = str(error) if isinstance(error, _NoBaselineError) else f"damaged ({type(error).__name__}: {error})"
+            refused.append((str(path.relative_to(directory)), reason))
+    if not read_files:
+        others = f" ({len(refused)} other files are; the first, {refused[0][0]}: {refused[0][1]})" if refused else ""
+        raise CannotCompare(
+            f"no baseline is stored in {directory}{others}: store some with --benchmark-save=NAME, or name the "
+            "directory that holds them"
+        )
+    environments = {environment for environment, _ in read_files}
+    groups = [_group(e, [times for other, times in read_files if other == e]) for e in environments]
+    groups.sort(key=lambda group: (-len(group.files), group.environment))
+    return History(tuple(groups), tuple(refused))
+
+
+def find_steps(history: History, finder: Finder) -> History:
+    """Look for steps in every trend that is long enough."""
+    judged = sum(len(trend.points) >= MIN_POINTS for trend in history.trends)
+
+    def searched(trend: Trend) -> Trend:
+        if len(trend.points) < MIN_POINTS:
+            return trend
+        values = [point.ns_per_call for point in trend.points]
+        found = finder(values, min_change=MIN_CHANGE, max_pvalue=LEVEL / judged)
+        bounds = [0, *(index for index, _ in found), len(values)]
+        levels = [median(values[start:end]) for start, end in pairwise(bounds)]
+        steps = (
+            Step(index, before, after, p) for (index, p), (before, after) in zip(found, pairwise(levels), strict=True)
+        )
+        return replace(trend, steps=tuple(steps))
+
+    groups = (replace(group, trends=tuple(map(searched, group.trends))) for group in history.groups)
+    return replace(history, groups=tuple(groups), finder=finder.name)
+
+
+class _NoBaselineError(ValueError):
+    """The file is readable and not ours."""
+
+
+def _stored(path: Path) -> tuple[Environment, list[tuple[str, Point]]]:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    part: Any = document.get(KEY) if isinstance(document, dict) else None
+    if not isinstance(part, dict):
+        raise _NoBaselineError("not stored by this suite")
+    if part.get("schema") != SCHEMA:
+        raise _NoBaselineError(f"has schema {part.get('schema')!r}, this version reads {SCHEMA}")
+    when = datetime.fromisoformat(document["datetime"])
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    info = document.get("commit_info") or {}
+    commit = f"{str(info.get('id') or '')[:7]}{'+' if info.get('dirty') else ''}"
+    environment = tuple((name, str(part["environment"][name])) for name in COMPARABLE if name in part["environment"])
+    times = []
+    for benchmark in document["benchmarks"]:
+        middle, low, high = (1e9 * float(benchmark["stats"][name]) for name in ("median", "q1", "q3"))
+        if not all(isfinite(ns) and ns > 0 for ns in (middle, low, high)):
+            raise ValueError(f"{benchmark['name']} has a time that is not a positive number")
+        times.append((str(benchmark["extra_info"]["case"]), Point(when, path.name, commit, middle, low, high)))
+    if not times:
+        raise _NoBaselineError("holds no times")
+    return environment, times
+
+
+def _group(environment: Environment, stored: Sequence[Sequence[tuple[str, Point]]]) -> Group:
+    in_order = sorted(stored, key=lambda times: (times[0][1].when, times[0][1].file))
+    by_case: dict[str, list[Point]] = defaultdict(list)
+    for times in in_order:
+        for case_id, point in times:
+            by_case[case_id].append(point)
+    trends = (Trend(case_id, tuple(points)) for case_id, points in by_case.items())
+    return Group(environment, tuple(times[0][1].file for times in in_order), tuple(trends))

@@ -1,0 +1,69 @@
+"""What to do: about a verdict, and about what made a run less certain than it could be. Pure."""
+
+from math import log1p
+
+from .statistics import median
+from .verdict import Run, Verdict
+
+BUSY_CORES = 0.5  # other processes, in cores
+STOLEN_CORES = 0.1  # taken by the hypervisor, in cores
+LONGEST_BUDGET_S = 300.0  # beyond it, more time is no advice
+SLOW_CLOCK = 0.75  # share of the maximum; nvbench discards samples below the same share of the default clock
+
+# About each verdict that asks for something, for reports that a reviewer reads; the texts hold nothing from outside.
+WHAT_TO_DO = {
+    Verdict.ERROR: "read what was raised, and run the case by hand: `pytest bench/ -k CASE --gate-base=main`.",
+    Verdict.DRIFTED: "the numbers are wrong, whatever the speed: mend the kernel. "
+    "`bench/docs/NUMERICS.md` says how far is too far.",
+    Verdict.REGRESSED: "reproduce it: `pytest bench/ -k CASE --gate-base=main`. Mend the kernel or, if the slowdown "
+    "is wanted, accept it in `bench/waivers.toml` with a bound, a reason and a last day.",
+    Verdict.CHANGED: "find out why another backend ran or more memory was held. There is no waiver: if it is wanted, a "
+    "maintainer merges over this check.",
+    Verdict.MISSING: "restore the case. If its removal is wanted, a maintainer merges over this check.",
+    Verdict.INCONCLUSIVE: "give it more time with `--gate-budget`, or a machine with less else to do.",
+    Verdict.WAIVED: "nothing now; `bench/waivers.toml` says until when it is accepted.",
+}
+
+
+def advice(run: Run) -> tuple[str, ...]:
+    """Return the warnings, one sentence each; first that of the whole run, since shards may bring many."""
+    return (*_undecided(run), *of_machine(run))
+
+
+def of_machine(run: Run) -> tuple[str, ...]:
+    """Return the warnings about the machine and the measuring."""
+    detectable = sorted(case.mde for case in run.cases if case.mde is not None)
+    effect = f"the median case could see a slowdown of {median(detectable):.1%}" if detectable else "nothing was timed"
+    warnings = list(run.notes)
+    load = run.load
+    if load is not None and load.other_cores > BUSY_CORES:
+        warnings.append(
+            f"other processes kept {load.other_cores:.1f} of {load.cores} cores busy, and {effect}: "
+            "stop them, or raise --gate-budget"
+        )
+    if load is not None and load.stolen_cores > STOLEN_CORES:
+        warnings.append(
+            f"the hypervisor took {load.stolen_cores:.1f} of {load.cores} cores away, and {effect}: "
+            "use another runner, or raise --gate-budget"
+        )
+    if load is not None and load.clock_share is not None and load.clock_share < SLOW_CLOCK:
+        warnings.append(
+            f"the clock ran at {load.clock_share:.0%} of its maximum, and {effect}: let the machine cool, or plug it in"
+        )
+    if run.absent:
+        warnings.append(
+            f"{len(run.absent)} cases of the baseline, such as {run.absent[0]}, are for a device that is not here, and "
+            "nothing is known of them: run the gate on such a machine too"
+        )
+    return tuple(warnings)
+
+
+def _undecided(run: Run) -> tuple[str, ...]:
+    undecided = [case for case in run.cases if case.verdict is Verdict.INCONCLUSIVE]
+    if not undecided:
+        return ()
+    worst = max((case.mde for case in undecided if case.mde is not None), default=None)
+    factor = 4.0 if worst is None else max(2.0, (log1p(worst) / log1p(run.policy.threshold)) ** 2)
+    budget_s = run.policy.budget_s * factor
+    cure = f"give --gate-budget={budget_s:.0f}" if budget_s <= LONGEST_BUDGET_S else "run on a quieter machine"
+    return (f"{len(undecided)} of {len(run.cases)} cases are undecided: {cure}, or raise --gate-threshold",)

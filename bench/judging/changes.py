@@ -1,0 +1,169 @@
+"""Two fingerprints compared: changes that fail, notes that do not, and the cause where it can be told. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from ..plain.execution import Fingerprint, SdpaCall
+
+# Peak bytes may grow by this share, plus this many bytes, before it counts: a page-sized temporary is no regression.
+PEAK_TOLERANCE = 0.05
+PEAK_TOLERANCE_BYTES = 64 * 1024
+
+
+def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return changes that matter and notes that do not fail, each a phrase; nothing where a side has no fingerprint."""
+    if base is None or head is None:
+        return (), ()
+    changes = [*_backend(base, head), *_compiled(base, head)]
+    notes = [*_sdpa_notes(base, head), *_compiled_notes(base, head)]
+    if (base.compilation is None) is (head.compilation is None):  # else two instruments counted ops and bytes
+        more = list(_grown_peaks(base, head))
+        changes += more
+        notes += _bytes_notes(base, head, told=bool(more))
+        counts = {op: head.ops.get(op, 0) - base.ops.get(op, 0) for op in sorted({*base.ops, *head.ops})}
+        if any(counts.values()):
+            notes.append("ops " + ", ".join(f"{n:+d} {op}" for op, n in counts.items() if n))
+    return tuple(changes), tuple(notes)
+
+
+def _backend(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
+    if base.backend != head.backend:
+        cause = _cause(base.sdpa, head.sdpa)
+        yield f"backend {base.backend or 'none'} -> {head.backend or 'none'}{f' because {cause}' if cause else ''}"
+
+
+def _cause(base: tuple[SdpaCall, ...], head: tuple[SdpaCall, ...]) -> str:
+    """Say why another backend served head's calls: what a fused one refuses now or no longer, else what differs."""
+    before, after = _refusals(base), _refusals(head)
+    now = [reason for reason in after if reason not in before]
+    if now:
+        return " and ".join(now)
+    gone = [reason for reason in before if reason not in after]
+    if gone:
+        return f"this is gone: {' and '.join(gone)}"
+    return ", ".join(_differences(base, head))
+
+
+def _refusals(calls: tuple[SdpaCall, ...]) -> list[str]:
+    return list(dict.fromkeys(reason for call in calls for reason in why_not_fused(call)))
+
+
+def why_not_fused(call: SdpaCall) -> list[str]:
+    """Say for what reasons PyTorch's fused CPU backend refuses a call; nothing of CUDA's, which have other rules.
+
+    Source: ``use_flash_attention_cpp`` in PyTorch's ``aten/src/ATen/native/transformers/sdp_utils_cpp.cpp``.
+    """
+    if call.device != "cpu":
+        return []
+    shapes = (call.q, call.k, call.v)
+    dropout = (call.dropout > 0, f"dropout is {call.dropout:g}")
+    if any(len(shape) != 4 for shape in shapes):
+        dimensions = ", ".join(str(len(shape)) for shape in shapes)
+        rules = [dropout, (True, f"q, k, v have {dimensions} dimensions and 4 are needed")]
+    else:
+        batches, heads, tokens, sizes = zip(*shapes, strict=True)
+        mask_dimensions = 2 if call.mask is None else len(call.mask)
+        rules = [
+            dropout,
+            (len({*batches}) > 1, f"q, k, v have batches of {_listed(batches)}"),
+            (len({*heads}) > 1 and not call.grouped, f"q, k, v have {_listed(heads)} heads without enable_gqa"),
+            (len({*sizes}) > 1, f"q, k, v have head sizes {_listed(sizes)}"),
+            (0 in tokens, "there are no queries or no keys"),
+            (call.mask_requires_grad, "the mask requires a gradient"),
+            (mask_dimensions not in (2, 4), f"the mask has {mask_dimensions} dimensions and 2 or 4 are needed"),
+            (
+                call.last_strides != (1, 1, 1),
+                f"the last strides of q, k, v are {_listed(call.last_strides)} and 1 is needed",
+            ),
+        ]
+    return [reason for refused, reason in rules if refused]
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _differences(base: tuple[SdpaCall, ...], head: tuple[SdpaCall, ...]) -> Iterator[str]:
+    """Name the arguments that differ between calls that correspond."""
+    for before, after in zip(base, head, strict=False):
+        for argument in fields(SdpaCall):
+            old, new = getattr(before, argument.name), getattr(after, argument.name)
+            if old != new:
+                yield f"{argument.name.replace('_', ' ')} {_plain(old)} -> {_plain(new)}"
+        if before != after:
+            return  # one difference is enough to find the line
+
+
+def _plain(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _sdpa_notes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
+    if base.backend == head.backend:
+        differences = ", ".join(_differences(base.sdpa, head.sdpa))
+        if differences:
+            yield f"sdpa's {differences}"
+
+
+def _compiled(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
+    before, after = base.compilation, head.compilation
+    if before is not None and after is None:
+        yield "compiled -> eager: torch.compile no longer takes part"
+    if after is None:
+        return
+    breaks, known = list(after.breaks), [] if before is None else list(before.breaks)
+    if len(breaks) > len(known):
+        reasons = dict.fromkeys(reason for reason in breaks if reason not in known)
+        why = f" because {'; '.join(reasons)}" if reasons else ""
+        yield f"graph breaks {len(known)} -> {len(breaks)}{why}"
+    recompiled = 0 if before is None else before.recompiles
+    if after.recompiles > recompiled:
+        yield f"graphs compiled again by a repeated call {recompiled} -> {after.recompiles}"
+
+
+def _compiled_notes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
+    before, after = base.compilation, head.compilation
+    if after is None:
+        return
+    if before is None:
+        yield f"eager -> compiled: {after.graphs} graphs, {after.kernels} generated kernels"
+        return
+    for what, old, new in (
+        ("graphs", before.graphs, after.graphs),
+        ("generated kernels", before.kernels, after.kernels),
+        ("graph breaks", len(before.breaks), min(len(after.breaks), len(before.breaks))),
+    ):
+        if old != new:
+            yield f"{what} {old} -> {new}"
+
+
+def _grown_peaks(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
+    """Hold the peak of the whole call, and where that is inside, the forward pass's own, which serving needs."""
+    for name, before, after in (
+        ("peak", base.peak_bytes, head.peak_bytes),
+        ("forward peak", base.forward.peak_bytes, head.forward.peak_bytes),
+    ):
+        if after > before * (1 + PEAK_TOLERANCE) + PEAK_TOLERANCE_BYTES:
+            yield f"{name} {mebibytes(before)} -> {mebibytes(after)}"
+            return
+
+
+def _bytes_notes(base: Fingerprint, head: Fingerprint, *, told: bool) -> Iterator[str]:
+    peak = head.peak_bytes - base.peak_bytes
+    allocated = head.allocated_bytes - base.allocated_bytes
+    if peak and not told:
+        yield f"peak {signed(peak)}"
+    if allocated:
+        yield f"allocated {signed(allocated)}"
+
+
+def mebibytes(size: int) -> str:
+    """Write a size in MiB."""
+    return f"{size / 2**20:.2f} MiB"
+
+
+def signed(size: int) -> str:
+    """Write a difference of sizes in the unit that suits it."""
+    if abs(size) < 1024:
+        return f"{size:+d} B"
+    return f"{size / 2**10:+.4g} KiB" if abs(size) < 2**20 else f"{size / 2**20:+.2f} MiB"

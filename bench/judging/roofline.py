@@ -1,0 +1,50 @@
+"""Achieved speed of a case beside what the machine can do (Williams, Waterman and Patterson 2009). Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from ..plain.execution import Ceiling, Work
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """Speed of the head's code on one case; ``share`` is the roofline's time for its work over the time it took.
+
+    ``bound`` says which of both sets the roofline's time, ``flops`` or ``bytes``. A case that stays in the caches can
+    move more bytes than a copy that does not.
+    """
+
+    gflops_per_s: float
+    gbytes_per_s: float
+    share: float | None  # None where no ceiling was measured
+    bound: str | None = None
+
+
+def achieved(work: Work | None, ns_per_call: float | None, ceilings: Iterable[Ceiling]) -> Achieved | None:
+    """Set a time per call against its work and the ceiling of its dtype and device; None where it was not timed."""
+    if work is None or ns_per_call is None:
+        return None
+    speeds = work.flops / ns_per_call, work.moved_bytes / ns_per_call  # per ns: 1e9 a second
+    for ceiling in ceilings:
+        if (ceiling.dtype, ceiling.device) == (work.dtype, work.device):
+            flops_ns = work.flops / ceiling.flops_per_s * 1e9
+            bytes_ns = work.moved_bytes / ceiling.bytes_per_s * 1e9
+            bound = "flops" if flops_ns >= bytes_ns else "bytes"
+            return Achieved(*speeds, max(flops_ns, bytes_ns) / ns_per_call, bound)
+    return Achieved(*speeds, None)
+
+
+def summary(timed: Iterable[tuple[Work | None, float | None]], ceilings: Sequence[Ceiling]) -> str | None:
+    """Say in a line what the machine can do, and which share of it the median case reached; None without a ceiling.
+
+    ``timed`` holds each case's work and time per call in ns.
+    """
+    speeds = [achieved(work, ns, ceilings) for work, ns in timed]
+    shares = sorted(speed.share for speed in speeds if speed is not None and speed.share is not None)
+    if not shares:
+        return None
+    limits = ", ".join(
+        f"{c.device} {c.dtype} {c.flops_per_s / 1e9:.4g} GFLOP/s {c.bytes_per_s / 1e9:.4g} GB/s" for c in ceilings
+    )
+    return f"ceiling, measured: {limits}; the median case reached {median(shares):.0%} of its own"

@@ -1,0 +1,140 @@
+"""``bench/waivers.toml``: slowdowns that are accepted and thresholds of single cases, bounded and for a time. Pure."""
+
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from fnmatch import fnmatchcase
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from ..plain.errors import CannotCompare
+from .verdict import OwnThreshold
+
+WAIVERS = Path(__file__).parents[1] / "waivers.toml"
+
+_WAIVER = {"case": str, "ratio": float, "reason": str, "expires": date}
+_THRESHOLD = {"case": str, "threshold": float, "reason": str, "expires": date}
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """A slowdown of some cases to ``ratio`` (head/base, above 1) that is accepted, until the end of a day.
+
+    The indifference zone, which begins at half the threshold above 1, begins so much above ``ratio`` instead.
+    """
+
+    case: str  # a pattern of case ids, as in a shell: sdpa-*-fp16-cpu-*
+    ratio: float
+    reason: str
+    expires: date
+
+    def __str__(self) -> str:
+        return f"accepted up to half the threshold above {self.ratio:g} until {self.expires}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold of some cases, instead of the run's, until the end of a day: 0.1 = 10%."""
+
+    case: str
+    threshold: float
+    reason: str
+    expires: date
+
+    def __str__(self) -> str:
+        return f"has its own threshold, {100 * self.threshold:g}% until {self.expires}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Exceptions:
+    """All entries of the file; at most one of each kind matches a case."""
+
+    waivers: tuple[Waiver, ...] = ()
+    thresholds: tuple[Threshold, ...] = ()
+
+    def waiver(self, case_id: str) -> Waiver | None:
+        return next((w for w in self.waivers if fnmatchcase(case_id, w.case)), None)
+
+    def threshold(self, case_id: str) -> OwnThreshold | None:
+        return next((OwnThreshold(t.threshold, str(t)) for t in self.thresholds if fnmatchcase(case_id, t.case)), None)
+
+
+def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
+    """Read the file; one that does not exist holds nothing.
+
+    Raises:
+        CannotCompare: an entry is malformed, expired, matches no known case, or shares a case with another.
+
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Exceptions()
+    except (OSError, ValueError) as error:
+        raise CannotCompare(f"{path.name} cannot be read ({error}): mend it") from error
+    if unknown := set(document) - {"waiver", "threshold"}:
+        raise CannotCompare(f"{path.name} has {', '.join(sorted(unknown))}: write [[waiver]] and [[threshold]] tables")
+    waivers = tuple(Waiver(**_entry(path, "waiver", e, _WAIVER)) for e in _tables(path, document, "waiver"))
+    thresholds = tuple(
+        Threshold(**_entry(path, "threshold", e, _THRESHOLD)) for e in _tables(path, document, "threshold")
+    )
+    for waiver in waivers:
+        if not 1 < waiver.ratio <= 10:
+            raise CannotCompare(
+                f"{path.name}: the waiver of {waiver.case!r} has ratio {waiver.ratio:g}: "
+                "give head/base above 1 and at most 10, such as 1.1"
+            )
+    for entry in thresholds:
+        if not 0 < entry.threshold <= 1:
+            raise CannotCompare(
+                f"{path.name}: the threshold of {entry.case!r} is {entry.threshold:g}: "
+                "give a share above 0 and at most 1, such as 0.1 for 10%"
+            )
+    _check(path, "waiver", waivers, known_ids, today)
+    _check(path, "threshold", thresholds, known_ids, today)
+    return Exceptions(waivers, thresholds)
+
+
+def _tables(path: Path, document: Mapping[str, Any], kind: str) -> list[Any]:
+    tables = document.get(kind, [])
+    if not isinstance(tables, list):
+        raise CannotCompare(f"{path.name}: write each {kind} as a table headed [[{kind}]]")
+    return tables
+
+
+def _entry(path: Path, kind: str, entry: Any, fields: Mapping[str, type]) -> dict[str, Any]:
+    seen = entry if isinstance(entry, dict) else {}
+    values: dict[str, Any] = {name: _as_float(v) if type(v) is int else v for name, v in seen.items()}
+    good = set(values) == set(fields) and all(type(values[name]) is kind_ for name, kind_ in fields.items())
+    if not good or not values["reason"].strip():
+        form = ", ".join(f"{name} ({kind_.__name__})" for name, kind_ in fields.items())
+        raise CannotCompare(f"{path.name}: a {kind} must give exactly {form}, none empty; saw {entry!r}")
+    return values
+
+
+def _as_float(number: int) -> float:
+    """Read the 1 that stands for 1.0; what no float can hold is infinite, and out of every range."""
+    try:
+        return float(number)
+    except OverflowError:
+        return inf
+
+
+def _check(
+    path: Path, kind: str, entries: Sequence[Waiver | Threshold], known_ids: Collection[str], today: date
+) -> None:
+    """Refuse entries that have expired, that match no case, and two for one case."""
+    for entry in entries:
+        if entry.expires < today:
+            raise CannotCompare(
+                f"{path.name}: the {kind} of {entry.case!r} expired on {entry.expires}: "
+                "mend its cause, or renew it with a reason"
+            )
+        if not any(fnmatchcase(id_, entry.case) for id_ in known_ids):
+            raise CannotCompare(f"{path.name}: {entry.case!r} matches no case: correct it, or remove the entry")
+    for id_ in known_ids:
+        matching = [entry.case for entry in entries if fnmatchcase(id_, entry.case)]
+        if len(matching) > 1:
+            raise CannotCompare(f"{path.name}: {' and '.join(map(repr, matching))} both match {id_}: keep one of them")

@@ -1,0 +1,204 @@
+"""What a self-test found: values, the table against the targets, and JSON."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite, log
+from pathlib import Path
+from statistics import fmean
+
+from ..judging.statistics import median
+from ..judging.verdict import CaseResult, Policy, Verdict
+from ..plain.evidence import Load
+from ..plain.files import write_atomically
+from .counting import proportion, share
+from .simulation import wald_pairs
+
+SCHEMA = 1
+TIMED_TIER, MOST_SECONDS = "pr", 90  # what a run of it may measure for, at the default threshold
+
+
+@dataclass(frozen=True)
+class UnchangedRun:
+    """One run of the gate on unchanged code."""
+
+    results: tuple[CaseResult, ...]
+
+    def count(self, verdict: Verdict) -> int:
+        return sum(result.verdict is verdict for result in self.results)
+
+    @property
+    def seconds(self) -> float:
+        return sum(result.seconds for result in self.results)
+
+    @property
+    def duty(self) -> float:
+        """The share of the measuring time that is inside timed calls."""
+        measurements = [m for result in self.results for m in result.measurements]
+        return sum(m.timed_seconds for m in measurements) / sum(m.seconds for m in measurements)
+
+
+@dataclass(frozen=True)
+class Injection:
+    """One known change of one case, and whether the gate caught it; ``result`` where it was timed."""
+
+    kind: str
+    size: float
+    case_id: str
+    caught: bool
+    result: CaseResult | None = None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a self-test found; ``stock`` holds for each stock check whether it failed unchanged code, run by run."""
+
+    environment: Mapping[str, object]
+    policy: Policy
+    tier: str
+    cases: int
+    unchanged: list[UnchangedRun] = field(default_factory=list)
+    injected: list[Injection] = field(default_factory=list)
+    stock: dict[str, list[bool]] = field(default_factory=dict)
+    seconds: float = 0.0
+    load: Load | None = None
+
+    def caught(self) -> dict[tuple[str, float], tuple[int, int]]:
+        """Count, for each kind and size of injection, how many were caught and how many tried."""
+        counts: dict[tuple[str, float], list[bool]] = defaultdict(list)
+        for injection in self.injected:
+            counts[injection.kind, injection.size].append(injection.caught)
+        return {key: (sum(values), len(values)) for key, values in counts.items()}
+
+
+def report(findings: Findings, as_json: Path | None) -> None:
+    """Print the table, and write the JSON if that was asked for."""
+    for line in table(findings):
+        print(line)
+    if as_json is not None:
+        write_atomically(as_json, json.dumps(document(findings), indent=2) + "\n")
+
+
+def table(findings: Findings) -> list[str]:
+    """Write the findings, each beside its target and whether it is met."""
+    runs = findings.unchanged
+    results = [result for run in runs for result in run.results]
+    alarmed = sum(run.count(Verdict.REGRESSED) > 0 for run in runs)
+    failed = sum(any(findings.policy.fails(r.verdict) for r in run.results) for run in runs)
+    undecided = sum(result.verdict is Verdict.INCONCLUSIVE for result in results)
+    threshold = findings.policy.threshold
+    lines = [
+        f"self-test: tier {findings.tier}, {findings.cases} cases, threshold {100 * threshold:g}%, "
+        f"{findings.seconds:.0f} s; " + ", ".join(f"{k} {v}" for k, v in findings.environment.items()),
+        "",
+        _line("unchanged runs with a false alarm", share(alarmed, len(runs)), "none", _over(alarmed, 0)),
+        _line("unchanged runs that failed at all", share(failed, len(runs)), "none", _over(failed, 0)),
+        _line(
+            "unchanged cases left undecided",
+            share(undecided, len(results)),
+            "1%",
+            _over(100 * undecided / len(results), 1, "%"),
+        ),
+    ]
+    for (kind, size), (caught, tried) in findings.caught().items():
+        smallest, least = (threshold, 99) if kind == "slowdown" else (0.01, 100)
+        goal = (f"{least}%", _over(least, 100 * caught / tried, "%", "short")) if size >= smallest else ()
+        lines.append(_line(f"{kind} of {100 * size:g}% caught", share(caught, tried), *goal))
+    seconds, duty = [run.seconds for run in runs], [run.duty for run in runs]
+    typical, wald = median(sorted(seconds)), wald_ratio(findings)
+    timed = findings.tier == TIMED_TIER and threshold == Policy.threshold
+    lines += [
+        _line(
+            "seconds of measuring a run",
+            _spread(seconds),
+            *((f"{MOST_SECONDS}", _over(typical, MOST_SECONDS, " s")) if timed else ()),
+        ),
+        _line("seconds a case", f"{fmean(seconds) / findings.cases:.2f}"),
+        _line("pairs a case", _spread([fmean([r.pairs for r in run.results]) for run in runs])),
+        _line(
+            "times the pairs of Wald's test",
+            "none known" if wald is None else f"{wald:.2f}",
+            "2",
+            None if wald is None else _over(wald, 2),
+        ),
+        _line("share of it inside timed calls", _spread(duty), "0.85", _over(0.85, fmean(duty), said="short")),
+    ]
+    for check, fails in findings.stock.items():
+        lines.append(_line(f"stock gate {check} fails unchanged code", share(sum(fails), len(fails))))
+    return lines
+
+
+def _line(what: str, found: str, target: str = "-", missed: str | None = None) -> str:
+    """Lay out a row; ``missed`` says by how much the target is, empty where it is met."""
+    said = "" if missed is None else f"NOT MET, {missed}" if missed else "met"
+    return f"{what:<46} {found:<46} target {target:<5} {said}".rstrip()
+
+
+def _over(value: float, limit: float, unit: str = "", said: str = "over") -> str:
+    """Say by how much a value is over a limit; empty where it is not."""
+    return f"{value - limit:.3g}{unit} {said}" if value > limit else ""
+
+
+def _spread(values: list[float]) -> str:
+    return f"{median(sorted(values)):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def wald_ratio(findings: Findings) -> float | None:
+    """The pairs of unchanged cases over those that Wald's test expects on their noise; None where that is not known.
+
+    Cases whose pairs are too few for their signs to tell anything have no such number, and are left out.
+    """
+    test = findings.policy.test(findings.cases)
+    log_ratios: dict[str, list[float]] = defaultdict(list)
+    for result in (result for run in findings.unchanged for result in run.results):
+        log_ratios[result.id] += [pair.log_ratio for m in result.measurements for pair in m.pairs]
+    expected = {id_: wald_pairs(d, test.threshold, test.level) for id_, d in log_ratios.items() if d}
+    known = [id_ for id_, pairs in expected.items() if isfinite(pairs)]
+    taken = sum(len(log_ratios[id_]) for id_ in known) / len(findings.unchanged)
+    return taken / sum(expected[id_] for id_ in known) if known else None
+
+
+def document(findings: Findings) -> dict[str, object]:
+    """Write the findings as plain values, schema 1."""
+    return {
+        "schema": SCHEMA,
+        "environment": dict(findings.environment),
+        "tier": findings.tier,
+        "threshold": findings.policy.threshold,
+        "seconds": findings.seconds,
+        "unchanged": [
+            {
+                "seconds": run.seconds,
+                "duty": run.duty,
+                "verdicts": {v.value: run.count(v) for v in Verdict if run.count(v)},
+                "ratios": {r.id: r.ratio for r in run.results},
+                "pairs": {r.id: r.pairs for r in run.results},
+            }
+            for run in findings.unchanged
+        ],
+        "injected": [
+            {"kind": kind, "size": size, "caught": caught, "tried": tried, "interval": proportion(caught, tried)}
+            for (kind, size), (caught, tried) in findings.caught().items()
+        ],
+        "missed": [
+            {
+                "kind": i.kind,
+                "size": i.size,
+                "case": i.case_id,
+                "verdict": None if i.result is None else i.result.verdict,
+            }
+            for i in findings.injected
+            if not i.caught
+        ],
+        "stock": {check: {"failed": sum(fails), "runs": len(fails)} for check, fails in findings.stock.items()},
+    }
+
+
+def noise(findings: Findings) -> dict[str, float]:
+    """The scaled median absolute deviation of one pair's log-ratio, by case, over all unchanged runs."""
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for result in (r for run in findings.unchanged for r in run.results if r.ratio is not None):
+        centre = log(result.ratio or 1.0)
+        ratios[result.id] += [abs(p.log_ratio - centre) for m in result.measurements for p in m.pairs]
+    return {case: 1.4826 * median(sorted(values)) for case, values in ratios.items()}

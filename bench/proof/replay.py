@@ -1,0 +1,99 @@
+"""``python -m bench replay``: the rule in use beside its alternative, on recorded noise, as a table."""
+
+import argparse
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from math import log1p
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from ..judging.statistics import Bound, Change, PairedTest, mixture_bound
+from ..judging.verdict import Policy
+from ..plain.errors import CannotCompare
+from ..plain.evidence import Measurement
+from ..report.pairs import read
+from .counting import share
+from .simulation import (
+    RunOutcome,
+    Stream,
+    replay_case,
+    replay_run,
+    sign_correlation,
+    spending_bound,
+    streams_of,
+    wald_pairs,
+)
+
+RULES: Mapping[str, Bound] = {"mixture (in use)": mixture_bound, "group-sequential": spending_bound}
+
+
+def add_command(commands: Any) -> None:
+    """Declare ``replay`` among the commands of the command line."""
+    parser = commands.add_parser("replay", help="judge the decision rules on recorded noise")
+    parser.add_argument("recording", type=Path, help="what record or --gate-pairs wrote")
+    parser.add_argument("--runs", type=int, default=1000, help="simulated runs (default %(default)s)")
+    parser.add_argument("--threshold", type=float, default=5.0, help="in percent (default %(default)g)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read the recording and print the table.
+
+    Raises:
+        CannotCompare: senseless options, no recording, or one with a single pair of a case.
+
+    """
+    if options.runs < 1 or not 0 < options.threshold <= 1000:
+        raise CannotCompare("give --runs above zero, and --threshold above zero and at most 1000")
+    recorded = read(options.recording)
+    for case_id, measurement in recorded.items():
+        if len(measurement.pairs) < 2:
+            raise CannotCompare(f"{options.recording} has a single pair of {case_id}: record for longer")
+    main(recorded, runs=options.runs, threshold=options.threshold / 100)
+
+
+def main(recorded: Mapping[str, Measurement], *, runs: int, threshold: float) -> None:
+    """Print the table: each rule's false alarms, power, undecided cases, pairs and seconds."""
+    streams = streams_of(recorded)
+    policy = Policy(threshold, Policy.default_budget_s(threshold))
+    pairs = sum(len(stream.log_ratios) for stream in streams)
+    print(f"{len(streams)} streams, {pairs} pairs; threshold {threshold:.3g}, {runs} runs of all streams a rule")
+    correlations = sorted(sign_correlation(stream) for stream in streams)
+    quarter = len(correlations) // 4
+    print(
+        f"lag-1 correlation of signs: median {median(correlations):.3f}, "
+        f"middle half {correlations[quarter]:.3f} to {correlations[-1 - quarter]:.3f}"
+    )
+    for name, bound in RULES.items():
+        test = replace(policy.test(len(streams)), bound=bound)
+        order = random.Random(0)
+        unchanged = [replay_run(streams, policy, test, order) for _ in range(runs)]
+        slowed = [_slowed(stream, policy, test, order) for _ in range(max(1, runs // 10)) for stream in streams]
+        print(f"\n{name}")
+        for line in _lines(streams, test, unchanged, slowed):
+            print(f"  {line}")
+
+
+def _slowed(stream: Stream, policy: Policy, test: PairedTest, order: random.Random) -> Change | None:
+    return replay_case(stream.centred, test, policy.budget_s, order, shift=log1p(policy.threshold))[0].change
+
+
+def _lines(
+    streams: list[Stream], test: PairedTest, unchanged: list[RunOutcome], slowed: list[Change | None]
+) -> list[str]:
+    alarmed = sum(run.count(Change.SLOWER) > 0 for run in unchanged)
+    cases = len(unchanged) * len(streams)
+    mean_pairs = [fmean(run.outcomes[i].pairs for run in unchanged) for i in range(len(streams))]
+    seconds = [run.seconds for run in unchanged]
+    expected = [wald_pairs(stream.log_ratios, test.threshold, test.level) for stream in streams]
+    return [
+        f"runs with a false alarm    {share(alarmed, len(unchanged))}",
+        f"true slowdowns caught      {share(slowed.count(Change.SLOWER), len(slowed))}",
+        f"slowed, called unchanged   {share(slowed.count(Change.SAME), len(slowed))}",
+        f"unchanged, left undecided  {share(sum(run.count(None) for run in unchanged), cases)}",
+        f"pairs a case               {fmean(mean_pairs):.1f}",
+        f"of Wald's test             {fmean(expected):.1f}, ratio {sum(mean_pairs) / sum(expected):.2f}",
+        f"seconds a run              {fmean(seconds):.1f}, at most {max(seconds):.1f}",
+    ]

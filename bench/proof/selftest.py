@@ -1,0 +1,225 @@
+"""The gate, tried on itself: unchanged code, known slowdowns and known errors, beside the stock gate.
+
+``python -m bench selftest`` repeats rounds until its time is up. A round is one run of the stock gate and one of ours
+on unchanged code, then single cases with real extra work of known size, then cases with a known error.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytest_benchmark.utils import parse_compare_fail
+from torch import Tensor
+from tqdm import tqdm
+
+import attention
+
+from ..cases import TIERS, Case, matrix
+from ..gate import Gate
+from ..judging.verdict import CaseResult, Policy, Verdict
+from ..plain.errors import CannotCompare
+from ..plain.files import check_writable
+from ..sides import source
+from ..sides.side import Side, base_side
+from ..timing import environment
+from ..timing.budget import SharedBudget
+from ..timing.machine_load import LoadMeter
+from . import picture
+from .findings import Findings, Injection, UnchangedRun, report
+
+SLOWDOWNS = (0.02, 0.05, 0.10, 0.20)
+OUTPUT_ERRORS = (0.01, 0.001, 0.0001)  # relative; every dtype's budget is to catch the first
+INJECTIONS = 20  # of each size a round
+SPINNING = 0.1  # of a call's time, added to both sides where a slowdown is injected
+STOCK_CHECKS = ("min:10%", "median:10%")
+STOCK_SECONDS = 0.5  # a case: what ours takes
+
+
+def add_command(commands: Any) -> None:
+    """Declare ``selftest`` among the commands of the command line."""
+    parser = commands.add_parser("selftest", help="measure false alarms and power of the gate on this machine")
+    parser.add_argument("--tier", choices=TIERS, default="smoke", help="cases (default %(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose id contains it (default all)")
+    parser.add_argument("--threshold", type=float, default=100 * Policy.threshold, help="percent (default %(default)g)")
+    parser.add_argument("--threads", type=int, default=1, help="default %(default)s")
+    parser.add_argument("--time-limit", type=float, default=600, metavar="SECONDS", help="default %(default)g")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the findings")
+    parser.add_argument("--picture", type=Path, metavar="PATH", help="draw noise and power (.svg or .png)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure until the time is up, at least one round, and report.
+
+    Raises:
+        CannotCompare: senseless options, or a file that cannot be written.
+
+    """
+    if not 0 < options.time_limit < inf or options.threads < 1 or not 0 < options.threshold <= 1000:
+        raise CannotCompare("give --time-limit, --threads and --threshold above zero, and an end to the time")
+    if options.picture is not None and options.picture.suffix not in picture.FORMATS:
+        raise CannotCompare(f"--picture={options.picture}: give a name that ends in .svg or .png")
+    for path in (options.json, options.picture):
+        if path is not None:
+            check_writable(path)
+    torch.set_num_threads(options.threads)
+    allocator = environment.steady_allocator()
+    threshold = options.threshold / 100
+    policy = Policy(threshold, Policy.default_budget_s(threshold))
+    package = Path(attention.__file__ or "").parent
+    with base_side(source.from_directory(package)) as base, tempfile.TemporaryDirectory() as scratch:
+        subject = _Subject(Side.of("head", attention), base, policy, options.tier, options.only)
+        if not subject.cases:
+            raise CannotCompare(
+                f"--only={options.only}: no case of tier {options.tier} contains it; give part of an id"
+            )
+        findings = Findings(environment.describe(allocator), policy, options.tier, len(subject.cases))
+        meter = LoadMeter()
+        with tqdm(total=round(options.time_limit), unit="s", bar_format="{l_bar}{bar}| {n}/{total} s{postfix}") as bar:
+            start = time.monotonic()
+            for step in _steps(subject, findings, Path(scratch), options):
+                elapsed = time.monotonic() - start
+                bar.n = round(min(elapsed, options.time_limit))
+                bar.set_postfix_str(step)
+                if elapsed > options.time_limit and findings.unchanged:
+                    break
+            findings = replace(findings, seconds=time.monotonic() - start, load=meter.read())
+    report(findings, options.json)
+    if options.picture is not None:
+        picture.draw(findings, options.picture)
+
+
+@dataclass
+class _Subject:
+    """What is tried: both sides of the same code, the cases of a tier, and a random order of injections."""
+
+    head: Side
+    base: Side
+    policy: Policy
+    tier: str
+    only: str = ""
+    cases: list[Case] = field(init=False)
+    order: random.Random = field(default_factory=lambda: random.Random(time.time_ns()))
+
+    def __post_init__(self) -> None:
+        matrix_ = matrix(self.head.kernels, self.head.modules, self.tier, ("cpu",))
+        self.cases = [case for case, reason in matrix_.items() if reason is None and self.only in case.id]
+
+    def compare(self, gate: Gate, case: Case, budget_s: float) -> CaseResult:
+        return gate.compare(case, self.policy.test(len(self.cases)), budget_s)
+
+    def some(self, count: int) -> Sequence[Case]:
+        return self.order.sample(self.cases, min(count, len(self.cases)))
+
+
+def _steps(subject: _Subject, findings: Findings, scratch: Path, options: argparse.Namespace) -> Iterator[str]:
+    """Do round after round, without an end; yields what was done after each piece of work."""
+    last: list[Any] | None = None
+    while True:
+        stock = _stock_run(scratch, options)
+        if last is not None:
+            for check in STOCK_CHECKS:
+                findings.stock.setdefault(check, []).append(_stock_fails(check, last, stock))
+        last = stock
+        yield "stock run"
+        yield from _unchanged_run(subject, findings)
+        for slowdown in SLOWDOWNS:
+            for case in subject.some(INJECTIONS):
+                gate = Gate(subject.head, subject.base, distort=_slower(slowdown))
+                result = subject.compare(gate, case, subject.policy.budget_s)
+                caught = result.verdict is Verdict.REGRESSED
+                findings.injected.append(Injection("slowdown", slowdown, case.id, caught=caught, result=result))
+                yield f"{slowdown:.0%} slower: {result.verdict}"
+        for error in OUTPUT_ERRORS:
+            for case in subject.some(INJECTIONS):
+                checked = Gate(_wrong(subject.head, error), subject.base).check(case)
+                caught = any(e.complaints for e in checked.evidence.errors)
+                findings.injected.append(Injection("output error", error, case.id, caught=caught))
+            yield f"outputs off by {error:g}"
+
+
+def _unchanged_run(subject: _Subject, findings: Findings) -> Iterator[str]:
+    gate, results = Gate(subject.head, subject.base), []
+    budget = SharedBudget(subject.policy.budget_s, len(subject.cases))
+    for case in subject.cases:
+        result = subject.compare(gate, case, budget.allowance_s())
+        budget.spend(result.seconds)
+        results.append(result)
+        yield f"unchanged: {result.verdict}"
+    findings.unchanged.append(UnchangedRun(tuple(results)))
+
+
+def _slower(share: float) -> Callable[[str, Callable[[], None]], Callable[[], None]]:
+    """Make the head's call take a share longer than the base's, by work added to both.
+
+    A call that follows idle spinning is a little faster than one that follows a call (0.3 to 0.4% was seen), so a head
+    that spins beside a base that does not would be slower by less than the share.
+    """
+
+    def distort(label: str, call: Callable[[], None]) -> Callable[[], None]:
+        factor = (1 + SPINNING) * (1 + share if label == "head" else 1.0)
+
+        def distorted() -> None:
+            start = time.perf_counter_ns()
+            call()
+            end = start + factor * (time.perf_counter_ns() - start)
+            while time.perf_counter_ns() < end:
+                pass
+
+        return distorted
+
+    return distort
+
+
+def _wrong(side: Side, error: float) -> Side:
+    """Make a side whose kernels' outputs are off by a relative error, its modules' with them."""
+
+    def off(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda *args, **kwargs: function(*args, **kwargs) * (1 + error)
+
+    def wrong_module(build: Callable[..., torch.nn.Module]) -> Callable[..., torch.nn.Module]:
+        def make(*args: Any, **kwargs: Any) -> torch.nn.Module:
+            module = build(*args, **kwargs)
+            module.register_forward_hook(lambda _module, _inputs, out: out * (1 + error))
+            return module
+
+        return make
+
+    kernels = {name: replace(kernel, function=off(kernel.function)) for name, kernel in side.kernels.items()}
+    return Side(side.label, kernels, {name: wrong_module(build) for name, build in side.modules.items()})
+
+
+def _stock_run(scratch: Path, options: argparse.Namespace) -> list[Any]:
+    """Time every case by pytest-benchmark alone, in a process of its own, as a stock gate does."""
+    path = scratch / "stock.json"
+    command = [sys.executable, "-m", "pytest", "bench/", "-q", "-p", "no:cacheprovider"]
+    command += ["-k", options.only] if options.only else []
+    command += [f"--tier={options.tier}", f"--threads={options.threads}", "--device=cpu"]
+    command += [f"--benchmark-max-time={STOCK_SECONDS}", f"--benchmark-json={path}"]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env=alone, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CannotCompare(
+            f"the stock run failed: {done.stdout.strip().splitlines()[-1:]}: run pytest bench/ to see why"
+        )
+    benchmarks: list[Any] = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
+    return benchmarks
+
+
+def _stock_fails(check: str, before: list[Any], after: list[Any]) -> bool:
+    """Ask pytest-benchmark's own check whether any case fails."""
+    rule = parse_compare_fail(check)
+    compared = {benchmark["fullname"]: benchmark["stats"] for benchmark in before}
+    return any(rule.fails(b["stats"], compared[b["fullname"]]) for b in after)

@@ -1,0 +1,143 @@
+"""Recorded noise replayed through a stopping rule: error rates, power and cost in seconds instead of hours. Pure.
+
+``python -m bench replay RECORDING`` prints the comparison of the rule in use with its alternative.
+"""
+
+import random
+from bisect import insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from math import inf, log
+from statistics import fmean
+
+from scipy.stats import binom
+
+from ..judging.statistics import Change, PairedTest, median
+from ..judging.verdict import Policy
+from ..plain.evidence import Measurement
+from ..timing.budget import SharedBudget
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The log-ratios of one case's pairs on unchanged code, in order, and the seconds that a pair takes."""
+
+    log_ratios: tuple[float, ...]
+    pair_s: float
+
+    @property
+    def centred(self) -> "Stream":
+        """The same noise about a median of 0, so that an added shift is the whole of the effect."""
+        centre = median(sorted(self.log_ratios))
+        return Stream(tuple(d - centre for d in self.log_ratios), self.pair_s)
+
+    @classmethod
+    def of(cls, measurement: Measurement) -> "Stream":
+        """Take the stream out of a recorded measurement."""
+        log_ratios = tuple(pair.log_ratio for pair in measurement.pairs)
+        return cls(log_ratios, measurement.timed_seconds / len(log_ratios))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rule made of one stream: its decision, None if the pairs ran out, and the pairs it took."""
+
+    change: Change | None
+    pairs: int
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a rule made of a whole run over all streams."""
+
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    def count(self, change: Change | None) -> int:
+        return sum(outcome.change is change for outcome in self.outcomes)
+
+
+def replay(
+    log_ratios: Sequence[float], test: PairedTest, most_pairs: int, *, start: int = 0, shift: float = 0.0
+) -> Outcome:
+    """Feed a stream, from ``start`` on and around, to the rule; ``shift`` is a slowdown added to it, as a log-ratio."""
+    ordered: list[float] = []
+    for taken in range(most_pairs):
+        insort(ordered, log_ratios[(start + taken) % len(log_ratios)] + shift)
+        if test.is_certain(ordered):
+            break
+    return Outcome(test.decide(ordered), len(ordered))
+
+
+def replay_case(
+    stream: Stream, test: PairedTest, budget_s: float, order: random.Random, shift: float = 0.0
+) -> tuple[Outcome, float]:
+    """Decide one case as the gate does, confirmation of a slowdown included; returns the outcome and its seconds."""
+    most, length = max(1, int(budget_s / stream.pair_s)), len(stream.log_ratios)
+    first = replay(stream.log_ratios, test, most, start=order.randrange(length), shift=shift)
+    if first.change is not Change.SLOWER:
+        return first, first.pairs * stream.pair_s
+    again = replay(stream.log_ratios, test, most, start=order.randrange(length), shift=shift)
+    pairs = first.pairs + again.pairs
+    return Outcome(again.change, pairs), pairs * stream.pair_s
+
+
+def replay_run(streams: Sequence[Stream], policy: Policy, test: PairedTest, order: random.Random) -> RunOutcome:
+    """Decide every stream, unchanged, sharing the budget as the gate does."""
+    budget = SharedBudget(policy.budget_s, len(streams))
+    outcomes: list[Outcome] = []
+    seconds = 0.0
+    for stream in streams:
+        outcome, spent = replay_case(stream, test, budget.allowance_s(), order)
+        budget.spend(spent)
+        outcomes.append(outcome)
+        seconds += spent
+    return RunOutcome(tuple(outcomes), seconds)
+
+
+def wald_pairs(log_ratios: Sequence[float], threshold: float, level: float) -> float:
+    """Return the pairs that Wald's test of the sign of (d - threshold / 2) expects to take on unchanged code.
+
+    Effect 0 against the threshold, both errors of probability ``level``, with the sign's probabilities taken from the
+    pairs (at least half a pair's worth). Infinite where the sign is as likely on code slowed by the threshold.
+    Source: Wald 1945, "Sequential tests of statistical hypotheses", the approximation of the average sample number.
+    """
+    n = len(log_ratios)
+
+    def above(shift: float) -> float:
+        share = sum(d + shift > threshold / 2 for d in log_ratios) / n
+        return min(max(share, 0.5 / n), 1 - 0.5 / n)
+
+    unchanged, slowed = above(0.0), above(threshold)
+    drift = unchanged * log(slowed / unchanged) + (1 - unchanged) * log((1 - slowed) / (1 - unchanged))
+    return (1 - 2 * level) * log(level / (1 - level)) / drift if drift else inf
+
+
+def sign_correlation(stream: Stream) -> float:
+    """Return the lag-1 correlation of the signs of d - median(d): near 0 where pairs do not depend on each other."""
+    centre = median(sorted(stream.log_ratios))
+    signs = [1 if d > centre else -1 for d in stream.log_ratios]
+    return fmean(a * b for a, b in pairwise(signs))
+
+
+@cache
+def spending_bound(n: int, alpha: float) -> int | None:
+    """The alternative rule's bound: a fixed binomial test at looks 8, 12, 18, 27, ..., the k-th spending 1/(k(k+1)).
+
+    A group-sequential design (Lan and DeMets 1983) with a spending function for looks without an end. Between looks
+    nothing can be decided.
+    """
+    look, k = 8, 1
+    while look < n:
+        look, k = look * 3 // 2, k + 1
+    if look != n:
+        return None
+    needed = int(binom.isf(alpha / (k * (k + 1)), n, 0.5)) + 1
+    return needed if needed <= n else None
+
+
+def streams_of(recording: Mapping[str, Measurement]) -> list[Stream]:
+    """Take the streams out of a recording, in its order."""
+    return [Stream.of(measurement) for measurement in recording.values()]

@@ -1,0 +1,23 @@
+"""The files that a run is written to, by format."""
+
+from pathlib import Path
+
+from ..judging.verdict import Run
+from ..plain.files import write_atomically
+from .as_json import as_json
+from .as_markdown import as_markdown
+from .pairs import as_pairs
+
+
+def _as_html(run: Run) -> str:
+    from .as_html import as_html  # noqa: PLC0415  # the other reports, and who reads them back, need no jinja2
+
+    return as_html(run)
+
+
+FORMATS = {"json": as_json, "markdown": as_markdown, "html": _as_html, "pairs": as_pairs}
+
+
+def write(form: str, run: Run, path: Path) -> None:
+    """Write the run to path in one of ``FORMATS``, whole or not at all."""
+    write_atomically(path, FORMATS[form](run))

@@ -1,0 +1,60 @@
+"""The raw pairs of a run as JSON, written by ``--gate-pairs`` and read back to be replayed. Pure."""
+
+import json
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from ..judging.verdict import Run
+from ..plain.errors import CannotCompare
+from ..plain.evidence import Measurement, Pair
+
+SCHEMA = 1
+
+
+def as_pairs(run: Run) -> str:
+    """Write every pair of every measurement: ``[base_ns_per_call, head_ns_per_call]``, in the order taken."""
+    cases = [
+        {
+            "id": case.id,
+            "measurements": [
+                {
+                    "calls_per_burst": m.calls_per_burst,
+                    "warmup_rounds": m.warmup_rounds,
+                    "seconds": round(m.seconds, 6),
+                    "pairs": [[round(p.base_ns_per_call), round(p.head_ns_per_call)] for p in m.pairs],
+                }
+                for m in case.measurements
+            ],
+        }
+        for case in run.cases
+        if case.measurements
+    ]
+    document = {"schema": SCHEMA, "environment": dict(run.environment), "cases": cases}
+    return json.dumps(document, separators=(",", ":")) + "\n"
+
+
+def read(path: Path) -> dict[str, Measurement]:
+    """Read the first measurement of every case of a recording, by case id.
+
+    Raises:
+        CannotCompare: not a recording of this schema, or one without pairs.
+
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        assert document["schema"] == SCHEMA, f"schema is {document['schema']!r}, not {SCHEMA}"
+        firsts = {case["id"]: _measurement(case["measurements"][0]) for case in document["cases"]}
+        assert firsts, "no case is in it"
+    except Exception as error:
+        raise CannotCompare(f"{path} is no recording of --gate-pairs ({error!r}): record it anew") from error
+    return firsts
+
+
+def _measurement(stored: Any) -> Measurement:
+    times = [(float(base), float(head)) for base, head in stored["pairs"]]
+    assert times, "a measurement has no pairs"
+    assert all(1 <= ns < inf for pair in times for ns in pair), "a time is not one of 1 ns or more"
+    assert stored["calls_per_burst"] >= 1, "a burst has no calls"
+    pairs = tuple(Pair(base, head) for base, head in times)
+    return Measurement(pairs, stored["calls_per_burst"], stored["seconds"], stored["warmup_rounds"])

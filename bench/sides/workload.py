@@ -1,0 +1,203 @@
+"""The work of one case: its input tensors, and calls that do that work on one side."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..cases import DTYPES, Case
+from .side import Side
+
+# Score matrices alive at the peak of the naive yardstick, forward and backward, and of the float64 oracle of one
+# batch item; held against the peak that was measured, and above it.
+_YARDSTICK_SCORES = {"fwd": 4, "fwdbwd": 8}
+_ORACLE_SCORES = {"fwd": 5, "fwdbwd": 8}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The tensors of one case, rounded to its dtype, on its device.
+
+    ``inputs`` holds q, k, v of a kernel (shapes as ``attention.Kernel.__call__``), or x (B, T, E) and the parameters
+    of a module; they are what gradients are taken of, and a learned mask is among them, as ``mask``. ``frozen`` holds
+    the parameters of a module's norms: PyTorch sums their gradients over all tokens with an error of its own, which
+    says nothing of attention. ``upstream`` is the gradient that reaches the output.
+    """
+
+    case: Case
+    inputs: Mapping[str, Tensor]
+    mask: Tensor | None
+    upstream: Tensor
+    frozen: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def d_feedforward(self) -> int:
+        """The width of a Transformer block's feed-forward layer; 0 where there is none."""
+        weight = self.inputs.get("linear1.weight")
+        return 0 if weight is None else weight.shape[0]
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        return list(self.inputs.values())
+
+    def snapshot(self) -> list[Tensor]:
+        """Copy every tensor a side is given, to find out later whether it wrote to one."""
+        return [t.detach().clone() for t in self._given()]
+
+    def differs_from(self, snapshot: list[Tensor]) -> bool:
+        return not all(torch.equal(t, s) for t, s in zip(self._given(), snapshot, strict=True))
+
+    def _given(self) -> list[Tensor]:
+        return [*self.leaves, *self.frozen.values(), self.upstream, *([] if self.mask is None else [self.mask])]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One side's way to do the work of a case: calling it is what gets timed."""
+
+    forward: Callable[[], Tensor]
+    leaves: list[Tensor]
+    names: list[str]
+    upstream: Tensor
+    backward: bool
+
+    def __call__(self) -> None:
+        if self.backward:
+            torch.autograd.grad(self.forward(), self.leaves, self.upstream)
+        else:
+            self.forward()
+
+    def differentiate(self, out: Tensor) -> tuple[Tensor, ...]:
+        """Take the gradients of the leaves from the output of ``forward``."""
+        return torch.autograd.grad(out, self.leaves, self.upstream)
+
+    def results(self) -> dict[str, Tensor]:
+        """Do the work once and keep its output and gradients, by name: ``out``, ``dq``, ..."""
+        out = self.forward()
+        results = {"out": out.detach()}
+        if self.backward:
+            results |= {f"d{name}": g for name, g in zip(self.names, self.differentiate(out), strict=True)}
+        return results
+
+
+def bytes_needed(case: Case) -> int:
+    """Estimate the peak of memory that checking and timing the case takes, which the score matrices dominate."""
+    shape = case.shape
+    scores = shape.heads * shape.queries * shape.keys
+    size = max(shape.head_size, shape.value_size)
+    tokens = shape.batch * (shape.heads * shape.queries + 2 * shape.kv_heads * shape.keys) * size
+    itemsize = DTYPES[case.dtype].itemsize
+    yardstick = shape.batch * scores * itemsize * _YARDSTICK_SCORES[case.direction]
+    return yardstick + scores * 8 * _ORACLE_SCORES[case.direction] + tokens * (itemsize + 8) * 4
+
+
+def build(case: Case, head: Side, attempt: int = 0) -> Workload:
+    """Make the tensors of a case: standard normal, seeded by the case's id and the attempt, so both sides share them.
+
+    Raises:
+        Exception: whatever building the head's module raises.
+
+    """
+    shape, dtype = case.shape, DTYPES[case.dtype]
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{case.id}#{attempt}".encode()))
+
+    def normal(*size: int) -> Tensor:
+        tensor = torch.randn(size, generator=generator).to(dtype).to(case.device)
+        return tensor.requires_grad_(case.backward)
+
+    frozen = {}
+    if case.module:
+        module = _module(case, head)
+        inputs = {"x": normal(shape.batch, shape.queries, shape.heads * shape.head_size)}
+        for name, parameter in module.named_parameters():
+            values = _parameter(name, parameter.shape, generator).to(dtype).to(case.device)
+            if name.startswith("norm"):
+                frozen[name] = values
+            else:
+                inputs[name] = values.requires_grad_(case.backward)
+        out_shape = tuple(inputs["x"].shape)
+    else:
+        kv_size = shape.batch, shape.kv_heads, shape.keys
+        q = normal(shape.batch, shape.heads, shape.queries, shape.head_size)
+        inputs = {"q": q, "k": normal(*kv_size, shape.head_size), "v": normal(*kv_size, shape.value_size)}
+        out_shape = (*q.shape[:3], shape.value_size)
+    mask = _mask(case, generator)
+    if case.hiding.learned:
+        inputs["mask"] = normal(1, shape.heads, 1, shape.keys)
+    upstream = torch.randn(out_shape, generator=generator).to(dtype).to(case.device)
+    return Workload(case, inputs, mask, upstream, frozen)
+
+
+def bind(workload: Workload, side: Side) -> Call:
+    """Make the call that does the work on one side.
+
+    Raises:
+        Exception: whatever building the side's module raises, parameters of another name or shape included.
+
+    """
+    case, inputs = workload.case, workload.inputs
+    mask, causal = inputs.get("mask", workload.mask), case.hiding.causal
+    if case.module:
+        module = _module(case, side)
+        x, given = inputs["x"], ("x", "mask")
+        parameters = {name: t for name, t in inputs.items() if name not in given}
+        module.load_state_dict({**parameters, **workload.frozen}, assign=True)
+        own = dict(module.named_parameters())
+        for name, parameter in own.items():
+            parameter.requires_grad_(case.backward and name in parameters)
+        leaves = [t if name in given else own[name] for name, t in inputs.items()]
+        return Call(lambda: module(x, mask=mask, causal=causal), leaves, list(inputs), workload.upstream, case.backward)
+    kernel = side.kernels[case.subject]
+    q, k, v = inputs["q"], inputs["k"], inputs["v"]
+    # What is not asked for is not passed: a kernel's side may not know it.
+    asked = {"window": case.hiding.window, "scale": case.shape.scale}
+    options = {name: value for name, value in asked.items() if value is not None}
+    return Call(
+        lambda: kernel(q, k, v, mask=mask, causal=causal, **options),
+        workload.leaves,
+        list(inputs),
+        workload.upstream,
+        case.backward,
+    )
+
+
+def _module(case: Case, side: Side) -> torch.nn.Module:
+    shape = case.shape
+    module: torch.nn.Module = side.modules[case.subject](
+        shape.heads * shape.head_size, shape.heads, n_kv_heads=shape.kv_heads
+    )
+    return module.to(case.device, DTYPES[case.dtype])
+
+
+def _parameter(name: str, size: torch.Size, generator: torch.Generator) -> Tensor:
+    """Draw a module's parameter: weights whose rows have unit length, which keep every projection standard normal.
+
+    Gains of norms are about one. Before the ReLU a feature is biased to one side or the other, away from the kink,
+    where the last bit of a sum would decide a gradient.
+    """
+    values = torch.randn(size, generator=generator).mul_(size[-1] ** -0.5)
+    if name.endswith("weight") and len(size) == 1:
+        return values.add_(1)
+    return values.sign_().mul_(4) if name == "linear1.bias" else values
+
+
+def _mask(case: Case, generator: torch.Generator) -> Tensor | None:
+    """Make a mask that hides one key in five, and everything from the first query; or a bias by distance that does.
+
+    A learned mask is among the inputs.
+    """
+    shape = case.shape
+    kind = case.hiding.kind
+    if kind is None or case.hiding.learned:
+        return None
+    visible = torch.rand(shape.batch, 1, shape.queries, shape.keys, generator=generator) < 0.8
+    visible[:, :, 0] = False
+    if kind == "bool":
+        return visible.to(case.device)
+    slopes = 2.0 ** -torch.arange(1, shape.heads + 1)  # as ALiBi's (Press et al. 2022)
+    query, key = torch.arange(shape.queries), torch.arange(shape.keys)
+    distance = (query[:, None] + (shape.keys - shape.queries) - key).abs()
+    bias = (-slopes[:, None, None] * distance).masked_fill(~visible[:1], -torch.inf)  # (1, H, Tq, Tk)
+    return bias.to(DTYPES[case.dtype]).to(case.device)

@@ -1,0 +1,39 @@
+"""What pairs of processes say about a case: one observation each, judged by the same rule as pairs of bursts. Pure.
+
+Two processes that run the same code differ by some percent, each pair of them by its own amount, however long one
+measures (see ELSEWHERE.md). So bursts taken in one pair of processes depend on each other, and only the pairs are
+independent observations of the ratio.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import count
+from math import exp
+
+from ..judging.statistics import PairedTest, median
+from ..plain.evidence import Measurement, Pair
+
+
+def observation(measurement: Measurement) -> Pair:
+    """Return what one pair of processes says: its median base time, and the median of its log-ratios."""
+    base_ns = median(sorted(pair.base_ns_per_call for pair in measurement.pairs))
+    log_ratio = median(sorted(pair.log_ratio for pair in measurement.pairs))
+    return Pair(base_ns, base_ns * exp(log_ratio))
+
+
+def joined(measurements: Sequence[Measurement], seconds: float) -> Measurement:
+    """Return the measurement whose pairs are the observations, in order."""
+    pairs = tuple(observation(measurement) for measurement in measurements)
+    return replace(measurements[-1], pairs=pairs, seconds=seconds)
+
+
+def is_settled(measurements: Sequence[Measurement], test: PairedTest) -> bool:
+    """Whether the test is certain from the observations."""
+    return test.is_certain(sorted(observation(one).log_ratio for one in measurements))
+
+
+@cache
+def observations_needed(test: PairedTest) -> int:
+    """How many observations the test takes at the least, all of them agreeing."""
+    return next(n for n in count(1) if test.bound(n, test.level) is not None)

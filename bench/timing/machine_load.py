@@ -1,0 +1,53 @@
+"""What else the machine did during the run: other processes, a hypervisor that took time, a throttled clock."""
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import psutil
+
+from ..plain.evidence import Load
+
+
+class _Seconds(NamedTuple):
+    """Readings of monotonic clocks, in seconds; of cores, summed over all of them."""
+
+    wall: float
+    busy: float
+    own: float
+    stolen: float
+
+
+def _now() -> _Seconds:
+    machine, this = psutil.cpu_times(), psutil.Process()
+    own = sum(map(_seconds_of, (this, *this.children())))
+    busy = machine.user + machine.system + getattr(machine, "nice", 0.0)
+    return _Seconds(time.monotonic(), busy, own, getattr(machine, "steal", 0.0))
+
+
+def _seconds_of(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:  # it ended meanwhile
+        return 0.0
+    return times.user + times.system
+
+
+@dataclass(frozen=True)
+class LoadMeter:
+    """Made when the run starts; ``read`` says what the machine did since."""
+
+    start: _Seconds = field(default_factory=_now)
+
+    def read(self) -> Load:
+        now = _now()
+        elapsed = max(1e-9, now.wall - self.start.wall)
+        others = (now.busy - self.start.busy) - (now.own - self.start.own)
+        clock = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+        return Load(
+            cores=os.cpu_count() or 1,
+            other_cores=max(0.0, others / elapsed),
+            stolen_cores=max(0.0, (now.stolen - self.start.stolen) / elapsed),
+            clock_share=clock.current / clock.max if clock is not None and clock.max > 0 else None,
+        )

@@ -1,0 +1,50 @@
+"""Shards: the cases of a run dealt out evenly by what each costs, in the same way on every machine."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..cases import Case
+from ..judging.statistics import median
+from ..sides import baseline
+from ..sides.work import work_of
+from .measure import BURST_NS
+
+STORED = Path(__file__).parents[2] / ".benchmarks"
+_FLOPS_PER_SECOND = 1e10  # where no case of the recording is known
+
+
+def seconds_recorded(stored: Path = STORED) -> Mapping[str, float]:
+    """Return the seconds per call of the baseline that ships with the repository, by case id; nothing if none does.
+
+    Not those of the latest baseline on this machine: every shard must see the same figures.
+    """
+    shipped = sorted(stored.glob("*/*_shipped.json"))
+    return baseline.read(shipped[-1]).seconds if shipped else {}
+
+
+def costs(cases: Mapping[Case, str | None], recorded: Mapping[str, float]) -> dict[Case, float]:
+    """Estimate what each case costs, in seconds a burst: cases need about equally many, however long a call takes.
+
+    A case that was not recorded is taken to do its arithmetic at the median rate of those that were. One that cannot
+    run (its value is the reason) costs nothing.
+    """
+    rates = sorted(work_of(case).flops / recorded[case.id] for case in cases if recorded.get(case.id))
+    rate = median(rates) if rates else _FLOPS_PER_SECOND
+    return {
+        case: max(BURST_NS * 1e-9, recorded.get(case.id) or work_of(case).flops / rate) if unsupported is None else 0.0
+        for case, unsupported in cases.items()
+    }
+
+
+def deal(costs: Mapping[Case, float], count: int) -> list[list[Case]]:
+    """Deal the cases into ``count`` parts of about equal cost: the costliest first, each to the cheapest part so far.
+
+    That is Graham's longest-processing-time rule (1969): the costliest part is at most a third above the best possible.
+    """
+    totals = [0.0] * count
+    parts: list[set[Case]] = [set() for _ in totals]
+    for case in sorted(costs, key=lambda case: (-costs[case], case.id)):
+        cheapest = totals.index(min(totals))
+        totals[cheapest] += costs[case]
+        parts[cheapest].add(case)
+    return [[case for case in costs if case in part] for part in parts]

@@ -1,0 +1,62 @@
+"""The real change-point library, where it is installed: ``make test-history`` installs it and runs this."""
+
+import random
+from datetime import UTC, datetime
+
+import pytest
+
+from bench.history.steps import Otava, otava
+from bench.history.trends import MIN_POINTS, Group, History, Point, Trend, find_steps
+
+pytest.importorskip("otava", reason="Apache Otava is not installed: make test-history")
+
+
+@pytest.fixture
+def finder() -> Otava:
+    found = otava()
+    assert isinstance(found, Otava)
+    return found
+
+
+def noisy(*levels: tuple[int, float], noise: float = 0.02) -> list[float]:
+    jitter = random.Random(0)
+    return [ns * (1 + jitter.gauss(0, noise)) for count, ns in levels for _ in range(count)]
+
+
+def find(finder: Otava, *series: list[float]) -> list[tuple[int, float]]:
+    """Where the trends of these times step, and by which ratio; they are judged together."""
+    day = datetime(2026, 10, 1, tzinfo=UTC)
+    trends = (Trend("case", tuple(Point(day, "", "", ns, ns, ns) for ns in values)) for values in series)
+    found = find_steps(History((Group((), (), tuple(trends)),)), finder)
+    return [(step.index, step.ratio) for trend in found.trends for step in trend.steps or ()]
+
+
+def test_a_step_of_a_tenth_is_found_where_it_is(finder: Otava) -> None:
+    ((index, ratio),) = find(finder, noisy((10, 1000.0), (10, 1100.0)))
+    assert abs(index - 10) <= 1
+    assert ratio == pytest.approx(1.1, abs=0.02)
+
+
+def test_slow_drift_of_a_percent_at_a_time_is_found_though_no_gate_would(finder: Otava) -> None:
+    steps = find(finder, noisy(*((1, 1000.0 * 1.01**i) for i in range(40))))
+    assert steps
+    assert all(ratio > 1 for _, ratio in steps)
+
+
+def test_an_improvement_that_came_and_went_is_two_steps(finder: Otava) -> None:
+    (_, down), (_, up) = find(finder, noisy((15, 1000.0), (15, 800.0), (15, 1000.0)))
+    assert down < 1 < up
+
+
+def test_noise_alone_has_no_step_in_fifty_trends(finder: Otava) -> None:
+    jitter = random.Random(1)
+    series = [[1000 * (1 + jitter.gauss(0, 0.02)) for _ in range(40)] for _ in range(50)]
+    assert find(finder, *series) == []
+
+
+def test_a_short_and_constant_series_does_not_trouble_it(finder: Otava) -> None:
+    assert find(finder, [1000.0] * MIN_POINTS) == []
+
+
+def test_the_finder_names_its_version(finder: Otava) -> None:
+    assert finder.name.startswith("Apache Otava 0.")

@@ -1,0 +1,56 @@
+"""Warnings: when they appear, and that each says the effect and the cure."""
+
+from dataclasses import replace
+
+from bench.judging.advice import advice
+from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.plain.evidence import Load
+
+QUIET = Load(cores=2, other_cores=0.1, stolen_cores=0.0, clock_share=None)
+
+
+def run(load: Load, *cases: CaseResult) -> Run:
+    return Run({}, {}, {}, Policy(), cases or (CaseResult("a", Verdict.UNCHANGED, mde=0.061),), load)
+
+
+def test_a_quiet_machine_and_a_decided_run_need_no_warning() -> None:
+    assert advice(run(QUIET)) == ()
+    assert advice(run(Load(2, 0.1, 0.0, 0.98))) == ()
+
+
+def test_a_loaded_machine_is_named_with_its_effect_and_what_to_do() -> None:
+    (warning,) = advice(run(Load(2, 1.3, 0.0, None)))
+    assert warning == (
+        "other processes kept 1.3 of 2 cores busy, and the median case could see a slowdown of 6.1%: "
+        "stop them, or raise --gate-budget"
+    )
+
+
+def test_a_hypervisor_that_takes_time_is_named() -> None:
+    (warning,) = advice(run(Load(2, 0.0, 0.4, None)))
+    assert warning.startswith("the hypervisor took 0.4 of 2 cores away, and the median case could see")
+
+
+def test_a_throttled_clock_is_named() -> None:
+    (warning,) = advice(run(Load(2, 0.0, 0.0, 0.5), CaseResult("a", Verdict.NEW)))
+    assert warning.startswith("the clock ran at 50% of its maximum, and nothing was timed:")
+
+
+def test_undecided_cases_are_counted_and_a_budget_is_proposed() -> None:
+    cases = (CaseResult("a", Verdict.INCONCLUSIVE, mde=0.10), CaseResult("b", Verdict.UNCHANGED, mde=0.04))
+    (warning,) = advice(run(QUIET, *cases))
+    assert warning == "1 of 2 cases are undecided: give --gate-budget=114, or raise --gate-threshold"
+
+
+def test_more_time_is_no_advice_where_it_would_take_hours() -> None:
+    (warning,) = advice(run(QUIET, CaseResult("a", Verdict.INCONCLUSIVE, mde=0.9)))
+    assert warning == "1 of 1 cases are undecided: run on a quieter machine, or raise --gate-threshold"
+
+
+def test_stored_cases_of_a_device_that_is_not_here_are_counted_and_not_passed_over() -> None:
+    absent = ("sdpa-b1h8t512d64-full-fp16-cuda-fwd", "sdpa-b1h8t512d64-full-bf16-cuda-fwd")
+    (warning,) = advice(replace(run(QUIET), absent=absent))
+    assert warning == (
+        "2 cases of the baseline, such as sdpa-b1h8t512d64-full-fp16-cuda-fwd, are for a device that is not here, and "
+        "nothing is known of them: run the gate on such a machine too"
+    )

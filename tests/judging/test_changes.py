@@ -1,0 +1,151 @@
+"""Two fingerprints compared: what fails, what is noted, and the cause; the rules of refusal against torch itself."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench.checking.fingerprint import fingerprint
+from bench.judging.changes import PEAK_TOLERANCE, PEAK_TOLERANCE_BYTES, compare, why_not_fused
+from bench.plain.execution import Compilation, Fingerprint, Pass, SdpaCall
+
+MIB = 2**20
+CALL = SdpaCall((1, 8, 512, 64), (1, 8, 512, 64), (1, 8, 512, 64), (1, 1, 1), "float32")
+FLASH = Fingerprint(Pass({"aten.flash": 1}, MIB, MIB), backend="flash", sdpa=(CALL,))
+COMPILED = Fingerprint(Pass({"aten.bmm": 2}, MIB, MIB), compilation=Compilation(1, (), 0, 3))
+BOTH = replace(FLASH, backward=Pass({"aten.flash_backward": 1}, 8 * MIB, 3 * MIB))
+
+
+def peak(of: Fingerprint, size: int) -> Fingerprint:
+    return replace(of, forward=replace(of.forward, peak_bytes=size))
+
+
+def built(graphs: int = 1, breaks: tuple[str, ...] = (), recompiles: int = 0, kernels: int = 3) -> Fingerprint:
+    return replace(COMPILED, compilation=Compilation(graphs, breaks, recompiles, kernels))
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "changes", "notes"),
+    [
+        (FLASH, FLASH, [], []),
+        (None, FLASH, [], []),
+        (FLASH, None, [], []),
+        (
+            FLASH,
+            Fingerprint(Pass({"aten.bmm": 2}, 17 * MIB, MIB), None, "math", (replace(CALL, q=(8, 512, 64)),)),
+            [
+                "backend flash -> math because q, k, v have 3, 4, 4 dimensions and 4 are needed",
+                "peak 1.00 MiB -> 17.00 MiB",
+            ],
+            ["ops +2 aten.bmm, -1 aten.flash"],
+        ),
+        (
+            replace(FLASH, backend="math", sdpa=(replace(CALL, dropout=0.1),)),
+            FLASH,
+            ["backend math -> flash because this is gone: dropout is 0.1"],
+            [],
+        ),
+        (
+            FLASH,
+            replace(FLASH, backend="efficient", sdpa=(replace(CALL, dtype="float64"),)),
+            ["backend flash -> efficient because dtype float32 -> float64"],
+            [],
+        ),
+        (
+            replace(FLASH, sdpa=(replace(CALL, device="cuda"),)),
+            replace(FLASH, backend="efficient", sdpa=(replace(CALL, device="cuda", dropout=0.1),)),
+            ["backend flash -> efficient because dropout 0.0 -> 0.1"],
+            [],
+        ),
+        (FLASH, replace(FLASH, backend=None, sdpa=()), ["backend flash -> none"], []),
+        (FLASH, replace(FLASH, backend="math", sdpa=()), ["backend flash -> math"], []),
+        (
+            FLASH,
+            replace(FLASH, sdpa=(replace(CALL, mask=(512, 512), mask_dtype="bool"),)),
+            [],
+            ["sdpa's mask none -> (512, 512), mask dtype none -> bool"],
+        ),
+        (peak(BOTH, MIB), peak(BOTH, 2 * MIB), ["forward peak 1.00 MiB -> 2.00 MiB"], []),
+        (FLASH, peak(FLASH, MIB - 4096), [], ["peak -4 KiB"]),
+        (
+            FLASH,
+            replace(FLASH, forward=Pass({"aten.flash": 1, "aten.clone": 1}, MIB, 3 * MIB)),
+            [],
+            ["allocated +2.00 MiB", "ops +1 aten.clone"],
+        ),
+        (FLASH, replace(FLASH, forward=Pass({}, MIB, MIB)), [], ["ops -1 aten.flash"]),
+        (COMPILED, built(2, ("Call to print()",)), ["graph breaks 0 -> 1 because Call to print()"], ["graphs 1 -> 2"]),
+        (built(2, ("a",)), built(3, ("a", "a")), ["graph breaks 1 -> 2"], ["graphs 2 -> 3"]),
+        (built(2, ("a",)), COMPILED, [], ["graphs 2 -> 1", "graph breaks 1 -> 0"]),
+        (COMPILED, built(recompiles=1), ["graphs compiled again by a repeated call 0 -> 1"], []),
+        (COMPILED, built(kernels=5), [], ["generated kernels 3 -> 5"]),
+        (COMPILED, built(kernels=2), [], ["generated kernels 3 -> 2"]),
+        (COMPILED, FLASH, ["backend none -> flash", "compiled -> eager: torch.compile no longer takes part"], []),
+        (
+            peak(replace(COMPILED, compilation=None), 1),
+            COMPILED,
+            [],
+            ["eager -> compiled: 1 graphs, 3 generated kernels"],
+        ),
+    ],
+)
+def test_each_difference_fails_or_is_noted_as_documented(
+    base: Fingerprint | None, head: Fingerprint | None, changes: list[str], notes: list[str]
+) -> None:
+    assert compare(base, head) == (tuple(changes), tuple(notes))
+
+
+@pytest.mark.parametrize(("excess", "fails"), [(0, False), (1, True)])
+def test_the_peak_may_grow_by_the_stated_tolerance_and_not_by_a_byte_more(excess: int, fails: bool) -> None:
+    allowed = int(MIB * (1 + PEAK_TOLERANCE)) + PEAK_TOLERANCE_BYTES
+    changes, _ = compare(FLASH, peak(FLASH, allowed + excess))
+    assert bool(changes) is fails
+
+
+def test_a_fingerprint_is_read_back_from_its_record_as_json_keeps_it() -> None:
+    import json  # noqa: PLC0415  # of this test alone
+
+    for one in (FLASH, BOTH, built(2, ("a",))):
+        record = json.loads(json.dumps(one.as_record()))
+        assert Fingerprint.from_record(record) == one
+        assert record["peak_bytes"] == one.peak_bytes
+
+
+def tensors(**changes: Any) -> dict[str, Any]:
+    q, k, v = (torch.randn(2, 4, 8, 16) for _ in range(3))
+    return {"query": q, "key": k, "value": v} | changes
+
+
+GRADED = torch.zeros(8, 8, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, None),
+        ({"is_causal": True}, None),
+        ({"attn_mask": torch.zeros(8, 8)}, None),
+        ({"attn_mask": torch.zeros(2, 1, 8, 8)}, None),
+        ({"attn_mask": torch.ones(1, 8, dtype=torch.bool)}, None),
+        ({"key": torch.randn(2, 2, 8, 16), "value": torch.randn(2, 2, 8, 16), "enable_gqa": True}, None),
+        ({"dropout_p": 0.5}, "dropout is 0.5"),
+        ({name: torch.randn(4, 8, 16) for name in ("query", "key", "value")}, "q, k, v have 3, 3, 3 dimensions"),
+        ({"key": torch.randn(1, 4, 8, 16)}, "q, k, v have batches of 2, 1, 2"),
+        ({"value": torch.randn(2, 1, 8, 16)}, "q, k, v have 4, 4, 1 heads without enable_gqa"),
+        ({"value": torch.randn(2, 4, 8, 8)}, "q, k, v have head sizes 16, 16, 8"),
+        ({"attn_mask": GRADED}, "the mask requires a gradient"),
+        ({"attn_mask": torch.zeros(4, 8, 8)}, "the mask has 3 dimensions"),
+        ({"key": torch.randn(2, 4, 16, 8).mT}, "the last strides of q, k, v are 1, 8, 1 and 1 is needed"),
+        ({"query": torch.randn(2, 4, 0, 16)}, "there are no queries or no keys"),
+    ],
+)
+def test_torch_s_own_choice_of_backend_agrees_with_each_reason(changed: dict[str, Any], reason: str | None) -> None:
+    given = tensors(**changed)
+    seen = fingerprint(lambda: F.scaled_dot_product_attention(**given))
+    assert (seen.backend == "flash") is (reason is None)
+    if seen.backend is not None:  # without queries there is nothing to attend, and no op that tells
+        (call,) = seen.sdpa
+        assert bool(why_not_fused(call)) is (reason is not None)
+        assert (reason or "") in "; ".join(why_not_fused(call))

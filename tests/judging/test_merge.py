@@ -1,0 +1,213 @@
+"""Joining shards: one verdict from all of them, and a refusal where they are not all of one run."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import main
+from bench.judging.merge import merge
+from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.plain.errors import CannotCompare
+from bench.plain.evidence import Load, Shard
+from bench.report.as_json import as_json
+from bench.report.from_json import from_json
+
+IDS = ("a", "b", "c", "d", "e")
+PARTS = (("a", "d"), ("b", "e"), ("c",))
+
+
+def shard(index: int, *, ids: Sequence[str] = IDS, **verdicts: Verdict) -> Run:
+    cases = tuple(
+        CaseResult(id_, verdicts.get(id_, Verdict.UNCHANGED), (f"why {id_}",), ratio=1.0) for id_ in PARTS[index - 1]
+    )
+    return Run(
+        {"origin": "revision main", "source_sha256": "b"},
+        {"origin": "working tree", "source_sha256": "h"},
+        {"cpu": f"cpu {index % 2}", "threads": 1, "torch": "2.13"},
+        Policy(),
+        cases,
+        shard=Shard.of(index, 3, "pr", ids),
+    )
+
+
+def shards(**verdicts: Verdict) -> dict[str, Run]:
+    return {f"{index}.json": shard(index, **verdicts) for index in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_the_joined_run_has_every_case_and_the_exit_code_of_one_run_over_all(verdict: Verdict) -> None:
+    merged = merge(shards(e=verdict))
+    whole = replace(merged, cases=tuple(c for run in shards(e=verdict).values() for c in run.cases))
+    assert {case.id: case.verdict for case in merged.cases} == {**dict.fromkeys(IDS, Verdict.UNCHANGED), "e": verdict}
+    assert merged.exit_code == whole.exit_code
+    assert merged.closing_line == whole.closing_line
+
+
+def test_the_order_of_the_files_does_not_matter() -> None:
+    given = shards(b=Verdict.FASTER)
+    backwards = dict(reversed(given.items()))
+    assert {c.id: c for c in merge(backwards).cases} == {c.id: c for c in merge(given).cases}
+
+
+def test_environments_are_joined_and_warnings_name_their_shard() -> None:
+    given = shards()
+    given["2.json"] = replace(given["2.json"], load=Load(4, 2.0, 0.0, None), notes=("not watched",))
+    merged = merge(given)
+    assert merged.environment == {"cpu": "cpu 1, cpu 0", "threads": 1, "torch": "2.13"}
+    assert merged.notes[0] == "shard 2/3: not watched"
+    assert merged.notes[1].startswith("shard 2/3: other processes kept 2.0 of 4 cores busy")
+
+
+def test_what_was_joined_can_be_read_and_joined_again() -> None:
+    merged = merge(shards(c=Verdict.REGRESSED))
+    assert {c.id for c in merge({"all.json": from_json(as_json(merged))}).cases} == set(IDS)
+
+
+def test_a_shard_repeated_with_the_same_results_adds_nothing() -> None:
+    assert merge({**shards(), "again.json": shard(2)}) == merge(shards())
+
+
+@pytest.mark.parametrize("worse_comes", ["first", "last"])
+def test_of_a_repeated_shard_the_worst_verdict_of_each_case_counts(worse_comes: str) -> None:
+    runs = {"2.json": shard(2, b=Verdict.REGRESSED, e=Verdict.FASTER), "again.json": shard(2)}
+    given = {"1.json": shard(1), **(runs if worse_comes == "first" else dict(reversed(runs.items()))), "3": shard(3)}
+    merged = merge(given)
+    by_id = {case.id: case for case in merged.cases}
+    assert by_id["b"].verdict is Verdict.REGRESSED
+    assert by_id["b"].reasons[0] == "why b"
+    assert "REGRESSED in 2.json" in by_id["b"].reasons[1]
+    assert "UNCHANGED in again.json" in by_id["b"].reasons[1]
+    assert by_id["e"].verdict is Verdict.FASTER
+    assert len(merged.cases) == len(IDS)
+    assert merged.exit_code == 1
+    assert any("shard 2/3 ran 2 times" in note and "the worst verdict counts" in note for note in merged.notes)
+
+
+@pytest.mark.parametrize("ids", ["", "a"], ids=["no rows", "a skipped row"])
+def test_an_empty_shard_passes_by_itself_and_empty_shards_alone_do_not(ids: str) -> None:
+    skipped = tuple(CaseResult(id_, Verdict.SKIPPED, ("cannot",)) for id_ in ids)
+    first, *others = (replace(shard(index, ids=ids), cases=()) for index in (1, 2, 3))
+    runs = [replace(first, cases=skipped), *others]
+    assert {run.exit_code for run in runs} == {0}
+    assert runs[0].closing_line == (
+        "gate: EMPTY, shard 1/3 has no case to compare: python -m bench merge gives the verdict of all shards"
+    )
+    merged = merge({f"{number}.json": run for number, run in enumerate(runs)})
+    assert merged.exit_code == 4
+    assert "nothing was compared" in merged.closing_line
+
+
+def test_a_shard_whose_cases_are_all_new_compared_nothing() -> None:
+    assert shard(3, c=Verdict.NEW).exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda s: s.pop("2.json"), "1 of 3 shards missing: run again with --shard=2/3 and name the file too"),
+        (lambda s: [s.pop(n) for n in ("1.json", "3.json")], "2 of 3 shards missing: run again with --shard=1/3, --s"),
+        (
+            lambda s: s.update({"3.json": replace(s["3.json"], cases=s["1.json"].cases)}),
+            "two shards hold a: split one list of cases",
+        ),
+        (
+            lambda s: s.update({"1.json": replace(s["1.json"], cases=s["1.json"].cases[:1])}),
+            "the shards hold 4 cases and not the 5 that were split: run every shard to its end",
+        ),
+        (
+            lambda s: s.update({"again": replace(s["1.json"], cases=s["1.json"].cases[:1])}),
+            "1.json and again are the same shard with different cases: keep the right one",
+        ),
+        (lambda s: s.update({"3.json": replace(s["3.json"], shard=None)}), "3.json does not say which shard it is"),
+    ],
+)
+def test_gaps_and_overlaps_are_refused(change: Callable[[dict[str, Run]], object], expected: str) -> None:
+    given = shards()
+    change(given)
+    with pytest.raises(CannotCompare) as refused:
+        merge(given)
+    assert expected in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"base": {"origin": "revision main", "source_sha256": "other"}}, "base"),
+        ({"head": {"origin": "working tree", "source_sha256": "other"}}, "head"),
+        ({"policy": Policy(threshold=0.5)}, "policy"),
+        ({"environment": {"threads": 2, "torch": "2.13"}}, "number of threads"),
+        ({"environment": {"threads": 1, "torch": "2.12"}}, "version of torch"),
+        ({"shard": Shard.of(3, 3, "full", IDS)}, "tier"),
+        ({"shard": Shard.of(3, 4, "pr", IDS)}, "number of shards"),
+        ({"shard": Shard.of(3, 3, "pr", ("a", "b"))}, "list of cases"),
+    ],
+)
+def test_shards_of_different_runs_are_refused(change: dict[str, object], what: str) -> None:
+    given = shards()
+    given["3.json"] = replace(given["3.json"], **change)  # type: ignore[arg-type]  # any field
+    with pytest.raises(CannotCompare, match=rf"^1\.json and 3\.json differ in their {what}: merge the shards of one"):
+        merge(given)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Callable[..., list[str]]:
+    def write(**verdicts: Verdict) -> list[str]:
+        paths = [tmp_path / name for name in shards()]
+        for path, run in zip(paths, shards(**verdicts).values(), strict=True):
+            path.write_text(as_json(run))
+        return [str(path) for path in paths]
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("verdict", "exit_code"), [(Verdict.UNCHANGED, 0), (Verdict.REGRESSED, 1), (Verdict.INCONCLUSIVE, 0)]
+)
+def test_the_command_prints_the_table_and_the_closing_line_and_writes_the_reports(
+    files: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    verdict: Verdict,
+    exit_code: int,
+) -> None:
+    outputs = {form: tmp_path / f"all.{form}" for form in ("json", "markdown", "html")}
+    arguments = [f"--{form}={path}" for form, path in outputs.items()]
+    assert main(["merge", *files(c=verdict), *arguments]) == exit_code
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == merge(shards(c=verdict)).closing_line
+    assert sum(line.split()[0] in IDS for line in lines) == len(IDS)
+    assert json.loads(outputs["json"].read_text())["exit_code"] == exit_code
+    said = "gate: FAIL" if exit_code else "gate: PASS"
+    assert lines[-1].startswith(said)
+    assert all(said in outputs[form].read_text() for form in ("markdown", "html"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, "cannot be read ("), ("{", "these are no verdicts as --gate-json writes them ("), ("\udcff", "cannot be")],
+)
+def test_a_file_that_is_no_shard_is_one_sentence_and_exit_code_4(
+    files: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str | None,
+    expected: str,
+) -> None:
+    path = tmp_path / "other.json"
+    if text is not None:
+        path.write_bytes(text.encode(errors="surrogateescape"))
+    assert main(["merge", *files(), str(path)]) == 4
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}")
+    assert expected in error
+
+
+def test_a_report_that_cannot_be_written_is_no_pass(
+    files: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["merge", *files(), f"--html={tmp_path / 'file' / 'x.html'}"]) == 4
+    assert "x.html cannot be written (" in capsys.readouterr().err

@@ -1,0 +1,148 @@
+"""The sequential test, from known answers and from simulated streams."""
+
+import math
+import random
+from math import comb, log, log1p
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.judging.statistics import Change, PairedTest, confidence_interval, log_evidence, median
+
+TEST = PairedTest(threshold=log1p(0.05), level=1e-5)
+
+
+def mixture_ratio(positive: int, n: int) -> float:
+    """The mixture likelihood ratio by its exact sum, as the docstring of log_evidence states it."""
+    tail: float = sum(comb(n + 1, j) for j in range(positive + 1)) / 2 ** (n + 1)
+    return float(2 ** (n + 1) / ((n + 1) * comb(n, positive)) * tail)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([3.0], 3.0), ([1.0, 2.0], 1.5), ([1.0, 2.0, 9.0], 2.0), ([0.0, 1.0, 3.0, 9.0], 2.0)]
+)
+def test_median_of_sorted_values(values: list[float], expected: float) -> None:
+    assert median(values) == expected
+
+
+@pytest.mark.parametrize(("alpha", "pairs"), [(1e-3, 13), (1e-5, 21)])
+def test_an_interval_needs_this_many_agreeing_pairs(alpha: float, pairs: int) -> None:
+    # All n signs agree: the ratio is 2^(n + 1) / (n + 1), which first exceeds 1 / alpha here.
+    for n, bounded in ((pairs - 1, False), (pairs, True)):
+        assert (2 ** (n + 1) / (n + 1) * (1 - 2 ** -(n + 1)) >= 1 / alpha) is bounded
+        assert (confidence_interval([1.0] * n, alpha).low is not None) is bounded
+
+
+@pytest.mark.parametrize("n", [1, 5, 20, 101, 400])
+def test_evidence_never_exceeds_the_exact_mixture_ratio_and_comes_close_where_it_counts(n: int) -> None:
+    for positive in range(n + 1):
+        exact, bound = log(mixture_ratio(positive, n)), log_evidence(positive, n)
+        assert bound <= exact + 1e-9
+        if exact > log(1000):
+            assert bound > exact - 0.01
+
+
+def test_the_exact_mixture_ratio_has_mean_one_under_a_fair_coin() -> None:
+    n = 50
+    assert math.isclose(sum(comb(n, s) / 2**n * mixture_ratio(s, n) for s in range(n + 1)), 1.0)
+
+
+@settings(derandomize=True, max_examples=50)
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=200), st.sampled_from([1e-2, 1e-3, 1e-5]))
+def test_the_interval_is_made_of_order_statistics_around_the_median(values: list[float], alpha: float) -> None:
+    ordered = sorted(values)
+    interval = confidence_interval(ordered, alpha)
+    if interval.low is not None:
+        assert interval.high is not None
+        assert interval.low in ordered
+        assert interval.high in ordered
+        assert interval.low <= median(ordered) <= interval.high
+
+
+@settings(derandomize=True, max_examples=50)
+@given(st.lists(st.floats(-1, 1), min_size=30, max_size=200))
+def test_a_stricter_level_gives_a_wider_interval(values: list[float]) -> None:
+    ordered = sorted(values)
+    loose, strict = confidence_interval(ordered, 1e-2), confidence_interval(ordered, 1e-5)
+    assert loose.low is not None
+    assert loose.high is not None
+    assert strict.low is None or strict.low <= loose.low
+    assert strict.high is None or strict.high >= loose.high
+
+
+@pytest.mark.parametrize(
+    ("shift", "decision"),
+    [
+        (0.0, Change.SAME),
+        (0.01, Change.SAME),
+        (-0.015, Change.SAME),
+        (0.08, Change.SLOWER),
+        (0.20, Change.SLOWER),
+        (-0.08, Change.FASTER),
+        (-0.30, Change.FASTER),
+    ],
+)
+def test_a_clear_shift_is_decided_as_what_it_is(shift: float, decision: Change) -> None:
+    noise = random.Random(1)
+    ordered: list[float] = []
+    while not TEST.is_certain(ordered):
+        ordered = sorted([*ordered, shift + noise.gauss(0, 0.02)])
+        assert len(ordered) < 500
+    assert TEST.decide(ordered) is decision
+
+
+@settings(derandomize=True, max_examples=100)
+@given(st.integers(), st.floats(-0.1, 0.1), st.floats(0.001, 0.05))
+def test_what_is_certain_agrees_with_the_interval_that_is_shown(seed: int, shift: float, spread: float) -> None:
+    noise = random.Random(seed)
+    ordered = sorted(shift + noise.gauss(0, spread) for _ in range(60))
+    change, interval = TEST.decide(ordered), TEST.interval(ordered)
+    assert interval.low is not None
+    assert interval.high is not None
+    assert (change is Change.SLOWER) == (interval.low > TEST.threshold / 2)
+    assert (change is Change.FASTER) == (interval.high < -TEST.threshold / 2)
+    assert (change is None) == (interval.low <= TEST.threshold / 2 and interval.high >= TEST.threshold)
+    assert TEST.detectable(ordered) is not None
+
+
+def test_nothing_is_certain_from_no_pairs_or_one() -> None:
+    for ordered in ([], [5.0]):
+        assert TEST.decide(ordered) is None
+        assert not TEST.is_certain(ordered)
+
+
+def test_what_looks_faster_is_measured_on_and_is_not_slower_when_the_time_is_up() -> None:
+    ordered = sorted(-0.04 + (i - 40) / 1000 for i in range(80))
+    low, high = TEST.interval(ordered).low, TEST.interval(ordered).high
+    assert low is not None
+    assert high is not None
+    assert low <= -TEST.threshold < -TEST.threshold / 2 < high < 0  # perhaps faster, and certainly not slower
+    assert not TEST.is_certain(ordered)
+    assert TEST.decide(ordered) is Change.SAME
+
+
+def test_unchanged_code_is_not_called_slower_however_often_one_looks() -> None:
+    loose = PairedTest(threshold=log1p(0.05), level=0.05)  # a level at which alarms would be seen
+    noise = random.Random(2)
+    alarms = 0
+    for _ in range(300):
+        ordered: list[float] = []
+        for _ in range(120):
+            ordered = sorted([*ordered, loose.threshold / 2 + noise.gauss(0, 0.05)])  # the worst unchanged case
+            if loose.decide(ordered) is Change.SLOWER:
+                alarms += 1
+                break
+    assert alarms <= 25  # 15 are expected at most; 26 or more have probability below 1%
+
+
+def test_the_detectable_slowdown_is_half_the_threshold_plus_what_the_spread_hides() -> None:
+    ordered = sorted([0.0] * 30)
+    assert TEST.detectable(ordered) == pytest.approx(math.expm1(TEST.threshold / 2))
+    accepting = PairedTest(TEST.threshold, TEST.level, accepted=0.1)
+    assert accepting.detectable(ordered) == pytest.approx(math.expm1(0.1 + TEST.threshold / 2))
+    wide = sorted(i / 100 for i in range(-50, 51))
+    low = TEST.interval(wide).low
+    assert low is not None
+    assert TEST.detectable(wide) == pytest.approx(math.expm1(TEST.threshold / 2 - low))
+    assert TEST.detectable([0.0] * 3) is None

@@ -1,0 +1,218 @@
+"""From evidence to verdict, exit code and closing line."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from bench.judging.verdict import FAILING, CaseResult, OwnThreshold, Policy, Run, Verdict, judge
+from bench.plain.evidence import Evidence, Measurement, Pair, TensorError
+from bench.plain.execution import Fingerprint, Pass
+from bench.report.as_html import as_html
+from bench.report.as_markdown import as_markdown
+
+POLICY = Policy()
+TEST = POLICY.test(100)
+FLASH = Fingerprint(Pass({"aten.flash": 1}, 2**20, 2**20), backend="flash")
+
+
+def measured(ratio: float, *, pairs: int = 60, noise: float = 0.01) -> Measurement:
+    jitter = random.Random(0)
+    return Measurement(
+        tuple(Pair(1000.0, 1000.0 * ratio * (1 + jitter.uniform(-noise, noise))) for _ in range(pairs)), 10, 0.5
+    )
+
+
+def fine(**changes: object) -> TensorError:
+    return replace(TensorError("out", 1e-7, 1e-7, 4e-7, base_error=1e-7, bit_equal=True), **changes)  # type: ignore[arg-type]  # any field
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict", "reason"),
+    [
+        (Evidence("c", measurements=(measured(1.0),)), Verdict.UNCHANGED, ""),
+        (Evidence("c", measurements=(measured(0.8),)), Verdict.FASTER, ""),
+        (Evidence("c", measurements=(measured(1.2), measured(1.2))), Verdict.REGRESSED, "% slower, confirmed on fresh"),
+        (Evidence("c", measurements=(measured(1.2), measured(1.0))), Verdict.UNCHANGED, "not confirmed on fresh"),
+        (Evidence("c", measurements=(measured(1.0, pairs=3),)), Verdict.INCONCLUSIVE, "too few pairs"),
+        (Evidence("c", measurements=(measured(1.0, pairs=25, noise=0.9),)), Verdict.INCONCLUSIVE, "--gate-budget"),
+        (Evidence("c", error="head raised ValueError: no"), Verdict.ERROR, "head raised ValueError: no"),
+        (Evidence("c", skipped="needs 9 GiB"), Verdict.SKIPPED, "needs 9 GiB"),
+        (Evidence("c", missing="is gone"), Verdict.MISSING, "is gone"),
+        (Evidence("c", new=True, errors=(fine(),)), Verdict.NEW, "not in the base"),
+        (
+            Evidence("c", errors=(fine(complaints=("out: too far",)),), measurements=(measured(0.5),)),
+            Verdict.DRIFTED,
+            "out: too far",
+        ),
+        (Evidence("c", new=True, errors=(fine(complaints=("out: too far",)),)), Verdict.DRIFTED, "out: too far"),
+        (
+            Evidence(
+                "c",
+                base_fingerprint=FLASH,
+                head_fingerprint=Fingerprint(Pass({"aten.bmm": 2}, 2**20, 2**20), backend="math"),
+                measurements=(measured(1.0),),
+            ),
+            Verdict.CHANGED,
+            "backend flash -> math; ops +2 aten.bmm, -1 aten.flash",
+        ),
+        (
+            Evidence(
+                "c",
+                base_fingerprint=FLASH,
+                head_fingerprint=replace(FLASH, forward=Pass({"aten.flash": 1}, 17 * 2**20, 2**20)),
+                measurements=(measured(1.0),),
+            ),
+            Verdict.CHANGED,
+            "peak 1.00 MiB -> 17.00 MiB",
+        ),
+        (
+            Evidence(
+                "c",
+                base_fingerprint=FLASH,
+                head_fingerprint=replace(FLASH, forward=Pass({"aten.flash": 1, "aten.mul": 1}, 2**20 - 4096, 2**20)),
+                measurements=(measured(1.0),),
+            ),
+            Verdict.UNCHANGED,
+            "peak -4 KiB; ops +1 aten.mul",
+        ),
+    ],
+)
+def test_evidence_leads_to_its_verdict_and_reason(evidence: Evidence, verdict: Verdict, reason: str) -> None:
+    result = judge(evidence, TEST)
+    assert result.verdict is verdict
+    assert reason in "; ".join(result.reasons)
+
+
+def test_only_these_verdicts_pass() -> None:
+    passing = {
+        Verdict.FASTER,
+        Verdict.UNCHANGED,
+        Verdict.NEW,
+        Verdict.SKIPPED,
+        Verdict.INCONCLUSIVE,
+        Verdict.WAIVED,
+    }
+    assert set(FAILING) == set(Verdict) - passing
+    assert {v for v in Verdict if POLICY.fails(v)} == set(FAILING)
+    assert {v for v in Verdict if Policy(strict=True).fails(v)} == {*FAILING, Verdict.INCONCLUSIVE}
+
+
+def test_a_timed_result_carries_ratio_interval_times_and_what_could_have_been_seen() -> None:
+    result = judge(Evidence("c", measurements=(measured(1.0),)), TEST)
+    assert result.ratio == pytest.approx(1.0, abs=0.01)
+    assert result.ratio is not None
+    assert result.ci[0] is not None
+    assert result.ci[1] is not None
+    assert result.ci[0] < result.ratio < result.ci[1]
+    assert result.mde is not None
+    assert 0.02 < result.mde < 0.06
+    assert result.base_ns == 1000.0
+    assert result.pairs == 60
+    assert result.seconds == 0.5
+
+
+def test_a_remeasured_case_reports_the_time_of_both_measurements() -> None:
+    assert judge(Evidence("c", measurements=(measured(1.2), measured(1.2))), TEST).seconds == 1.0
+
+
+def test_the_level_of_a_case_shrinks_with_the_number_of_cases() -> None:
+    assert POLICY.test(1).level == POLICY.false_alarm
+    assert POLICY.test(200).level == POLICY.false_alarm / 200
+
+
+def test_what_can_go_wrong_in_a_run_follows_from_one_level() -> None:
+    assert POLICY.miss == 2 * POLICY.false_alarm  # in either of two measurements
+    assert POLICY.confidence == 1 - 3 * POLICY.false_alarm  # at one end of the first, and either of the second
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict", "reason"),
+    [
+        (1.00, Verdict.UNCHANGED, "needs its waiver no longer (accepted up to 1.1: #1)"),
+        (1.08, Verdict.WAIVED, "accepted up to 1.1: #1"),
+        (1.10, Verdict.WAIVED, "accepted up to 1.1: #1"),
+        (1.12, Verdict.WAIVED, "accepted up to 1.1: #1"),  # half the threshold above is 1.127, all of it 1.155
+        (1.16, Verdict.REGRESSED, "slower, confirmed"),
+        (1.20, Verdict.REGRESSED, "slower, confirmed"),
+        (0.70, Verdict.FASTER, ""),
+    ],
+)
+def test_a_waived_slowdown_is_shown_as_such_and_fails_beyond_its_bound(
+    ratio: float, verdict: Verdict, reason: str
+) -> None:
+    test = POLICY.test(100, accepted_ratio=1.1)
+    result = judge(Evidence("c", measurements=(measured(ratio), measured(ratio))), test, "accepted up to 1.1: #1")
+    assert result.verdict is verdict
+    assert reason in "; ".join(result.reasons)
+    assert POLICY.fails(result.verdict) is (verdict is Verdict.REGRESSED)
+
+
+def test_a_case_s_own_threshold_replaces_the_run_s_and_is_shown_whatever_the_verdict() -> None:
+    slower = Evidence("c", measurements=(measured(1.08), measured(1.08)))
+    assert judge(slower, POLICY.test(100)).verdict is Verdict.REGRESSED
+    for share, verdict in ((0.2, Verdict.UNCHANGED), (0.1, Verdict.REGRESSED)):
+        result = judge(slower, POLICY.test(100, threshold=OwnThreshold(share, "has its own threshold")))
+        assert result.verdict is verdict
+        assert result.reasons[-1] == "has its own threshold"
+
+
+@pytest.mark.parametrize(("threshold", "budget_s"), [(0.05, 30.0), (0.02, 187.5), (0.5, 3.0)])
+def test_a_smaller_threshold_has_a_larger_budget(threshold: float, budget_s: float) -> None:
+    assert Policy.default_budget_s(threshold) == pytest.approx(budget_s)
+
+
+def run(*verdicts: Verdict, policy: Policy = POLICY) -> Run:
+    cases = tuple(CaseResult(f"case-{i}", v, (f"because {i}",)) for i, v in enumerate(verdicts))
+    return Run({"origin": "b"}, {"origin": "h"}, {}, policy, cases)
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_one_failing_case_among_passing_ones_gives_exit_code_1(verdict: Verdict) -> None:
+    assert run(Verdict.UNCHANGED, verdict, Verdict.FASTER).exit_code == (1 if verdict in FAILING else 0)
+
+
+def test_inconclusive_passes_unless_strict() -> None:
+    assert run(Verdict.INCONCLUSIVE).exit_code == 0
+    assert run(Verdict.INCONCLUSIVE, policy=Policy(strict=True)).exit_code == 1
+
+
+@pytest.mark.parametrize("verdicts", [(), (Verdict.SKIPPED,), (Verdict.NEW, Verdict.SKIPPED)])
+def test_a_gate_that_compared_nothing_gives_exit_code_4(verdicts: tuple[Verdict, ...]) -> None:
+    nothing = run(*verdicts)
+    assert nothing.exit_code == 4
+    assert nothing.closing_line == "gate: ERROR, nothing was compared: no selected case is in both base and head"
+
+
+def test_the_closing_line_says_pass_or_fail_and_why() -> None:
+    passed = run(Verdict.UNCHANGED, Verdict.SKIPPED, Verdict.UNCHANGED)
+    assert passed.closing_line == "gate: PASS, no slowdown of 5% and no drift in 2 cases (2 UNCHANGED, 1 SKIPPED)"
+    failed = run(Verdict.UNCHANGED, Verdict.REGRESSED, Verdict.ERROR)
+    assert failed.closing_line == ("gate: FAIL (1 ERROR, 1 REGRESSED, 1 UNCHANGED); worst: case-2 ERROR: because 2")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        ([Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE], "but 2 of 2 cases undecided"),
+        ([Verdict.INCONCLUSIVE, Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED], "but 1 of 2 cases undecided"),
+        ([Verdict.WAIVED, Verdict.UNCHANGED], "no slowdown of 5% that is not waived and no drift in 2 cases"),
+        ([Verdict.UNCHANGED, Verdict.FASTER, Verdict.NEW], "no slowdown of 5% and no drift in 2 cases"),
+    ],
+)
+def test_a_pass_claims_no_more_than_was_decided_in_every_report(verdicts: list[Verdict], said: str) -> None:
+    passed = run(*verdicts)
+    assert passed.exit_code == 0
+    assert passed.closing_line.startswith(f"gate: PASS, {said} (")
+    assert as_markdown(passed).startswith(f"## Attention gate: PASS, {said}\n")
+    assert f"<strong>PASS</strong> {said}" in as_html(passed)
+
+
+def test_the_worst_case_comes_first_and_the_slowest_among_equals() -> None:
+    cases = (
+        CaseResult("a", Verdict.UNCHANGED, ratio=1.0),
+        CaseResult("b", Verdict.REGRESSED, ratio=1.1),
+        CaseResult("c", Verdict.REGRESSED, ratio=1.3),
+        CaseResult("d", Verdict.DRIFTED),
+    )
+    assert [c.id for c in replace(run(), cases=cases).worst_first] == ["d", "c", "b", "a"]

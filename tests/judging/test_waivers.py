@@ -1,0 +1,114 @@
+"""The waivers' file: what it accepts, what it refuses, and how."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from bench.judging import waivers
+from bench.judging.verdict import OwnThreshold
+from bench.plain.errors import CannotCompare
+
+TODAY = date(2030, 6, 15)
+IDS = ("sdpa-a-fp32-cpu-fwd", "sdpa-a-bf16-cpu-fwd", "manual-a-fp32-cpu-fwd")
+
+GOOD = """
+[[waiver]]
+case = "sdpa-*-bf16-*"
+ratio = 1.1
+reason = "exact gradients"
+expires = 2030-06-15
+
+[[threshold]]
+case = "manual-*"
+threshold = 0.1
+reason = "tiny calls"
+expires = 2030-06-16
+"""
+
+
+def read(tmp_path: Path, text: str) -> waivers.Exceptions:
+    path = tmp_path / "waivers.toml"
+    path.write_text(text)
+    return waivers.read(path, IDS, TODAY)
+
+
+def test_entries_apply_to_the_cases_that_their_pattern_matches(tmp_path: Path) -> None:
+    exceptions = read(tmp_path, GOOD)
+    waiver = exceptions.waiver("sdpa-a-bf16-cpu-fwd")
+    assert str(waiver) == "accepted up to half the threshold above 1.1 until 2030-06-15: exact gradients"
+    assert exceptions.waiver("sdpa-a-fp32-cpu-fwd") is None
+    assert exceptions.threshold("manual-a-fp32-cpu-fwd") == OwnThreshold(
+        0.1, "has its own threshold, 10% until 2030-06-16: tiny calls"
+    )
+    assert exceptions.threshold("sdpa-a-bf16-cpu-fwd") is None
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n"])
+def test_an_empty_file_waives_nothing(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == waivers.Exceptions()
+
+
+def test_no_file_waives_nothing(tmp_path: Path) -> None:
+    assert waivers.read(tmp_path / "none.toml", IDS, TODAY) == waivers.Exceptions()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("2030-06-15", "2030-06-14"), "the waiver of 'sdpa-*-bf16-*' expired on 2030-06-14: mend its cause"),
+        (("2030-06-16", "2030-06-14"), "the threshold of 'manual-*' expired on 2030-06-14: mend its cause, or renew"),
+        (
+            ("expires = 2030-06-16\n", ""),
+            "a threshold must give exactly case (str), threshold (float), reason (str), expires (date), none empty",
+        ),
+        (("sdpa-*-bf16-*", "spda-*"), "'spda-*' matches no case: correct it, or remove the entry"),
+        (("manual-*", "mnaual-*"), "'mnaual-*' matches no case"),
+        (("1.1", "0.9"), "has ratio 0.9: give head/base above 1 and at most 10, such as 1.1"),
+        (("1.1", "1"), "has ratio 1: give head/base above 1"),
+        (("1.1", "nan"), "has ratio nan: give head/base above 1"),
+        (("1.1", "1" + 400 * "0"), "has ratio inf: give head/base above 1 and at most 10"),
+        (("1.1", '"10%"'), "a waiver must give exactly case (str), ratio (float), reason (str), expires (date)"),
+        (("1.1", "true"), "a waiver must give exactly"),
+        (("2030-06-15", '"2030-06-15"'), "a waiver must give exactly"),
+        (("2030-06-15", "2030-06-15T00:00:00"), "a waiver must give exactly"),
+        (
+            ("exact gradients", "  "),
+            "a waiver must give exactly case (str), ratio (float), reason (str), expires (date), none",
+        ),
+        (('reason = "exact gradients"\n', ""), "a waiver must give exactly"),
+        (('reason = "exact gradients"\n', 'reason = "r"\nowner = "me"\n'), "a waiver must give exactly"),
+        (("0.1\n", "0\n"), "the threshold of 'manual-*' is 0: give a share above 0 and at most 1, such as 0.1 for 10%"),
+        (("0.1\n", "-1\n"), "the threshold of 'manual-*' is -1"),
+        (("0.1\n", "1.01\n"), "the threshold of 'manual-*' is 1.01: give a share above 0 and at most 1"),
+        (("[[waiver]]", "[[waver]]"), "waivers.toml has waver: write [[waiver]] and [[threshold]] tables"),
+        (("[[waiver]]", "[waiver]"), "write each waiver as a table headed [[waiver]]"),
+        (("[[waiver]]", "[[waiver"), "waivers.toml cannot be read"),
+    ],
+)
+def test_an_entry_that_cannot_stand_is_refused_in_one_sentence(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    with pytest.raises(CannotCompare) as refused:
+        read(tmp_path, GOOD.replace(*change, 1))
+    assert message in str(refused.value)
+    assert str(refused.value).startswith("waivers.toml")
+
+
+def test_two_entries_for_one_case_are_refused(tmp_path: Path) -> None:
+    twice = GOOD + GOOD.partition("[[threshold]]")[0].replace("sdpa-*-bf16-*", "*-bf16-*")
+    with pytest.raises(CannotCompare, match="both match sdpa-a-bf16-cpu-fwd: keep one of them"):
+        read(tmp_path, twice)
+
+
+def test_the_file_that_ships_is_read_and_its_examples_are_well_formed(tmp_path: Path) -> None:
+    shipped = waivers.WAIVERS.read_text()
+    assert waivers.read(waivers.WAIVERS, IDS, TODAY) == waivers.Exceptions()
+    examples = "\n".join(
+        line.removeprefix("#").strip() for line in shipped[shipped.index("# [[waiver]]") :].splitlines()
+    )
+    ids = ("mhaloop-x-bf16-cpu-fwd", "sdpa-b4h1t8d10-full-fp32-cpu-fwd")
+    path = tmp_path / "waivers.toml"
+    path.write_text(examples)
+    read = waivers.read(path, ids, date(2026, 1, 1))
+    assert (len(read.waivers), len(read.thresholds)) == (1, 1)

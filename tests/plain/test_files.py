@@ -1,0 +1,92 @@
+"""Files appear whole or not at all."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.plain.errors import CannotCompare
+from bench.plain.files import check_writable, write_atomically
+
+
+def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file.json"
+    write_atomically(path, "text ü")
+    assert path.read_text(encoding="utf-8") == "text ü"
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_a_write_cut_short_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.json"
+    write_atomically(path, "old")
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_the_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "ours", "x")
+    (tmp_path / "ordinary").write_text("x")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
+    target, link = tmp_path / "there" / "target", tmp_path / "link"
+    link.symlink_to(target)
+    for text in ("new", "newer"):
+        write_atomically(link, text)
+        assert link.is_symlink()
+        assert target.read_text() == text
+    assert [p.name for p in target.parent.iterdir()] == ["target"]
+
+
+def test_a_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_writable(pipe)
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    write_atomically(pipe, "text")
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_device_stays_one(tmp_path: Path) -> None:
+    link = tmp_path / "link"  # were it replaced, the machine would still have its own
+    link.symlink_to("/dev/null")
+    write_atomically(link, "text")
+    assert link.is_char_device()
+    assert [p.name for p in tmp_path.iterdir()] == ["link"]
+
+
+@pytest.mark.parametrize("refuse", [check_writable, lambda path: write_atomically(path, "text")])
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, refuse: Callable[[Path], None]) -> None:
+    (tmp_path / "file").write_text("old")
+    for path, why in (
+        (tmp_path / "file" / "x", "File exists|Not a directory"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / (1000 * "x"), "File name too long"),
+    ):
+        with pytest.raises(CannotCompare, match=rf"^{path} cannot be written \(({why})\): choose another place$"):
+            refuse(path)
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_asking_first_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    for name in ("old", "new"):
+        check_writable(tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
+
+
+def test_text_that_utf_8_cannot_hold_is_escaped(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", "ü \udcff")
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "ü \\udcff"

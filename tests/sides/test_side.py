@@ -1,0 +1,163 @@
+"""Packing a source and loading it as the base side."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import attention
+from bench.plain.errors import CannotCompare
+from bench.sides.side import Side, base_side
+from bench.sides.source import Source, from_directory, from_revision
+
+HEAD_DIRECTORY = Path(attention.__file__ or "").parents[1]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A git repository whose first commit has no package and whose second has one."""
+
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "no package")
+    git("tag", "before")
+    (tmp_path / "attention").mkdir()
+    (tmp_path / "attention" / "__init__.py").write_text("KERNELS = {'k': len}\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "a package")
+    git("tag", "after")
+    (tmp_path / "attention" / "__init__.py").write_text("KERNELS = {'edited': len}\n")
+    return tmp_path
+
+
+def test_the_base_side_is_another_copy_of_the_code_and_works() -> None:
+    with base_side(from_directory(HEAD_DIRECTORY)) as base:
+        assert list(base.kernels) == sorted(attention.KERNELS)
+        assert list(base.modules) == list(attention.MODULES)
+        kernel = base.kernels["sdpa"]
+        assert type(kernel) is not attention.Kernel
+        assert type(kernel).__module__ == "attention_base.registry"
+        q = torch.randn(1, 2, 4, 8)
+        assert torch.equal(kernel(q, q, q), attention.KERNELS["sdpa"](q, q, q))
+
+
+def test_nothing_of_the_base_is_left_when_it_is_done_with() -> None:
+    with base_side(from_directory(HEAD_DIRECTORY)):
+        directory = Path(sys.modules["attention_base"].__path__[0])
+        assert directory.is_dir()
+    assert not [name for name in sys.modules if name.startswith("attention_base")]
+    assert not directory.exists()
+
+
+def test_equal_source_has_an_equal_digest_whichever_way_it_is_packed(repository: Path) -> None:
+    committed = from_revision(repository, "after")
+    assert committed.sha256 != from_directory(repository).sha256
+    (repository / "attention" / "__init__.py").write_text("KERNELS = {'k': len}\n")
+    assert committed.sha256 == from_directory(repository).sha256 == from_directory(repository / "attention").sha256
+    assert from_directory(repository).archive == from_directory(repository / "attention").archive
+
+
+def test_a_revision_holds_what_was_committed_and_not_the_working_tree(repository: Path) -> None:
+    source = from_revision(repository, "after")
+    assert source.origin.startswith("revision after (")
+    with base_side(source) as base:
+        assert list(base.kernels) == ["k"]
+
+
+def test_compiled_files_are_not_source(package: Callable[..., Path]) -> None:
+    directory = package(__init__="KERNELS = {}\n")
+    digest = from_directory(directory).sha256
+    (directory / "attention" / "__pycache__").mkdir()
+    (directory / "attention" / "__pycache__" / "x.pyc").write_bytes(b"1")
+    assert from_directory(directory).sha256 == digest
+
+
+@pytest.mark.parametrize(
+    ("revision", "message"),
+    [
+        ("no-such", "base 'no-such' is neither a directory nor a revision that git knows here: check the name"),
+        ("--output=x", "is neither a directory nor a revision"),
+        ("before", r"revision before \(\w{12}\) has no attention/: choose one that has the package"),
+    ],
+)
+def test_a_revision_that_cannot_be_had_is_one_sentence(repository: Path, revision: str, message: str) -> None:
+    with pytest.raises(CannotCompare, match=message):
+        from_revision(repository, revision)
+
+
+def test_a_directory_without_the_package_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CannotCompare, match=r"holds no attention/__init__.py: name a directory that holds the package"):
+        from_directory(tmp_path)
+
+
+def test_without_git_a_revision_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CannotCompare, match="git could not be run .*: install it, or name a directory"):
+        from_revision(tmp_path, "main")
+
+
+REACHING = "reaches the head's code|imports attention absolutely"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import attention\nKERNELS = {'k': len}\n", "imports attention absolutely (attention/__init__.py, line 1)"),
+        ("from attention.sdpa import sdpa\n", "imports attention absolutely"),
+        ("def later():\n    import attention.sdpa\n", "imports attention absolutely (attention/__init__.py, line 2)"),
+        ("import importlib\nm = importlib.import_module('attention.sdpa')\n", "imports attention absolutely"),
+        ("m = __import__('attention')\n", "imports attention absolutely"),
+        ("import sys\nm = sys.modules['atten' + 'tion']\n", "reaches the head's code (attention_base.m comes from"),
+        (
+            "import sys\nregister = vars(sys.modules['atten' + 'tion'])['register']\n",
+            "reaches the head's code (attention_base.register comes from attention.registry)",
+        ),
+        ("raise ValueError('broken on purpose')\n", "does not import (ValueError: broken on purpose)"),
+        ("def f(:\n", "does not import (__init__.py: invalid syntax"),
+        ("raise SystemExit(0)\n", "does not import (SystemExit: 0)"),
+        ("import no_such_package_at_all\n", "does not import (ModuleNotFoundError"),
+        ("KERNELS = {}\n", "has no attention.KERNELS: choose a base that registers some"),
+        ("x = 1\n", "has no attention.KERNELS"),
+    ],
+)
+def test_a_base_that_cannot_stand_alone_is_refused_in_one_sentence(
+    package: Callable[..., Path], text: str, message: str
+) -> None:
+    source = from_directory(package(__init__=text))
+    with pytest.raises(CannotCompare) as refused, base_side(source):
+        pass
+    assert message in str(refused.value)
+    assert "attention_base" not in sys.modules
+
+
+def test_an_object_of_the_head_deep_inside_a_base_module_is_found(package: Callable[..., Path]) -> None:
+    directory = package(
+        __init__="from . import inner\nKERNELS = {'k': len}\n",
+        inner="import sys\nthing = vars(sys.modules['atten' + 'tion'])['KERNELS']['sdpa']\n",
+    )
+    with (
+        pytest.raises(CannotCompare, match=r"attention_base.inner.thing comes from attention"),
+        base_side(from_directory(directory)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("archive", [b"", b"no zip at all"])
+def test_an_archive_that_is_no_zip_is_refused_in_one_sentence(archive: bytes) -> None:
+    with (
+        pytest.raises(CannotCompare, match="the source in baseline x is not a zip archive"),
+        base_side(Source("baseline x", archive)),
+    ):
+        pass
+
+
+def test_kernels_from_outside_join_the_side_by_name() -> None:
+    side = Side.of("head", attention, {"mine": len})
+    assert list(side.kernels) == [*attention.KERNELS, "mine"]
+    assert side.undeclared == {"mine"}

@@ -1,0 +1,263 @@
+"""The engine on small sides: what a bad kernel does to its own row, and what reaches the verdict."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import attention
+from attention.registry import Capabilities, Kernel
+from bench.cases import Case, Shape
+from bench.gate import Gate
+from bench.judging.verdict import CaseResult, Policy, Verdict
+from bench.plain.execution import Fingerprint, Pass
+from bench.sides.side import Side
+from bench.timing.clock import Clock
+
+CASE = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
+BACKWARD = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwdbwd")
+TEST = Policy().test(100)
+
+
+class World:
+    """A fake clock that each kernel moves by its own known duration, with one percent of jitter."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.noise = random.Random(0)
+
+    def side(
+        self, label: str, ns: float, function: Callable[..., Tensor] | None = None, *, undeclared: bool = False
+    ) -> Side:
+        def kernel(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+            self.now += ns * self.noise.uniform(0.99, 1.01)
+            return (function or attention.KERNELS["masked"])(q, k, v, **rest)
+
+        registered = Kernel("k", kernel, Capabilities())
+        return Side(label, {"k": registered}, {}, frozenset({"k"}) if undeclared else frozenset())
+
+    def compare(self, head: Side, base: Side | None, case: Case = CASE, **changes: Any) -> CaseResult:
+        gate = Gate(head, base, clock_of=lambda _: Clock(lambda: int(self.now), lambda: None), **changes)
+        return gate.compare(case, TEST, budget_s=5.0)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "verdict"),
+    [(1.0, Verdict.UNCHANGED), (1.02, Verdict.UNCHANGED), (1.08, Verdict.REGRESSED), (0.8, Verdict.FASTER)],
+)
+def test_a_known_duration_gets_its_verdict(world: World, slowdown: float, verdict: Verdict) -> None:
+    result = world.compare(world.side("head", slowdown * MS), world.side("base", MS))
+    assert result.verdict is verdict
+    assert result.ratio == pytest.approx(slowdown, rel=0.01)
+
+
+def test_a_slowdown_that_is_gone_on_fresh_inputs_does_not_fail(world: World) -> None:
+    inputs: list[float] = []
+
+    def slow_on_the_first_inputs(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+        seen = float(q[0, 0, 0, 0])
+        if seen not in inputs:
+            inputs.append(seen)
+        world.now += 0.5 * MS if seen == inputs[0] else 0.0
+        return attention.KERNELS["masked"](q, k, v, **rest)
+
+    result = world.compare(world.side("head", MS, slow_on_the_first_inputs), world.side("base", MS))
+    assert len(inputs) == 2
+    assert result.verdict is Verdict.UNCHANGED
+    assert result.reasons[0] == "a slowdown was measured, but not confirmed on fresh inputs"
+
+
+def test_a_slowdown_that_cannot_be_measured_again_is_an_error_and_not_skipped(world: World) -> None:
+    free = iter([2**40, 10])
+    result = world.compare(world.side("head", 1.3 * MS), world.side("base", MS), available_bytes=lambda _: next(free))
+    assert result.verdict is Verdict.ERROR
+    assert result.reasons == (
+        "was slower, and could not be measured again: needs about 0.0 GiB of memory, 0.0 GiB are free",
+    )
+    assert result.head_fingerprint is not None
+
+
+def test_a_head_that_is_wrong_on_the_fresh_inputs_alone_has_drifted(world: World) -> None:
+    inputs: list[float] = []
+
+    def wrong_on_the_second_inputs(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+        seen = float(q[0, 0, 0, 0])
+        if seen not in inputs:
+            inputs.append(seen)
+        return attention.KERNELS["masked"](q, k, v, **rest) * (1.0 if seen == inputs[0] else 1.01)
+
+    result = world.compare(world.side("head", 1.3 * MS, wrong_on_the_second_inputs), world.side("base", MS))
+    assert len(inputs) == 2
+    assert result.verdict is Verdict.DRIFTED
+    assert result.reasons[0].startswith("out: error ")
+
+
+def test_stored_errors_bind_on_the_first_inputs_alone(world: World) -> None:
+    gate = Gate(world.side("head", MS), None, stored_errors={CASE.id: {"out": -1.0}})  # what no head can keep to
+    first, again = (gate.check(CASE, attempt).evidence.errors for attempt in (0, 1))
+    assert first[0].complaints
+    assert not again[0].complaints
+
+
+def raises(*_: Any, **__: Any) -> Tensor:
+    raise ValueError("on purpose")
+
+
+def leaves(*_: Any, **__: Any) -> Tensor:
+    raise SystemExit(3)
+
+
+def is_interrupted(*_: Any, **__: Any) -> Tensor:
+    raise KeyboardInterrupt
+
+
+def refuses(*_: Any, **__: Any) -> Tensor:
+    raise NotImplementedError("k takes no such thing")
+
+
+def writes(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    out = attention.KERNELS["masked"](q, k, v, **rest)
+    with torch.no_grad():
+        v.mul_(2)
+    return out
+
+
+def wrong_by_one_percent(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    return attention.KERNELS["masked"](q, k, v, **rest) * 1.01
+
+
+def cuts_the_gradient(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    return attention.KERNELS["masked"](q, k.detach() + 0 * k, v, **rest)
+
+
+@pytest.mark.parametrize("case", [CASE, BACKWARD], ids=["fwd", "fwdbwd"])
+@pytest.mark.parametrize(
+    ("function", "verdict", "reason"),
+    [
+        (raises, Verdict.ERROR, "{} raised ValueError: on purpose"),
+        (leaves, Verdict.ERROR, "{} raised SystemExit: 3"),
+        (refuses, Verdict.ERROR, "{} raised NotImplementedError: k takes no such thing"),
+        (writes, Verdict.ERROR, "{} wrote to its inputs"),
+    ],
+)
+def test_a_side_that_misbehaves_is_an_error_that_names_the_side(
+    world: World, case: Case, function: Callable[..., Tensor], verdict: Verdict, reason: str
+) -> None:
+    for bad, good in (("head", "base"), ("base", "head")):
+        sides = {bad: world.side(bad, MS, function), good: world.side(good, MS)}
+        result = world.compare(sides["head"], sides["base"], case)
+        assert result.verdict is verdict
+        assert result.reasons == (reason.format(bad),)
+
+
+def test_an_interrupt_ends_the_run_and_blames_nobody(world: World) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        world.compare(world.side("head", MS, is_interrupted), world.side("base", MS))
+
+
+def test_a_kernel_that_writes_to_its_inputs_only_later_is_an_error_too(world: World) -> None:
+    calls: list[None] = []
+
+    def writes_at_the_tenth_call(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+        calls.append(None)
+        return writes(q, k, v, **rest) if len(calls) == 10 else attention.KERNELS["masked"](q, k, v, **rest)
+
+    result = world.compare(world.side("head", MS, writes_at_the_tenth_call), world.side("base", MS))
+    assert result.verdict is Verdict.ERROR
+    assert result.reasons == ("a side, while it was timed, wrote to its inputs",)
+
+
+def test_a_kernel_wrong_by_one_percent_has_drifted_though_it_is_faster(world: World) -> None:
+    result = world.compare(world.side("head", 0.5 * MS, wrong_by_one_percent), world.side("base", MS))
+    assert result.verdict is Verdict.DRIFTED
+    assert result.ratio == pytest.approx(0.5, rel=0.01)
+    assert result.reasons[0].startswith("out: error ")
+
+
+def test_a_gradient_that_is_cut_has_drifted_though_the_output_is_right(world: World) -> None:
+    forward = world.compare(world.side("head", MS, cuts_the_gradient), world.side("base", MS), CASE)
+    backward = world.compare(world.side("head", MS, cuts_the_gradient), world.side("base", MS), BACKWARD)
+    assert forward.verdict is Verdict.UNCHANGED
+    assert backward.verdict is Verdict.DRIFTED
+    assert [reason.partition(":")[0] for reason in backward.reasons[:1]] == ["dk"]
+
+
+def test_a_case_that_does_not_fit_in_memory_is_skipped_with_the_figures(world: World) -> None:
+    huge = Case("k", False, Shape.parse("b1h64t65536d64"), "full", "fp32", "cpu", "fwd")
+    result = world.compare(world.side("head", MS), world.side("base", MS), huge, available_bytes=lambda _: 3 * 2**30)
+    assert result.verdict is Verdict.SKIPPED
+    assert result.reasons == ("needs about 14372.0 GiB of memory, 3.0 GiB are free",)
+
+
+def test_a_case_without_a_base_is_new_and_still_checked(world: World) -> None:
+    lacking = Side("base", {}, {})
+    assert world.compare(world.side("head", MS), lacking).verdict is Verdict.NEW
+    assert world.compare(world.side("head", MS, wrong_by_one_percent), lacking).verdict is Verdict.DRIFTED
+
+
+def test_an_outside_kernel_that_does_not_support_a_case_is_skipped_with_its_own_words(world: World) -> None:
+    result = world.compare(world.side("head", MS, refuses, undeclared=True), Side("base", {}, {}))
+    assert result.verdict is Verdict.SKIPPED
+    assert result.reasons == ("k takes no such thing",)
+
+
+BEFORE = Fingerprint(Pass({}, 2**20, 2**20), backend="flash")  # `masked` takes less, and no backend
+STORED: dict[str, Any] = {"stored_fingerprints": {CASE.id: BEFORE}}
+
+
+def test_a_base_that_raises_stays_an_error_and_shows_what_changed_since_it_was_stored(world: World) -> None:
+    result = world.compare(world.side("head", MS), world.side("base", MS, raises), **STORED)
+    assert result.verdict is Verdict.ERROR
+    assert result.reasons == ("base raised ValueError: on purpose", "backend flash -> none")
+
+
+def test_a_base_that_does_not_import_is_an_error_for_every_case_and_shows_the_same(world: World) -> None:
+    result = world.compare(world.side("head", MS), None, base_error="the base does not import", **STORED)
+    assert result.verdict is Verdict.ERROR
+    assert result.reasons == ("the base does not import", "backend flash -> none")
+
+
+def test_a_case_that_only_the_stored_baseline_has_is_held_to_its_stored_fingerprint(world: World) -> None:
+    head, lacking = world.side("head", MS), Side("base", {}, {})
+    changed = world.compare(head, lacking, **STORED)
+    assert changed.verdict is Verdict.CHANGED
+    assert changed.reasons[0] == "backend flash -> none"
+    print_ = changed.head_fingerprint
+    assert print_ is not None
+    held = world.compare(head, lacking, stored_fingerprints={CASE.id: print_})
+    assert held.verdict is Verdict.NEW
+    assert held.reasons == ("not in the base's code: its stored fingerprint holds",)
+
+
+def test_a_base_that_runs_counts_and_not_what_was_stored_of_it(world: World) -> None:
+    assert world.compare(world.side("head", MS), world.side("base", MS), **STORED).verdict is Verdict.UNCHANGED
+
+
+@pytest.mark.parametrize("subject", ["mha", "mhaloop"])
+def test_modules_of_both_sides_share_inputs_and_parameters(subject: str) -> None:
+    head = Side.of("head", attention)
+    case = Case(subject, True, Shape.parse("b1h2t8d4"), "causal", "fp32", "cpu", "fwdbwd")
+    checked = Gate(head, head).check(case)
+    assert {e.name for e in checked.evidence.errors} == {
+        "out",
+        "dx",
+        "din_proj_weight",
+        "din_proj_bias",
+        "dout_proj.weight",
+        "dout_proj.bias",
+    }
+    assert all(e.bit_equal for e in checked.evidence.errors)
+    assert checked.base is not None
+    pointers = [{t.data_ptr() for t in call.leaves} for call in (checked.head, checked.base)]
+    assert pointers[0] == pointers[1]

@@ -1,0 +1,36 @@
+"""The shared budget: bounded in all, and what is saved goes to whoever needs it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.timing.budget import SHARE, SharedBudget
+
+
+def test_the_first_case_may_take_the_whole_cap() -> None:
+    assert SharedBudget(10.0, 100).allowance_s() == 10.0
+    assert SharedBudget(10.0, 1).allowance_s() == 10.0
+
+
+def test_an_undecided_case_gets_what_decided_ones_saved() -> None:
+    budget = SharedBudget(10.0, 100)
+    budget.spend(10.0)  # undecided: the credit is gone
+    assert budget.allowance_s() == pytest.approx(2 * SHARE * 10.0, rel=0.01)
+    for _ in range(20):
+        budget.spend(SHARE * 10.0 / 4)  # decided early
+    assert budget.allowance_s() == pytest.approx(min(10.0, (20 * 0.75 + 2) * SHARE * 10.0))
+
+
+@settings(derandomize=True)
+@given(st.integers(1, 200), st.lists(st.floats(0, 1), min_size=200, max_size=200))
+def test_no_way_of_spending_takes_more_than_the_whole_or_leaves_a_case_without_its_share(
+    cases: int, greed: list[float]
+) -> None:
+    budget = SharedBudget(10.0, cases)
+    spent = 0.0
+    for i in range(cases):
+        allowance = budget.allowance_s()
+        assert SHARE * 10.0 - 1e-9 <= allowance <= 10.0
+        budget.spend(allowance * greed[i])
+        spent += allowance * greed[i]
+    assert spent <= 10.0 * (1 + SHARE * cases) + 1e-6

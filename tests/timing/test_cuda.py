@@ -1,0 +1,234 @@
+"""CUDA: the order of calls and what is counted, on a fake device with a queue; the real thing where there is one."""
+
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import attention
+from attention.registry import Capabilities, Kernel
+from bench.cases import Case, Shape, matrix
+from bench.gate import Gate
+from bench.judging.verdict import Policy, Verdict
+from bench.sides.side import Side
+from bench.timing import cuda, environment
+from bench.timing.clock import RECOVERY_S, RETAKES, Clock, CudaClock
+from bench.timing.measure import BURST_NS, measure
+
+FLUSH_NS = 100_000
+
+
+@dataclass
+class FakeDevice:
+    """A device that gets through its queue only when it is waited for, and writes down what it was asked."""
+
+    now_ns: int = 0
+    done_ns: int = 0  # how far the queue has been waited for
+    log: list[str] = field(default_factory=list)
+    shares: list[float | None] = field(default_factory=list)  # what the clock shows, one reading after another
+
+    def launch(self, name: str, ns: int) -> Callable[[], None]:
+        def call() -> None:
+            self.log.append(name)
+            self.now_ns += ns
+
+        return call
+
+    def synchronize(self) -> None:
+        self.log.append("synchronize")
+        self.done_ns = self.now_ns
+
+    def flush(self) -> None:
+        self.log.append("flush")
+        self.now_ns += FLUSH_NS
+
+    def event(self) -> "FakeEvent":
+        return FakeEvent(self)
+
+    def clock_share(self) -> float | None:
+        return self.shares.pop(0) if self.shares else 1.0
+
+
+@dataclass
+class FakeEvent:
+    device: FakeDevice
+    at_ns: int | None = None
+
+    def record(self) -> None:
+        self.device.log.append("event")
+        self.at_ns = self.device.now_ns
+
+    def elapsed_time(self, end_event: Any) -> float:
+        assert self.at_ns is not None
+        assert end_event.at_ns <= self.device.done_ns, "read before the device was waited for"
+        return float(end_event.at_ns - self.at_ns) * 1e-6
+
+
+@dataclass(frozen=True)
+class StopAfter:
+    pairs: int
+
+    def is_certain(self, ordered: Sequence[float]) -> bool:
+        return len(ordered) >= self.pairs
+
+
+def test_each_call_has_a_pair_of_events_and_a_cold_cache_and_a_burst_is_waited_for_once_at_its_end() -> None:
+    device = FakeDevice()
+    assert CudaClock(device).burst(device.launch("call", 7_000), 3) == pytest.approx(7_000)
+    assert device.log == ["synchronize", *["flush", "event", "call", "event"] * 3, "synchronize"]
+
+
+def test_warming_up_is_waited_for_before_the_first_event() -> None:
+    device = FakeDevice()
+    base, head = device.launch("base", BURST_NS), device.launch("head", 2 * BURST_NS)
+    result = measure(base, head, clock=CudaClock(device), rule=StopAfter(2), budget_s=9, order=random.Random(0))
+    assert device.log[:4] == ["base", "head", "synchronize", "flush"]
+    assert {(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs} == {(BURST_NS, 2 * BURST_NS)}
+
+
+def test_a_burst_taken_while_the_clock_was_low_is_taken_again_after_a_pause() -> None:
+    device, pauses = FakeDevice(shares=[0.74, 0.5, 0.75]), list[float]()
+    clock = CudaClock(device, sleep=pauses.append)
+    clock.burst(device.launch("call", 7_000), 1)
+    assert device.log.count("call") == 3
+    assert pauses == [RECOVERY_S] * 2
+    device.shares = [1.0]
+    assert clock.notes == (
+        "the GPU's clock fell below 75% of its default: 2 bursts were taken again and 0 kept all the same: "
+        "let it cool, or raise its power limit",
+    )
+
+
+def test_a_clock_that_stays_low_does_not_hold_the_run_for_ever() -> None:
+    device = FakeDevice(shares=[0.5] * 100)
+    clock = CudaClock(device, sleep=lambda _: None)
+    clock.burst(device.launch("call", 7_000), 1)
+    assert device.log.count("call") == RETAKES + 1
+    assert "10 bursts were taken again and 1 kept all the same" in clock.notes[0]
+
+
+def test_where_nothing_tells_the_clock_no_burst_is_taken_again_and_the_run_says_so() -> None:
+    device = FakeDevice(shares=[None] * 2)
+    clock = CudaClock(device)
+    clock.burst(device.launch("call", 7_000), 1)
+    assert device.log.count("call") == 1
+    assert clock.notes == ("nothing watched whether the GPU was throttled: pip install nvidia-ml-py",)
+
+
+@pytest.mark.parametrize(("slowdown", "verdict"), [(1.0, Verdict.UNCHANGED), (1.08, Verdict.REGRESSED)])
+def test_pairs_of_a_cuda_device_are_judged_by_the_same_rule(slowdown: float, verdict: Verdict) -> None:
+    device, noise = FakeDevice(), random.Random(0)
+
+    def side(label: str, ns: float) -> Side:
+        def kernel(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+            device.now_ns += int(ns * noise.uniform(0.99, 1.01))
+            return attention.KERNELS["masked"](q, k, v, **rest)
+
+        return Side(label, {"k": Kernel("k", kernel, Capabilities())}, {})
+
+    gate = Gate(side("head", slowdown * BURST_NS), side("base", BURST_NS), clock_of=lambda _: CudaClock(device))
+    case = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
+    assert gate.compare(case, Policy().test(100), budget_s=5.0).verdict is verdict
+
+
+@pytest.mark.parametrize(("l2_bytes", "flushed"), [(50 * 2**20, 100 * 2**20), (0, 256 * 2**20)])
+def test_twice_the_l2_cache_is_overwritten(monkeypatch: pytest.MonkeyPatch, l2_bytes: int, flushed: int) -> None:
+    properties = SimpleNamespace(L2_cache_size=l2_bytes)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: properties)
+    assert cuda.flush_bytes() == flushed
+
+
+class FakeNvml:
+    """Stands in for nvidia-ml-py."""
+
+    NVML_CLOCK_SM = 1
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *failing: str) -> None:
+        self.failing = failing
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        answers = {"nvmlDeviceGetClockInfo": 990, "nvmlDeviceGetDefaultApplicationsClock": 1320}
+        answers["nvmlDeviceGetMaxClockInfo"] = 1980
+
+        def ask(*_: Any) -> Any:
+            if name in self.failing:
+                raise self.NVMLError(name)
+            return answers.get(name, "handle")
+
+        return ask
+
+
+@pytest.mark.parametrize(
+    ("nvml", "share"),
+    [
+        (FakeNvml(), 0.75),
+        (FakeNvml("nvmlDeviceGetDefaultApplicationsClock"), 0.5),
+        (FakeNvml("nvmlDeviceGetHandleByUUID"), None),
+        (FakeNvml("nvmlInit"), None),
+        (None, None),
+    ],
+)
+def test_the_clock_is_read_as_a_share_of_its_default_where_the_driver_tells(
+    monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml | None, share: float | None
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)  # None: cannot be imported
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: SimpleNamespace(uuid="1-2"))
+    assert cuda.sm_clock_share()() == share
+
+
+def test_a_dtype_that_the_device_lacks_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    head = Side.of("head", attention)
+    case = Case("sdpa", False, Shape.parse("b1h2t8d4"), "full", "bf16", "cuda", "fwd")
+    result = Gate(head, head).compare(case, Policy().test(100), budget_s=1.0)
+    assert result.verdict is Verdict.SKIPPED
+    assert result.reasons == ("bf16 needs compute capability 8.0, and Tesla T4 has 7.5",)
+    assert environment.lacks("cpu", torch.bfloat16) is None
+    assert environment.lacks("cuda", torch.float16) is None
+
+
+def test_memory_on_cuda_is_the_device_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (123, 456))
+    assert environment.available_bytes("cuda") == 123
+
+
+def test_cuda_cases_appear_only_where_there_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert environment.present_devices() == ("cpu", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert environment.present_devices() == ("cpu",)
+
+
+@pytest.mark.cuda
+def test_every_kernel_is_inside_its_budget_on_cuda() -> None:
+    head = Side.of("head", attention)
+    for case, unsupported in matrix(head.kernels, head.modules, "smoke", ("cuda",)).items():
+        if unsupported is None:
+            errors = Gate(head, None).check(case).evidence.errors
+            assert [c for e in errors for c in e.complaints] == [], case.id
+
+
+@pytest.mark.cuda
+def test_unchanged_code_is_unchanged_on_cuda() -> None:
+    head = Side.of("head", attention)
+    case = Case("sdpa", False, Shape.parse("b1h8t512d64"), "causal", "fp16", "cuda", "fwd")
+    assert Gate(head, head).compare(case, Policy().test(100), budget_s=10).verdict is Verdict.UNCHANGED
+
+
+@pytest.mark.cuda
+def test_twice_the_work_takes_about_twice_as_long_by_the_device_s_events() -> None:
+    clock, x = Clock.of("cuda"), torch.randn(4096, 4096, device="cuda")
+    once = min(clock.burst(lambda: x @ x, 5) for _ in range(5))
+    twice = min(clock.burst(lambda: x @ x @ x, 5) for _ in range(5))
+    assert twice / once == pytest.approx(2.0, rel=0.2)

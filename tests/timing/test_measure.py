@@ -1,0 +1,174 @@
+"""The measuring loop on a fake clock: what is counted, what is not, and in which order."""
+
+import gc
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from bench.timing.clock import Clock
+from bench.timing.measure import BURST_NS, WARMUP_ROUNDS, measure
+
+
+@dataclass
+class Machine:
+    """A clock that moves only when a call says so, and a log of what happened."""
+
+    now: int = 0
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: self.now, lambda: self.log.append("sync"))
+
+    def call(self, name: str, ns: int) -> Callable[[], None]:
+        def run() -> None:
+            self.log.append(name)
+            self.now += ns
+
+        return run
+
+
+@dataclass(frozen=True)
+class StopAfter:
+    pairs: int
+
+    def is_certain(self, ordered: Sequence[float]) -> bool:
+        return len(ordered) >= self.pairs
+
+
+NEVER = StopAfter(10**9)
+
+
+def test_pairs_hold_the_true_time_per_call_of_each_side() -> None:
+    machine = Machine()
+    base, head = machine.call("base", 40_000), machine.call("head", 50_000)
+    result = measure(base, head, clock=machine.clock, rule=StopAfter(7), budget_s=9, order=random.Random(0))
+    assert [(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs] == [(40_000, 50_000)] * 7
+    assert result.pairs[0].log_ratio > 0  # the head is slower
+    assert result.seconds == pytest.approx(machine.now * 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("ns", "resolution_ns", "calls"),
+    [
+        (10, 1.0, BURST_NS // 10),
+        (BURST_NS * 2 // 5, 1.0, 3),
+        (BURST_NS, 1.0, 1),
+        (50 * BURST_NS, 1.0, 1),
+        (BURST_NS, 5_000.0, 5_000_000 // BURST_NS),
+    ],
+)
+def test_a_burst_is_long_enough_for_the_clock(ns: int, resolution_ns: float, calls: int) -> None:
+    machine = Machine()
+    side = machine.call("side", ns)
+    clock = Clock(machine.clock.now_ns, machine.clock.synchronize, resolution_ns)
+    result = measure(side, side, clock=clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
+    assert result.calls_per_burst == calls
+    assert calls * ns >= max(BURST_NS, 1000 * resolution_ns)
+
+
+def test_each_side_is_called_untimed_before_anything_is_measured() -> None:
+    machine = Machine()
+    calls = {"base": 0, "head": 0}
+
+    def cold(name: str) -> Callable[[], None]:
+        def run() -> None:
+            machine.now += 10**9 if calls[name] == 0 else BURST_NS
+            calls[name] += 1
+
+        return run
+
+    result = measure(
+        cold("base"), cold("head"), clock=machine.clock, rule=StopAfter(3), budget_s=99, order=random.Random(0)
+    )
+    assert all(p.base_ns_per_call == p.head_ns_per_call == BURST_NS for p in result.pairs)
+
+
+def test_every_two_pairs_hold_both_orders() -> None:
+    machine = Machine()
+    base, head = machine.call("base", BURST_NS), machine.call("head", BURST_NS)
+    measure(base, head, clock=machine.clock, rule=StopAfter(40), budget_s=9, order=random.Random(3))
+    calls = [name for name in machine.log if name != "sync"][6:]  # one untimed call a side and two rounds of warming up
+    first = calls[0::2]
+    assert all({a, b} == {"base", "head"} for a, b in zip(first[0::2], first[1::2], strict=True))
+    assert {tuple(first[i : i + 2]) for i in range(0, 40, 2)} == {("base", "head"), ("head", "base")}
+
+
+def test_queued_work_is_waited_for_before_the_clock_is_read_at_either_end() -> None:
+    machine = Machine()
+    side = machine.call("side", BURST_NS)
+    measure(side, side, clock=machine.clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
+    assert machine.log == ["side", "side", *["sync", "side", "sync"] * 6]  # two rounds of warming up, and one pair
+
+
+def test_measuring_stops_when_the_rule_is_certain_or_the_budget_is_spent() -> None:
+    for rule, budget_s, pairs in ((StopAfter(5), 9.0, 5), (NEVER, 20 * BURST_NS * 1e-9, 7), (NEVER, 0.0, 1)):
+        machine = Machine()
+        side = machine.call("side", BURST_NS)
+        result = measure(side, side, clock=machine.clock, rule=rule, budget_s=budget_s, order=random.Random(0))
+        assert len(result.pairs) == pairs
+
+
+def test_rounds_that_still_get_faster_are_warm_up_and_not_pairs() -> None:
+    machine = Machine()
+    calls = {"base": 0, "head": 0}
+
+    def warming(name: str) -> Callable[[], None]:
+        def run() -> None:
+            calls[name] += 1
+            machine.now += max(BURST_NS, 6 * BURST_NS - calls[name] * BURST_NS)
+
+        return run
+
+    sides = warming("base"), warming("head")
+    result = measure(*sides, clock=machine.clock, rule=StopAfter(3), budget_s=9, order=random.Random(0))
+    assert result.warmup_rounds == 5
+    assert {(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs} == {(BURST_NS, BURST_NS)}
+
+
+def test_warming_up_ends_even_if_every_round_is_faster() -> None:
+    machine = Machine()
+
+    def ever_faster() -> None:
+        machine.now += 10**12 // (1 + len(machine.log)) ** 2
+        machine.log.append("call")
+
+    result = measure(
+        ever_faster, ever_faster, clock=machine.clock, rule=StopAfter(1), budget_s=9, order=random.Random(0)
+    )
+    assert result.warmup_rounds == WARMUP_ROUNDS
+
+
+def test_the_rule_sees_the_log_ratios_sorted() -> None:
+    machine = Machine()
+    noise = random.Random(0)
+    seen: list[list[float]] = []
+
+    class Watch:
+        def is_certain(self, ordered: Sequence[float]) -> bool:
+            seen.append(list(ordered))
+            return len(ordered) >= 20
+
+    def jitter() -> None:
+        machine.now += noise.randrange(BURST_NS, 2 * BURST_NS)
+
+    measure(jitter, jitter, clock=machine.clock, rule=Watch(), budget_s=9, order=random.Random(0))
+    assert len(seen[-1]) == 20
+    assert all(ordered == sorted(ordered) for ordered in seen)
+
+
+def test_garbage_collection_is_off_while_measuring_and_on_again_even_after_a_crash() -> None:
+    machine = Machine()
+    states: list[bool] = []
+
+    def crash() -> None:
+        states.append(gc.isenabled())
+        raise ZeroDivisionError
+
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError):
+        measure(crash, crash, clock=machine.clock, rule=NEVER, budget_s=1, order=random.Random(0))
+    assert states == [False]
+    assert gc.isenabled()

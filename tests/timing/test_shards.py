@@ -1,0 +1,61 @@
+"""Shards: every case in exactly one, about equal costs, and the same parts wherever they are dealt."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from attention import KERNELS, MODULES
+from bench.cases import Case, Shape, matrix
+from bench.timing.measure import BURST_NS
+from bench.timing.shards import STORED, costs, deal, seconds_recorded
+
+CASES = matrix(KERNELS, MODULES, "pr", ("cpu",))
+BURST_S = BURST_NS * 1e-9
+
+
+def case(shape: str, direction: str = "fwd", *, module: bool = False) -> Case:
+    return Case("k", module, Shape.parse(shape), "full", "fp32", "cpu", direction)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 500])
+def test_every_case_is_in_exactly_one_shard_and_in_its_old_order(count: int) -> None:
+    parts = deal(costs(CASES, {}), count)
+    order = list(CASES)
+    assert len(parts) == count
+    assert sorted((c for part in parts for c in part), key=order.index) == order
+    assert all(part == sorted(part, key=order.index) for part in parts)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_shards_cost_about_the_same_by_what_was_recorded(count: int) -> None:
+    recorded = {c.id: random.Random(c.id).expovariate(100) for c in CASES}
+    cost = costs(CASES, recorded)
+    totals = [sum(cost[c] for c in part) for part in deal(cost, count)]
+    assert max(totals) - min(totals) < 0.02 * max(totals)
+
+
+def test_the_parts_do_not_depend_on_the_order_in_which_cases_are_given() -> None:
+    shuffled = list(CASES)
+    random.Random(0).shuffle(shuffled)
+    cost = costs(CASES, {})
+    again = deal({c: cost[c] for c in shuffled}, 3)
+    assert [set(part) for part in again] == [set(part) for part in deal(cost, 3)]
+
+
+def test_a_case_costs_what_was_recorded_but_at_least_a_burst() -> None:
+    slow, quick, refused = case("b1h1t8d8"), case("b1h1t4d8"), case("b1h1t16d8")
+    recorded = {slow.id: 0.02, quick.id: 1e-6}
+    assert costs({slow: None, quick: None, refused: "cannot"}, recorded) == {slow: 0.02, quick: BURST_S, refused: 0.0}
+
+
+def test_the_shipped_baseline_prices_the_cases_and_no_other_file_does(tmp_path: Path) -> None:
+    shipped = seconds_recorded()
+    known = [c.id for c, unsupported in CASES.items() if unsupported is None and c.id in shipped]
+    assert len(known) > 50
+    assert all(0 < shipped[id_] < 1 for id_ in known)
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine" / "0002_mine.json").write_text(json.dumps({}))
+    assert seconds_recorded(tmp_path) == {}
+    assert list(STORED.glob("*/*_shipped.json"))

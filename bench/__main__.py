@@ -6,7 +6,7 @@ import os
 import sys
 from io import TextIOWrapper
 
-from .plain.errors import CannotCompare
+from .plain.errors import CannotDo
 
 # Name -> module. Only the one that is asked for is imported: not all of them need torch, which takes seconds.
 COMMANDS = {
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         exit_code: int | None = options.run(options)
         sys.stdout.flush()
-    except CannotCompare as error:
+    except CannotDo as error:
         print(f"error: {error}", file=sys.stderr)
         return 4
     except BrokenPipeError:

@@ -13,7 +13,7 @@ from . import options, pytest_benchmark_adapter
 from .cases import Case
 from .gate import CaseFailed, CaseSkipped
 from .judging.verdict import Run, Verdict
-from .plain.errors import CannotCompare
+from .plain.errors import CannotDo
 from .plain.files import check_writable
 from .report import formats
 from .report.annotations import as_annotations
@@ -141,7 +141,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         config.stash[CLOSING] = f"{config.stash.get(CLOSING, 'benchmarks failed')}; no baseline was saved"
     try:
         return (yield)
-    except CannotCompare as error:
+    except CannotDo as error:
         config.stash[CLOSING] = f"gate: ERROR, {error}"
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
         return None
@@ -155,7 +155,7 @@ def _conclude(config: pytest.Config, exitstatus: int) -> int:
     try:
         for form, path in gate.settings.reports.items():
             formats.write(form, run, path)
-    except CannotCompare as error:
+    except CannotDo as error:
         config.stash[CLOSING] = f"gate: ERROR, {error}"
         return int(pytest.ExitCode.USAGE_ERROR)
     return exitstatus if exitstatus == pytest.ExitCode.TESTS_FAILED else run.exit_code
@@ -191,7 +191,7 @@ def _usage_errors() -> Iterator[None]:
     """Turn "cannot be compared" into pytest's exit code 4 with its one sentence."""
     try:
         yield
-    except CannotCompare as error:
+    except CannotDo as error:
         raise pytest.UsageError(str(error)) from error
 
 

@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import get_machine_id, safe_dumps
 
-from .plain.errors import CannotCompare
+from .plain.errors import CannotDo
 from .plain.files import check_writable, write_atomically
 
 _NUMBERED = "[0-9][0-9][0-9][0-9]_"
@@ -26,7 +26,7 @@ def save_atomically(config: pytest.Config) -> None:
     """Make pytest-benchmark's files appear whole or not at all; after its ``pytest_configure``.
 
     Raises:
-        CannotCompare: one that was asked for cannot be written, now or when it is saved.
+        CannotDo: one that was asked for cannot be written, now or when it is saved.
 
     """
     session = config._benchmarksession  # type: ignore[attr-defined]  # set by pytest-benchmark
@@ -65,20 +65,20 @@ def find_baseline(config: pytest.Config, wanted: str | bool) -> Path:
     anywhere.
 
     Raises:
-        CannotCompare: there is none, or more than one.
+        CannotDo: there is none, or more than one.
 
     """
     storage = config._benchmarksession.storage  # type: ignore[attr-defined]  # set by pytest-benchmark
     if not isinstance(storage, FileStorage):
-        raise CannotCompare("baselines are compared from files only: give --benchmark-storage=file://DIRECTORY")
+        raise CannotDo("baselines are compared from files only: give --benchmark-storage=file://DIRECTORY")
     if wanted is True:
         found = storage.query(_NUMBERED) or storage.query(f"*/{_NUMBERED}")
         if not found:
-            raise CannotCompare(f"no baseline is stored in {storage}: store one with --benchmark-save=NAME")
+            raise CannotDo(f"no baseline is stored in {storage}: store one with --benchmark-save=NAME")
         return Path(found[-1])
     name = str(wanted)
     if os.path.isdir(name):  # noqa: PTH112  # to Path, a name too long to be a directory is an error
-        raise CannotCompare(
+        raise CannotDo(
             f"--benchmark-compare took {name!r} as the id of a baseline: write it last, or as --benchmark-compare=ID"
         )
     try:
@@ -87,7 +87,7 @@ def find_baseline(config: pytest.Config, wanted: str | bool) -> Path:
         found = []
     if len(found) != 1:
         seen = ", ".join(f.name for f in found) if found else "none"
-        raise CannotCompare(
+        raise CannotDo(
             f"--benchmark-compare={name} should match one baseline in {storage} and matches {seen}: "
             "give its number or its path"
         )
@@ -98,15 +98,13 @@ def latest_baseline(directory: Path) -> Path:
     """Find what ``find_baseline`` calls the latest, in a storage directory and without a pytest session.
 
     Raises:
-        CannotCompare: there is none.
+        CannotDo: there is none.
 
     """
     own = directory.glob(f"{get_machine_id()}/{_NUMBERED}*.json")
     found = sorted(own) or sorted(directory.glob(f"*/{_NUMBERED}*.json"), key=lambda path: path.name)
     if not found:
-        raise CannotCompare(
-            f"no baseline is stored in {directory}: store one with --benchmark-save=NAME, or give --base"
-        )
+        raise CannotDo(f"no baseline is stored in {directory}: store one with --benchmark-save=NAME, or give --base")
     return found[-1]
 
 

@@ -20,7 +20,7 @@ from .judging.statistics import PairedTest
 from .judging.verdict import CaseResult, Run, Verdict, judge
 from .judging.waivers import Exceptions
 from .options import Settings
-from .plain.errors import CannotCompare
+from .plain.errors import CannotDo
 from .plain.evidence import Evidence, Shard
 from .sides import baseline, source
 from .sides.places import Place, places
@@ -115,7 +115,7 @@ class GateSession:
         """Find and import the base that was asked for.
 
         Raises:
-            CannotCompare: it cannot be had.
+            CannotDo: it cannot be had.
 
         """
         stored = None
@@ -134,7 +134,7 @@ class GateSession:
         head, base, base_error = self.gate.head, None, None
         try:
             base = self.resources.enter_context(base_side(self.base_source))
-        except CannotCompare as error:
+        except CannotDo as error:
             if not fingerprints:
                 raise
             base_error = str(error)  # no times, so no case can pass; what the head executes is compared all the same
@@ -155,7 +155,7 @@ class GateSession:
         """Take this shard's part of the cases that pytest selected.
 
         Raises:
-            CannotCompare: the baseline that ships is damaged.
+            CannotDo: the baseline that ships is damaged.
 
         """
         self.selected = list(cases)
@@ -169,12 +169,12 @@ class GateSession:
         """Take note of the cases that pytest selected, and hold the machine still for them.
 
         Raises:
-            CannotCompare: a comparison was asked for and no case, of all shards, is left that can run.
+            CannotDo: a comparison was asked for and no case, of all shards, is left that can run.
 
         """
         self.chosen = list(cases)
         if self.settings.comparing and not self.runnable(self.selected):
-            raise CannotCompare("no case is left to compare: select some with bench/, -k, --tier, --device and --shard")
+            raise CannotDo("no case is left to compare: select some with bench/, -k, --tier, --device and --shard")
         if self.selected:  # an empty part too: its report must say the same of the environment as the others'
             torch.set_num_threads(self.settings.threads)
             self.allocator = environment.steady_allocator()

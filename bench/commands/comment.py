@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from ..judging.verdict import Run
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..report.as_markdown import as_markdown
 from ..report.escaping import clip, command_data, markdown
 from ..report.from_json import from_json
@@ -105,7 +105,7 @@ def verdicts(directory: Path) -> Run | None:
     text = read(directory, REPORT, REPORT_BYTES)
     try:
         return None if text is None else from_json(text)
-    except CannotCompare as error:
+    except CannotDo as error:
         raise Refused(f"{REPORT} in the artifact: {error}") from error
 
 

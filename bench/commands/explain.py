@@ -17,7 +17,7 @@ from ..checking.fingerprint import execute
 from ..checking.op_trace import Recorder
 from ..checking.profiling import profiled
 from ..gate import has
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..plain.execution import Step
 from ..sides import baseline, source
 from ..sides.side import Side, base_side
@@ -45,11 +45,11 @@ def run(options: argparse.Namespace) -> None:
     """Run the case on both sides and print what is seen.
 
     Raises:
-        CannotCompare: no such case or base, no such device here, or a side raised.
+        CannotDo: no such case or base, no such device here, or a side raised.
 
     """
     if options.threads not in THREADS:
-        raise CannotCompare(f"--threads={options.threads}: give a whole number from 1 to {THREADS[-1]}")
+        raise CannotDo(f"--threads={options.threads}: give a whole number from 1 to {THREADS[-1]}")
     torch.set_num_threads(options.threads)
     environment.steady_allocator()
     head = Side.of("head", attention)
@@ -68,20 +68,20 @@ def find(case_id: str, head: Side) -> Case:
     """Find a case of the largest tier by its id.
 
     Raises:
-        CannotCompare: there is none, its kernel does not support it, or its device is not here.
+        CannotDo: there is none, its kernel does not support it, or its device is not here.
 
     """
     cases = {case.id: (case, reason) for case, reason in _every_case(head).items()}
     if case_id not in cases:
         near = ", ".join(get_close_matches(case_id, cases, n=3))
         hint = f"did you mean {near}?" if near else "pytest bench/ --tier=full --collect-only -q lists them"
-        raise CannotCompare(f"no case is named {case_id}: {hint}")
+        raise CannotDo(f"no case is named {case_id}: {hint}")
     case, reason = cases[case_id]
     if reason is not None:
-        raise CannotCompare(f"{case_id} cannot run: {reason}")
+        raise CannotDo(f"{case_id} cannot run: {reason}")
     present = environment.present_devices()
     if case.device not in present:
-        raise CannotCompare(f"{case_id} needs {case.device} and torch sees only {', '.join(present)} here")
+        raise CannotDo(f"{case_id} needs {case.device} and torch sees only {', '.join(present)} here")
     return case
 
 
@@ -99,7 +99,7 @@ def observe(workload: Workload, side: Side, label: str) -> Observation:
     """Run the case on one side: once to warm up, once for its fingerprint, once op by op, and some for times.
 
     Raises:
-        CannotCompare: it raised.
+        CannotDo: it raised.
 
     """
     try:
@@ -108,7 +108,7 @@ def observe(workload: Workload, side: Side, label: str) -> Observation:
         steps, backward_at = ((), None) if seen.compilation else _steps(call)
         return Observation(label, seen, steps, backward_at, _times(call, workload.case.device))
     except Exception as error:
-        raise CannotCompare(f"{side.label} raised {type(error).__name__}: {error}") from error
+        raise CannotDo(f"{side.label} raised {type(error).__name__}: {error}") from error
 
 
 def _steps(call: Call) -> tuple[tuple[Step, ...], int | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..judging.merge import merge
 from ..judging.verdict import Run
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..report import formats
 from ..report.from_json import from_json
 from ..report.terminal import write_table
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     """Join the shards, report, and return the exit code that one run over all cases would have had.
 
     Raises:
-        CannotCompare: the files cannot be read, are not the shards of one run, or a report cannot be written.
+        CannotDo: the files cannot be read, are not the shards of one run, or a report cannot be written.
 
     """
     merged = merge({str(path): _read(path) for path in options.shards})
@@ -54,6 +54,6 @@ def _read(path: Path) -> Run:
     try:
         return from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise CannotCompare(f"{path} cannot be read ({error}): name what --gate-json wrote in each shard") from error
-    except CannotCompare as error:
-        raise CannotCompare(f"{path}: {error}") from error
+        raise CannotDo(f"{path} cannot be read ({error}): name what --gate-json wrote in each shard") from error
+    except CannotDo as error:
+        raise CannotDo(f"{path}: {error}") from error

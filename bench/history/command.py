@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     """Read the baselines, look for steps if that can be done here, write what was asked for and print a summary.
 
     Raises:
-        CannotCompare: no baseline is stored, or a file cannot be written.
+        CannotDo: no baseline is stored, or a file cannot be written.
 
     """
     history, finder = read(options.directory), otava()

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..sides.baseline import KEY, SCHEMA
 
 COMPARABLE = ("cpu", "gpu", "torch", "threads", "malloc")  # what times must share to be drawn as one trend
@@ -118,7 +118,7 @@ def read(directory: Path) -> History:
     """Read every baseline below a directory; a file that is none is refused with its reason.
 
     Raises:
-        CannotCompare: there is no baseline.
+        CannotDo: there is no baseline.
 
     """
     read_files, refused = [], []
@@ -130,7 +130,7 @@ def read(directory: Path) -> History:
             refused.append((str(path.relative_to(directory)), reason))
     if not read_files:
         others = f" ({len(refused)} other files are; the first, {refused[0][0]}: {refused[0][1]})" if refused else ""
-        raise CannotCompare(
+        raise CannotDo(
             f"no baseline is stored in {directory}{others}: store some with --benchmark-save=NAME, or name the "
             "directory that holds them"
         )

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..plain.evidence import Plain, Shard
 from .advice import of_machine
 from .verdict import CaseResult, Run, severity
@@ -17,7 +17,7 @@ def merge(runs: Mapping[str, Run]) -> Run:
     verdict of each case counts, so that nobody can repeat a shard until it passes.
 
     Raises:
-        CannotCompare: a shard is missing, two of them hold the same case, they hold other cases than the run had, or
+        CannotDo: a shard is missing, two of them hold the same case, they hold other cases than the run had, or
             they judged something else: another base, head, policy, tier, number of threads or torch.
 
     """
@@ -26,14 +26,14 @@ def merge(runs: Mapping[str, Run]) -> Run:
     for name, run in runs.items():
         for what, value in _question(run, shards[name]).items():
             if value != _question(runs[first], shards[first])[what]:
-                raise CannotCompare(f"{first} and {name} differ in their {what}: merge the shards of one run only")
+                raise CannotDo(f"{first} and {name} differ in their {what}: merge the shards of one run only")
     by_index: dict[int, dict[str, Run]] = defaultdict(dict)
     for name, run in runs.items():
         by_index[shards[name].index][name] = run
     count = shards[first].count
     if missing := [index for index in range(1, count + 1) if index not in by_index]:
         asked = ", ".join(f"--shard={index}/{count}" for index in missing)
-        raise CannotCompare(f"{len(missing)} of {count} shards missing: run again with {asked} and name the file too")
+        raise CannotDo(f"{len(missing)} of {count} shards missing: run again with {asked} and name the file too")
     cases = [case for index in range(1, count + 1) for case in _joined(by_index[index])]
     _refuse_gaps(cases, shards[first])
     return Run(
@@ -50,7 +50,7 @@ def merge(runs: Mapping[str, Run]) -> Run:
 
 def _shard(name: str, run: Run) -> Shard:
     if run.shard is None:
-        raise CannotCompare(f"{name} does not say which shard it is: write it with pytest --shard=I/N --gate-json=PATH")
+        raise CannotDo(f"{name} does not say which shard it is: write it with pytest --shard=I/N --gate-json=PATH")
     return run.shard
 
 
@@ -74,7 +74,7 @@ def _joined(repeats: Mapping[str, Run]) -> list[CaseResult]:
     first, *rest = rows
     for name in rest:
         if rows[name].keys() != rows[first].keys():
-            raise CannotCompare(f"{first} and {name} are the same shard with different cases: keep the right one")
+            raise CannotDo(f"{first} and {name} are the same shard with different cases: keep the right one")
     joined = []
     for id_ in rows[first]:
         worst = min((cases[id_] for cases in rows.values()), key=severity)
@@ -88,9 +88,9 @@ def _joined(repeats: Mapping[str, Run]) -> list[CaseResult]:
 def _refuse_gaps(cases: Sequence[CaseResult], shard: Shard) -> None:
     ids = [case.id for case in cases]
     if repeated := sorted({id_ for id_ in ids if ids.count(id_) > 1}):
-        raise CannotCompare(f"two shards hold {repeated[0]}: split one list of cases, with the same repository in each")
+        raise CannotDo(f"two shards hold {repeated[0]}: split one list of cases, with the same repository in each")
     if Shard.of(shard.index, shard.count, shard.tier, ids) != shard:
-        raise CannotCompare(
+        raise CannotDo(
             f"the shards hold {len(ids)} cases and not the {shard.cases} that were split: "
             "run every shard to its end, with the same options"
         )

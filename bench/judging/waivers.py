@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from .verdict import OwnThreshold
 
 WAIVERS = Path(__file__).parents[1] / "waivers.toml"
@@ -65,7 +65,7 @@ def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
     """Read the file; one that does not exist holds nothing.
 
     Raises:
-        CannotCompare: an entry is malformed, expired, matches no known case, or shares a case with another.
+        CannotDo: an entry is malformed, expired, matches no known case, or shares a case with another.
 
     """
     try:
@@ -73,22 +73,22 @@ def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
     except FileNotFoundError:
         return Exceptions()
     except (OSError, ValueError) as error:
-        raise CannotCompare(f"{path.name} cannot be read ({error}): mend it") from error
+        raise CannotDo(f"{path.name} cannot be read ({error}): mend it") from error
     if unknown := set(document) - {"waiver", "threshold"}:
-        raise CannotCompare(f"{path.name} has {', '.join(sorted(unknown))}: write [[waiver]] and [[threshold]] tables")
+        raise CannotDo(f"{path.name} has {', '.join(sorted(unknown))}: write [[waiver]] and [[threshold]] tables")
     waivers = tuple(Waiver(**_entry(path, "waiver", e, _WAIVER)) for e in _tables(path, document, "waiver"))
     thresholds = tuple(
         Threshold(**_entry(path, "threshold", e, _THRESHOLD)) for e in _tables(path, document, "threshold")
     )
     for waiver in waivers:
         if not 1 < waiver.ratio <= 10:
-            raise CannotCompare(
+            raise CannotDo(
                 f"{path.name}: the waiver of {waiver.case!r} has ratio {waiver.ratio:g}: "
                 "give head/base above 1 and at most 10, such as 1.1"
             )
     for entry in thresholds:
         if not 0 < entry.threshold <= 1:
-            raise CannotCompare(
+            raise CannotDo(
                 f"{path.name}: the threshold of {entry.case!r} is {entry.threshold:g}: "
                 "give a share above 0 and at most 1, such as 0.1 for 10%"
             )
@@ -100,7 +100,7 @@ def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
 def _tables(path: Path, document: Mapping[str, Any], kind: str) -> list[Any]:
     tables = document.get(kind, [])
     if not isinstance(tables, list):
-        raise CannotCompare(f"{path.name}: write each {kind} as a table headed [[{kind}]]")
+        raise CannotDo(f"{path.name}: write each {kind} as a table headed [[{kind}]]")
     return tables
 
 
@@ -110,7 +110,7 @@ def _entry(path: Path, kind: str, entry: Any, fields: Mapping[str, type]) -> dic
     good = set(values) == set(fields) and all(type(values[name]) is kind_ for name, kind_ in fields.items())
     if not good or not values["reason"].strip():
         form = ", ".join(f"{name} ({kind_.__name__})" for name, kind_ in fields.items())
-        raise CannotCompare(f"{path.name}: a {kind} must give exactly {form}, none empty; saw {entry!r}")
+        raise CannotDo(f"{path.name}: a {kind} must give exactly {form}, none empty; saw {entry!r}")
     return values
 
 
@@ -128,13 +128,13 @@ def _check(
     """Refuse entries that have expired, that match no case, and two for one case."""
     for entry in entries:
         if entry.expires < today:
-            raise CannotCompare(
+            raise CannotDo(
                 f"{path.name}: the {kind} of {entry.case!r} expired on {entry.expires}: "
                 "mend its cause, or renew it with a reason"
             )
         if not any(fnmatchcase(id_, entry.case) for id_ in known_ids):
-            raise CannotCompare(f"{path.name}: {entry.case!r} matches no case: correct it, or remove the entry")
+            raise CannotDo(f"{path.name}: {entry.case!r} matches no case: correct it, or remove the entry")
     for id_ in known_ids:
         matching = [entry.case for entry in entries if fnmatchcase(id_, entry.case)]
         if len(matching) > 1:
-            raise CannotCompare(f"{path.name}: {' and '.join(map(repr, matching))} both match {id_}: keep one of them")
+            raise CannotDo(f"{path.name}: {' and '.join(map(repr, matching))} both match {id_}: keep one of them")

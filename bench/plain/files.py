@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import CannotCompare
+from .errors import CannotDo
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -17,7 +17,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     replacing it would destroy it. Lone surrogates, which a message from outside may hold, are escaped.
 
     Raises:
-        CannotCompare: it cannot be written.
+        CannotDo: it cannot be written.
 
     """
     data = content if isinstance(content, bytes) else content.encode("utf-8", errors="backslashreplace")
@@ -44,7 +44,7 @@ def check_writable(path: Path) -> None:
     """Try whether a file could be written, before the work whose outcome it is to hold; its folder is made.
 
     Raises:
-        CannotCompare: it could not.
+        CannotDo: it could not.
 
     """
     with _refusals(path):
@@ -59,7 +59,7 @@ def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CannotCompare(f"{path} cannot be written ({error.strerror}): choose another place") from error
+        raise CannotDo(f"{path} cannot be written ({error.strerror}): choose another place") from error
 
 
 def _is_device(path: Path) -> bool:

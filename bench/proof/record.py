@@ -14,7 +14,7 @@ import attention
 from ..cases import TIERS, matrix
 from ..gate import Gate
 from ..judging.verdict import CaseResult, Policy, Run, Verdict
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..plain.files import check_writable, write_atomically
 from ..report.pairs import as_pairs
 from ..sides import source
@@ -39,11 +39,11 @@ def run(options: argparse.Namespace) -> None:
     """Measure every case of the tier, head against the same code as base, and write all pairs.
 
     Raises:
-        CannotCompare: senseless options, or the file cannot be written.
+        CannotDo: senseless options, or the file cannot be written.
 
     """
     if not 0 < options.seconds < inf or options.threads not in THREADS:
-        raise CannotCompare(f"give --seconds above zero and --threads from 1 to {THREADS[-1]}")
+        raise CannotDo(f"give --seconds above zero and --threads from 1 to {THREADS[-1]}")
     check_writable(options.path)
     torch.set_num_threads(options.threads)
     allocator = environment.steady_allocator()

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..judging.statistics import Bound, Change, PairedTest, mixture_bound
 from ..judging.verdict import Policy
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..report.pairs import read
 from .counting import share
@@ -42,15 +42,15 @@ def run(options: argparse.Namespace) -> None:
     """Read the recording and print the table.
 
     Raises:
-        CannotCompare: senseless options, no recording, or one with a single pair of a case.
+        CannotDo: senseless options, no recording, or one with a single pair of a case.
 
     """
     if options.runs < 1 or not 0 < options.threshold <= 1000:
-        raise CannotCompare("give --runs above zero, and --threshold above zero and at most 1000")
+        raise CannotDo("give --runs above zero, and --threshold above zero and at most 1000")
     recorded = read(options.recording)
     for case_id, measurement in recorded.items():
         if len(measurement.pairs) < 2:
-            raise CannotCompare(f"{options.recording} has a single pair of {case_id}: record for longer")
+            raise CannotDo(f"{options.recording} has a single pair of {case_id}: record for longer")
     main(recorded, runs=options.runs, threshold=options.threshold / 100)
 
 

@@ -28,7 +28,7 @@ import attention
 from ..cases import TIERS, Case, matrix
 from ..gate import Gate
 from ..judging.verdict import CaseResult, Policy, Verdict
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..plain.files import check_writable
 from ..sides import source
 from ..sides.side import Side, base_side
@@ -63,13 +63,13 @@ def run(options: argparse.Namespace) -> None:
     """Measure until the time is up, at least one round, and report.
 
     Raises:
-        CannotCompare: senseless options, or a file that cannot be written.
+        CannotDo: senseless options, or a file that cannot be written.
 
     """
     if not 0 < options.time_limit < inf or options.threads < 1 or not 0 < options.threshold <= 1000:
-        raise CannotCompare("give --time-limit, --threads and --threshold above zero, and an end to the time")
+        raise CannotDo("give --time-limit, --threads and --threshold above zero, and an end to the time")
     if options.picture is not None and options.picture.suffix not in picture.FORMATS:
-        raise CannotCompare(f"--picture={options.picture}: give a name that ends in .svg or .png")
+        raise CannotDo(f"--picture={options.picture}: give a name that ends in .svg or .png")
     for path in (options.json, options.picture):
         if path is not None:
             check_writable(path)
@@ -81,9 +81,7 @@ def run(options: argparse.Namespace) -> None:
     with base_side(source.from_directory(package)) as base, tempfile.TemporaryDirectory() as scratch:
         subject = _Subject(Side.of("head", attention), base, policy, options.tier, options.only)
         if not subject.cases:
-            raise CannotCompare(
-                f"--only={options.only}: no case of tier {options.tier} contains it; give part of an id"
-            )
+            raise CannotDo(f"--only={options.only}: no case of tier {options.tier} contains it; give part of an id")
         findings = Findings(environment.describe(allocator), policy, options.tier, len(subject.cases))
         meter = LoadMeter()
         with tqdm(total=round(options.time_limit), unit="s", bar_format="{l_bar}{bar}| {n}/{total} s{postfix}") as bar:
@@ -211,9 +209,7 @@ def _stock_run(scratch: Path, options: argparse.Namespace) -> list[Any]:
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, env=alone, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise CannotCompare(
-            f"the stock run failed: {done.stdout.strip().splitlines()[-1:]}: run pytest bench/ to see why"
-        )
+        raise CannotDo(f"the stock run failed: {done.stdout.strip().splitlines()[-1:]}: run pytest bench/ to see why")
     benchmarks: list[Any] = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
     return benchmarks
 

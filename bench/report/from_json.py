@@ -4,7 +4,7 @@ import json
 from typing import Any, NoReturn
 
 from ..judging.verdict import Run
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from .schema import SCHEMA, Document
 from .typed import Unfit, typed
 
@@ -15,7 +15,7 @@ def from_json(text: str) -> Run:
     """Read the run: the strict inverse of ``as_json``, except for the raw pairs, which JSON does not hold.
 
     Raises:
-        CannotCompare: not JSON, of another schema, a value of a wrong type or range, or verdicts that do not add up to
+        CannotDo: not JSON, of another schema, a value of a wrong type or range, or verdicts that do not add up to
             the summary and exit code beside them.
 
     """
@@ -23,7 +23,7 @@ def from_json(text: str) -> Run:
         document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_repeated_key)
         return _run(document)
     except (ValueError, RecursionError, Unfit) as error:
-        raise CannotCompare(f"these are no verdicts as --gate-json writes them ({error}): write them anew") from error
+        raise CannotDo(f"these are no verdicts as --gate-json writes them ({error}): write them anew") from error
 
 
 def _run(value: Any) -> Run:

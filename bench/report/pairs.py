@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..judging.verdict import Run
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement, Pair
 
 SCHEMA = 1
@@ -38,7 +38,7 @@ def read(path: Path) -> dict[str, Measurement]:
     """Read the first measurement of every case of a recording, by case id.
 
     Raises:
-        CannotCompare: not a recording of this schema, or one without pairs.
+        CannotDo: not a recording of this schema, or one without pairs.
 
     """
     try:
@@ -47,7 +47,7 @@ def read(path: Path) -> dict[str, Measurement]:
         firsts = {case["id"]: _measurement(case["measurements"][0]) for case in document["cases"]}
         assert firsts, "no case is in it"
     except Exception as error:
-        raise CannotCompare(f"{path} is no recording of --gate-pairs ({error!r}): record it anew") from error
+        raise CannotDo(f"{path} is no recording of --gate-pairs ({error!r}): record it anew") from error
     return firsts
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..plain.evidence import TensorError
 from ..plain.execution import Fingerprint
 from .source import Source
@@ -72,21 +72,21 @@ def read(path: Path) -> Baseline:
     """Read a stored baseline.
 
     Raises:
-        CannotCompare: unreadable, not JSON, of a later schema, or without source.
+        CannotDo: unreadable, not JSON, of a later schema, or without source.
 
     """
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CannotCompare(f"baseline {path} cannot be read ({error}): store it anew with --benchmark-save") from error
+        raise CannotDo(f"baseline {path} cannot be read ({error}): store it anew with --benchmark-save") from error
     part: Any = stored.get(KEY) if isinstance(stored, dict) else None
     if not isinstance(part, dict) or "source_zip_base64" not in part:
-        raise CannotCompare(
+        raise CannotDo(
             f"baseline {path} holds no source of attention/, so there is nothing to time beside the head: "
             "store it anew with --benchmark-save"
         )
     if part.get("schema") != SCHEMA:
-        raise CannotCompare(
+        raise CannotDo(
             f"baseline {path} has schema {part.get('schema')!r} and this version reads {SCHEMA}: "
             "store it anew, or use the version that wrote it"
         )
@@ -101,9 +101,9 @@ def read(path: Path) -> Baseline:
         environment = dict(part["environment"])
         fingerprints = {c["case"]: print_ for c in cases if (print_ := _fingerprint(c.get("fingerprint"))) is not None}
     except Exception as error:
-        raise CannotCompare(f"baseline {path} is damaged ({type(error).__name__}: {error}): store it anew") from error
+        raise CannotDo(f"baseline {path} is damaged ({type(error).__name__}: {error}): store it anew") from error
     if not intact:
-        raise CannotCompare(f"baseline {path} is damaged (its source does not match its digest): store it anew")
+        raise CannotDo(f"baseline {path} is damaged (its source does not match its digest): store it anew")
     return Baseline(source, errors, environment, seconds, fingerprints)
 
 

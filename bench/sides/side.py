@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from .source import PACKAGE, Source
 
 BASE_PACKAGE = "attention_base"  # the name under which the base side is imported
@@ -45,7 +45,7 @@ def base_side(source: Source) -> Iterator[Side]:
     """Import the source as ``attention_base`` in this process, for as long as the context lasts.
 
     Raises:
-        CannotCompare: it is not a zip, does not import, has no kernels, or its code reaches the head's modules.
+        CannotDo: it is not a zip, does not import, has no kernels, or its code reaches the head's modules.
 
     """
     directory = Path(tempfile.mkdtemp(prefix="attention-base-"))
@@ -61,10 +61,10 @@ def _load(source: Source, directory: Path) -> Side:
         with zipfile.ZipFile(io.BytesIO(source.archive)) as archive:
             archive.extractall(directory)
     except zipfile.BadZipFile as error:
-        raise CannotCompare(f"the source in {source.origin} is not a zip archive: store the baseline anew") from error
+        raise CannotDo(f"the source in {source.origin} is not a zip archive: store the baseline anew") from error
     root = directory / PACKAGE
     if not (root / "__init__.py").is_file():
-        raise CannotCompare(f"the source in {source.origin} holds no {PACKAGE}/__init__.py: store the baseline anew")
+        raise CannotDo(f"the source in {source.origin} holds no {PACKAGE}/__init__.py: store the baseline anew")
     for path in sorted(root.rglob("*.py")):
         _refuse_absolute_imports(path, root, source)
     _forget()
@@ -78,13 +78,13 @@ def _load(source: Source, directory: Path) -> Side:
     try:
         spec.loader.exec_module(package)
     except (Exception, SystemExit) as error:
-        raise CannotCompare(
+        raise CannotDo(
             f"the base, {source.origin}, does not import ({type(error).__name__}: {error}): "
             "choose a base that runs with the packages installed here"
         ) from error
     _refuse_shared_objects(source)
     if not getattr(package, "KERNELS", None):
-        raise CannotCompare(f"the base, {source.origin}, has no {PACKAGE}.KERNELS: choose a base that registers some")
+        raise CannotDo(f"the base, {source.origin}, has no {PACKAGE}.KERNELS: choose a base that registers some")
     return Side.of("base", package)
 
 
@@ -102,7 +102,7 @@ def _refuse_absolute_imports(path: Path, root: Path, source: Source) -> None:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError) as error:
-        raise CannotCompare(f"the base, {source.origin}, does not import ({path.name}: {error})") from error
+        raise CannotDo(f"the base, {source.origin}, does not import ({path.name}: {error})") from error
     for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -112,7 +112,7 @@ def _refuse_absolute_imports(path: Path, root: Path, source: Source) -> None:
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
             names = [a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
         if any(_inside(name, PACKAGE) for name in names):
-            raise CannotCompare(
+            raise CannotDo(
                 f"the base, {source.origin}, imports {PACKAGE} absolutely ({path.relative_to(root.parent)}, line "
                 f"{node.lineno}) and would run the head's code: use relative imports inside {PACKAGE}/"  # type: ignore[attr-defined]  # the three kinds of node have a line
             )
@@ -126,7 +126,7 @@ def _refuse_shared_objects(source: Source) -> None:
         for attribute, value in vars(module).items():
             home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             if isinstance(home, str) and _inside(home, PACKAGE):
-                raise CannotCompare(
+                raise CannotDo(
                     f"the base, {source.origin}, reaches the head's code ({name}.{attribute} comes from {home}): "
                     f"use relative imports inside {PACKAGE}/"
                 )

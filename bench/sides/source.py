@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 
 PACKAGE = "attention"
 
@@ -34,7 +34,7 @@ def find(repository: Path, name: str) -> Source:
     """Pack the package of a directory, or else of a revision of the repository, by the name that the user gave.
 
     Raises:
-        CannotCompare: it is neither, or holds no package.
+        CannotDo: it is neither, or holds no package.
 
     """
     # To Path, an empty name is the working directory, and one too long to be a directory an error.
@@ -46,12 +46,12 @@ def from_directory(directory: Path) -> Source:
     """Pack the package in ``directory/attention``, or ``directory`` where it is such a package itself.
 
     Raises:
-        CannotCompare: there is no package there.
+        CannotDo: there is no package there.
 
     """
     package = directory if directory.name == PACKAGE else directory / PACKAGE
     if not (package / "__init__.py").is_file():
-        raise CannotCompare(f"{directory} holds no {PACKAGE}/__init__.py: name a directory that holds the package")
+        raise CannotDo(f"{directory} holds no {PACKAGE}/__init__.py: name a directory that holds the package")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(package.rglob("*")):
@@ -66,19 +66,19 @@ def from_revision(repository: Path, revision: str) -> Source:
     """Pack ``attention/`` as it is in a git revision of the repository.
 
     Raises:
-        CannotCompare: no such revision, or none of the package in it.
+        CannotDo: no such revision, or none of the package in it.
 
     """
     commit = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is None:
-        raise CannotCompare(
+        raise CannotDo(
             f"base {revision!r} is neither a directory nor a revision that git knows here: "
             "check the name, or fetch it (a shallow clone lacks older revisions)"
         )
     name = commit.decode().strip()
     archive = _git(repository, "archive", "--format=zip", name, PACKAGE)
     if archive is None:
-        raise CannotCompare(f"revision {revision} ({name[:12]}) has no {PACKAGE}/: choose one that has the package")
+        raise CannotDo(f"revision {revision} ({name[:12]}) has no {PACKAGE}/: choose one that has the package")
     return Source(f"revision {revision} ({name[:12]})", archive)
 
 
@@ -86,5 +86,5 @@ def _git(repository: Path, *arguments: str) -> bytes | None:
     try:
         done = subprocess.run(["git", "-C", repository, *arguments], capture_output=True, check=False)
     except OSError as error:
-        raise CannotCompare(f"git could not be run ({error}): install it, or name a directory") from error
+        raise CannotDo(f"git could not be run ({error}): install it, or name a directory") from error
     return done.stdout if done.returncode == 0 else None

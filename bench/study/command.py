@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 import attention
 
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..sides import source, workload
 from ..timing import clock, environment, measure
 from ..timing.machine_load import LoadMeter
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure the parts that are not finished, and write the report of all.
 
     Raises:
-        CannotCompare: senseless options.
+        CannotDo: senseless options.
 
     """
     devices = _check(options)
@@ -105,15 +105,15 @@ def run(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> tuple[str, ...]:
     if options.budget <= 0 or options.threads < 1:
-        raise CannotCompare("give --budget and --threads above zero")
+        raise CannotDo("give --budget and --threads above zero")
     unknown = [name for name in options.kernel or [] if name not in attention.KERNELS]
     if unknown:
-        raise CannotCompare(f"no kernel is named {', '.join(unknown)}: choose among {', '.join(attention.KERNELS)}")
+        raise CannotDo(f"no kernel is named {', '.join(unknown)}: choose among {', '.join(attention.KERNELS)}")
     present = environment.present_devices()
     if options.device == "all":
         return present
     if options.device not in present:
-        raise CannotCompare(f"--device={options.device}: torch sees only {', '.join(present)} here")
+        raise CannotDo(f"--device={options.device}: torch sees only {', '.join(present)} here")
     return (options.device,)
 
 

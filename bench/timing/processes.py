@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..judging.statistics import PairedTest
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..plain.execution import Fingerprint
 from ..sides.source import Source
@@ -59,7 +59,7 @@ class ProcessPairs:
         """Start pairs until so many live: a case that crashed a process must not fail the cases after it.
 
         Raises:
-            CannotCompare: a side does not load in its process.
+            CannotDo: a side does not load in its process.
 
         """
         for pair in [pair for pair in self.pairs if not all(remote.is_alive for remote in pair)]:
@@ -74,7 +74,7 @@ class ProcessPairs:
                     try:
                         remote.receive()
                     except SideFailed as failure:
-                        raise CannotCompare(f"{failure}: choose a base and an interpreter for it") from failure
+                        raise CannotDo(f"{failure}: choose a base and an interpreter for it") from failure
             self.pairs += new
 
     def _pair(self, number: int) -> tuple[Remote, Remote]:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 
 OLDEST = (3, 11)
 _ROOT = Path(__file__).parents[2]
@@ -22,24 +22,24 @@ def interpreter(path: str) -> dict[str, str]:
     """Return the versions of Python and torch behind the path of an interpreter.
 
     Raises:
-        CannotCompare: it is none, too old, or has no torch.
+        CannotDo: it is none, too old, or has no torch.
 
     """
     asked = f"--gate-base-python={path}"
     try:
         done = subprocess.run([path, "-c", _ASK], env=_environment(), capture_output=True, text=True, check=False)
     except OSError as error:
-        raise CannotCompare(f"{asked} cannot be run ({error.strerror}): give the path of an interpreter") from error
+        raise CannotDo(f"{asked} cannot be run ({error.strerror}): give the path of an interpreter") from error
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise CannotCompare(f"{asked} cannot import torch ({why}): give a Python interpreter that has torch installed")
+        raise CannotDo(f"{asked} cannot import torch ({why}): give a Python interpreter that has torch installed")
     try:
         python, version = json.loads(done.stdout)
         found = ".".join(map(str, python))
     except (ValueError, TypeError) as error:
-        raise CannotCompare(f"{asked} is no Python interpreter: give the path of one that has torch") from error
+        raise CannotDo(f"{asked} is no Python interpreter: give the path of one that has torch") from error
     if tuple(python) < OLDEST:
-        raise CannotCompare(f"{asked} is Python {found}: give one from {'.'.join(map(str, OLDEST))}")
+        raise CannotDo(f"{asked} is Python {found}: give one from {'.'.join(map(str, OLDEST))}")
     return {"python": found, "torch": version}
 
 

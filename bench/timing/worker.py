@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import torch
 
 from ..checking.fingerprint import execute
-from ..plain.errors import CannotCompare
+from ..plain.errors import CannotDo
 from ..sides.side import Side, base_side
 from ..sides.source import Source
 from ..sides.workload import Call, Workload, bind
@@ -81,7 +81,7 @@ def serve(commands: BinaryIO, replies: BinaryIO) -> None:
             return
         try:
             reply = ("done", getattr(worker, name)(*arguments))
-        except CannotCompare as error:
+        except CannotDo as error:
             reply = ("failed", f"cannot be loaded: {error}")
         except (Exception, SystemExit) as error:  # noqa: BLE001  # it is the parent's to judge
             reply = ("failed", f"raised {type(error).__name__}: {error}")

@@ -13,7 +13,7 @@ import pytest
 from bench.__main__ import main
 from bench.history.command import summary
 from bench.history.trends import LEVEL, MIN_POINTS, find_steps, read
-from bench.plain.errors import CannotCompare
+from bench.plain.errors import CannotDo
 
 CPU = {"cpu": "A processor", "torch": "2.13.0", "threads": 1, "malloc": "fixed", "os": "any"}
 Store = Callable[..., Path]
@@ -128,10 +128,10 @@ def test_a_file_that_is_no_json_is_listed_too(store: Store, tmp_path: Path, text
 
 
 def test_no_baseline_at_all_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(CannotCompare, match=r"no baseline is stored in .*: store some with --benchmark-save=NAME"):
+    with pytest.raises(CannotDo, match=r"no baseline is stored in .*: store some with --benchmark-save=NAME"):
         read(tmp_path)
     (tmp_path / "foreign.json").write_text("{}")
-    with pytest.raises(CannotCompare, match=r"1 other files are; the first, foreign.json: not stored by this suite"):
+    with pytest.raises(CannotDo, match=r"1 other files are; the first, foreign.json: not stored by this suite"):
         read(tmp_path)
 
 

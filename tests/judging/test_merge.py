@@ -10,7 +10,7 @@ import pytest
 from bench.__main__ import main
 from bench.judging.merge import merge
 from bench.judging.verdict import CaseResult, Policy, Run, Verdict
-from bench.plain.errors import CannotCompare
+from bench.plain.errors import CannotDo
 from bench.plain.evidence import Load, Shard
 from bench.report.as_json import as_json
 from bench.report.from_json import from_json
@@ -127,7 +127,7 @@ def test_a_shard_whose_cases_are_all_new_compared_nothing() -> None:
 def test_gaps_and_overlaps_are_refused(change: Callable[[dict[str, Run]], object], expected: str) -> None:
     given = shards()
     change(given)
-    with pytest.raises(CannotCompare) as refused:
+    with pytest.raises(CannotDo) as refused:
         merge(given)
     assert expected in str(refused.value)
 
@@ -148,7 +148,7 @@ def test_gaps_and_overlaps_are_refused(change: Callable[[dict[str, Run]], object
 def test_shards_of_different_runs_are_refused(change: dict[str, object], what: str) -> None:
     given = shards()
     given["3.json"] = replace(given["3.json"], **change)  # type: ignore[arg-type]  # any field
-    with pytest.raises(CannotCompare, match=rf"^1\.json and 3\.json differ in their {what}: merge the shards of one"):
+    with pytest.raises(CannotDo, match=rf"^1\.json and 3\.json differ in their {what}: merge the shards of one"):
         merge(given)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.plain.errors import CannotCompare
+from bench.plain.errors import CannotDo
 from bench.plain.files import check_writable, write_atomically
 
 
@@ -74,7 +74,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, refuse: 
         (tmp_path, "Is a directory"),
         (tmp_path / (1000 * "x"), "File name too long"),
     ):
-        with pytest.raises(CannotCompare, match=rf"^{path} cannot be written \(({why})\): choose another place$"):
+        with pytest.raises(CannotDo, match=rf"^{path} cannot be written \(({why})\): choose another place$"):
             refuse(path)
     assert (tmp_path / "file").read_text() == "old"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.plain.errors import CannotCompare
+from bench.plain.errors import CannotDo
 
 Bench = Callable[..., pytest.RunResult]
 REPOSITORY = Path(__file__).parents[2]
@@ -212,7 +212,7 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_measured(
 
 
 def full(*_: object) -> None:
-    raise CannotCompare("the disk is full")
+    raise CannotDo("the disk is full")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from pytest_benchmark.storage.file import FileStorage
 
 from bench import pytest_benchmark_adapter as adapter
-from bench.plain.errors import CannotCompare
+from bench.plain.errors import CannotDo
 
 
 @pytest.fixture
@@ -47,13 +47,13 @@ def test_the_baseline_that_is_meant_is_found(config: Any, stored: list[str], wan
 
 def test_an_ambiguous_number_names_what_it_matches(config: Any) -> None:
     store(config, "Here-CPython-3.11-64bit/0001_a.json", "Here-CPython-3.11-64bit/0002_b.json")
-    with pytest.raises(CannotCompare, match="matches 0001_a.json, 0002_b.json: give its number or its path"):
+    with pytest.raises(CannotDo, match="matches 0001_a.json, 0002_b.json: give its number or its path"):
         adapter.find_baseline(config, "000")
 
 
 def test_a_storage_that_is_no_directory_is_refused(config: Any) -> None:
     config._benchmarksession.storage = object()
-    with pytest.raises(CannotCompare, match="from files only"):
+    with pytest.raises(CannotDo, match="from files only"):
         adapter.find_baseline(config, True)
 
 

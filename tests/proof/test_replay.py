@@ -11,7 +11,7 @@ from scipy.stats import binom
 from bench.__main__ import main
 from bench.judging.statistics import Change, PairedTest, mixture_bound
 from bench.judging.verdict import CaseResult, Policy, Run, Verdict
-from bench.plain.errors import CannotCompare
+from bench.plain.errors import CannotDo
 from bench.plain.evidence import Measurement, Pair
 from bench.proof.simulation import (
     Outcome,
@@ -154,7 +154,7 @@ def recorded(*pairs: tuple[float, float], calls_per_burst: int = 1) -> str:
 def test_what_is_no_recording_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "pairs.json"
     path.write_text(text)
-    with pytest.raises(CannotCompare, match="is no recording of --gate-pairs .*: record it anew"):
+    with pytest.raises(CannotDo, match="is no recording of --gate-pairs .*: record it anew"):
         recording.read(path)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.judging.verdict import CaseResult, Policy, Run, Verdict
-from bench.plain.errors import CannotCompare
+from bench.plain.errors import CannotDo
 from bench.plain.evidence import Load, Shard, TensorError
 from bench.plain.execution import Ceiling, Compilation, Fingerprint, Pass, SdpaCall, Work
 from bench.report.as_html import as_html
@@ -124,7 +124,7 @@ def changed(change: Change) -> str:
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence_that_says_where(change: Change, expected: str) -> None:
-    with pytest.raises(CannotCompare) as refused:
+    with pytest.raises(CannotDo) as refused:
         from_json(changed(change))
     message = str(refused.value)
     assert message.startswith("these are no verdicts as --gate-json writes them (")
@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence_that_says_where(change: Ch
     ["", "{", "null", "[]", "3", '{"schema": 1, "schema": 1}', '{"schema": NaN}', "[" * 100_000, '{"schema": 1}'],
 )
 def test_what_is_no_such_document_is_refused(text: str) -> None:
-    with pytest.raises(CannotCompare, match=r"^these are no verdicts as --gate-json writes them \(.*\): write them"):
+    with pytest.raises(CannotDo, match=r"^these are no verdicts as --gate-json writes them \(.*\): write them"):
         from_json(text)
 
 
@@ -155,5 +155,5 @@ def test_every_single_value_of_another_type_is_refused_and_nothing_else_is_raise
         for key in path[:-1]:
             parent = parent[key]
         parent[path[-1]] = [[{}]]
-        with pytest.raises(CannotCompare):
+        with pytest.raises(CannotDo):
             from_json(json.dumps(spoiled))

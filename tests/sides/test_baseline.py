@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.plain.errors import CannotCompare
+from bench.plain.errors import CannotDo
 from bench.plain.evidence import TensorError
 from bench.plain.execution import Fingerprint, Pass
 from bench.sides import baseline
@@ -118,7 +118,7 @@ def test_a_baseline_that_cannot_serve_is_refused_in_one_sentence(
     damage(stored)
     path = tmp_path / "0001_x.json"
     path.write_text(json.dumps(stored))
-    with pytest.raises(CannotCompare) as refused:
+    with pytest.raises(CannotDo) as refused:
         baseline.read(path)
     assert message in str(refused.value)
     assert str(path) in str(refused.value)
@@ -131,10 +131,10 @@ def test_a_baseline_that_cannot_serve_is_refused_in_one_sentence(
 def test_a_file_that_is_no_baseline_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "0001_x.json"
     path.write_text(text)
-    with pytest.raises(CannotCompare, match="cannot be read|holds no source"):
+    with pytest.raises(CannotDo, match="cannot be read|holds no source"):
         baseline.read(path)
 
 
 def test_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CannotCompare, match="cannot be read .*: store it anew with --benchmark-save"):
+    with pytest.raises(CannotDo, match="cannot be read .*: store it anew with --benchmark-save"):
         baseline.read(tmp_path / "none.json")

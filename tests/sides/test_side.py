@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import attention
-from bench.plain.errors import CannotCompare
+from bench.plain.errors import CannotDo
 from bench.sides.side import Side, base_side
 from bench.sides.source import Source, from_directory, from_revision
 
@@ -87,18 +87,18 @@ def test_compiled_files_are_not_source(package: Callable[..., Path]) -> None:
     ],
 )
 def test_a_revision_that_cannot_be_had_is_one_sentence(repository: Path, revision: str, message: str) -> None:
-    with pytest.raises(CannotCompare, match=message):
+    with pytest.raises(CannotDo, match=message):
         from_revision(repository, revision)
 
 
 def test_a_directory_without_the_package_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(CannotCompare, match=r"holds no attention/__init__.py: name a directory that holds the package"):
+    with pytest.raises(CannotDo, match=r"holds no attention/__init__.py: name a directory that holds the package"):
         from_directory(tmp_path)
 
 
 def test_without_git_a_revision_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CannotCompare, match="git could not be run .*: install it, or name a directory"):
+    with pytest.raises(CannotDo, match="git could not be run .*: install it, or name a directory"):
         from_revision(tmp_path, "main")
 
 
@@ -130,7 +130,7 @@ def test_a_base_that_cannot_stand_alone_is_refused_in_one_sentence(
     package: Callable[..., Path], text: str, message: str
 ) -> None:
     source = from_directory(package(__init__=text))
-    with pytest.raises(CannotCompare) as refused, base_side(source):
+    with pytest.raises(CannotDo) as refused, base_side(source):
         pass
     assert message in str(refused.value)
     assert "attention_base" not in sys.modules
@@ -142,7 +142,7 @@ def test_an_object_of_the_head_deep_inside_a_base_module_is_found(package: Calla
         inner="import sys\nthing = vars(sys.modules['atten' + 'tion'])['KERNELS']['sdpa']\n",
     )
     with (
-        pytest.raises(CannotCompare, match=r"attention_base.inner.thing comes from attention"),
+        pytest.raises(CannotDo, match=r"attention_base.inner.thing comes from attention"),
         base_side(from_directory(directory)),
     ):
         pass
@@ -151,7 +151,7 @@ def test_an_object_of_the_head_deep_inside_a_base_module_is_found(package: Calla
 @pytest.mark.parametrize("archive", [b"", b"no zip at all"])
 def test_an_archive_that_is_no_zip_is_refused_in_one_sentence(archive: bytes) -> None:
     with (
-        pytest.raises(CannotCompare, match="the source in baseline x is not a zip archive"),
+        pytest.raises(CannotDo, match="the source in baseline x is not a zip archive"),
         base_side(Source("baseline x", archive)),
     ):
         pass

@@ -17,7 +17,7 @@ from bench.cases import Case, Shape
 from bench.checking.fingerprint import execute
 from bench.judging.statistics import PairedTest
 from bench.judging.verdict import Policy
-from bench.plain.errors import CannotCompare
+from bench.plain.errors import CannotDo
 from bench.sides.side import Side
 from bench.sides.source import Source, from_directory
 from bench.sides.workload import Workload, bind, build
@@ -124,7 +124,7 @@ def test_a_base_that_does_not_load_in_its_process_cannot_be_compared(package: Ca
     broken = from_directory(package(__init__="import no_such_package"))
     with (
         process_pairs(sys.executable, broken, from_directory(REPOSITORY), threads=1) as pairs,
-        pytest.raises(CannotCompare) as refused,
+        pytest.raises(CannotDo) as refused,
     ):
         pairs.start(1)
     assert str(refused.value).startswith("base cannot be loaded: the base, directory ")
@@ -184,7 +184,7 @@ def test_what_is_no_interpreter_with_torch_is_one_sentence(tmp_path: Path, scrip
     if script is not None:
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-    with pytest.raises(CannotCompare) as refused:
+    with pytest.raises(CannotDo) as refused:
         interpreter(str(path))
     assert str(refused.value).startswith(f"--gate-base-python={path} ")
     assert expected in str(refused.value)

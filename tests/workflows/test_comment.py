@@ -12,7 +12,7 @@ import pytest
 from bench.commands import comment
 from bench.commands.github import BOT, PAGE, GitHub, Refused
 from bench.judging.verdict import CaseResult, Policy, Run, Verdict
-from bench.plain.errors import CannotCompare
+from bench.plain.errors import CannotDo
 from bench.report.as_json import as_json
 
 HEAD = "a" * 40
@@ -181,7 +181,7 @@ def test_a_refusal_is_one_line_of_the_log_and_has_an_end_in_the_comment(
     hub: Any, artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(_: str) -> Run:
-        raise CannotCompare("x\r\n::error::injected" + "@" * 100_000)
+        raise CannotDo("x\r\n::error::injected" + "@" * 100_000)
 
     monkeypatch.setattr(comment, "from_json", refuse)
     assert run(artifact) == 4

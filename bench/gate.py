@@ -161,6 +161,7 @@ class Gate:
                 rule=test,
                 budget_s=budget_s,
                 order=order,
+                views=(base.view, checked.head.view),
             )
 
 

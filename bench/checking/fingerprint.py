@@ -30,10 +30,11 @@ Backward = Callable[[Any], object]
 def execute(call: Call, device: str) -> tuple[dict[str, Tensor], Fingerprint]:
     """Do the work once for its results, which compiles what is to be compiled, and again for its fingerprint."""
     before = counters()
-    results = call.results()
-    compiled = counters().since(before)
-    backward = call.differentiate if call.backward else None
-    return results, fingerprint(call.forward, backward, device=device, compiled=compiled)
+    with call.view:
+        results = call.results()
+        compiled = counters().since(before)
+        backward = call.differentiate if call.backward else None
+        return results, fingerprint(call.forward, backward, device=device, compiled=compiled)
 
 
 def fingerprint(

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..plain.execution import Pass, Step
+from ..sides.view import untagged
 
 
 class Recorder(TorchDispatchMode):
@@ -48,7 +49,7 @@ class Recorder(TorchDispatchMode):
                 # Not the call's own if it came in by an argument; looked at only here, because it is slow.
                 came_in = any(storage is given.untyped_storage() for given in _tensors((args, kwargs)))
                 self._take_note(storage, 0 if came_in else storage.nbytes())
-        self.steps.append(Step(str(func.overloadpacket), self._live_bytes))
+        self.steps.append(Step(untagged(str(func.overloadpacket)), self._live_bytes))
         return out
 
     @contextmanager

@@ -1,21 +1,25 @@
-"""The source of an attention package as a zip, from a directory or a git revision: what a baseline stores."""
+"""The source of a side as a zip of its top-level packages and modules, from a directory or a git revision."""
 
 import hashlib
 import io
 import os
-import subprocess
+import tempfile
 import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..plain.errors import CannotDo
+from .repository import GitFailed, commit_of, files_of_commit, known_files
 
 PACKAGE = "attention"
+MOST_BYTES = 256 << 20  # of a source; more is no source
+MOST_UNTRACKED_BYTES = 1 << 20  # of a file that git does not know: larger ones are dumps and data
 
 
 @dataclass(frozen=True)
 class Source:
-    """A zip archive of ``attention/`` and where it came from."""
+    """A zip archive of packages and modules by their top-level names, and where it came from."""
 
     origin: str  # in words, for reports: "revision main (1a2b3c4d5e6f)"
     archive: bytes
@@ -29,62 +33,156 @@ class Source:
                 digest.update(name.encode() + b"\0" + hashlib.sha256(archive.read(name)).digest())
         return digest.hexdigest()
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The top-level packages and modules that it holds.
 
-def find(repository: Path, name: str) -> Source:
-    """Pack the package of a directory, or else of a revision of the repository, by the name that the user gave.
+        Raises:
+            CannotDo: it is no zip archive.
+
+        """
+        try:
+            with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
+                return frozenset(name.split("/")[0].removesuffix(".py") for name in archive.namelist())
+        except zipfile.BadZipFile as error:
+            raise CannotDo(f"the source in {self.origin} is not a zip archive: store the baseline anew") from error
+
+    def unpack(self, directory: Path) -> None:
+        """Write its files below a directory."""
+        with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
+            archive.extractall(directory)
+
+
+def find(repository: Path, name: str, names: Sequence[str] = (PACKAGE,)) -> Source:
+    """Pack the packages of a directory, or else of a revision of the repository, by the name that the user gave.
 
     Raises:
-        CannotDo: it is neither, or holds no package.
+        CannotDo: it is neither or both, or does not hold the packages.
 
     """
     # To Path, an empty name is the working directory, and one too long to be a directory an error.
     is_directory = os.path.isdir(name)  # noqa: PTH112
-    return from_directory(Path(name)) if is_directory else from_revision(repository, name)
+    if not is_directory:
+        return from_revision(repository, name, names)
+    try:
+        commit = commit_of(repository, name)
+    except (GitFailed, CannotDo):
+        return from_directory(Path(name), names)
+    raise CannotDo(
+        f"base {name!r} is a directory and a revision ({commit[:12]}): write ./{name} for the directory, "
+        f"or refs/heads/{name}, refs/tags/{name} or {commit[:12]} for the revision"
+    )
 
 
-def from_directory(directory: Path) -> Source:
-    """Pack the package in ``directory/attention``, or ``directory`` where it is such a package itself.
+def from_directory(directory: Path, names: Sequence[str] = (PACKAGE,)) -> Source:
+    """Pack packages and modules that lie in ``directory`` or ``directory/src``, or a package that it is itself.
+
+    Files that git ignores, hidden ones, large ones that git does not know, and compiled Python are left out.
 
     Raises:
-        CannotDo: there is no package there.
+        CannotDo: one of them is not there, or they are too large to be source.
 
     """
-    package = directory if directory.name == PACKAGE else directory / PACKAGE
-    if not (package / "__init__.py").is_file():
-        raise CannotDo(f"{directory} holds no {PACKAGE}/__init__.py: name a directory that holds the package")
+    files: dict[str, Path] = {}
+    for name in names:
+        found = _locate(directory, name)
+        if found is None:
+            raise CannotDo(f"{directory} holds no {name}/__init__.py: name a directory that holds the package")
+        files |= {f"{path.relative_to(found.parent).as_posix()}": path for path in _files(found)}
+    return Source(f"directory {directory}", _packed(files, str(directory)))
+
+
+def from_revision(repository: Path, revision: str, names: Sequence[str] = (PACKAGE,)) -> Source:
+    """Pack packages and modules as a checkout of a git revision of the repository would hold them.
+
+    Raises:
+        CannotDo: no such revision, or one of the packages is not in it.
+
+    """
+    try:
+        commit = commit_of(repository, revision)
+    except GitFailed as error:
+        raise CannotDo(
+            f"base {revision!r} is neither a directory nor a revision that git knows here ({error}): "
+            "check the name, or fetch it (a shallow clone lacks older revisions)"
+        ) from error
+    origin = f"revision {revision} ({commit[:12]})"
+    with tempfile.TemporaryDirectory(prefix="attention-revision-") as scratch:
+        files: dict[str, Path] = {}
+        try:
+            places = [f"{folder}{name}{ending}" for name in names for folder in ("", "src/") for ending in ("", ".py")]
+            root = files_of_commit(repository, commit, places, Path(scratch).resolve())
+        except GitFailed as error:
+            raise CannotDo(f"git cannot give the files of {origin} ({error}): repair that, or fetch it") from error
+        for name in names:
+            found = None if root is None else _locate(root, name)
+            if found is None:
+                raise CannotDo(f"{origin} has no {name}/: choose one that has the package")
+            files |= {path.relative_to(found.parent).as_posix(): path for path in _below(found)}
+        return Source(origin, _packed(files, origin))
+
+
+def _locate(directory: Path, name: str) -> Path | None:
+    """Find the package or module of that name."""
+    if directory.name == name and (directory / "__init__.py").is_file():
+        return directory
+    for folder in (directory, directory / "src"):
+        if (folder / name / "__init__.py").is_file():
+            return folder / name
+        if (folder / f"{name}.py").is_file():
+            return folder / f"{name}.py"
+    return None
+
+
+def _files(package: Path) -> Iterator[Path]:
+    """The files of a package in a directory, without what does not belong to its source."""
+    try:
+        known = known_files(package.parent, package.name)
+    except GitFailed as error:
+        raise CannotDo(f"git cannot list the files of {package} ({error}): repair that") from error
+    if known is None or not any(known.values()):  # git ignores the whole of it, an installed package say
+        yield from (path for path in _below(package) if not _hidden(path.relative_to(package)))
+        return
+    for name, tracked in known.items():
+        path = package.parent / name
+        litter = _hidden(path.relative_to(package.parent)) or (
+            path.is_file() and path.stat().st_size > MOST_UNTRACKED_BYTES
+        )
+        if tracked or not litter:
+            yield from _below(path)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _below(path: Path) -> Iterator[Path]:
+    """The file itself, or those in the directory, through links; compiled Python is none."""
+    if path.is_file():
+        if path.suffix != ".pyc":
+            yield path
+        return
+    for folder, folders, files in os.walk(path, followlinks=True):
+        folders[:] = sorted(name for name in folders if name != "__pycache__" and not _leads_up(Path(folder, name)))
+        yield from (Path(folder, name) for name in sorted(files) if Path(folder, name).is_file())
+
+
+def _leads_up(folder: Path) -> bool:
+    """Whether a folder is a link to one that holds it: following it would not end."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
+def _packed(files: dict[str, Path], where: str) -> bytes:
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    if sum(sizes.values()) > MOST_BYTES:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise CannotDo(
+            f"the source in {where} has {sum(sizes.values()) >> 20} MiB, {sizes[largest] >> 20} of them in {largest}, "
+            f"and {MOST_BYTES >> 20} are the most: take what is no source out of it"
+        )
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(package.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                # A fixed date makes the same source the same bytes.
-                name = zipfile.ZipInfo(f"{PACKAGE}/{path.relative_to(package).as_posix()}")
-                archive.writestr(name, path.read_bytes(), zipfile.ZIP_DEFLATED)
-    return Source(f"directory {directory}", buffer.getvalue())
-
-
-def from_revision(repository: Path, revision: str) -> Source:
-    """Pack ``attention/`` as it is in a git revision of the repository.
-
-    Raises:
-        CannotDo: no such revision, or none of the package in it.
-
-    """
-    commit = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    if commit is None:
-        raise CannotDo(
-            f"base {revision!r} is neither a directory nor a revision that git knows here: "
-            "check the name, or fetch it (a shallow clone lacks older revisions)"
-        )
-    name = commit.decode().strip()
-    archive = _git(repository, "archive", "--format=zip", name, PACKAGE)
-    if archive is None:
-        raise CannotDo(f"revision {revision} ({name[:12]}) has no {PACKAGE}/: choose one that has the package")
-    return Source(f"revision {revision} ({name[:12]})", archive)
-
-
-def _git(repository: Path, *arguments: str) -> bytes | None:
-    try:
-        done = subprocess.run(["git", "-C", repository, *arguments], capture_output=True, check=False)
-    except OSError as error:
-        raise CannotDo(f"git could not be run ({error}): install it, or name a directory") from error
-    return done.stdout if done.returncode == 0 else None
+        for name in sorted(files):
+            # A fixed date makes the same source the same bytes.
+            archive.writestr(zipfile.ZipInfo(name), files[name].read_bytes(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

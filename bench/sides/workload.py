@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..cases import DTYPES, Case
 from .side import Side
+from .view import View
 
 # Score matrices alive at the peak of the naive yardstick, forward and backward, and of the float64 oracle of one
 # batch item; held against the peak that was measured, and above it.
@@ -62,6 +63,7 @@ class Call:
     names: list[str]
     upstream: Tensor
     backward: bool
+    view: View  # the side's, in which it is to be called
 
     def __call__(self) -> None:
         if self.backward:
@@ -148,7 +150,14 @@ def bind(workload: Workload, side: Side) -> Call:
         for name, parameter in own.items():
             parameter.requires_grad_(case.backward and name in parameters)
         leaves = [t if name in given else own[name] for name, t in inputs.items()]
-        return Call(lambda: module(x, mask=mask, causal=causal), leaves, list(inputs), workload.upstream, case.backward)
+        return Call(
+            lambda: module(x, mask=mask, causal=causal),
+            leaves,
+            list(inputs),
+            workload.upstream,
+            case.backward,
+            side.view,
+        )
     kernel = side.kernels[case.subject]
     q, k, v = inputs["q"], inputs["k"], inputs["v"]
     # What is not asked for is not passed: a kernel's side may not know it.
@@ -160,15 +169,17 @@ def bind(workload: Workload, side: Side) -> Call:
         list(inputs),
         workload.upstream,
         case.backward,
+        side.view,
     )
 
 
 def _module(case: Case, side: Side) -> torch.nn.Module:
     shape = case.shape
-    module: torch.nn.Module = side.modules[case.subject](
-        shape.heads * shape.head_size, shape.heads, n_kv_heads=shape.kv_heads
-    )
-    return module.to(case.device, DTYPES[case.dtype])
+    with side.view:
+        module: torch.nn.Module = side.modules[case.subject](
+            shape.heads * shape.head_size, shape.heads, n_kv_heads=shape.kv_heads
+        )
+        return module.to(case.device, DTYPES[case.dtype])
 
 
 def _parameter(name: str, size: torch.Size, generator: torch.Generator) -> Tensor:

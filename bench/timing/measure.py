@@ -4,7 +4,7 @@ import gc
 import random
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
@@ -19,6 +19,10 @@ BURST_RESOLUTIONS = 1000
 # Warming up is over when a round of both sides is not this much faster than the fastest before it.
 SETTLED = 0.05
 WARMUP_ROUNDS = 20  # at most
+
+Views = tuple[AbstractContextManager[object], AbstractContextManager[object]]  # of base and head
+NO_VIEWS: Views = (nullcontext(), nullcontext())
+Burst = Callable[[int], float]
 
 
 class StoppingRule(Protocol):
@@ -43,40 +47,54 @@ def measure(
     rule: StoppingRule,
     budget_s: float,
     order: random.Random,
+    views: Views = NO_VIEWS,
 ) -> Measurement:
     """Take pairs of bursts until the rule is certain or the budget is spent, at least one pair.
 
     Each side is called once, untimed, and then in turn for as long as that gets faster; those rounds are not pairs, and
-    the ratios play no part in ending them. In every two pairs each side goes first once, in random order. Garbage
-    collection is off meanwhile.
+    the ratios play no part in ending them. ``views`` are entered for each burst of base and head, outside of what is
+    timed. In every two pairs each side goes first once, in random order. Garbage collection is off meanwhile.
     """
     start_ns = clock.now_ns()
     pairs: list[Pair] = []
     ordered: list[float] = []
     with no_garbage_collection():
-        rounds, fastest_ns = _warm_up(base, head, clock)
+        take_base = _taking(base, clock, views[0])
+        take_head = _taking(head, clock, views[1])
+        for call, view in zip((base, head), views, strict=True):
+            with view:
+                call()
+        rounds, fastest_ns = _warm_up(take_base, take_head)
         burst_ns = max(BURST_NS, BURST_RESOLUTIONS * clock.resolution_ns)
         calls = max(1, ceil(burst_ns / max(1.0, fastest_ns)))
         base_first = _balanced(order)
         while not pairs or (not rule.is_certain(ordered) and (clock.now_ns() - start_ns) * 1e-9 < budget_s):
             if next(base_first):
-                base_ns = clock.burst(base, calls)
-                head_ns = clock.burst(head, calls)
+                base_ns = take_base(calls)
+                head_ns = take_head(calls)
             else:
-                head_ns = clock.burst(head, calls)
-                base_ns = clock.burst(base, calls)
+                head_ns = take_head(calls)
+                base_ns = take_base(calls)
             pairs.append(Pair(max(base_ns, 1.0), max(head_ns, 1.0)))
             insort(ordered, pairs[-1].log_ratio)
     return Measurement(tuple(pairs), calls, (clock.now_ns() - start_ns) * 1e-9, rounds)
 
 
-def _warm_up(base: Callable[[], object], head: Callable[[], object], clock: Stopwatch) -> tuple[int, float]:
+def _taking(call: Callable[[], object], clock: Stopwatch, view: AbstractContextManager[object]) -> Burst:
+    """Return what times so many calls in their side's view, in ns per call."""
+
+    def take(calls: int) -> float:
+        with view:
+            return clock.burst(call, calls)
+
+    return take
+
+
+def _warm_up(take_base: Burst, take_head: Burst) -> tuple[int, float]:
     """Call both sides until that no longer gets faster; returns the rounds, and the fastest call's ns."""
-    base()
-    head()
     rounds, fastest_round, fastest_call = 0, float("inf"), float("inf")
     while rounds < WARMUP_ROUNDS:
-        times = clock.burst(base, 1), clock.burst(head, 1)
+        times = take_base(1), take_head(1)
         rounds += 1
         fastest_call = min(fastest_call, *times)
         if sum(times) > fastest_round * (1 - SETTLED):

@@ -11,6 +11,7 @@ import pickle
 import platform
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,7 +44,7 @@ class Worker:
         allocator = steady_allocator()
         gc.disable()
         base = self._resources.enter_context(base_side(source))
-        self._side = Side(label, base.kernels, base.modules)
+        self._side = replace(base, label=label)
         return {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
 
     def take(self, path: Path) -> None:
@@ -63,8 +64,9 @@ class Worker:
 
     def burst(self, calls: int) -> float:
         """Call once untimed, since another process had the caches, then time so many calls; returns ns per call."""
-        self._call()
-        return Clock.of(self._workload.case.device).burst(self._call, calls)
+        with self._call.view:
+            self._call()
+            return Clock.of(self._workload.case.device).burst(self._call, calls)
 
     def wrote(self) -> bool:
         """Whether the inputs are no longer what they were when the case was taken up."""

@@ -137,8 +137,7 @@ def test_a_base_that_has_none_of_the_cases_is_no_pass(bench: Bench, pytester: py
     ("text", "expected"),
     [
         ("raise ValueError('broken')", "does not import (ValueError: broken)"),
-        ("import attention", "imports attention absolutely"),
-        ("import sys; x = sys.modules['atten' + 'tion']", "reaches the head's code"),
+        ("import torch; torch.set_num_threads(3)", "changes torch.set_num_threads 1 -> 3 when it is imported"),
     ],
 )
 def test_a_base_that_cannot_be_loaded_is_one_sentence(

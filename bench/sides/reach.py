@@ -1,0 +1,85 @@
+"""Code of a side's repository that is not part of its source: both sides would run the same, so it is named."""
+
+import ast
+import importlib.util
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..plain.errors import CannotDo
+
+_IMPORTERS = ("import_module", "__import__", "files", "get_data", "find_spec")  # calls whose first argument is a module
+
+
+def refuse_code_outside(files: Iterable[Path], names: Iterable[str], repository: Path | None, who: str) -> None:
+    """Refuse a source whose files import modules of the repository that are not part of it, wherever in the file.
+
+    ``names`` are the source's own top-level packages and modules; ``repository`` is None where there is none.
+
+    Raises:
+        CannotDo: one is imported; the message names it and says how to make it part.
+
+    """
+    if repository is None:
+        return
+    own, judged = set(names), set[str]()
+    for path in files:
+        for module, line in imported_modules(path):
+            top = module.partition(".")[0]
+            if top in own or top in judged:
+                continue
+            judged.add(top)
+            home = _home(top)
+            if home is not None and in_repository(home, repository):
+                raise CannotDo(
+                    f"{who} imports {top} ({path.name}, line {line}), which lies in the repository beside the source "
+                    f"that is compared, so both sides would run the same {top}: give --source={top}, or move it into "
+                    "the package"
+                )
+
+
+def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield what a file imports absolutely, by statement or by name, with the line; nothing if it does not parse."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return  # whoever imports it is told
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
+            yield node.module, node.lineno
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in _IMPORTERS:
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant) and isinstance(first.value, str) and not first.value.startswith("."):
+                yield first.value, node.lineno
+
+
+def in_repository(path: Path, repository: Path) -> bool:
+    """Whether a file is the repository's own: below its root, and not of an environment that lies there."""
+    path = path.resolve()
+    return path.is_relative_to(repository.resolve()) and not any(path.is_relative_to(one) for one in _environments())
+
+
+def _environments() -> Iterator[Path]:
+    for place in {*site.getsitepackages(), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), sys.prefix}:
+        yield Path(place).resolve()
+    yield Path(sysconfig.get_path("stdlib")).resolve()
+
+
+def _home(top: str) -> Path | None:
+    """Where a top-level module would be imported from; None if it is built in, or not to be found."""
+    loaded = sys.modules.get(top)
+    if loaded is not None:
+        place = getattr(loaded, "__file__", None) or next(iter(getattr(loaded, "__path__", [])), None)
+        return None if place is None else Path(place)
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    places = [spec.origin, *(spec.submodule_search_locations or [])]
+    return next((Path(place) for place in places if place and place not in ("built-in", "frozen")), None)

@@ -227,9 +227,13 @@ def _config(package: str) -> dict[str, Any]:
     """Read what is not as it comes in a configuration of torch's compiler; nothing where that is not loaded."""
     module = sys.modules.get(f"{package}.config")
     entries = getattr(module, "_config", {})
-    overrides = {name: getattr(entry, "user_override", None) for name, entry in entries.items()}
-    read = {name: value.get() if isinstance(value, ContextVar) else value for name, value in overrides.items()}
-    return {name: value for name, value in read.items() if _is_plain(value)}
+    read = {}
+    for name, entry in entries.items():
+        override = getattr(entry, "user_override", None)
+        value = override.get() if isinstance(override, ContextVar) else override
+        if _is_plain(value) and value != entry.default:  # torch writes defaults there itself
+            read[name] = value
+    return read
 
 
 def _is_plain(value: Any) -> bool:

@@ -13,7 +13,7 @@ from .checking import compilation, drift
 from .checking.drift import Results
 from .checking.fingerprint import execute
 from .judging.statistics import Change, PairedTest
-from .judging.verdict import CaseResult, decide, judge
+from .judging.verdict import CaseResult, decide, judge_case
 from .plain.evidence import Evidence, Measurement
 from .plain.execution import Fingerprint
 from .sides.side import Side
@@ -80,7 +80,7 @@ class Gate:
             evidence = Evidence(case.id, skipped=str(reason))
         if evidence.base_fingerprint is None:
             evidence = replace(evidence, base_fingerprint=self.stored_fingerprints.get(case.id))
-        return judge(evidence, test, waiver)
+        return judge_case(evidence, test, waiver)
 
     def _compare(self, case: Case, test: PairedTest, budget_s: float) -> Evidence:
         checked = self.check(case)
@@ -127,7 +127,7 @@ class Gate:
                     failure.head_fingerprint = head_print
                     raise
             stored = self.stored_errors.get(case.id) if attempt == 0 else None  # they are of the first inputs
-            errors = drift.judge(head_results, exact, naive, base_results, stored=stored)
+            errors = drift.hold_to_budget(head_results, exact, naive, base_results, stored=stored)
         evidence = Evidence(
             case.id,
             errors=errors,

@@ -17,7 +17,7 @@ from .cases import TIERS, Case, matrix, supported_ids
 from .gate import CaseFailed, CaseSkipped, Gate
 from .judging import waivers
 from .judging.statistics import PairedTest
-from .judging.verdict import CaseResult, Run, Verdict, judge
+from .judging.verdict import CaseResult, Run, Verdict, judge_case
 from .judging.waivers import Exceptions
 from .options import Settings
 from .plain.errors import CannotDo
@@ -198,7 +198,7 @@ class GateSession:
         """Judge one case against the base; the head's timings also go to pytest-benchmark, those of a new case too."""
         test, waiver, unsupported = self.test(case.id), self.exceptions.waiver(case.id), self.cases[case]
         if unsupported is not None:
-            result = judge(Evidence(case.id, skipped=unsupported), test)
+            result = judge_case(Evidence(case.id, skipped=unsupported), test)
         else:
             assert self.budget is not None  # there is one where a case can run
             waived = None if waiver is None else str(waiver)
@@ -267,7 +267,7 @@ class GateSession:
             head={"origin": "working tree", "source_sha256": self.head_source.sha256},
             environment=environment.describe(self.allocator),
             policy=self.settings.policy,
-            cases=(*self.results, *(judge(row, self.test(row.case_id)) for row in rows)),
+            cases=(*self.results, *(judge_case(row, self.test(row.case_id)) for row in rows)),
             load=None if self.load is None else self.load.read(),
             notes=self.notes,
             shard=Shard.of(*self.settings.shard, self.settings.tier, ids),

@@ -185,7 +185,7 @@ class Run:
         return f"gate: FAIL ({counts}); worst: {worst.id} {worst.verdict.value}{why}"
 
 
-def judge(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> CaseResult:
+def judge_case(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> CaseResult:
     """Reach the verdict of one case; ``waiver`` says in words what slowdown of it is accepted."""
     changes, notes = compare(evidence.base_fingerprint, evidence.head_fingerprint)
     for verdict, reason in (

@@ -12,8 +12,9 @@ from .cases import DTYPES, Case, lacks
 from .checking import compilation, drift
 from .checking.drift import Results
 from .checking.fingerprint import execute
+from .judging.judge import decide, judge_case
 from .judging.statistics import Change, PairedTest
-from .judging.verdict import CaseResult, decide, judge_case
+from .judging.verdict import CaseResult
 from .plain.evidence import Evidence, Measurement
 from .plain.execution import Fingerprint
 from .sides.side import Side

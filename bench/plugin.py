@@ -12,7 +12,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from . import options, pytest_benchmark_adapter
 from .cases import Case
 from .gate import CaseFailed, CaseSkipped
-from .judging.verdict import Run, Verdict
+from .judging.run import Run
+from .judging.verdict import Verdict
 from .plain.errors import CannotDo
 from .plain.files import check_writable
 from .report import formats

@@ -16,8 +16,10 @@ from . import pytest_benchmark_adapter
 from .cases import TIERS, Case, matrix, supported_ids
 from .gate import CaseFailed, CaseSkipped, Gate
 from .judging import waivers
+from .judging.judge import judge_case
+from .judging.run import Run
 from .judging.statistics import PairedTest
-from .judging.verdict import CaseResult, Run, Verdict, judge_case
+from .judging.verdict import CaseResult, Verdict
 from .judging.waivers import Exceptions
 from .options import Settings
 from .plain.errors import CannotDo

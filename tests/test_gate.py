@@ -12,7 +12,8 @@ import attention
 from attention.registry import Capabilities, Kernel
 from bench.cases import Case, Shape
 from bench.gate import Gate
-from bench.judging.verdict import CaseResult, Policy, Verdict
+from bench.judging.policy import Policy
+from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.execution import Fingerprint, Pass
 from bench.sides.side import Side
 from bench.timing.clock import Clock

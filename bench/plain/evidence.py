@@ -33,6 +33,11 @@ class Measurement:
     warmup_rounds: int = 0
 
     @property
+    def ordered(self) -> list[float]:
+        """The log-ratios of the pairs, sorted, as the test takes them."""
+        return sorted(pair.log_ratio for pair in self.pairs)
+
+    @property
     def timed_seconds(self) -> float:
         """The time inside the timed calls of the pairs."""
         return sum(p.base_ns_per_call + p.head_ns_per_call for p in self.pairs) * self.calls_per_burst * 1e-9

@@ -13,8 +13,11 @@ import attention
 
 from ..cases import TIERS, matrix
 from ..gate import Gate
-from ..judging.verdict import CaseResult, Policy, Run, Verdict
+from ..judging.policy import Policy
+from ..judging.run import Run
+from ..judging.verdict import CaseResult, Verdict
 from ..plain.errors import CannotDo
+from ..plain.evidence import Evidence
 from ..plain.files import check_writable, write_atomically
 from ..report.pairs import as_pairs
 from ..sides import source
@@ -64,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
                     budget_s=options.seconds,
                     order=random.Random(case.id),
                 )
-            results.append(CaseResult(case.id, Verdict.UNCHANGED, measurements=(measurement,)))
+            results.append(CaseResult(Evidence(case.id, measurements=(measurement,)), Verdict.UNCHANGED))
     described = {"origin": package.origin, "source_sha256": package.sha256}
     recorded = Run(described, described, environment.describe(allocator), Policy(), tuple(results))
     write_atomically(options.path, as_pairs(recorded))

@@ -27,7 +27,8 @@ import attention
 
 from ..cases import TIERS, Case, matrix
 from ..gate import Gate
-from ..judging.verdict import CaseResult, Policy, Verdict
+from ..judging.policy import Policy
+from ..judging.verdict import CaseResult, Verdict
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable
 from ..sides import source

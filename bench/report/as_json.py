@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 
-from ..judging.verdict import Run
+from ..judging.run import Run
 from .schema import Document
 
 

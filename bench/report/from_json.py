@@ -3,7 +3,7 @@
 import json
 from typing import Any, NoReturn
 
-from ..judging.verdict import Run
+from ..judging.run import Run
 from ..plain.errors import CannotDo
 from .schema import SCHEMA, Document
 from .typed import Unfit, typed

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from math import isinf
 
 from ..judging.advice import advice
+from ..judging.policy import Policy
 from ..judging.roofline import Achieved, achieved
-from ..judging.verdict import CaseResult, Policy, Run, Verdict
-from ..plain.evidence import Load, Plain, Shard, TensorError
+from ..judging.run import Run
+from ..judging.verdict import CaseResult, Verdict
+from ..plain.evidence import Evidence, Load, Plain, Shard, TensorError
 from ..plain.execution import Ceiling, Compilation, Fingerprint, Pass, SdpaCall, Work
 
 SCHEMA = 1
@@ -128,8 +130,15 @@ class CaseRow:
 
     @property
     def case(self) -> CaseResult:
-        return CaseResult(
+        evidence = Evidence(
             self.id,
+            errors=tuple(row.error(name) for name, row in self.error.items()),
+            base_fingerprint=None if self.fingerprint.base is None else self.fingerprint.base.fingerprint,
+            head_fingerprint=None if self.fingerprint.head is None else self.fingerprint.head.fingerprint,
+            work=self.work,
+        )
+        return CaseResult(
+            evidence,
             self.verdict,
             self.reasons,
             ratio=self.ratio,
@@ -138,10 +147,6 @@ class CaseRow:
             mde=self.mde,
             base_ns=self.base_ns,
             head_ns=self.head_ns,
-            errors=tuple(row.error(name) for name, row in self.error.items()),
-            base_fingerprint=None if self.fingerprint.base is None else self.fingerprint.base.fingerprint,
-            head_fingerprint=None if self.fingerprint.head is None else self.fingerprint.head.fingerprint,
-            work=self.work,
             seconds=self.seconds,
         )
 

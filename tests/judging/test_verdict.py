@@ -5,7 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from bench.judging.verdict import FAILING, CaseResult, OwnThreshold, Policy, Run, Verdict, judge_case
+from bench.judging.judge import judge_case
+from bench.judging.policy import FAILING, OwnThreshold, Policy
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair, TensorError
 from bench.plain.execution import Fingerprint, Pass
 from bench.report.as_html import as_html
@@ -163,7 +166,7 @@ def test_a_smaller_threshold_has_a_larger_budget(threshold: float, budget_s: flo
 
 
 def run(*verdicts: Verdict, policy: Policy = POLICY) -> Run:
-    cases = tuple(CaseResult(f"case-{i}", v, (f"because {i}",)) for i, v in enumerate(verdicts))
+    cases = tuple(CaseResult(Evidence(f"case-{i}"), v, (f"because {i}",)) for i, v in enumerate(verdicts))
     return Run({"origin": "b"}, {"origin": "h"}, {}, policy, cases)
 
 
@@ -210,9 +213,9 @@ def test_a_pass_claims_no_more_than_was_decided_in_every_report(verdicts: list[V
 
 def test_the_worst_case_comes_first_and_the_slowest_among_equals() -> None:
     cases = (
-        CaseResult("a", Verdict.UNCHANGED, ratio=1.0),
-        CaseResult("b", Verdict.REGRESSED, ratio=1.1),
-        CaseResult("c", Verdict.REGRESSED, ratio=1.3),
-        CaseResult("d", Verdict.DRIFTED),
+        CaseResult(Evidence("a"), Verdict.UNCHANGED, ratio=1.0),
+        CaseResult(Evidence("b"), Verdict.REGRESSED, ratio=1.1),
+        CaseResult(Evidence("c"), Verdict.REGRESSED, ratio=1.3),
+        CaseResult(Evidence("d"), Verdict.DRIFTED),
     )
     assert [c.id for c in replace(run(), cases=cases).worst_first] == ["d", "c", "b", "a"]

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.judging.policy import Policy
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
-from bench.plain.evidence import Load, Shard, TensorError
+from bench.plain.evidence import Evidence, Load, Shard, TensorError
 from bench.plain.execution import Ceiling, Compilation, Fingerprint, Pass, SdpaCall, Work
 from bench.report.as_html import as_html
 from bench.report.as_json import as_json
@@ -28,8 +30,15 @@ ERRORS = (
     TensorError("out", 1e-7, 1.5e-7, 4e-7, 1e-8, 3e-8, base_error=1e-7, bit_equal=True),
     TensorError("dq", float("inf"), 0.0, 0.0, complaints=("dq: shape and dtype are wrong",)),
 )
-TIMED = CaseResult(
+FOUND = Evidence(
     "sdpa-b1h8t128d64-causal-fp32-cpu-fwd",
+    errors=ERRORS,
+    base_fingerprint=FLASH,
+    head_fingerprint=replace(FLASH, backend=None),
+    work=Work(10**9, 10**6, "fp32", "cpu"),
+)
+TIMED = CaseResult(
+    FOUND,
     Verdict.UNCHANGED,
     ("a reason",),
     ratio=1.01,
@@ -38,11 +47,7 @@ TIMED = CaseResult(
     mde=0.031,
     base_ns=1e6,
     head_ns=1.01e6,
-    errors=ERRORS,
-    base_fingerprint=FLASH,
-    head_fingerprint=replace(FLASH, backend=None),
     seconds=0.25,
-    work=Work(10**9, 10**6, "fp32", "cpu"),
 )
 SIDES = {"origin": "revision main", "source_sha256": "0" * 64}, {"origin": "working tree", "source_sha256": "1" * 64}
 RUN = Run(
@@ -50,7 +55,9 @@ RUN = Run(
     {"cpu": "a cpu", "cores": 4, "gpu": None, "idle": True, "clock": 0.5},
     Policy(strict=True),
     tuple(
-        replace(TIMED, id=verdict.value.lower(), verdict=verdict) if verdict.compared else CaseResult(verdict, verdict)
+        replace(TIMED, evidence=replace(FOUND, case_id=verdict.value.lower()), verdict=verdict)
+        if verdict.compared
+        else CaseResult(Evidence(verdict), verdict)
         for verdict in Verdict
     ),
     Load(4, 2.5, 0.0, None),
@@ -74,8 +81,10 @@ def test_what_was_written_is_read_back_as_it_was(run: Run) -> None:
 
 
 def test_every_field_of_a_case_is_given_a_value_above_so_that_none_can_be_forgotten() -> None:
-    left_out = {f.name for f in fields(CaseResult) if getattr(TIMED, f.name) == f.default} - {"measurements"}
-    assert left_out == set()
+    not_written = {"measurements", "error", "skipped", "missing", "new"}
+    for given in (TIMED, FOUND):
+        left_out = {f.name for f in fields(given) if getattr(given, f.name) == f.default} - not_written
+        assert left_out == set()
 
 
 def changed(change: Change) -> str:

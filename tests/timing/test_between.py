@@ -5,8 +5,10 @@ from math import log
 
 import pytest
 
+from bench.judging.judge import judge_case
+from bench.judging.policy import Policy
 from bench.judging.statistics import PairedTest, median
-from bench.judging.verdict import CaseResult, Policy, Verdict, judge_case
+from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair
 from bench.timing.between import is_settled, joined, observation, observations_needed
 

@@ -15,7 +15,8 @@ import attention
 from attention.registry import Capabilities, Kernel
 from bench.cases import Case, Shape, matrix
 from bench.gate import Gate
-from bench.judging.verdict import Policy, Verdict
+from bench.judging.policy import Policy
+from bench.judging.verdict import Verdict
 from bench.sides.side import Side
 from bench.timing import cuda, environment
 from bench.timing.clock import RECOVERY_S, RETAKES, Clock, CudaClock

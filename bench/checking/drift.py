@@ -184,7 +184,7 @@ def _tensor_error(
         error.rms,
         rms_budget,
         tuple(complaints[:1]),
-        base_error=None if base_error is None else base_error.largest,
+        base=None if base_error is None else base_error.largest,
         bit_equal=None if base_error is None or base is None else torch.equal(head, base),
     )
 

@@ -27,7 +27,7 @@ def measured(ratio: float, *, pairs: int = 60, noise: float = 0.01) -> Measureme
 
 
 def fine(**changes: object) -> TensorError:
-    return replace(TensorError("out", 1e-7, 1e-7, 4e-7, base_error=1e-7, bit_equal=True), **changes)  # type: ignore[arg-type]  # any field
+    return replace(TensorError("out", 1e-7, 1e-7, 4e-7, base=1e-7, bit_equal=True), **changes)  # type: ignore[arg-type]  # any field
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ FLASH = Fingerprint(
 )
 MATH = Fingerprint(Pass({"aten._safe_softmax": 1, "aten.bmm": 2, "aten.view": 4}, 17 * 2**20, 2**21), backend="math")
 TIMED = Measurement((Pair(1000.0, 1010.0),) * 3, 10, 0.25, 2)
-ERROR = TensorError("out", 1e-7, 1e-7, 4e-7, 1e-8, 4e-8, base_error=1e-7, bit_equal=True)
+ERROR = TensorError("out", 1e-7, 1e-7, 4e-7, 1e-8, 4e-8, base=1e-7, bit_equal=True)
 SPECIAL = 12  # cases of the run that are not UNCHANGED or SKIPPED
 
 
@@ -67,7 +67,7 @@ def make_run() -> Callable[..., Run]:
 @pytest.fixture(scope="session")
 def large_run() -> Run:
     """150 cases, every verdict among them; the ids are those of a real matrix, except for the hostile one."""
-    over = replace(ERROR, name="k.grad", error=9e-6, complaints=("k.grad: error 9e-06 is over its budget 4e-07",))
+    over = replace(ERROR, name="k.grad", head=9e-6, complaints=("k.grad: error 9e-06 is over its budget 4e-07",))
     drifted, changed = "masked-b1h8t128d64-causal-fp32-cpu-fwdbwd", "sdpa-b1h4t256d64-boolmask-fp32-cpu-fwd"
     special = (
         timed("sdpa-b1h8t512d64-causal-fp32-cpu-fwd", Verdict.REGRESSED, 1.198, "19.8% slower, confirmed"),

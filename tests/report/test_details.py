@@ -50,8 +50,8 @@ def test_what_neither_side_has_is_left_out() -> None:
 
 
 def test_each_tensor_has_its_errors_beside_their_budgets() -> None:
-    error = TensorError("out", 1e-7, 2e-7, 4e-7, 1e-8, 4e-8, base_error=None, bit_equal=None)
-    over = replace(error, name="q.grad", error=8e-7, complaints=("q.grad is over",), base_error=1e-7, bit_equal=False)
+    error = TensorError("out", 1e-7, 2e-7, 4e-7, 1e-8, 4e-8, base=None, bit_equal=None)
+    over = replace(error, name="q.grad", head=8e-7, complaints=("q.grad is over",), base=1e-7, bit_equal=False)
     (table,) = details(CaseResult(Evidence("c", errors=(error, over)), Verdict.DRIFTED))
     assert rows(table) == {
         "out": (("1e-07", "4e-07", "25%", "-", "2e-07", "1e-08", "4e-08", "-"), False),

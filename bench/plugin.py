@@ -51,7 +51,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for path in gate.settings.reports.values():
             check_writable(path)
         if gate.settings.comparing:
-            gate.load_base(config)
+            gate.prepare_comparison(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -21,6 +21,7 @@ from ..plain.evidence import Evidence
 from ..plain.files import check_writable, write_atomically
 from ..report.pairs import as_pairs
 from ..sides import source
+from ..sides.base import Base
 from ..sides.side import Side, base_side
 from ..timing import environment
 from ..timing.clock import Clock
@@ -52,8 +53,8 @@ def run(options: argparse.Namespace) -> None:
     allocator = environment.steady_allocator()
     package = source.from_directory(Path(attention.__file__ or "").parent)
     results = []
-    with base_side(package) as base:
-        head = Side.of("head", attention)
+    with base_side(package) as side:
+        head, base = Side.of("head", attention), Base(side, package)
         cases = matrix(head.kernels, head.modules, options.tier, ("cpu",))
         for case in tqdm([case for case, unsupported in cases.items() if unsupported is None], unit="case"):
             checked = Gate(head, base).check(case)

@@ -23,7 +23,9 @@ from bench.plain.evidence import Evidence, Measurement, Pair
 from bench.proof import selftest
 from bench.proof.findings import Findings, Injection, UnchangedRun, document, noise, table
 from bench.proof.picture import draw
+from bench.sides.base import Base
 from bench.sides.side import Side
+from bench.sides.source import Source
 
 CASE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
 
@@ -128,9 +130,10 @@ def test_the_injected_slowdown_has_the_size_it_says(monkeypatch: pytest.MonkeyPa
 def test_the_injected_error_reaches_the_output_of_kernels_and_modules(subject: str) -> None:
     head = Side.of("head", attention)
     case = Case(subject, subject == "mha", Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
-    wrong = Gate(selftest._wrong(head, 0.01), head).check(case)
+    base = Base(head, Source("here", b""))
+    wrong = Gate(selftest._wrong(head, 0.01), base).check(case)
     assert any(error.complaints for error in wrong.evidence.errors)
-    right = Gate(head, head).check(case)
+    right = Gate(head, base).check(case)
     assert not any(error.complaints for error in right.evidence.errors)
 
 

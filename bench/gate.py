@@ -2,9 +2,9 @@
 
 import random
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,10 +12,12 @@ from .cases import DTYPES, Case, lacks
 from .checking import compilation, drift
 from .checking.drift import Results
 from .checking.fingerprint import execute
+from .judging.judge import decide, judge_case
 from .judging.statistics import Change, PairedTest
-from .judging.verdict import CaseResult, decide, judge
+from .judging.verdict import CaseResult
 from .plain.evidence import Evidence, Measurement
 from .plain.execution import Fingerprint
+from .sides.base import Base
 from .sides.side import Side
 from .sides.work import work_of
 from .sides.workload import Call, Workload, bind, build, bytes_needed
@@ -54,17 +56,13 @@ class Checked:
 class Gate:
     """Checks and compares one case at a time. ``base`` is None where there is only the head to check.
 
-    ``stored_fingerprints`` stand in for a base that lacks a case or raises. ``base_error`` says why there is no base
-    though one was asked for. ``elsewhere`` is where both sides are timed and the base is checked, if not in this
-    process. ``distort`` is given each side's label and call before they are timed; the self-test injects known
-    slowdowns there.
+    The base's stored fingerprints stand in where its code lacks a case or raises. ``elsewhere`` is where both sides are
+    timed and the base is checked, if not in this process. ``distort`` is given each side's label and call before they
+    are timed; the self-test injects known slowdowns there.
     """
 
     head: Side
-    base: Side | None
-    stored_errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # case id -> tensor -> error
-    stored_fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)  # those that hold here, by case id
-    base_error: str | None = None
+    base: Base | None
     clock_of: Callable[[str], Stopwatch] = Clock.of
     available_bytes: Callable[[str], int] = available_bytes
     elsewhere: ProcessPairs | None = None
@@ -78,14 +76,14 @@ class Gate:
             evidence = Evidence(case.id, error=str(failure), head_fingerprint=failure.head_fingerprint)
         except CaseSkipped as reason:
             evidence = Evidence(case.id, skipped=str(reason))
-        if evidence.base_fingerprint is None:
-            evidence = replace(evidence, base_fingerprint=self.stored_fingerprints.get(case.id))
-        return judge(evidence, test, waiver)
+        if evidence.base_fingerprint is None and self.base is not None:
+            evidence = replace(evidence, base_fingerprint=self.base.stored_fingerprints.get(case.id))
+        return judge_case(evidence, test, waiver)
 
     def _compare(self, case: Case, test: PairedTest, budget_s: float) -> Evidence:
         checked = self.check(case)
-        if self.base_error is not None:
-            return replace(checked.evidence, error=self.base_error)
+        if self.base is not None and self.base.error is not None:
+            return replace(checked.evidence, error=self.base.error)
         if checked.base is None:
             return replace(checked.evidence, new=True)
         first = self._measure(checked, test, budget_s)
@@ -119,15 +117,16 @@ class Gate:
             with _blaming("the check"):
                 exact, naive = drift.oracle(workload), drift.yardstick(workload)
             head, head_results, head_print = _run(self.head, workload)
-            base = base_results = base_print = None
-            if self.base is not None and has(self.base, case):
+            base = base_results = base_print = stored = None
+            if self.base is not None and attempt == 0:  # stored errors are of the first inputs
+                stored = self.base.stored_errors.get(case.id)
+            if self.base is not None and self.base.side is not None and has(self.base.side, case):
                 try:
-                    base, base_results, base_print = self._run_base(self.base, workload)
+                    base, base_results, base_print = self._run_base(self.base.side, workload)
                 except CaseFailed as failure:
                     failure.head_fingerprint = head_print
                     raise
-            stored = self.stored_errors.get(case.id) if attempt == 0 else None  # they are of the first inputs
-            errors = drift.judge(head_results, exact, naive, base_results, stored=stored)
+            errors = drift.hold_to_budget(head_results, exact, naive, base_results, stored=stored)
         evidence = Evidence(
             case.id,
             errors=errors,

@@ -10,7 +10,7 @@ import pytest
 from attention import Kernel
 
 from .cases import TIERS
-from .judging.verdict import Policy
+from .judging.policy import Policy
 from .sides import outside
 from .timing.environment import THREADS, present_devices
 

@@ -12,7 +12,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from . import options, pytest_benchmark_adapter
 from .cases import Case
 from .gate import CaseFailed, CaseSkipped
-from .judging.verdict import Run, Verdict
+from .judging.run import Run
+from .judging.verdict import Verdict
 from .plain.errors import CannotDo
 from .plain.files import check_writable
 from .report import formats
@@ -50,7 +51,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for path in gate.settings.reports.values():
             check_writable(path)
         if gate.settings.comparing:
-            gate.load_base(config)
+            gate.prepare_comparison(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

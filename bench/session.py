@@ -1,6 +1,6 @@
 """One pytest session of the gate: what to compare, the cases chosen, the results so far, the run they make."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -16,15 +16,19 @@ from . import pytest_benchmark_adapter
 from .cases import TIERS, Case, matrix, supported_ids
 from .gate import CaseFailed, CaseSkipped, Gate
 from .judging import waivers
+from .judging.judge import judge_case
+from .judging.run import Run
 from .judging.statistics import PairedTest
-from .judging.verdict import CaseResult, Run, Verdict, judge
+from .judging.verdict import CaseResult, Verdict
 from .judging.waivers import Exceptions
 from .options import Settings
 from .plain.errors import CannotDo
 from .plain.evidence import Evidence, Shard
 from .sides import baseline, source
+from .sides.base import Base, loaded
+from .sides.baseline import Baseline
 from .sides.places import Place, places
-from .sides.side import Side, base_side
+from .sides.side import Side
 from .sides.source import Source
 from .timing import environment, shards
 from .timing.between import observations_needed
@@ -46,10 +50,6 @@ class GateSession:
     head_source: Source
     gate: Gate
     cases: dict[Case, str | None]  # the tier's cases, with the reason where the subject cannot run it
-    base_source: Source | None = None
-    base_environment: Mapping[str, str] = field(default_factory=dict)  # if it is another than this process's
-    base_ids: set[str] = field(default_factory=set)  # the base's cases; one that the head lacks is MISSING
-    absent: tuple[str, ...] = ()  # cases of the stored baseline whose device is not here
     allocator: str = ""
     exceptions: Exceptions = field(default_factory=Exceptions)
     selected: list[Case] = field(default_factory=list)  # what pytest selected, all shards together
@@ -71,12 +71,16 @@ class GateSession:
         return sum(self.cases[case] is None for case in cases)
 
     @property
+    def base(self) -> Base:
+        assert self.gate.base is not None  # this is a comparison
+        return self.gate.base
+
+    @property
     def base_origin(self) -> str:
         """Where the base's code is from and, if it is not this process's, the interpreter that it runs under."""
-        assert self.base_source is not None  # only comparisons have one
         if self.settings.base_python is None:
-            return self.base_source.origin
-        return f"{self.base_source.origin} under {self.settings.base_python} (torch {self.base_environment['torch']})"
+            return self.base.source.origin
+        return f"{self.base.source.origin} under {self.settings.base_python} (torch {self.base.environment['torch']})"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -88,8 +92,19 @@ class GateSession:
     @property
     def missing_ids(self) -> list[str]:
         """The base's cases that the head lost."""
+        base = self.base.ids(self.settings.tier, self.settings.devices)
+        return sorted(base - supported_ids(self._all_cases))
+
+    @property
+    def absent_ids(self) -> tuple[str, ...]:
+        """The stored baseline's cases whose device is not here."""
+        absent = set(DEVICES) - set(environment.present_devices())
+        return tuple(id_ for id_ in self.base.stored_ids if baseline.device_of(id_) in absent)
+
+    @property
+    def _all_cases(self) -> dict[Case, str | None]:
         head = self.gate.head
-        return sorted(self.base_ids - supported_ids(matrix(head.kernels, head.modules, TIERS[-1], DEVICES)))
+        return matrix(head.kernels, head.modules, TIERS[-1], DEVICES)
 
     @property
     def header(self) -> str:
@@ -98,8 +113,8 @@ class GateSession:
         if self.settings.shard[1] > 1:
             parts.append("shard {}/{}".format(*self.settings.shard))
         parts.append(f"{self.settings.threads} thread(s)")
-        if self.base_source is not None:
-            parts.append(f"against {self.base_source.origin}, threshold {100 * self.settings.policy.threshold:g}%")
+        if self.gate.base is not None:
+            parts.append(f"against {self.base.source.origin}, threshold {100 * self.settings.policy.threshold:g}%")
         return f"attention gate: {'; '.join(parts)}"
 
     def test(self, case_id: str) -> PairedTest:
@@ -111,45 +126,30 @@ class GateSession:
             accepted_ratio=1.0 if waiver is None else waiver.ratio,
         )
 
-    def load_base(self, config: pytest.Config) -> None:
-        """Find and import the base that was asked for.
+    def prepare_comparison(self, config: pytest.Config) -> None:
+        """Load the base that was asked for, and read the waivers.
 
         Raises:
-            CannotDo: it cannot be had.
+            CannotDo: it cannot be had, or a waiver does not hold.
 
         """
-        stored = None
-        if self.settings.base_python is not None:
-            self.base_environment = interpreter(self.settings.base_python)
-        if self.settings.base is not None:
-            self.base_source = source.find(config.rootpath, self.settings.base)
-        elif not self.settings.compare:
-            self.base_source = self.head_source  # the same code, another environment
-        else:
-            stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, self.settings.compare))
-            self.base_source = stored.source
+        python = self.settings.base_python
+        versions = {} if python is None else interpreter(python)
+        base_source, stored = self._find_base(config)
         here = environment.describe(self.allocator)
-        errors = {} if stored is None else stored.errors_in(here)
-        fingerprints = {} if stored is None else stored.fingerprints_in(here)
-        head, base, base_error = self.gate.head, None, None
-        try:
-            base = self.resources.enter_context(base_side(self.base_source))
-        except CannotDo as error:
-            if not fingerprints:
-                raise
-            base_error = str(error)  # no times, so no case can pass; what the head executes is compared all the same
-        self.gate = Gate(head, base, errors, fingerprints, base_error)
-        if base is not None:
-            cases = matrix(base.kernels, base.modules, self.settings.tier, self.settings.devices)
-            self.base_ids = supported_ids(cases)
-        if stored is not None:
-            # Of a kernel from outside, the baseline has times and no source: it cannot go missing.
-            subjects = None if base is None else {*base.kernels, *base.modules}
-            self.base_ids |= {id_ for id_ in stored.errors if subjects is None or id_.partition("-")[0] in subjects}
-            absent = set(DEVICES) - set(environment.present_devices())
-            self.absent = tuple(id_ for id_ in stored.errors if baseline.device_of(id_) in absent)
-        known = {case.id for case in matrix(head.kernels, head.modules, TIERS[-1], DEVICES)}
+        base = self.resources.enter_context(loaded(base_source, stored, versions, here))
+        self.gate = replace(self.gate, base=base)
+        known = {case.id for case in self._all_cases}
         self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
+
+    def _find_base(self, config: pytest.Config) -> tuple[Source, Baseline | None]:
+        """Find the source that was asked for, and the stored baseline that it is from, if it is."""
+        if self.settings.base is not None:
+            return source.find(config.rootpath, self.settings.base), None
+        if not self.settings.compare:
+            return self.head_source, None  # the same code, another environment
+        stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, self.settings.compare))
+        return stored.source, stored
 
     def take_shard(self, cases: Sequence[Case]) -> list[Case]:
         """Take this shard's part of the cases that pytest selected.
@@ -187,9 +187,8 @@ class GateSession:
         """Start the pairs of processes that the first case needs, where the base has an interpreter of its own."""
         if self.settings.base_python is None:
             return
-        assert self.base_source is not None  # there is a comparison
         pairs = self.resources.enter_context(
-            process_pairs(self.settings.base_python, self.base_source, self.head_source, threads=self.settings.threads)
+            process_pairs(self.settings.base_python, self.base.source, self.head_source, threads=self.settings.threads)
         )
         pairs.start(observations_needed(self.test(self.chosen[0].id)))
         self.gate = replace(self.gate, elsewhere=pairs)
@@ -198,7 +197,7 @@ class GateSession:
         """Judge one case against the base; the head's timings also go to pytest-benchmark, those of a new case too."""
         test, waiver, unsupported = self.test(case.id), self.exceptions.waiver(case.id), self.cases[case]
         if unsupported is not None:
-            result = judge(Evidence(case.id, skipped=unsupported), test)
+            result = judge_case(Evidence(case.id, skipped=unsupported), test)
         else:
             assert self.budget is not None  # there is one where a case can run
             waived = None if waiver is None else str(waiver)
@@ -258,19 +257,19 @@ class GateSession:
             for case in self.chosen
             if case.id not in done
         ]
+        missing = self.missing_ids
         if self.settings.shard[0] == 1:  # once, not in every shard
-            rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in self.missing_ids]
-        ids = {case.id for case in self.selected} | set(self.missing_ids)
-        assert self.base_source is not None  # only comparisons finish
+            rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]
+        ids = {case.id for case in self.selected} | set(missing)
         return Run(
-            base={"origin": self.base_origin, "source_sha256": self.base_source.sha256, **self.base_environment},
+            base={"origin": self.base_origin, "source_sha256": self.base.source.sha256, **self.base.environment},
             head={"origin": "working tree", "source_sha256": self.head_source.sha256},
             environment=environment.describe(self.allocator),
             policy=self.settings.policy,
-            cases=(*self.results, *(judge(row, self.test(row.case_id)) for row in rows)),
+            cases=(*self.results, *(judge_case(row, self.test(row.case_id)) for row in rows)),
             load=None if self.load is None else self.load.read(),
             notes=self.notes,
             shard=Shard.of(*self.settings.shard, self.settings.tier, ids),
             ceilings=ceilings(result.work for result in self.results if result.work and result.measurements),
-            absent=self.absent,
+            absent=self.absent_ids,
         )

@@ -10,7 +10,8 @@ from attention import KERNELS
 from bench import options
 from bench.checking import drift
 from bench.judging import changes
-from bench.judging.verdict import FAILING, Policy, Verdict
+from bench.judging.policy import FAILING, Policy
+from bench.judging.verdict import Verdict
 from bench.timing import ceiling
 from bench.timing.budget import SHARE
 from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK

@@ -12,14 +12,18 @@ import attention
 from attention.registry import Capabilities, Kernel
 from bench.cases import Case, Shape
 from bench.gate import Gate
-from bench.judging.verdict import CaseResult, Policy, Verdict
+from bench.judging.policy import Policy
+from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.execution import Fingerprint, Pass
+from bench.sides.base import Base
 from bench.sides.side import Side
+from bench.sides.source import Source
 from bench.timing.clock import Clock
 
 CASE = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
 BACKWARD = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwdbwd")
 TEST = Policy().test(100)
+SOURCE = Source("here", b"")  # of a base that needs no loading
 
 
 class World:
@@ -39,8 +43,18 @@ class World:
         registered = Kernel("k", kernel, Capabilities())
         return Side(label, {"k": registered}, {}, frozenset({"k"}) if undeclared else frozenset())
 
-    def compare(self, head: Side, base: Side | None, case: Case = CASE, **changes: Any) -> CaseResult:
-        gate = Gate(head, base, clock_of=lambda _: Clock(lambda: int(self.now), lambda: None), **changes)
+    def compare(
+        self,
+        head: Side,
+        base: Side | None,
+        case: Case = CASE,
+        *,
+        available_bytes: Callable[[str], int] = lambda _: 2**40,
+        **known: Any,
+    ) -> CaseResult:
+        """Compare both sides; ``known`` is what else is known of the base."""
+        clock = Clock(lambda: int(self.now), lambda: None)
+        gate = Gate(head, Base(base, SOURCE, **known), clock_of=lambda _: clock, available_bytes=available_bytes)
         return gate.compare(case, TEST, budget_s=5.0)
 
 
@@ -104,7 +118,8 @@ def test_a_head_that_is_wrong_on_the_fresh_inputs_alone_has_drifted(world: World
 
 
 def test_stored_errors_bind_on_the_first_inputs_alone(world: World) -> None:
-    gate = Gate(world.side("head", MS), None, stored_errors={CASE.id: {"out": -1.0}})  # what no head can keep to
+    stored = {CASE.id: {"out": -1.0}}  # what no head can keep to
+    gate = Gate(world.side("head", MS), Base(None, SOURCE, stored_errors=stored))
     first, again = (gate.check(CASE, attempt).evidence.errors for attempt in (0, 1))
     assert first[0].complaints
     assert not again[0].complaints
@@ -223,7 +238,7 @@ def test_a_base_that_raises_stays_an_error_and_shows_what_changed_since_it_was_s
 
 
 def test_a_base_that_does_not_import_is_an_error_for_every_case_and_shows_the_same(world: World) -> None:
-    result = world.compare(world.side("head", MS), None, base_error="the base does not import", **STORED)
+    result = world.compare(world.side("head", MS), None, error="the base does not import", **STORED)
     assert result.verdict is Verdict.ERROR
     assert result.reasons == ("the base does not import", "backend flash -> none")
 
@@ -248,7 +263,7 @@ def test_a_base_that_runs_counts_and_not_what_was_stored_of_it(world: World) -> 
 def test_modules_of_both_sides_share_inputs_and_parameters(subject: str) -> None:
     head = Side.of("head", attention)
     case = Case(subject, True, Shape.parse("b1h2t8d4"), "causal", "fp32", "cpu", "fwdbwd")
-    checked = Gate(head, head).check(case)
+    checked = Gate(head, Base(head, SOURCE)).check(case)
     assert {e.name for e in checked.evidence.errors} == {
         "out",
         "dx",

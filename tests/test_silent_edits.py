@@ -12,6 +12,7 @@ from bench.cases import Case, Shape
 from bench.gate import Gate
 from bench.judging.changes import compare
 from bench.sides import source
+from bench.sides.base import Base
 from bench.sides.side import Side, base_side
 
 PACKAGE = Path(attention.__file__ or "").parent
@@ -175,13 +176,14 @@ def copy(directory: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> Side:
+def before(tmp_path_factory: pytest.TempPathFactory) -> Base:
     """The package as it is, and a compiled kernel; loaded first and kept, under the name that sides have."""
-    with base_side(source.from_directory(copy(tmp_path_factory.mktemp("before")))) as side:
-        return Side("base", dict(side.kernels), dict(side.modules))
+    package = source.from_directory(copy(tmp_path_factory.mktemp("before")))
+    with base_side(package) as side:
+        return Base(Side("base", dict(side.kernels), dict(side.modules)), package)
 
 
-def said(before: Side, after: Side, case_id: str) -> tuple[str, str]:
+def said(before: Base, after: Side, case_id: str) -> tuple[str, str]:
     """Compare the fingerprints of both sides on one case, and run nothing else; returns changes and notes."""
     subject, shape, *rest = case_id.split("-")
     case = Case(subject, subject in after.modules, Shape.parse(shape), *rest)
@@ -192,7 +194,7 @@ def said(before: Side, after: Side, case_id: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("name", EDITS, ids=lambda name: name.replace(" ", "-"))
-def test_a_silent_edit_fails_or_is_noted_with_its_cause(tmp_path: Path, before: Side, name: str) -> None:
+def test_a_silent_edit_fails_or_is_noted_with_its_cause(tmp_path: Path, before: Base, name: str) -> None:
     edit = EDITS[name]
     path = copy(tmp_path) / "attention" / edit.file
     text = path.read_text(encoding="utf-8")
@@ -207,6 +209,6 @@ def test_a_silent_edit_fails_or_is_noted_with_its_cause(tmp_path: Path, before: 
 
 
 @pytest.mark.parametrize("case", sorted({edit.case for edit in EDITS.values()}))
-def test_the_same_code_changes_nothing_and_needs_no_note(tmp_path: Path, before: Side, case: str) -> None:
+def test_the_same_code_changes_nothing_and_needs_no_note(tmp_path: Path, before: Base, case: str) -> None:
     with base_side(source.from_directory(copy(tmp_path))) as after:
         assert said(before, after, case) == ("", "")

@@ -86,7 +86,7 @@ def _with_gradients(
     return results
 
 
-def judge(
+def hold_to_budget(
     head: Results,
     exact: Results,
     naive: Results,
@@ -101,7 +101,7 @@ def judge(
     the absolute caps, which are for standard normal inputs.
     """
     return tuple(
-        _judge_tensor(
+        _tensor_error(
             name,
             head[name],
             exact[name],
@@ -114,7 +114,7 @@ def judge(
     )
 
 
-def _judge_tensor(
+def _tensor_error(
     name: str,
     head: Tensor,
     exact: Tensor,
@@ -184,7 +184,7 @@ def _judge_tensor(
         error.rms,
         rms_budget,
         tuple(complaints[:1]),
-        base_error=None if base_error is None else base_error.largest,
+        base=None if base_error is None else base_error.largest,
         bit_equal=None if base_error is None or base is None else torch.equal(head, base),
     )
 

@@ -13,7 +13,7 @@ import stat
 import sys
 from pathlib import Path
 
-from ..judging.verdict import Run
+from ..judging.run import Run
 from ..plain.errors import CannotDo
 from ..report.as_markdown import as_markdown
 from ..report.escaping import clip, command_data, markdown

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..judging.merge import merge
-from ..judging.verdict import Run
+from ..judging.run import Run
 from ..plain.errors import CannotDo
 from ..report import formats
 from ..report.from_json import from_json

@@ -2,8 +2,9 @@
 
 from math import log1p
 
+from .run import Run
 from .statistics import median
-from .verdict import Run, Verdict
+from .verdict import Verdict
 
 BUSY_CORES = 0.5  # other processes, in cores
 STOLEN_CORES = 0.1  # taken by the hypervisor, in cores

@@ -7,7 +7,8 @@ from dataclasses import replace
 from ..plain.errors import CannotDo
 from ..plain.evidence import Plain, Shard
 from .advice import of_machine
-from .verdict import CaseResult, Run, severity
+from .run import Run
+from .verdict import CaseResult, severity
 
 
 def merge(runs: Mapping[str, Run]) -> Run:

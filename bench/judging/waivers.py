@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plain.errors import CannotDo
-from .verdict import OwnThreshold
+from .policy import OwnThreshold
 
 WAIVERS = Path(__file__).parents[1] / "waivers.toml"
 

@@ -33,6 +33,11 @@ class Measurement:
     warmup_rounds: int = 0
 
     @property
+    def ordered(self) -> list[float]:
+        """The log-ratios of the pairs, sorted, as the test takes them."""
+        return sorted(pair.log_ratio for pair in self.pairs)
+
+    @property
     def timed_seconds(self) -> float:
         """The time inside the timed calls of the pairs."""
         return sum(p.base_ns_per_call + p.head_ns_per_call for p in self.pairs) * self.calls_per_burst * 1e-9
@@ -68,23 +73,24 @@ class Shard:
 class TensorError:
     """How far one output or gradient is from the float64 oracle, and how far it may be; absolute maxima.
 
+    ``head`` is infinite where shape or dtype are wrong; ``naive`` and ``base`` are the yardstick's and the base's own.
     ``rms`` and ``rms_budget`` say the same of the root of the mean square, which sees what is off a little everywhere.
     """
 
     name: str
-    error: float
-    naive_error: float
+    head: float
+    naive: float
     budget: float
     rms: float = 0.0
     rms_budget: float = 0.0
     complaints: tuple[str, ...] = ()
-    base_error: float | None = None
+    base: float | None = None
     bit_equal: bool | None = None
 
     @property
     def share(self) -> float:
         """The larger of both errors' shares of their budgets; above 1 it is over."""
-        return max(_share(self.error, self.budget), _share(self.rms, self.rms_budget))
+        return max(_share(self.head, self.budget), _share(self.rms, self.rms_budget))
 
 
 def _share(error: float, budget: float) -> float:

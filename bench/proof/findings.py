@@ -8,8 +8,9 @@ from math import isfinite, log
 from pathlib import Path
 from statistics import fmean
 
+from ..judging.policy import Policy
 from ..judging.statistics import median
-from ..judging.verdict import CaseResult, Policy, Verdict
+from ..judging.verdict import CaseResult, Verdict
 from ..plain.evidence import Load
 from ..plain.files import write_atomically
 from .counting import proportion, share

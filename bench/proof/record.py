@@ -13,11 +13,15 @@ import attention
 
 from ..cases import TIERS, matrix
 from ..gate import Gate
-from ..judging.verdict import CaseResult, Policy, Run, Verdict
+from ..judging.policy import Policy
+from ..judging.run import Run
+from ..judging.verdict import CaseResult, Verdict
 from ..plain.errors import CannotDo
+from ..plain.evidence import Evidence
 from ..plain.files import check_writable, write_atomically
 from ..report.pairs import as_pairs
 from ..sides import source
+from ..sides.base import Base
 from ..sides.side import Side, base_side
 from ..timing import environment
 from ..timing.clock import Clock
@@ -49,8 +53,8 @@ def run(options: argparse.Namespace) -> None:
     allocator = environment.steady_allocator()
     package = source.from_directory(Path(attention.__file__ or "").parent)
     results = []
-    with base_side(package) as base:
-        head = Side.of("head", attention)
+    with base_side(package) as side:
+        head, base = Side.of("head", attention), Base(side, package)
         cases = matrix(head.kernels, head.modules, options.tier, ("cpu",))
         for case in tqdm([case for case, unsupported in cases.items() if unsupported is None], unit="case"):
             checked = Gate(head, base).check(case)
@@ -64,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
                     budget_s=options.seconds,
                     order=random.Random(case.id),
                 )
-            results.append(CaseResult(case.id, Verdict.UNCHANGED, measurements=(measurement,)))
+            results.append(CaseResult(Evidence(case.id, measurements=(measurement,)), Verdict.UNCHANGED))
     described = {"origin": package.origin, "source_sha256": package.sha256}
     recorded = Run(described, described, environment.describe(allocator), Policy(), tuple(results))
     write_atomically(options.path, as_pairs(recorded))

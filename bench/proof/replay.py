@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from ..judging.policy import Policy
 from ..judging.statistics import Bound, Change, PairedTest, mixture_bound
-from ..judging.verdict import Policy
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..report.pairs import read

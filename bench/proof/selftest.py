@@ -27,10 +27,12 @@ import attention
 
 from ..cases import TIERS, Case, matrix
 from ..gate import Gate
-from ..judging.verdict import CaseResult, Policy, Verdict
+from ..judging.policy import Policy
+from ..judging.verdict import CaseResult, Verdict
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable
 from ..sides import source
+from ..sides.base import Base
 from ..sides.side import Side, base_side
 from ..timing import environment
 from ..timing.budget import SharedBudget
@@ -77,9 +79,9 @@ def run(options: argparse.Namespace) -> None:
     allocator = environment.steady_allocator()
     threshold = options.threshold / 100
     policy = Policy(threshold, Policy.default_budget_s(threshold))
-    package = Path(attention.__file__ or "").parent
-    with base_side(source.from_directory(package)) as base, tempfile.TemporaryDirectory() as scratch:
-        subject = _Subject(Side.of("head", attention), base, policy, options.tier, options.only)
+    package = source.from_directory(Path(attention.__file__ or "").parent)
+    with base_side(package) as side, tempfile.TemporaryDirectory() as scratch:
+        subject = _Subject(Side.of("head", attention), Base(side, package), policy, options.tier, options.only)
         if not subject.cases:
             raise CannotDo(f"--only={options.only}: no case of tier {options.tier} contains it; give part of an id")
         findings = Findings(environment.describe(allocator), policy, options.tier, len(subject.cases))
@@ -103,7 +105,7 @@ class _Subject:
     """What is tried: both sides of the same code, the cases of a tier, and a random order of injections."""
 
     head: Side
-    base: Side
+    base: Base
     policy: Policy
     tier: str
     only: str = ""

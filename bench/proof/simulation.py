@@ -14,8 +14,8 @@ from statistics import fmean
 
 from scipy.stats import binom
 
+from ..judging.policy import Policy
 from ..judging.statistics import Change, PairedTest, median
-from ..judging.verdict import Policy
 from ..plain.evidence import Measurement
 from ..timing.budget import SharedBudget
 

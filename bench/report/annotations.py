@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from ..judging.advice import WHAT_TO_DO
-from ..judging.verdict import CaseResult, Run, Verdict
+from ..judging.run import Run
+from ..judging.verdict import CaseResult, Verdict
 from ..sides.places import Place
 from .escaping import command_data, command_property
 from .terminal import describe

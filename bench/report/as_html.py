@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..judging.advice import WHAT_TO_DO, advice
+from ..judging.policy import Policy
 from ..judging.roofline import summary
-from ..judging.verdict import CaseResult, Policy, Run, Verdict
+from ..judging.run import Run
+from ..judging.verdict import CaseResult, Verdict
 from ..plain.printable import readable
 from .details import Facts, details, write
 from .forest import Forest, Mark

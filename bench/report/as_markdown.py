@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..judging.advice import WHAT_TO_DO, advice
-from ..judging.verdict import CaseResult, Run, Verdict
+from ..judging.run import Run
+from ..judging.verdict import CaseResult, Verdict
 from .escaping import clip, markdown
 from .text import COLUMNS, counts, row, subject
 

@@ -53,7 +53,7 @@ def _errors(case: CaseResult) -> Iterator[Facts]:
 
 def _error(error: TensorError) -> Cells:
     equal = {True: "bit for bit", False: "no", None: "-"}[error.bit_equal]
-    figures = (error.error, error.budget, error.base_error, error.naive_error, error.rms, error.rms_budget)
+    figures = (error.head, error.budget, error.base, error.naive, error.rms, error.rms_budget)
     head, budget, base, naive, rms, rms_budget = ("-" if figure is None else f"{figure:.3g}" for figure in figures)
     values = (head, budget, f"{error.share:.0%}", base, naive, rms, rms_budget, equal)
     return Cells(error.name, values, changed=bool(error.complaints))

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log, log1p
 
-from ..judging.verdict import CaseResult, Policy
+from ..judging.policy import Policy
+from ..judging.verdict import CaseResult
 
 WIDTH = 220
 EDGE = 8  # room at both ends for a mark that lies on the edge

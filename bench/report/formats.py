@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..judging.verdict import Run
+from ..judging.run import Run
 from ..plain.files import write_atomically
 from .as_json import as_json
 from .as_markdown import as_markdown

@@ -1,12 +1,19 @@
 """A run read back from what ``--gate-json`` wrote. What it reads may come from anyone: every value is checked."""
 
 import json
+from collections.abc import Collection, Mapping
+from functools import partial
+from math import inf
 from typing import Any, NoReturn
 
-from ..judging.verdict import Run
+from ..judging.roofline import Achieved
+from ..judging.run import Run
+from ..judging.verdict import CaseResult
 from ..plain.errors import CannotDo
-from .schema import SCHEMA, Document
-from .typed import Unfit, typed
+from ..plain.evidence import Evidence, TensorError
+from ..plain.execution import Fingerprint, Work
+from .as_json import SCHEMA
+from .typed import Unfit, fields_of, typed
 
 LEAST_THRESHOLD = 1e-9  # advice divides by its square
 
@@ -30,8 +37,9 @@ def _run(value: Any) -> Run:
     """Return the run if its figures mean something, and what follows from its cases is what the document says."""
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise Unfit(f"its schema is not {SCHEMA}")
-    document: Document = typed(Document, value, "document")
-    run = document.run
+    derived = {"schema": int, "warnings": tuple[str, ...], "summary": Mapping[str, int], "exit_code": int}
+    own, beside = _parts(Run, value, "document", beside=derived)
+    run = Run(**own)
     for name, side in (("base", run.base), ("head", run.head)):
         if not isinstance(side.get("origin"), str) or not isinstance(side.get("source_sha256"), str):
             raise Unfit(f"document.{name} should name its origin and source_sha256")
@@ -46,7 +54,7 @@ def _run(value: Any) -> Run:
     if any(min(ceiling.flops_per_s, ceiling.bytes_per_s) <= 0 for ceiling in run.ceilings):
         raise Unfit("document.ceilings should be above zero")
     _check_cases(run)
-    if dict(document.summary) != run.summary or document.exit_code != run.exit_code:
+    if beside["summary"] != run.summary or beside["exit_code"] != run.exit_code:
         raise Unfit("its summary and exit_code do not follow from its cases")
     return run
 
@@ -58,6 +66,55 @@ def _check_cases(run: Run) -> None:
         times = (case.ratio, *case.ci, case.base_ns, case.head_ns)
         if any(figure is not None and figure <= 0 for figure in times) or (case.mde is not None and case.mde < 0):
             raise Unfit(f"the figures of {case.id[:120]!a} should be above zero")
+
+
+def _parts(
+    kind: type, value: object, where: str, *, without: Collection[str] = (), beside: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read an object of a dataclass's fields, without some, and of more keys beside them; returns both parts."""
+    fields = {name: type_ for name, type_ in fields_of(kind).items() if name not in without}
+    found = typed({**fields, **beside}, value, where, _READERS)
+    return {name: found.pop(name) for name in fields if name in found}, found
+
+
+def _case(value: object, where: str) -> CaseResult:
+    own, beside = _parts(
+        CaseResult,
+        value,
+        where,
+        without=("evidence",),
+        beside={
+            "id": str,
+            "error": Mapping[str, TensorError],
+            "fingerprint": {"base": Fingerprint | None, "head": Fingerprint | None},
+            "work": Work | None,
+            "achieved": Achieved | None,
+        },
+    )
+    evidence = Evidence(
+        beside["id"],
+        errors=tuple(error(name) for name, error in beside["error"].items()),
+        base_fingerprint=beside["fingerprint"]["base"],
+        head_fingerprint=beside["fingerprint"]["head"],
+        work=beside["work"],
+    )
+    return CaseResult(evidence, **own)
+
+
+def _error(value: object, where: str) -> "partial[TensorError]":
+    """Read an error but for its name, which is the key."""
+    figures = {"head": float | None, "share": float | None}
+    own, beside = _parts(TensorError, value, where, without=("name", "head"), beside=figures)
+    return partial(TensorError, head=inf if beside["head"] is None else beside["head"], **own)
+
+
+def _fingerprint(value: object, where: str) -> Fingerprint:
+    totals = {"ops": Mapping[str, int], "peak_bytes": int, "allocated_bytes": int}
+    own, _ = _parts(Fingerprint, value, where, beside=totals)
+    return Fingerprint(**own)
+
+
+_READERS = {CaseResult: _case, TensorError: _error, Fingerprint: _fingerprint}
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -5,7 +5,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from ..judging.verdict import Run
+from ..judging.run import Run
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement, Pair
 

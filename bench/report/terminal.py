@@ -4,7 +4,8 @@ from typing import Protocol
 
 from ..judging.advice import advice
 from ..judging.roofline import summary
-from ..judging.verdict import CaseResult, Run, Verdict
+from ..judging.run import Run
+from ..judging.verdict import CaseResult, Verdict
 from ..plain.printable import readable
 from .text import COLUMNS, row
 

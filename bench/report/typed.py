@@ -1,43 +1,101 @@
 """JSON values checked against Python types: nothing is guessed, converted or left over."""
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from math import isfinite
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
 LARGEST_INT = 2**63
+
+Readers = Mapping[type, Callable[[object, str], Any]]  # by what they return: from a value and where it stands
 
 
 class Unfit(Exception):
     """The value is not of the type; the message says where, what was wanted and what was seen."""
 
 
-def typed(kind: Any, value: object, where: str) -> Any:
+def typed(kind: Any, value: object, where: str, readers: Readers | None = None) -> Any:
     """Return the value as ``kind``: a scalar, a string enum, a union, ``Mapping[str, X]``, a tuple or a dataclass.
 
+    A dataclass is given by its fields, of which those with a default may be absent; ``readers`` read those that are
+    given otherwise. A dict of kinds is an object with these keys; ``fields_of`` makes one.
+
     ``where`` names the value in messages, which may end up in a log: keys and values are shown in them in printable
-    ASCII, shortened. Numbers are finite, a bool is no number, and a dataclass is given by exactly its fields.
+    ASCII, shortened. Numbers are finite, and a bool is no number.
 
     Raises:
-        Unfit: the value is something else.
+        Unfit: the value is something else, or has a key too many or too few.
 
     """
+    readers = readers or {}
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:
-        return _one_of(arguments, value, where)
+        return _one_of(arguments, value, where, readers)
     if origin is Mapping:
         items = _of(dict, value, where).items()
-        return {key: typed(arguments[1], item, f"{where}[{_shown(key)}]") for key, item in items}
+        return {key: typed(arguments[1], item, f"{where}[{_shown(key)}]", readers) for key, item in items}
     if origin is tuple:
-        items = _of(list, value, where)
-        kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else list(arguments)
-        if len(kinds) != len(items):
-            raise Unfit(f"{where} should have {len(kinds)} entries and has {len(items)}")
-        return tuple(typed(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(kinds, items, strict=True)))
+        return _entries(arguments, value, where, readers)
+    if isinstance(kind, dict):
+        return _object(kind, value, where, readers)
+    if kind in readers:
+        return readers[kind](value, where)
     if is_dataclass(kind):
-        return _dataclass(kind, _of(dict, value, where), where)
+        return _dataclass(kind, value, where, readers)
+    return _scalar(kind, value, where)
+
+
+def fields_of(kind: Any) -> dict[str, Any]:
+    """Return the types of a dataclass's fields by name, ``NotRequired`` where there is a default."""
+    hints = get_type_hints(kind)
+    return {
+        field.name: hints[field.name]
+        if field.default is MISSING and field.default_factory is MISSING
+        else NotRequired[hints[field.name]]
+        for field in fields(kind)
+    }
+
+
+def _one_of(kinds: tuple[Any, ...], value: object, where: str, readers: Readers) -> Any:
+    if value is None and NoneType in kinds:
+        return None
+    rest = [kind for kind in kinds if kind is not NoneType]
+    exact = [kind for kind in rest if kind is type(value)]  # an int stays an int where a float would do too
+    if exact or len(rest) == 1:
+        return typed(exact[0] if exact else rest[0], value, where, readers)
+    raise Unfit(f"{where} should be one of {', '.join(kind.__name__ for kind in kinds)} and is {_shown(value)}")
+
+
+def _entries(kinds: tuple[Any, ...], value: object, where: str, readers: Readers) -> tuple[Any, ...]:
+    items = _of(list, value, where)
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(items)
+    if len(kinds) != len(items):
+        raise Unfit(f"{where} should have {len(kinds)} entries and has {len(items)}")
+    return tuple(typed(kinds[i], item, f"{where}[{i}]", readers) for i, item in enumerate(items))
+
+
+def _dataclass(kind: Any, value: object, where: str, readers: Readers) -> Any:
+    return kind(**_object(fields_of(kind), value, where, readers))
+
+
+def _object(kinds: Mapping[str, Any], value: object, where: str, readers: Readers) -> dict[str, Any]:
+    given = _of(dict, value, where)
+    required = {name for name, kind in kinds.items() if get_origin(kind) is not NotRequired}
+    if missing := [name for name in kinds if name in required and name not in given]:
+        raise Unfit(f"{where} lacks {', '.join(missing)}")
+    if unknown := sorted(set(given) - set(kinds)):
+        raise Unfit(f"{where} has the unknown {_shown(unknown[0])}")
+    return {
+        name: typed(kind if name in required else get_args(kind)[0], given[name], f"{where}.{name}", readers)
+        for name, kind in kinds.items()
+        if name in given
+    }
+
+
+def _scalar(kind: Any, value: object, where: str) -> Any:
     if issubclass(kind, Enum):
         if value not in [member.value for member in kind]:
             raise Unfit(f"{where} should be one of {', '.join(kind)} and is {_shown(value)}")
@@ -47,16 +105,6 @@ def typed(kind: Any, value: object, where: str) -> Any:
     if kind is int and abs(_of(int, value, where)) >= LARGEST_INT:
         raise Unfit(f"{where} is too large a number")
     return _of(kind, value, where)
-
-
-def _one_of(kinds: tuple[Any, ...], value: object, where: str) -> Any:
-    if value is None and NoneType in kinds:
-        return None
-    rest = [kind for kind in kinds if kind is not NoneType]
-    exact = [kind for kind in rest if kind is type(value)]  # an int stays an int where a float would do too
-    if exact or len(rest) == 1:
-        return typed(exact[0] if exact else rest[0], value, where)
-    raise Unfit(f"{where} should be one of {', '.join(kind.__name__ for kind in kinds)} and is {_shown(value)}")
 
 
 def _of(kind: type, value: object, where: str) -> Any:
@@ -75,16 +123,6 @@ def _number(value: object, where: str) -> float:
     if not isfinite(number):
         raise Unfit(f"{where} is not a finite number")
     return number
-
-
-def _dataclass(kind: Any, value: dict[str, object], where: str) -> Any:
-    hints = get_type_hints(kind)
-    names = [field.name for field in fields(kind) if field.init]
-    if missing := [name for name in names if name not in value]:
-        raise Unfit(f"{where} lacks {', '.join(missing)}")
-    if unknown := sorted(set(value) - set(names)):
-        raise Unfit(f"{where} has the unknown {_shown(unknown[0])}")
-    return kind(**{name: typed(hints[name], value[name], f"{where}.{name}") for name in names})
 
 
 def _shown(value: object) -> str:

@@ -63,7 +63,7 @@ def case_record(case_id: str, errors: tuple[TensorError, ...], fingerprint: Fing
     """Make the ``extra_info`` of one benchmark."""
     return {
         "case": case_id,
-        "errors": {e.name: {"error": e.error, "naive": e.naive_error, "budget": e.budget} for e in errors},
+        "errors": {e.name: {"error": e.head, "naive": e.naive, "budget": e.budget} for e in errors},
         "fingerprint": None if fingerprint is None else fingerprint.as_record(),
     }
 

@@ -11,7 +11,7 @@ from hypothesis import is_hypothesis_test
 from torch import Tensor
 
 from attention import KERNELS, Kernel, reference
-from bench.checking.drift import judge
+from bench.checking.drift import hold_to_budget
 from bench.checking.naive import naive_attention
 
 
@@ -183,7 +183,7 @@ def _check(
         backward,
     )
     naive = _results(lambda q, k, v: naive_attention(q, k, v, **options), (q, k, v), upstream, backward)
-    complaints = [c for error in judge(got, exact, naive, capped=capped) for c in error.complaints]
+    complaints = [c for error in hold_to_budget(got, exact, naive, capped=capped) for c in error.complaints]
     assert complaints == []
     return got
 

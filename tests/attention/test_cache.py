@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS, Kernel, KVCache, MultiHeadAttention, MultiHeadAttentionLoop, reference
-from bench.checking.drift import judge
+from bench.checking.drift import hold_to_budget
 from bench.checking.fingerprint import fingerprint
 from bench.checking.naive import naive_attention, naive_multihead
 
@@ -59,7 +59,7 @@ def test_decoding_gives_the_full_causal_pass_within_the_error_budget(
     doubled = {name: p.double() for name, p in parameters.items()}
     exact = naive_multihead(x.double(), doubled, partial(reference, **asked), **sizes)
     naive = naive_multihead(x, parameters, partial(naive_attention, **asked), **sizes)
-    (error,) = judge({"out": got}, {"out": exact}, {"out": naive})
+    (error,) = hold_to_budget({"out": got}, {"out": exact}, {"out": naive})
     assert error.complaints == ()
 
 

@@ -15,7 +15,7 @@ from torch._dynamo.testing import CompileCounter
 import attention
 from attention import KERNELS, Kernel, compiling, reference
 from bench.cases import matrix
-from bench.checking.drift import judge
+from bench.checking.drift import hold_to_budget
 from bench.checking.fingerprint import fingerprint
 from bench.checking.naive import naive_attention
 from bench.sides import source
@@ -64,7 +64,7 @@ def test_float_mask_scale_and_values_of_their_own_size_are_within_budget_in_fp16
         got = attend(q, k, v, mask=mask, causal=True, scale=0.3)
     options: dict[str, Any] = {"mask": mask, "causal": True, "scale": 0.3}
     exact, naive = reference(q.double(), k.double(), v.double(), **options), naive_attention(q, k, v, **options)
-    (error,) = judge({"out": got}, {"out": exact}, {"out": naive})
+    (error,) = hold_to_budget({"out": got}, {"out": exact}, {"out": naive})
     assert error.complaints == ()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attention import KERNELS, reference
 from bench.cases import matrix
-from bench.checking.drift import judge
+from bench.checking.drift import hold_to_budget
 from bench.checking.naive import naive_attention
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -27,7 +27,7 @@ def hold(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
     with torch.no_grad():  # the inputs may require gradients all the same
         got = FLEX(q, k, v, **asked)
         exact, naive = reference(q.double(), k.double(), v.double(), **asked), naive_attention(q, k, v, **asked)
-    (error,) = judge({"out": got}, {"out": exact}, {"out": naive})
+    (error,) = hold_to_budget({"out": got}, {"out": exact}, {"out": naive})
     assert error.complaints == ()
     return got
 

@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 from bench.judging.advice import advice
-from bench.judging.verdict import CaseResult, Policy, Run, Verdict
-from bench.plain.evidence import Load
+from bench.judging.policy import Policy
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.evidence import Evidence, Load
 
 QUIET = Load(cores=2, other_cores=0.1, stolen_cores=0.0, clock_share=None)
 
 
 def run(load: Load, *cases: CaseResult) -> Run:
-    return Run({}, {}, {}, Policy(), cases or (CaseResult("a", Verdict.UNCHANGED, mde=0.061),), load)
+    return Run({}, {}, {}, Policy(), cases or (CaseResult(Evidence("a"), Verdict.UNCHANGED, mde=0.061),), load)
 
 
 def test_a_quiet_machine_and_a_decided_run_need_no_warning() -> None:
@@ -32,18 +34,21 @@ def test_a_hypervisor_that_takes_time_is_named() -> None:
 
 
 def test_a_throttled_clock_is_named() -> None:
-    (warning,) = advice(run(Load(2, 0.0, 0.0, 0.5), CaseResult("a", Verdict.NEW)))
+    (warning,) = advice(run(Load(2, 0.0, 0.0, 0.5), CaseResult(Evidence("a"), Verdict.NEW)))
     assert warning.startswith("the clock ran at 50% of its maximum, and nothing was timed:")
 
 
 def test_undecided_cases_are_counted_and_a_budget_is_proposed() -> None:
-    cases = (CaseResult("a", Verdict.INCONCLUSIVE, mde=0.10), CaseResult("b", Verdict.UNCHANGED, mde=0.04))
+    cases = (
+        CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, mde=0.10),
+        CaseResult(Evidence("b"), Verdict.UNCHANGED, mde=0.04),
+    )
     (warning,) = advice(run(QUIET, *cases))
     assert warning == "1 of 2 cases are undecided: give --gate-budget=114, or raise --gate-threshold"
 
 
 def test_more_time_is_no_advice_where_it_would_take_hours() -> None:
-    (warning,) = advice(run(QUIET, CaseResult("a", Verdict.INCONCLUSIVE, mde=0.9)))
+    (warning,) = advice(run(QUIET, CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, mde=0.9)))
     assert warning == "1 of 1 cases are undecided: run on a quieter machine, or raise --gate-threshold"
 
 

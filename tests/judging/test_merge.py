@@ -9,9 +9,11 @@ import pytest
 
 from bench.__main__ import main
 from bench.judging.merge import merge
-from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.judging.policy import Policy
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
-from bench.plain.evidence import Load, Shard
+from bench.plain.evidence import Evidence, Load, Shard
 from bench.report.as_json import as_json
 from bench.report.from_json import from_json
 
@@ -21,7 +23,8 @@ PARTS = (("a", "d"), ("b", "e"), ("c",))
 
 def shard(index: int, *, ids: Sequence[str] = IDS, **verdicts: Verdict) -> Run:
     cases = tuple(
-        CaseResult(id_, verdicts.get(id_, Verdict.UNCHANGED), (f"why {id_}",), ratio=1.0) for id_ in PARTS[index - 1]
+        CaseResult(Evidence(id_), verdicts.get(id_, Verdict.UNCHANGED), (f"why {id_}",), ratio=1.0)
+        for id_ in PARTS[index - 1]
     )
     return Run(
         {"origin": "revision main", "source_sha256": "b"},
@@ -88,7 +91,7 @@ def test_of_a_repeated_shard_the_worst_verdict_of_each_case_counts(worse_comes: 
 
 @pytest.mark.parametrize("ids", ["", "a"], ids=["no rows", "a skipped row"])
 def test_an_empty_shard_passes_by_itself_and_empty_shards_alone_do_not(ids: str) -> None:
-    skipped = tuple(CaseResult(id_, Verdict.SKIPPED, ("cannot",)) for id_ in ids)
+    skipped = tuple(CaseResult(Evidence(id_), Verdict.SKIPPED, ("cannot",)) for id_ in ids)
     first, *others = (replace(shard(index, ids=ids), cases=()) for index in (1, 2, 3))
     runs = [replace(first, cases=skipped), *others]
     assert {run.exit_code for run in runs} == {0}

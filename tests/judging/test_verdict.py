@@ -5,7 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from bench.judging.verdict import FAILING, CaseResult, OwnThreshold, Policy, Run, Verdict, judge
+from bench.judging.judge import judge_case
+from bench.judging.policy import FAILING, OwnThreshold, Policy
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair, TensorError
 from bench.plain.execution import Fingerprint, Pass
 from bench.report.as_html import as_html
@@ -24,7 +27,7 @@ def measured(ratio: float, *, pairs: int = 60, noise: float = 0.01) -> Measureme
 
 
 def fine(**changes: object) -> TensorError:
-    return replace(TensorError("out", 1e-7, 1e-7, 4e-7, base_error=1e-7, bit_equal=True), **changes)  # type: ignore[arg-type]  # any field
+    return replace(TensorError("out", 1e-7, 1e-7, 4e-7, base=1e-7, bit_equal=True), **changes)  # type: ignore[arg-type]  # any field
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,7 @@ def fine(**changes: object) -> TensorError:
     ],
 )
 def test_evidence_leads_to_its_verdict_and_reason(evidence: Evidence, verdict: Verdict, reason: str) -> None:
-    result = judge(evidence, TEST)
+    result = judge_case(evidence, TEST)
     assert result.verdict is verdict
     assert reason in "; ".join(result.reasons)
 
@@ -99,7 +102,7 @@ def test_only_these_verdicts_pass() -> None:
 
 
 def test_a_timed_result_carries_ratio_interval_times_and_what_could_have_been_seen() -> None:
-    result = judge(Evidence("c", measurements=(measured(1.0),)), TEST)
+    result = judge_case(Evidence("c", measurements=(measured(1.0),)), TEST)
     assert result.ratio == pytest.approx(1.0, abs=0.01)
     assert result.ratio is not None
     assert result.ci[0] is not None
@@ -113,7 +116,7 @@ def test_a_timed_result_carries_ratio_interval_times_and_what_could_have_been_se
 
 
 def test_a_remeasured_case_reports_the_time_of_both_measurements() -> None:
-    assert judge(Evidence("c", measurements=(measured(1.2), measured(1.2))), TEST).seconds == 1.0
+    assert judge_case(Evidence("c", measurements=(measured(1.2), measured(1.2))), TEST).seconds == 1.0
 
 
 def test_the_level_of_a_case_shrinks_with_the_number_of_cases() -> None:
@@ -142,7 +145,7 @@ def test_a_waived_slowdown_is_shown_as_such_and_fails_beyond_its_bound(
     ratio: float, verdict: Verdict, reason: str
 ) -> None:
     test = POLICY.test(100, accepted_ratio=1.1)
-    result = judge(Evidence("c", measurements=(measured(ratio), measured(ratio))), test, "accepted up to 1.1: #1")
+    result = judge_case(Evidence("c", measurements=(measured(ratio), measured(ratio))), test, "accepted up to 1.1: #1")
     assert result.verdict is verdict
     assert reason in "; ".join(result.reasons)
     assert POLICY.fails(result.verdict) is (verdict is Verdict.REGRESSED)
@@ -150,9 +153,9 @@ def test_a_waived_slowdown_is_shown_as_such_and_fails_beyond_its_bound(
 
 def test_a_case_s_own_threshold_replaces_the_run_s_and_is_shown_whatever_the_verdict() -> None:
     slower = Evidence("c", measurements=(measured(1.08), measured(1.08)))
-    assert judge(slower, POLICY.test(100)).verdict is Verdict.REGRESSED
+    assert judge_case(slower, POLICY.test(100)).verdict is Verdict.REGRESSED
     for share, verdict in ((0.2, Verdict.UNCHANGED), (0.1, Verdict.REGRESSED)):
-        result = judge(slower, POLICY.test(100, threshold=OwnThreshold(share, "has its own threshold")))
+        result = judge_case(slower, POLICY.test(100, threshold=OwnThreshold(share, "has its own threshold")))
         assert result.verdict is verdict
         assert result.reasons[-1] == "has its own threshold"
 
@@ -163,7 +166,7 @@ def test_a_smaller_threshold_has_a_larger_budget(threshold: float, budget_s: flo
 
 
 def run(*verdicts: Verdict, policy: Policy = POLICY) -> Run:
-    cases = tuple(CaseResult(f"case-{i}", v, (f"because {i}",)) for i, v in enumerate(verdicts))
+    cases = tuple(CaseResult(Evidence(f"case-{i}"), v, (f"because {i}",)) for i, v in enumerate(verdicts))
     return Run({"origin": "b"}, {"origin": "h"}, {}, policy, cases)
 
 
@@ -210,9 +213,9 @@ def test_a_pass_claims_no_more_than_was_decided_in_every_report(verdicts: list[V
 
 def test_the_worst_case_comes_first_and_the_slowest_among_equals() -> None:
     cases = (
-        CaseResult("a", Verdict.UNCHANGED, ratio=1.0),
-        CaseResult("b", Verdict.REGRESSED, ratio=1.1),
-        CaseResult("c", Verdict.REGRESSED, ratio=1.3),
-        CaseResult("d", Verdict.DRIFTED),
+        CaseResult(Evidence("a"), Verdict.UNCHANGED, ratio=1.0),
+        CaseResult(Evidence("b"), Verdict.REGRESSED, ratio=1.1),
+        CaseResult(Evidence("c"), Verdict.REGRESSED, ratio=1.3),
+        CaseResult(Evidence("d"), Verdict.DRIFTED),
     )
     assert [c.id for c in replace(run(), cases=cases).worst_first] == ["d", "c", "b", "a"]

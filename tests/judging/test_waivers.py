@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.judging import waivers
-from bench.judging.verdict import OwnThreshold
+from bench.judging.policy import OwnThreshold
 from bench.plain.errors import CannotDo
 
 TODAY = date(2030, 6, 15)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import attention
-from bench.judging.verdict import Policy, Verdict
+from bench.judging.policy import Policy
+from bench.judging.verdict import Verdict
 from bench.timing.budget import SharedBudget
 from bench.timing.environment import steady_allocator
 

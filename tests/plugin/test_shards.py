@@ -9,8 +9,8 @@ import torch
 
 import attention
 from bench.__main__ import main
+from bench.judging.policy import Policy
 from bench.judging.statistics import PairedTest
-from bench.judging.verdict import Policy
 
 Bench = Callable[..., pytest.RunResult]
 BASE = f"--gate-base={Path(__file__).parents[2]}"

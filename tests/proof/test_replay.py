@@ -9,10 +9,12 @@ import pytest
 from scipy.stats import binom
 
 from bench.__main__ import main
+from bench.judging.policy import Policy
+from bench.judging.run import Run
 from bench.judging.statistics import Change, PairedTest, mixture_bound
-from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
-from bench.plain.evidence import Measurement, Pair
+from bench.plain.evidence import Evidence, Measurement, Pair
 from bench.proof.simulation import (
     Outcome,
     Stream,
@@ -112,11 +114,15 @@ def test_the_alternative_spends_its_level_over_its_looks_and_no_more(alpha: floa
 
 def result(case_id: str, *pairs: tuple[float, float]) -> CaseResult:
     measurement = Measurement(tuple(Pair(*pair) for pair in pairs), 10, 1.5, 2)
-    return CaseResult(case_id, Verdict.UNCHANGED, measurements=(measurement,))
+    return CaseResult(Evidence(case_id, measurements=(measurement,)), Verdict.UNCHANGED)
 
 
 def test_recorded_pairs_are_read_back(tmp_path: Path) -> None:
-    cases = (result("a", (1000, 1100), (1000, 900)), result("b", (5, 5)), CaseResult("skipped", Verdict.SKIPPED))
+    cases = (
+        result("a", (1000, 1100), (1000, 900)),
+        result("b", (5, 5)),
+        CaseResult(Evidence("skipped"), Verdict.SKIPPED),
+    )
     path = tmp_path / "pairs.json"
     path.write_text(FORMATS["pairs"](Run({}, {}, {"threads": 1}, POLICY, cases)))
     read = recording.read(path)

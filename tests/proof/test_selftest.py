@@ -17,20 +17,24 @@ import attention
 from bench.__main__ import main
 from bench.cases import Case, Shape
 from bench.gate import Gate
-from bench.judging.verdict import CaseResult, Policy, Verdict
-from bench.plain.evidence import Measurement, Pair
+from bench.judging.policy import Policy
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.evidence import Evidence, Measurement, Pair
 from bench.proof import selftest
 from bench.proof.findings import Findings, Injection, UnchangedRun, document, noise, table
 from bench.proof.picture import draw
+from bench.sides.base import Base
 from bench.sides.side import Side
+from bench.sides.source import Source
 
 CASE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
 
 
-def result(verdict: Verdict, spread: float = 0.02) -> CaseResult:
+def result(verdict: Verdict, pairs: tuple[Pair, ...] | None = None) -> CaseResult:
     jitter = random.Random(0)
-    pairs = tuple(Pair(1e6, 1e6 * (1 + jitter.gauss(0, spread))) for _ in range(200))
-    return CaseResult(CASE, verdict, ratio=1.0, pairs=200, seconds=0.5, measurements=(Measurement(pairs, 1, 0.5),))
+    pairs = pairs or tuple(Pair(1e6, 1e6 * (1 + jitter.gauss(0, 0.02))) for _ in range(200))
+    evidence = Evidence(CASE, measurements=(Measurement(pairs, 1, 0.5),))
+    return CaseResult(evidence, verdict, ratio=1.0, pairs=200, seconds=0.5)
 
 
 def findings(*verdicts: Verdict, injected: tuple[Injection, ...] = ()) -> Findings:
@@ -79,8 +83,8 @@ def test_the_median_run_of_the_pr_tier_is_held_to_its_time(
 
 def test_pairs_are_counted_against_those_of_wald_s_test_where_these_are_known() -> None:
     def found(*log_ratios: float) -> str:
-        measurement = Measurement(tuple(Pair(1.0, exp(d)) for d in log_ratios), 1, 0.5)
-        unchanged = [UnchangedRun((replace(result(Verdict.UNCHANGED), measurements=(measurement,)),))] * 2
+        pairs = tuple(Pair(1.0, exp(d)) for d in log_ratios)
+        unchanged = [UnchangedRun((result(Verdict.UNCHANGED, pairs),))] * 2
         return rows(Findings({}, Policy(), "smoke", 1, unchanged))["times the pairs of Wald's test"]
 
     # Signs are positive with probability 1/4 against 3/4, both errors 0.1%: log(999) * 0.998 / (0.5 * log 3) = 12.5.
@@ -126,9 +130,10 @@ def test_the_injected_slowdown_has_the_size_it_says(monkeypatch: pytest.MonkeyPa
 def test_the_injected_error_reaches_the_output_of_kernels_and_modules(subject: str) -> None:
     head = Side.of("head", attention)
     case = Case(subject, subject == "mha", Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
-    wrong = Gate(selftest._wrong(head, 0.01), head).check(case)
+    base = Base(head, Source("here", b""))
+    wrong = Gate(selftest._wrong(head, 0.01), base).check(case)
     assert any(error.complaints for error in wrong.evidence.errors)
-    right = Gate(head, head).check(case)
+    right = Gate(head, base).check(case)
     assert not any(error.complaints for error in right.evidence.errors)
 
 

@@ -7,7 +7,10 @@ import pytest
 
 import attention
 from bench.cases import TIERS, matrix
-from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.judging.policy import Policy
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.evidence import Evidence
 from bench.report.annotations import as_annotations
 from bench.report.text import subject
 from bench.sides.places import Place, places
@@ -18,12 +21,12 @@ PLACES = {"sdpa": Place("attention/sdpa.py", 10), "odd": Place("attention/a,b:c%
 
 
 def run(*cases: CaseResult, strict: bool = False) -> Run:
-    passed = CaseResult(f"masked-{SHAPE}", Verdict.UNCHANGED, ratio=1.0)
+    passed = CaseResult(Evidence(f"masked-{SHAPE}"), Verdict.UNCHANGED, ratio=1.0)
     return Run({"origin": "base"}, {"origin": "head"}, {}, Policy(strict=strict), (passed, *cases))
 
 
 def case(name: str, verdict: Verdict, reason: str = "why", ratio: float | None = 1.2) -> CaseResult:
-    return CaseResult(f"{name}-{SHAPE}", verdict, (reason,), ratio=ratio)
+    return CaseResult(Evidence(f"{name}-{SHAPE}"), verdict, (reason,), ratio=ratio)
 
 
 def test_a_run_that_passes_has_no_notes() -> None:
@@ -57,7 +60,7 @@ def test_a_kernel_without_a_place_has_a_note_without_one() -> None:
 
 
 def test_hostile_names_and_reasons_stay_in_their_fields() -> None:
-    row = CaseResult(f"odd-{SHAPE}", Verdict.ERROR, ("a\n::set-env name=X::y\r100%",))
+    row = CaseResult(Evidence(f"odd-{SHAPE}"), Verdict.ERROR, ("a\n::set-env name=X::y\r100%",))
     (note,) = as_annotations(run(row), PLACES)
     assert len(note.splitlines()) == 1
     assert note.startswith("::error file=attention/a%2Cb%3Ac%25.py,line=2,title=odd")

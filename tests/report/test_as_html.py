@@ -11,8 +11,10 @@ from importlib.resources import files
 import pytest
 
 from bench.judging.advice import WHAT_TO_DO
-from bench.judging.verdict import FAILING, CaseResult, Policy, Run, Verdict
-from bench.plain.evidence import Shard, TensorError
+from bench.judging.policy import FAILING, Policy
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.evidence import Evidence, Shard, TensorError
 from bench.report.as_html import TABLE, TONES, as_html, tone
 
 OVER = TensorError("out", float("inf"), 0.0, 0.0, complaints=("out: shape",))
@@ -29,31 +31,35 @@ def test_the_page_begins_with_the_verdict_and_what_to_do(large_run: Run) -> None
 
 @pytest.mark.parametrize("verdict", [*FAILING, Verdict.INCONCLUSIVE])
 def test_what_to_do_about_a_verdict_is_what_every_report_says(make_run: Make, verdict: Verdict) -> None:
-    page = as_html(make_run(CaseResult("a", verdict, ratio=1.0), policy=Policy(strict=True)))
+    page = as_html(make_run(CaseResult(Evidence("a"), verdict, ratio=1.0), policy=Policy(strict=True)))
     (step,) = re.findall(r'<dl class="steps">.*?<dd>(.*?)</dd>', page, flags=re.DOTALL)
     told = WHAT_TO_DO[verdict]
     assert html.unescape(re.sub("</?code>", "`", step)) == told[0].upper() + told[1:]
 
 
 def test_a_run_that_passes_says_what_it_excludes_and_lists_no_failure(make_run: Make) -> None:
-    page = as_html(make_run(CaseResult("a", Verdict.UNCHANGED, ratio=1.0), CaseResult("b", Verdict.SKIPPED)))
+    page = as_html(
+        make_run(CaseResult(Evidence("a"), Verdict.UNCHANGED, ratio=1.0), CaseResult(Evidence("b"), Verdict.SKIPPED))
+    )
     assert "<strong>PASS</strong> no slowdown of 5% and no drift in 1 cases" in page
     assert "What fails" not in page
     assert "What to do" not in page
 
 
 def test_a_run_that_compared_nothing_is_an_error(make_run: Make) -> None:
-    assert "<strong>ERROR</strong> nothing was compared" in as_html(make_run(CaseResult("b", Verdict.SKIPPED)))
+    assert "<strong>ERROR</strong> nothing was compared" in as_html(
+        make_run(CaseResult(Evidence("b"), Verdict.SKIPPED))
+    )
 
 
 def test_a_shard_without_anything_to_compare_claims_no_pass(make_run: Make) -> None:
-    page = as_html(replace(make_run(CaseResult("b", Verdict.SKIPPED)), shard=Shard.of(2, 3, "pr", "ab")))
+    page = as_html(replace(make_run(CaseResult(Evidence("b"), Verdict.SKIPPED)), shard=Shard.of(2, 3, "pr", "ab")))
     assert "<strong>EMPTY</strong> shard 2/3 has no case to compare" in page
     assert "PASS" not in page
 
 
 def test_undecided_cases_fail_the_page_where_they_fail_the_run(make_run: Make) -> None:
-    undecided = CaseResult("a", Verdict.INCONCLUSIVE, ratio=1.0)
+    undecided = CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, ratio=1.0)
     assert "<strong>FAIL</strong> 1 of 1 cases" in as_html(make_run(undecided, policy=Policy(strict=True)))
     assert "<strong>PASS</strong>" in as_html(make_run(undecided))
 
@@ -64,15 +70,15 @@ def test_every_verdict_has_a_tone() -> None:
 
 
 def test_more_failures_than_there_are_cards_are_counted(make_run: Make) -> None:
-    page = as_html(make_run(*(CaseResult(f"case-{i}", Verdict.ERROR, ("no",)) for i in range(15))))
+    page = as_html(make_run(*(CaseResult(Evidence(f"case-{i}"), Verdict.ERROR, ("no",)) for i in range(15))))
     assert "3 more fail" in page
 
 
 def test_the_first_reasons_are_in_the_row_and_all_in_the_details(make_run: Make) -> None:
     reasons = tuple(f"reason {letter}" for letter in "abcd")
     open_case, closed_case = (
-        CaseResult("a", Verdict.DRIFTED, reasons, errors=(OVER,)),
-        CaseResult("b", Verdict.ERROR, reasons),
+        CaseResult(Evidence("a", errors=(OVER,)), Verdict.DRIFTED, reasons),
+        CaseResult(Evidence("b"), Verdict.ERROR, reasons),
     )
     page = as_html(make_run(open_case, closed_case))
     closed_row, _, open_row = page.partition("<tbody")[2].partition('<tbody id="case-1"')
@@ -84,7 +90,7 @@ def test_the_first_reasons_are_in_the_row_and_all_in_the_details(make_run: Make)
 
 def test_a_message_of_many_lines_is_its_first_everywhere_but_in_the_details(make_run: Make) -> None:
     text = "head raised ValueError: \x1b[31mno\n" + "second\n" + "x" * 3_000_000
-    page = as_html(make_run(CaseResult("a", Verdict.ERROR, (text,))))
+    page = as_html(make_run(CaseResult(Evidence("a"), Verdict.ERROR, (text,))))
     before, _, opened = page.partition('class="details"')
     assert before.count("head raised ValueError: no…") == 4  # the title, the card, the row, what the filter reads
     assert "second" not in before
@@ -121,7 +127,7 @@ def test_the_page_may_run_its_own_script_and_style_and_nothing_else(large_run: R
 
 
 def test_an_error_without_bound_is_shown_and_sorted_as_the_largest(make_run: Make) -> None:
-    page = as_html(make_run(CaseResult("a", Verdict.DRIFTED, errors=(OVER,))))
+    page = as_html(make_run(CaseResult(Evidence("a", errors=(OVER,)), Verdict.DRIFTED)))
     assert 'data-value="Infinity"' in page
     assert "inf%" in page
 
@@ -134,7 +140,9 @@ def test_each_row_has_a_cell_for_each_heading(large_run: Run) -> None:
 
 
 def test_a_report_without_measurements_is_written_too(large_run: Run) -> None:
-    bare = [replace(case, measurements=(), errors=(), base_fingerprint=None) for case in large_run.cases]
+    bare = [
+        replace(case, evidence=Evidence(case.id, head_fingerprint=case.head_fingerprint)) for case in large_run.cases
+    ]
     assert "Measurements" not in as_html(replace(large_run, cases=tuple(bare), load=None))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from bench.judging.verdict import CaseResult, Verdict
-from bench.plain.evidence import TensorError
+from bench.plain.evidence import Evidence, TensorError
 from bench.plain.execution import Ceiling, Fingerprint, Pass, Work
 from bench.report.details import Facts, details, flatten, write
 from bench.report.text import duration
@@ -24,7 +24,7 @@ def rows(table: Facts) -> dict[str, tuple[tuple[str, ...], bool]]:
 
 
 def test_both_fingerprints_stand_side_by_side_and_what_differs_stands_out() -> None:
-    tables = shown(CaseResult("c", Verdict.CHANGED, base_fingerprint=FLASH, head_fingerprint=MATH))
+    tables = shown(CaseResult(Evidence("c", base_fingerprint=FLASH, head_fingerprint=MATH), Verdict.CHANGED))
     same = (("1.00 MiB", "1.00 MiB"), False)
     assert rows(tables["What ran"]) == {
         "forward peak": same,
@@ -39,20 +39,20 @@ def test_both_fingerprints_stand_side_by_side_and_what_differs_stands_out() -> N
 
 
 def test_a_fingerprint_without_a_base_is_shown_and_nothing_of_it_counts_as_changed() -> None:
-    tables = shown(CaseResult("c", Verdict.NEW, head_fingerprint=MATH))
+    tables = shown(CaseResult(Evidence("c", head_fingerprint=MATH), Verdict.NEW))
     assert rows(tables["What ran"])["forward peak"] == (("-", "1.00 MiB"), False)
     assert not any(row.changed for table in tables.values() for row in table.rows)
 
 
 def test_what_neither_side_has_is_left_out() -> None:
-    tables = shown(CaseResult("c", Verdict.UNCHANGED, base_fingerprint=MATH, head_fingerprint=MATH))
+    tables = shown(CaseResult(Evidence("c", base_fingerprint=MATH, head_fingerprint=MATH), Verdict.UNCHANGED))
     assert set(rows(tables["What ran"])) == {"forward peak", "forward allocated"}
 
 
 def test_each_tensor_has_its_errors_beside_their_budgets() -> None:
-    error = TensorError("out", 1e-7, 2e-7, 4e-7, 1e-8, 4e-8, base_error=None, bit_equal=None)
-    over = replace(error, name="q.grad", error=8e-7, complaints=("q.grad is over",), base_error=1e-7, bit_equal=False)
-    (table,) = details(CaseResult("c", Verdict.DRIFTED, errors=(error, over)))
+    error = TensorError("out", 1e-7, 2e-7, 4e-7, 1e-8, 4e-8, base=None, bit_equal=None)
+    over = replace(error, name="q.grad", head=8e-7, complaints=("q.grad is over",), base=1e-7, bit_equal=False)
+    (table,) = details(CaseResult(Evidence("c", errors=(error, over)), Verdict.DRIFTED))
     assert rows(table) == {
         "out": (("1e-07", "4e-07", "25%", "-", "2e-07", "1e-08", "4e-08", "-"), False),
         "q.grad": (("8e-07", "4e-07", "200%", "1e-07", "2e-07", "1e-08", "4e-08", "no"), True),
@@ -61,14 +61,14 @@ def test_each_tensor_has_its_errors_beside_their_budgets() -> None:
 
 
 def test_the_speed_stands_beside_what_the_machine_can_do() -> None:
-    case = CaseResult("c", Verdict.UNCHANGED, head_ns=1000.0, work=Work(2000, 4000, "fp32", "cpu"))
+    case = CaseResult(Evidence("c", work=Work(2000, 4000, "fp32", "cpu")), Verdict.UNCHANGED, head_ns=1000.0)
     (unknown,), (known,) = details(case), details(case, (Ceiling("fp32", "cpu", 1, 8e9, 5e9),))
     assert rows(unknown) == {"GFLOP/s": (("2",), False), "GB/s": (("4",), False)}
     assert rows(known)["roofline"] == (("80% of what its bytes allow",), False)
 
 
 def test_a_case_that_did_not_run_has_no_details() -> None:
-    assert details(CaseResult("c", Verdict.SKIPPED, ("cannot",))) == ()
+    assert details(CaseResult(Evidence("c"), Verdict.SKIPPED, ("cannot",))) == ()
 
 
 @dataclass(frozen=True)

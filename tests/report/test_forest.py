@@ -5,12 +5,14 @@ from math import log
 
 import pytest
 
-from bench.judging.verdict import CaseResult, Policy, Verdict
+from bench.judging.policy import Policy
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.evidence import Evidence
 from bench.report.forest import LABEL_WIDTH, Forest
 
 
 def case(ratio: float | None, low: float | None = None, high: float | None = None) -> CaseResult:
-    return CaseResult("c", Verdict.UNCHANGED, ratio=ratio, ci=(low, high))
+    return CaseResult(Evidence("c"), Verdict.UNCHANGED, ratio=ratio, ci=(low, high))
 
 
 def around(*ratios: float, threshold: float = 0.05) -> Forest:

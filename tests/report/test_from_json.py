@@ -3,13 +3,16 @@
 import json
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.judging.policy import Policy
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
-from bench.plain.evidence import Load, Shard, TensorError
+from bench.plain.evidence import Evidence, Load, Shard, TensorError
 from bench.plain.execution import Ceiling, Compilation, Fingerprint, Pass, SdpaCall, Work
 from bench.report.as_html import as_html
 from bench.report.as_json import as_json
@@ -25,11 +28,18 @@ FLASH = Fingerprint(
     Compilation(1, ("a break",), 0, 2),
 )
 ERRORS = (
-    TensorError("out", 1e-7, 1.5e-7, 4e-7, 1e-8, 3e-8, base_error=1e-7, bit_equal=True),
+    TensorError("out", 1e-7, 1.5e-7, 4e-7, 1e-8, 3e-8, base=1e-7, bit_equal=True),
     TensorError("dq", float("inf"), 0.0, 0.0, complaints=("dq: shape and dtype are wrong",)),
 )
-TIMED = CaseResult(
+FOUND = Evidence(
     "sdpa-b1h8t128d64-causal-fp32-cpu-fwd",
+    errors=ERRORS,
+    base_fingerprint=FLASH,
+    head_fingerprint=replace(FLASH, backend=None),
+    work=Work(10**9, 10**6, "fp32", "cpu"),
+)
+TIMED = CaseResult(
+    FOUND,
     Verdict.UNCHANGED,
     ("a reason",),
     ratio=1.01,
@@ -38,11 +48,7 @@ TIMED = CaseResult(
     mde=0.031,
     base_ns=1e6,
     head_ns=1.01e6,
-    errors=ERRORS,
-    base_fingerprint=FLASH,
-    head_fingerprint=replace(FLASH, backend=None),
     seconds=0.25,
-    work=Work(10**9, 10**6, "fp32", "cpu"),
 )
 SIDES = {"origin": "revision main", "source_sha256": "0" * 64}, {"origin": "working tree", "source_sha256": "1" * 64}
 RUN = Run(
@@ -50,7 +56,9 @@ RUN = Run(
     {"cpu": "a cpu", "cores": 4, "gpu": None, "idle": True, "clock": 0.5},
     Policy(strict=True),
     tuple(
-        replace(TIMED, id=verdict.value.lower(), verdict=verdict) if verdict.compared else CaseResult(verdict, verdict)
+        replace(TIMED, evidence=replace(FOUND, case_id=verdict.value.lower()), verdict=verdict)
+        if verdict.compared
+        else CaseResult(Evidence(verdict), verdict)
         for verdict in Verdict
     ),
     Load(4, 2.5, 0.0, None),
@@ -61,6 +69,11 @@ RUN = Run(
 )
 PLAIN = Run(*SIDES, {}, Policy(), (TIMED,))
 Change = Callable[[dict[str, Any]], object]
+
+
+# What is in no file: the raw pairs, and what has become the reasons.
+NOT_WRITTEN = {"measurements", "error", "skipped", "missing", "new"}
+SCHEMA_1 = Path(__file__).parent / "schema-1.json"
 
 
 @pytest.mark.parametrize("run", [RUN, PLAIN, replace(PLAIN, cases=())], ids=["every verdict", "plain", "nothing"])
@@ -74,8 +87,45 @@ def test_what_was_written_is_read_back_as_it_was(run: Run) -> None:
 
 
 def test_every_field_of_a_case_is_given_a_value_above_so_that_none_can_be_forgotten() -> None:
-    left_out = {f.name for f in fields(CaseResult) if getattr(TIMED, f.name) == f.default} - {"measurements"}
-    assert left_out == set()
+    for given in (TIMED, FOUND):
+        left_out = {f.name for f in fields(given) if getattr(given, f.name) == f.default} - NOT_WRITTEN
+        assert left_out == set()
+
+
+def test_a_file_of_schema_1_is_read_as_it_was_first_written_and_none_of_its_keys_is_lost() -> None:
+    text = SCHEMA_1.read_text()
+    off, fine, skipped = "sdpa-b1h8t128d64-full-fp32-cpu-fwdbwd", FOUND.case_id, "manual-b1h4t64d32-causal-fp32-cpu-fwd"
+    cases = (
+        replace(
+            TIMED,
+            evidence=replace(FOUND, case_id=off),
+            verdict=Verdict.DRIFTED,
+            reasons=("dq: shape and dtype are wrong",),
+        ),
+        replace(TIMED, evidence=replace(FOUND, case_id=fine, errors=ERRORS[:1])),
+        CaseResult(Evidence(skipped), Verdict.SKIPPED, ("manual does not support causal attention",)),
+    )
+    run = from_json(text)
+    assert run == replace(RUN, cases=cases)
+    assert set(leaves(json.loads(text))) <= set(leaves(json.loads(as_json(run))))
+
+
+def test_what_has_a_default_may_be_absent_from_a_file() -> None:
+    document = json.loads(as_json(PLAIN))
+    (case,) = document["cases"]
+    for part, key in ((document, "notes"), (document, "load"), (case, "mde"), (case["error"]["out"], "bit_equal")):
+        del part[key]
+    out, dq = ERRORS
+    found = replace(FOUND, errors=(replace(out, bit_equal=None), dq))
+    assert from_json(json.dumps(document)) == replace(PLAIN, cases=(replace(TIMED, evidence=found, mde=None),))
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every value of a document that holds no others, at the end of its path."""
+    if not value or not isinstance(value, dict | list):
+        return [(*path, repr(value))]
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return [leaf for key, item in items for leaf in leaves(item, (*path, key))]
 
 
 def changed(change: Change) -> str:
@@ -91,6 +141,10 @@ def changed(change: Change) -> str:
         (lambda d: d.update(schema=2), "its schema is not 1"),
         (lambda d: d.pop("policy"), "document lacks policy"),
         (lambda d: d.update(extra=1), "document has the unknown 'extra'"),
+        (lambda d: d["cases"][0].pop("verdict"), "document.cases[0] lacks verdict"),
+        (lambda d: d["cases"][0]["fingerprint"].pop("head"), "document.cases[0].fingerprint lacks head"),
+        (lambda d: d["cases"][0]["fingerprint"]["base"].pop("ops"), "document.cases[0].fingerprint.base lacks ops"),
+        (lambda d: d["cases"][0]["error"]["out"].update(name="out"), "error['out'] has the unknown 'name'"),
         (lambda d: d.update(cases={}), "document.cases should be of type list and is {}"),
         (lambda d: d["cases"][0].update(verdict="FINE"), "document.cases[0].verdict should be one of ERROR, "),
         (lambda d: d["cases"][0].update(verdict=[]), "should be one of ERROR, "),

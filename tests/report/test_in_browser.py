@@ -7,7 +7,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
 from playwright.sync_api import Browser, Page, expect
 
-from bench.judging.verdict import CaseResult, Run, Verdict
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.evidence import Evidence
 from bench.report.as_html import as_html
 
 SHOWN = "tbody[data-kind]:not([hidden])"
@@ -157,7 +159,7 @@ def test_a_case_opens_and_closes_by_mouse_and_keyboard_and_takes_its_details_alo
 
 def test_a_message_keeps_its_lines_in_the_details(open_page: Open, make_run: Callable[..., Run]) -> None:
     text = "head raised ValueError: first\n    second\nthird"
-    page = open_page(as_html(make_run(CaseResult("k", Verdict.ERROR, (text,)))))
+    page = open_page(as_html(make_run(CaseResult(Evidence("k"), Verdict.ERROR, (text,)))))
     page.get_by_role("button", name="k", exact=True).click()
     assert page.locator("tr.details p").inner_text() == text
 

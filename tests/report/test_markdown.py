@@ -6,15 +6,19 @@ import pytest
 from markdown_it import MarkdownIt
 
 from bench.judging.advice import WHAT_TO_DO
-from bench.judging.verdict import FAILING, CaseResult, Policy, Run, Verdict
-from bench.plain.evidence import Load, Shard
+from bench.judging.policy import FAILING, Policy
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.evidence import Evidence, Load, Shard
 from bench.report.as_markdown import FEW, NAMED, QUIET, SUMMARY_BYTES, WARNED, as_markdown
 
 HOSTILE = "<script>@someone | `x` [y](https://evil.invalid) #1 \u202e"
 
 
 def case(verdict: Verdict, name: str = "sdpa", reason: str = "why") -> CaseResult:
-    return CaseResult(f"{name}-b1h4t64d32-full-fp32-cpu-fwd", verdict, (reason,), ratio=1.2, base_ns=1e6, head_ns=1.2e6)
+    return CaseResult(
+        Evidence(f"{name}-b1h4t64d32-full-fp32-cpu-fwd"), verdict, (reason,), ratio=1.2, base_ns=1e6, head_ns=1.2e6
+    )
 
 
 def run(*cases: CaseResult, load: Load | None = None, origin: str = "revision main") -> Run:

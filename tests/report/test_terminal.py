@@ -2,14 +2,17 @@
 
 import pytest
 
-from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.judging.policy import Policy
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.evidence import Evidence
 from bench.plain.printable import LINE_LENGTH, TEXT_LENGTH, first_line, readable
 from bench.report.terminal import describe, write_table
 
 RAISED = "head raised ValueError: \x1b[1;31mno\x1b[0m \u202etiles\n::error file=x::hit\r\n" + "\n".join(
     map(str, range(41))
 )
-LONG = CaseResult("k", Verdict.ERROR, (RAISED,))
+LONG = CaseResult(Evidence("k"), Verdict.ERROR, (RAISED,))
 
 
 class Lines:
@@ -37,20 +40,20 @@ def written(*cases: CaseResult) -> list[str]:
 
 
 def test_cases_skipped_for_one_reason_share_a_line() -> None:
-    skipped = [CaseResult(name, Verdict.SKIPPED, ("manual does not support a mask",)) for name in "abc"]
-    other = CaseResult("d", Verdict.SKIPPED, ("needs 9 GiB",))
-    lines = written(CaseResult("e", Verdict.UNCHANGED), *skipped, other)
+    skipped = [CaseResult(Evidence(name), Verdict.SKIPPED, ("manual does not support a mask",)) for name in "abc"]
+    other = CaseResult(Evidence("d"), Verdict.SKIPPED, ("needs 9 GiB",))
+    lines = written(CaseResult(Evidence("e"), Verdict.UNCHANGED), *skipped, other)
     assert "SKIPPED a and 2 more: manual does not support a mask" in lines
     assert "SKIPPED d: needs 9 GiB" in lines
     assert sum("SKIPPED" in line for line in lines) == 2
 
 
 def test_a_run_of_skipped_cases_alone_can_be_written() -> None:
-    assert "SKIPPED a: needs 9 GiB" in written(CaseResult("a", Verdict.SKIPPED, ("needs 9 GiB",)))
+    assert "SKIPPED a: needs 9 GiB" in written(CaseResult(Evidence("a"), Verdict.SKIPPED, ("needs 9 GiB",)))
 
 
 def test_a_message_of_many_lines_is_its_first_in_the_table_and_the_closing_line() -> None:
-    skipped = CaseResult("s", Verdict.SKIPPED, (RAISED,))
+    skipped = CaseResult(Evidence("s"), Verdict.SKIPPED, (RAISED,))
     lines = [*written(LONG, skipped), run_of(LONG).closing_line]
     assert sum(line.endswith("head raised ValueError: no  tiles…") for line in lines) == 3
     assert all(line.isprintable() for line in lines)

@@ -5,8 +5,10 @@ from math import log
 
 import pytest
 
+from bench.judging.judge import judge_case
+from bench.judging.policy import Policy
 from bench.judging.statistics import PairedTest, median
-from bench.judging.verdict import CaseResult, Policy, Verdict, judge
+from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair
 from bench.timing.between import is_settled, joined, observation, observations_needed
 
@@ -68,7 +70,7 @@ def compare(ratio: float, bias: float, *, most: int = 40, seed: int = 0) -> Case
                 break
         return joined(taken, seconds=1.0)
 
-    return judge(Evidence("c", measurements=(measured(), measured())), TEST)
+    return judge_case(Evidence("c", measurements=(measured(), measured())), TEST)
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.01, 0.03, 0.1])
@@ -85,7 +87,7 @@ def test_a_slowdown_of_30_percent_is_caught_however_processes_differ(bias: float
 
 def test_bursts_of_one_pair_of_processes_would_call_its_bias_a_slowdown() -> None:
     biased = bursts(1.04, noise=0.01, count=60)
-    assert judge(Evidence("c", measurements=(biased, biased)), TEST).verdict is Verdict.REGRESSED
+    assert judge_case(Evidence("c", measurements=(biased, biased)), TEST).verdict is Verdict.REGRESSED
 
 
 def test_the_slowdown_that_could_have_been_seen_grows_with_what_differs_between_processes() -> None:

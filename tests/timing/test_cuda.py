@@ -15,13 +15,21 @@ import attention
 from attention.registry import Capabilities, Kernel
 from bench.cases import Case, Shape, matrix
 from bench.gate import Gate
-from bench.judging.verdict import Policy, Verdict
+from bench.judging.policy import Policy
+from bench.judging.verdict import Verdict
+from bench.sides.base import Base
 from bench.sides.side import Side
+from bench.sides.source import Source
 from bench.timing import cuda, environment
 from bench.timing.clock import RECOVERY_S, RETAKES, Clock, CudaClock
 from bench.timing.measure import BURST_NS, measure
 
 FLUSH_NS = 100_000
+
+
+def base(side: Side) -> Base:
+    """Make a side the base: one that is there already needs no source."""
+    return Base(side, Source("here", b""))
 
 
 @dataclass
@@ -132,7 +140,7 @@ def test_pairs_of_a_cuda_device_are_judged_by_the_same_rule(slowdown: float, ver
 
         return Side(label, {"k": Kernel("k", kernel, Capabilities())}, {})
 
-    gate = Gate(side("head", slowdown * BURST_NS), side("base", BURST_NS), clock_of=lambda _: CudaClock(device))
+    gate = Gate(side("head", slowdown * BURST_NS), base(side("base", BURST_NS)), clock_of=lambda _: CudaClock(device))
     case = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
     assert gate.compare(case, Policy().test(100), budget_s=5.0).verdict is verdict
 
@@ -191,7 +199,7 @@ def test_a_dtype_that_the_device_lacks_is_skipped_with_the_reason(monkeypatch: p
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
     head = Side.of("head", attention)
     case = Case("sdpa", False, Shape.parse("b1h2t8d4"), "full", "bf16", "cuda", "fwd")
-    result = Gate(head, head).compare(case, Policy().test(100), budget_s=1.0)
+    result = Gate(head, base(head)).compare(case, Policy().test(100), budget_s=1.0)
     assert result.verdict is Verdict.SKIPPED
     assert result.reasons == ("bf16 needs compute capability 8.0, and Tesla T4 has 7.5",)
     assert environment.lacks("cpu", torch.bfloat16) is None
@@ -223,7 +231,7 @@ def test_every_kernel_is_inside_its_budget_on_cuda() -> None:
 def test_unchanged_code_is_unchanged_on_cuda() -> None:
     head = Side.of("head", attention)
     case = Case("sdpa", False, Shape.parse("b1h8t512d64"), "causal", "fp16", "cuda", "fwd")
-    assert Gate(head, head).compare(case, Policy().test(100), budget_s=10).verdict is Verdict.UNCHANGED
+    assert Gate(head, base(head)).compare(case, Policy().test(100), budget_s=10).verdict is Verdict.UNCHANGED
 
 
 @pytest.mark.cuda

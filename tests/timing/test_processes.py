@@ -15,8 +15,8 @@ import torch
 import attention
 from bench.cases import Case, Shape
 from bench.checking.fingerprint import execute
+from bench.judging.policy import Policy
 from bench.judging.statistics import PairedTest
-from bench.judging.verdict import Policy
 from bench.plain.errors import CannotDo
 from bench.sides.side import Side
 from bench.sides.source import Source, from_directory

@@ -11,8 +11,11 @@ import pytest
 
 from bench.commands import comment
 from bench.commands.github import BOT, PAGE, GitHub, Refused
-from bench.judging.verdict import CaseResult, Policy, Run, Verdict
+from bench.judging.policy import Policy
+from bench.judging.run import Run
+from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
+from bench.plain.evidence import Evidence
 from bench.report.as_json import as_json
 
 HEAD = "a" * 40
@@ -22,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def report(verdict: Verdict = Verdict.REGRESSED, reason: str = "20.0% slower") -> str:
-    row = CaseResult("sdpa-b1h4t64d32-full-fp32-cpu-fwd", verdict, (reason,), ratio=1.2)
+    row = CaseResult(Evidence("sdpa-b1h4t64d32-full-fp32-cpu-fwd"), verdict, (reason,), ratio=1.2)
     return as_json(Run(*SIDES, {}, Policy(), (row,)))
 
 
@@ -211,7 +214,9 @@ def test_a_report_that_cannot_be_written_out_is_refused_and_said_to_be(
 
 def test_a_threshold_that_no_arithmetic_holds_is_refused(hub: Any, artifact: Path) -> None:
     hub.add(f"{comment.MARKER} PASS")
-    document = json.loads(as_json(Run(*SIDES, {}, Policy(), (CaseResult("a", Verdict.INCONCLUSIVE, mde=0.1),))))
+    document = json.loads(
+        as_json(Run(*SIDES, {}, Policy(), (CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, mde=0.1),)))
+    )
     document["policy"]["threshold"] = 1e-200
     (artifact / comment.REPORT).write_text(json.dumps(document))
     assert run(artifact) == 4
@@ -244,7 +249,8 @@ def test_a_report_that_github_contradicts_carries_a_warning(
 
 def test_hostile_verdicts_are_escaped_and_the_comment_has_a_size_that_github_takes(hub: Any, artifact: Path) -> None:
     rows = tuple(
-        CaseResult(f"@all-{i}<script>-a-b-c-d-e", Verdict.ERROR, ("@all [x](javascript:1) " * 40,)) for i in range(5000)
+        CaseResult(Evidence(f"@all-{i}<script>-a-b-c-d-e"), Verdict.ERROR, ("@all [x](javascript:1) " * 40,))
+        for i in range(5000)
     )
     (artifact / comment.REPORT).write_text(as_json(Run(*SIDES, {}, Policy(), rows)))
     assert run(artifact) == 0

@@ -1,0 +1,94 @@
+"""Judging: the evidence of one case in, its verdict out. Pure, no torch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import exp
+
+from ..plain.evidence import Evidence, Measurement
+from .changes import compare
+from .statistics import Change, PairedTest, median
+from .verdict import CaseResult, Verdict
+
+
+def judge_case(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> CaseResult:
+    """Reach the verdict of one case; ``waiver`` says in words what slowdown of it is accepted."""
+    verdict, reasons = _verdict(evidence, test, waiver)
+    result = CaseResult(evidence, verdict, reasons)
+    return _with_figures(result, test) if evidence.measurements else result
+
+
+def decide(measurement: Measurement, test: PairedTest) -> Change | None:
+    """Say what one measurement makes certain."""
+    return test.decide(measurement.ordered)
+
+
+def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[Verdict, tuple[str, ...]]:
+    """Weigh what was found: what is worse comes first, and so do its reasons."""
+    changes, notes = compare(evidence.base_fingerprint, evidence.head_fingerprint)
+    for verdict, reason in (
+        (Verdict.ERROR, evidence.error),
+        (Verdict.SKIPPED, evidence.skipped),
+        (Verdict.MISSING, evidence.missing),
+    ):
+        if reason is not None:
+            return verdict, (reason, *changes)
+    drifts = tuple(complaint for error in evidence.errors for complaint in error.complaints)
+    speed, speed_reasons = _speed(evidence.measurements, test)
+    if drifts:
+        verdict = Verdict.DRIFTED
+    elif speed is Verdict.REGRESSED:
+        verdict = speed
+    elif changes:
+        verdict = Verdict.CHANGED
+    elif evidence.new:
+        stored = evidence.base_fingerprint is not None
+        known = "'s code: its stored fingerprint holds" if stored else ": checked, not compared"
+        verdict, notes = Verdict.NEW, (f"not in the base{known}", *notes)
+    else:
+        verdict = speed
+    if test.note is not None:
+        notes = (test.note, *notes)
+    if waiver is not None and verdict is Verdict.UNCHANGED:
+        if median(evidence.measurements[-1].ordered) > test.threshold / 2:
+            verdict, notes = Verdict.WAIVED, (waiver, *notes)
+        else:
+            notes = (f"needs its waiver no longer ({waiver})", *notes)
+    return verdict, drifts + speed_reasons + changes + notes
+
+
+def _speed(measurements: Sequence[Measurement], test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
+    """Judge the speed: a slowdown stands only if the measurement on fresh inputs shows it too."""
+    if not measurements:
+        return Verdict.UNCHANGED, ()
+    last = measurements[-1]
+    change = decide(last, test)
+    if change is Change.SLOWER:
+        return Verdict.REGRESSED, (f"{exp(median(last.ordered)) - 1:.1%} slower, confirmed on fresh inputs",)
+    reasons: tuple[str, ...] = ()
+    if len(measurements) > 1:
+        reasons = ("a slowdown was measured, but not confirmed on fresh inputs",)
+    if change is None:
+        mde = test.detectable(last.ordered)
+        seen = "too few pairs to tell any" if mde is None else f"could have seen a slowdown of {mde:.1%}"
+        reasons += (f"undecided after {len(last.pairs)} pairs in {last.seconds:.1f} s, {seen}: raise --gate-budget",)
+        return Verdict.INCONCLUSIVE, reasons
+    return (Verdict.FASTER if change is Change.FASTER else Verdict.UNCHANGED), reasons
+
+
+def _with_figures(result: CaseResult, test: PairedTest) -> CaseResult:
+    last = result.measurements[-1]
+    interval = test.interval(last.ordered)
+    return replace(
+        result,
+        ratio=exp(median(last.ordered)),
+        ci=(_ratio(interval.low), _ratio(interval.high)),
+        pairs=len(last.pairs),
+        mde=test.detectable(last.ordered),
+        base_ns=median(sorted(pair.base_ns_per_call for pair in last.pairs)),
+        head_ns=median(sorted(pair.head_ns_per_call for pair in last.pairs)),
+        seconds=sum(measurement.seconds for measurement in result.measurements),
+    )
+
+
+def _ratio(log_ratio: float | None) -> float | None:
+    return None if log_ratio is None else exp(log_ratio)

@@ -34,7 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    settings = options.settings(config)
+    with _usage_errors():
+        settings = options.settings(config)
     _refuse_untimed(config, comparing=settings.comparing)
     if settings.comparing:
         pytest_benchmark_adapter.take_over_comparison(config)
@@ -188,7 +189,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """Turn "cannot be compared" into pytest's exit code 4 with its one sentence."""
+    """Turn what cannot be done into pytest's exit code 4 with its one sentence."""
     try:
         yield
     except CannotDo as error:

@@ -104,7 +104,9 @@ def latest_baseline(directory: Path) -> Path:
     own = directory.glob(f"{get_machine_id()}/{_NUMBERED}*.json")
     found = sorted(own) or sorted(directory.glob(f"*/{_NUMBERED}*.json"), key=lambda path: path.name)
     if not found:
-        raise CannotDo(f"no baseline is stored in {directory}: store one with --benchmark-save=NAME, or give --base")
+        raise CannotDo(
+            f"no baseline is stored in {directory}: store one with --benchmark-save=NAME, or give --gate-base"
+        )
     return found[-1]
 
 

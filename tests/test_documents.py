@@ -11,6 +11,7 @@ from bench import options
 from bench.checking import drift
 from bench.judging import changes
 from bench.judging.verdict import FAILING, Policy, Verdict
+from bench.plain.arguments import DEFAULT_THREADS
 from bench.timing import ceiling
 from bench.timing.budget import SHARE
 from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
@@ -32,7 +33,7 @@ DEFAULTS = {
     "--gate-annotations": "off",
     "--tier": options.DEFAULT_TIER,
     "--device": options.DEFAULT_DEVICE,
-    "--threads": str(options.DEFAULT_THREADS),
+    "--threads": str(DEFAULT_THREADS),
     "--shard": options.DEFAULT_SHARD,
     "--kernel": "none",
 }

@@ -11,8 +11,6 @@ import torch
 # in anew on every call, a factor of two. Parameter numbers as in malloc.h: threshold, trim, top pad.
 _MALLOPT = ((-3, 1 << 30), (-1, 2**31 - 1), (-2, 64 << 20))
 
-THREADS = range(1, 10_000)  # what --threads takes, here and in commands
-
 
 def steady_allocator() -> str:
     """Fix glibc's malloc thresholds, before the first large tensor, and say whether that was done."""

@@ -11,7 +11,7 @@ from .masked import masked
 from .registry import Capabilities, register
 
 
-@register("compiled", Capabilities(obstacle=obstacle, compiles=True))
+@register("compiled", Capabilities(obstacle=obstacle))
 def compiled(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
     """``masked`` through ``torch.compile``, for each shape at its first call; see ``Kernel.__call__`` for the shapes.
 

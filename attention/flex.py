@@ -19,10 +19,7 @@ def _obstacle(*, device: str, backward: bool, **_: object) -> str | None:
     return compiling.obstacle(device=device) or ("a backward pass on cpu" if backward and device == "cpu" else None)
 
 
-@register(
-    "flex",
-    Capabilities(window=True, dtypes=FLOATING - {torch.float64}, obstacle=_obstacle, compiles=True),
-)
+@register("flex", Capabilities(window=True, dtypes=FLOATING - {torch.float64}, obstacle=_obstacle))
 def flex(
     q: Tensor,
     k: Tensor,

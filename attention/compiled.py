@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .compiling import compiled as compile_whole
-from .compiling import obstacle
+from .compiling import compile_whole, obstacle
 from .masked import masked
 from .registry import Capabilities, register
 

@@ -115,7 +115,7 @@ def leave_untimed(benchmark: BenchmarkFixture) -> None:
     benchmark._mode = "gate"
 
 
-def record(benchmark: BenchmarkFixture, seconds_per_burst: Sequence[float], calls_per_burst: int) -> None:
+def give_timings(benchmark: BenchmarkFixture, seconds_per_burst: Sequence[float], calls_per_burst: int) -> None:
     """Hand timings taken elsewhere to pytest-benchmark, as if the fixture had taken them."""
     benchmark._mode = "gate"
     stats = benchmark._make_stats(calls_per_burst)

@@ -39,23 +39,23 @@ DEFAULTS = {
 }
 
 
-class Recorder:
+class Declared:
     """Stands in for pytest's parser, and keeps the options that are declared."""
 
     def __init__(self) -> None:
-        self.declared: dict[str, dict[str, Any]] = {}
+        self.options: dict[str, dict[str, Any]] = {}
 
-    def getgroup(self, *_: str) -> "Recorder":
+    def getgroup(self, *_: str) -> "Declared":
         return self
 
     def addoption(self, name: str, **settings: Any) -> None:
-        self.declared[name] = settings
+        self.options[name] = settings
 
 
 def declared() -> dict[str, dict[str, Any]]:
-    recorder = Recorder()
-    options.add(recorder)  # type: ignore[arg-type]  # it has what is used
-    return recorder.declared
+    parser = Declared()
+    options.add(parser)  # type: ignore[arg-type]  # it has what is used
+    return parser.options
 
 
 def rows() -> dict[str, str]:

@@ -14,7 +14,7 @@ from .. import pytest_benchmark_adapter
 from ..cases import TIERS, Case, matrix
 from ..checking import compilation
 from ..checking.fingerprint import execute
-from ..checking.op_trace import Recorder
+from ..checking.op_trace import OpTrace
 from ..checking.profiling import profiled
 from ..gate import has
 from ..plain.arguments import DEFAULT_THREADS, THREADS
@@ -111,14 +111,14 @@ def observe(workload: Workload, side: Side, label: str) -> Observation:
 
 def _steps(call: Call) -> tuple[tuple[Step, ...], int | None]:
     backward_at = None
-    recorder = Recorder()
-    with recorder.watching():
+    trace = OpTrace()
+    with trace.watching():
         out = call.forward()
         if call.backward:
-            backward_at = len(recorder.steps)
+            backward_at = len(trace.steps)
             gradients = call.differentiate(out)
             del gradients
-    return tuple(recorder.steps), backward_at
+    return tuple(trace.steps), backward_at
 
 
 def _times(call: Call, device: str) -> tuple[OpTime, ...]:

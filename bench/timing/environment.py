@@ -1,4 +1,4 @@
-"""The machine: what a measurement depends on, recorded; and what can be held still, held still."""
+"""The machine: what a measurement depends on, described; and what can be held still, held still."""
 
 import ctypes
 import os
@@ -46,8 +46,8 @@ def available_bytes(device: str) -> int:
 
 
 def describe(allocator: str) -> dict[str, str | int]:
-    """Record the environment of this process: every value is a plain string or number."""
-    record: dict[str, str | int] = {
+    """Describe the environment of this process: every value is a plain string or number."""
+    described: dict[str, str | int] = {
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
@@ -58,9 +58,9 @@ def describe(allocator: str) -> dict[str, str | int]:
         "torch": torch.__version__,
     }
     if torch.cuda.is_available():
-        record["gpu"] = torch.cuda.get_device_name()
-        record["cuda"] = torch.version.cuda or "unknown"
-    return record
+        described["gpu"] = torch.cuda.get_device_name()
+        described["cuda"] = torch.version.cuda or "unknown"
+    return described
 
 
 def cpu_model() -> str:

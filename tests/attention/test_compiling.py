@@ -98,7 +98,7 @@ def test_more_shapes_than_torch_s_own_limit_are_all_compiled(monkeypatch: pytest
     def double(t: Tensor) -> Tensor:
         return t * 2
 
-    function = compiling.compiled(double)
+    function = compiling.compile_whole(double)
     for size in range(2, 2 + shapes):
         function(torch.ones(size))
     assert counter.frame_count == shapes
@@ -111,7 +111,7 @@ def test_beyond_the_limit_the_call_fails_and_nothing_runs_uncompiled(monkeypatch
     def double(t: Tensor) -> Tensor:
         return t * 2
 
-    function = compiling.compiled(double)
+    function = compiling.compile_whole(double)
     function(torch.ones(3))
     with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
         function(torch.ones(4))

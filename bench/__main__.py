@@ -1,4 +1,4 @@
-"""The instrument's own commands: ``python -m bench COMMAND``; ``--help`` lists them."""
+"""The gate's own commands: ``python -m bench COMMAND``; ``--help`` lists them."""
 
 import importlib
 import os

@@ -235,7 +235,7 @@ def test_a_file_that_can_no_longer_be_written_is_no_pass(
 
 def test_a_selected_case_without_a_result_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*_: object) -> None:
-        raise RuntimeError("a fault of the instrument")
+        raise RuntimeError("a fault of the gate")
 
     monkeypatch.setattr("bench.gate.Gate.compare", crash)
     result = bench(f"--gate-base={REPOSITORY}")

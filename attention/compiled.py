@@ -5,13 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .compiling import compiled as compile_whole
-from .compiling import obstacle
+from .compiling import compile_whole, obstacle
 from .masked import masked
 from .registry import Capabilities, register
 
 
-@register("compiled", Capabilities(obstacle=obstacle, compiles=True))
+@register("compiled", Capabilities(obstacle=obstacle))
 def compiled(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
     """``masked`` through ``torch.compile``, for each shape at its first call; see ``Kernel.__call__`` for the shapes.
 

@@ -40,7 +40,7 @@ def _missing(device: str) -> str | None:
 
 
 @cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compile_whole(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile for each shape it will be called with, whole or not at all.
 
     Nothing falls back in silence: a graph break, and more shapes than the limit, raise torch's own error.

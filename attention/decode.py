@@ -8,7 +8,7 @@ from .registry import Capabilities, register
 from .sdpa import sdpa
 
 
-@register("decode", Capabilities(masks=frozenset(), backward=False, variant=True))
+@register("decode", Capabilities(masks=frozenset(), backward=False))
 def decode(
     q: Tensor,
     k: Tensor,

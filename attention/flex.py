@@ -19,10 +19,7 @@ def _obstacle(*, device: str, backward: bool, **_: object) -> str | None:
     return compiling.obstacle(device=device) or ("a backward pass on cpu" if backward and device == "cpu" else None)
 
 
-@register(
-    "flex",
-    Capabilities(window=True, dtypes=FLOATING - {torch.float64}, obstacle=_obstacle, compiles=True),
-)
+@register("flex", Capabilities(window=True, dtypes=FLOATING - {torch.float64}, obstacle=_obstacle))
 def flex(
     q: Tensor,
     k: Tensor,
@@ -70,7 +67,7 @@ def flex(
     else:
         blocks = _band_blocks(n_queries, n_keys, q.device, causal=causal, window=window)
         score = None if every is None else _add(every.to(q.dtype))
-    attend = compiling.compiled(flex_attention)
+    attend = compiling.compile_whole(flex_attention)
     rows: Tensor = attend(q, k, v, score_mod=score, block_mask=blocks, scale=scale, enable_gqa=n_heads != k.shape[1])
     return rows
 

@@ -55,15 +55,11 @@ def _before_sm80() -> str | None:
 
 
 _CUDA = frozenset({"cuda"})
-_force("flash", SDPBackend.FLASH_ATTENTION, Capabilities(value_size=False, obstacle=_flash_obstacle, variant=True))
+_force("flash", SDPBackend.FLASH_ATTENTION, Capabilities(value_size=False, obstacle=_flash_obstacle))
 _force(
     "efficient",
     SDPBackend.EFFICIENT_ATTENTION,
-    Capabilities(grouped=False, dtypes=FLOATING - {torch.float64}, devices=_CUDA, variant=True),
+    Capabilities(grouped=False, dtypes=FLOATING - {torch.float64}, devices=_CUDA),
 )
-_force(
-    "cudnn",
-    SDPBackend.CUDNN_ATTENTION,
-    Capabilities(dtypes=HALF, devices=_CUDA, obstacle=_cudnn_obstacle, variant=True),
-)
-_force("math", SDPBackend.MATH, Capabilities(variant=True))
+_force("cudnn", SDPBackend.CUDNN_ATTENTION, Capabilities(dtypes=HALF, devices=_CUDA, obstacle=_cudnn_obstacle))
+_force("math", SDPBackend.MATH, Capabilities())

@@ -47,9 +47,6 @@ class Capabilities:
     ``masks`` holds the kinds of ``mask`` it takes: ``"bool"``, ``"float"``. ``window``: it can limit how far a query
     sees; ``windowless``: it can leave that out. ``value_size``: v may have a head size of its own. ``devices`` holds
     device types; ``obstacle`` is asked last.
-
-    The last two say how much of it is worth measuring. ``compiles``: new shapes cost seconds. ``variant``: it is
-    another kernel made to go one way. Either is measured only in rows of the matrix that ask for it.
     """
 
     masks: frozenset[str] = frozenset({"bool", "float"})
@@ -62,8 +59,6 @@ class Capabilities:
     windowless: bool = True
     value_size: bool = True
     obstacle: Obstacle | None = None
-    compiles: bool = False
-    variant: bool = False
 
     def lacks(  # noqa: C901  # one line a capability
         self,

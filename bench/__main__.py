@@ -1,11 +1,11 @@
-"""The instrument's own commands: ``python -m bench COMMAND``; ``--help`` lists them."""
+"""The gate's own commands: ``python -m bench COMMAND``; ``--help`` lists them."""
 
-import argparse
 import importlib
 import os
 import sys
 from io import TextIOWrapper
 
+from .plain.arguments import Parser
 from .plain.errors import CannotDo
 
 # Name -> module. Only the one that is asked for is imported: not all of them need torch, which takes seconds.
@@ -28,14 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
     Where whoever reads the output stops, it is 141, as a shell has it for anything that such a reader ends.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = Parser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in set(arguments[:1]) & COMMANDS.keys() or COMMANDS:
         importlib.import_module(f".{COMMANDS[name]}", __package__).add_command(commands)
-    options = parser.parse_args(arguments)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a message or a name may hold what it cannot encode
     try:
+        options = parser.parse_args(arguments)
         exit_code: int | None = options.run(options)
         sys.stdout.flush()
     except CannotDo as error:

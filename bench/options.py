@@ -11,15 +11,15 @@ from attention import Kernel
 
 from .cases import TIERS
 from .judging.policy import Policy
+from .plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
+from .plain.errors import CannotDo
 from .sides import outside
-from .timing.environment import THREADS, present_devices
+from .timing.environment import present_devices
 
 DEVICES = ("cpu", "cuda", "all")
 DEFAULT_TIER = "pr"
 DEFAULT_DEVICE = "all"
-DEFAULT_THREADS = 1
 DEFAULT_SHARD = "1/1"
-MOST_SECONDS = 86_400  # of a budget; without an end, a case that nothing decides would have none either
 PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 
 # Options that say how to compare: without a comparison they would do nothing, and a gate must not do nothing.
@@ -93,33 +93,34 @@ def settings(config: pytest.Config) -> Settings:
     """Read the options.
 
     Raises:
-        pytest.UsageError: a senseless value or combination; the message says what to do.
+        CannotDo: a senseless value or combination; the message says what to do.
 
     """
     read = config.getoption
     for name, kind in _NAMED.items():
         if read(name) == "":
-            raise pytest.UsageError(f"{_option(name)} is empty: name {kind}")
+            raise CannotDo(f"{_option(name)} is empty: name {kind}")
     compare, base, base_python = read("benchmark_compare"), read("gate_base"), read("gate_base_python")
     if compare and base:
-        raise pytest.UsageError("--benchmark-compare and --gate-base both name a base: give one of them")
+        raise CannotDo("--benchmark-compare and --gate-base both name a base: give one of them")
     comparing = bool(compare) or base is not None or base_python is not None
     if read("benchmark_compare_fail"):
-        raise pytest.UsageError(
+        raise CannotDo(
             "--benchmark-compare-fail judges stored times, which this machine cannot repeat: use --gate-threshold"
         )
     for name in _COMPARING:
         if read(name) and not comparing:
-            raise pytest.UsageError(
+            raise CannotDo(
                 f"{_option(name)} is about a comparison and none was asked for: "
                 "add --benchmark-compare or --gate-base=REV-or-DIR"
             )
-    threshold = _threshold(read("gate_threshold"))
+    asked = read("gate_threshold")
+    threshold = Policy.threshold if asked is None else PERCENT.read("--gate-threshold", asked)
     devices = _devices(_choice("--device", read("device"), DEVICES))
     return Settings(
         tier=_choice("--tier", read("tier"), TIERS),
         devices=devices,
-        threads=_threads(read("threads")),
+        threads=THREADS.read("--threads", read("threads")),
         shard=_shard(read("shard")),
         outside=_outside(read("kernel"), devices),
         policy=Policy(
@@ -141,40 +142,14 @@ def _option(name: str) -> str:
 
 def _choice(option: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
-        raise pytest.UsageError(f"{option}={value}: choose one of {', '.join(choices)}")
+        raise CannotDo(f"{option}={value}: choose one of {', '.join(choices)}")
     return value
-
-
-def _number(option: str, value: str, pattern: str, form: str) -> float:
-    if not re.fullmatch(pattern, value):
-        raise pytest.UsageError(f"{option}={value}: give {form}")
-    return float(value.rstrip("%"))
-
-
-def _threshold(value: str | None) -> float:
-    if value is None:
-        return Policy.threshold
-    percent = _number("--gate-threshold", value, r"\d+(\.\d+)?%", "a positive percentage, such as 5%")
-    if not 0 < percent <= 1000:
-        raise pytest.UsageError(f"--gate-threshold={value}: give a percentage above 0% and at most 1000%, such as 5%")
-    return percent / 100
 
 
 def _budget(value: str | None, threshold: float, factor: int) -> float:
     if value is None:
         return factor * Policy.default_budget_s(threshold)
-    seconds = _number("--gate-budget", value, r"\d+(\.\d+)?", "a positive number of seconds, such as 3")
-    if not 0 < seconds <= MOST_SECONDS:
-        raise pytest.UsageError(
-            f"--gate-budget={value}: give a positive number of seconds, at most {MOST_SECONDS}, such as 3"
-        )
-    return seconds
-
-
-def _threads(value: str) -> int:
-    if value not in map(str, THREADS):
-        raise pytest.UsageError(f"--threads={value}: give a whole number from 1 to {THREADS[-1]}")
-    return int(value)
+    return SECONDS.read("--gate-budget", value)
 
 
 def _devices(choice: str) -> tuple[str, ...]:
@@ -182,7 +157,7 @@ def _devices(choice: str) -> tuple[str, ...]:
     if choice == "all":
         return present
     if choice not in present:
-        raise pytest.UsageError(
+        raise CannotDo(
             f"--device={choice}: torch sees only {', '.join(present)} here: run on a machine with such a device"
         )
     return (choice,)
@@ -192,7 +167,7 @@ def _shard(value: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", value)
     index, count = (int(g) for g in match.groups()) if match else (0, 0)
     if not 1 <= index <= count:
-        raise pytest.UsageError(f"--shard={value}: give I/N with I from 1 to N, such as 2/3")
+        raise CannotDo(f"--shard={value}: give I/N with I from 1 to N, such as 2/3")
     return index, count
 
 
@@ -200,4 +175,4 @@ def _outside(names: Sequence[str], devices: Sequence[str]) -> Mapping[str, Kerne
     try:
         return outside.load(names, devices)
     except ValueError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise CannotDo(str(error)) from error

@@ -35,7 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    settings = options.settings(config)
+    with _usage_errors():
+        settings = options.settings(config)
     _refuse_untimed(config, comparing=settings.comparing)
     if settings.comparing:
         pytest_benchmark_adapter.take_over_comparison(config)
@@ -184,12 +185,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     session = config.stash[SESSION]
-    output_json[baseline.KEY] = baseline.record(session.head_source, environment.describe(session.allocator))
+    output_json[baseline.KEY] = baseline.our_part(session.head_source, environment.describe(session.allocator))
 
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """Turn "cannot be compared" into pytest's exit code 4 with its one sentence."""
+    """Turn what cannot be done into pytest's exit code 4 with its one sentence."""
     try:
         yield
     except CannotDo as error:

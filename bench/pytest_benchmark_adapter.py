@@ -104,7 +104,9 @@ def latest_baseline(directory: Path) -> Path:
     own = directory.glob(f"{get_machine_id()}/{_NUMBERED}*.json")
     found = sorted(own) or sorted(directory.glob(f"*/{_NUMBERED}*.json"), key=lambda path: path.name)
     if not found:
-        raise CannotDo(f"no baseline is stored in {directory}: store one with --benchmark-save=NAME, or give --base")
+        raise CannotDo(
+            f"no baseline is stored in {directory}: store one with --benchmark-save=NAME, or give --gate-base"
+        )
     return found[-1]
 
 
@@ -113,7 +115,7 @@ def leave_untimed(benchmark: BenchmarkFixture) -> None:
     benchmark._mode = "gate"
 
 
-def record(benchmark: BenchmarkFixture, seconds_per_burst: Sequence[float], calls_per_burst: int) -> None:
+def give_timings(benchmark: BenchmarkFixture, seconds_per_burst: Sequence[float], calls_per_burst: int) -> None:
     """Hand timings taken elsewhere to pytest-benchmark, as if the fixture had taken them."""
     benchmark._mode = "gate"
     stats = benchmark._make_stats(calls_per_burst)

@@ -163,7 +163,7 @@ class GateSession:
         if count == 1:
             return self.selected
         selected = {case: self.cases[case] for case in cases}
-        return shards.deal(shards.costs(selected, shards.seconds_recorded()), count)[index - 1]
+        return shards.deal(shards.costs(selected, shards.seconds_stored()), count)[index - 1]
 
     def choose(self, cases: Sequence[Case]) -> None:
         """Take note of the cases that pytest selected, and hold the machine still for them.
@@ -207,14 +207,14 @@ class GateSession:
             result = self.gate.compare(case, test, allowance_s, waived)
             self.budget.spend(result.seconds)
         self.results.append(result)
-        benchmark.extra_info.update(baseline.case_record(case.id, result.errors, result.head_fingerprint))
+        benchmark.extra_info.update(baseline.extra_info(case.id, result.errors, result.head_fingerprint))
         if result.verdict is Verdict.NEW:
             self.time(case, benchmark)
         elif result.measurements:
             measurement = result.measurements[-1]
             calls = measurement.calls_per_burst
             seconds = [pair.head_ns_per_call * calls * 1e-9 for pair in measurement.pairs]
-            pytest_benchmark_adapter.record(benchmark, seconds, calls)
+            pytest_benchmark_adapter.give_timings(benchmark, seconds, calls)
         else:
             pytest_benchmark_adapter.leave_untimed(benchmark)
         return result
@@ -235,7 +235,7 @@ class GateSession:
         if complaints:
             raise CaseFailed("\n".join(complaints))
         evidence = checked.evidence
-        benchmark.extra_info.update(baseline.case_record(case.id, evidence.errors, evidence.head_fingerprint))
+        benchmark.extra_info.update(baseline.extra_info(case.id, evidence.errors, evidence.head_fingerprint))
         synchronize = Clock.of(case.device).synchronize
 
         def call() -> None:

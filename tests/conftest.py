@@ -1,4 +1,4 @@
-"""What tests of several rooms need: one thread each, sources written small, a browser; a GPU, or a reason."""
+"""What tests of several rooms need: our warnings as errors, one thread, small sources, a browser, a GPU or a reason."""
 
 import os
 import shutil
@@ -10,7 +10,14 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 
+# Not in pyproject.toml, which counts for `pytest bench/` too: there a kernel that warns is to get its verdict.
+OUR_WARNINGS = (r"error:::(attention|attention_base|bench|tests)(\.|$)", "error::pytest.PytestWarning")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for warning in OUR_WARNINGS:
+        config.addinivalue_line("filterwarnings", warning)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,6 +12,7 @@ from bench.checking import drift
 from bench.judging import changes
 from bench.judging.policy import FAILING, Policy
 from bench.judging.verdict import Verdict
+from bench.plain.arguments import DEFAULT_THREADS
 from bench.timing import ceiling
 from bench.timing.budget import SHARE
 from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
@@ -33,29 +34,29 @@ DEFAULTS = {
     "--gate-annotations": "off",
     "--tier": options.DEFAULT_TIER,
     "--device": options.DEFAULT_DEVICE,
-    "--threads": str(options.DEFAULT_THREADS),
+    "--threads": str(DEFAULT_THREADS),
     "--shard": options.DEFAULT_SHARD,
     "--kernel": "none",
 }
 
 
-class Recorder:
+class Declared:
     """Stands in for pytest's parser, and keeps the options that are declared."""
 
     def __init__(self) -> None:
-        self.declared: dict[str, dict[str, Any]] = {}
+        self.options: dict[str, dict[str, Any]] = {}
 
-    def getgroup(self, *_: str) -> "Recorder":
+    def getgroup(self, *_: str) -> "Declared":
         return self
 
     def addoption(self, name: str, **settings: Any) -> None:
-        self.declared[name] = settings
+        self.options[name] = settings
 
 
 def declared() -> dict[str, dict[str, Any]]:
-    recorder = Recorder()
-    options.add(recorder)  # type: ignore[arg-type]  # it has what is used
-    return recorder.declared
+    parser = Declared()
+    options.add(parser)  # type: ignore[arg-type]  # it has what is used
+    return parser.options
 
 
 def rows() -> dict[str, str]:

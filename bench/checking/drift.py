@@ -65,7 +65,7 @@ def yardstick(workload: Workload) -> dict[str, Tensor]:
 
 
 def attended(workload: Workload, inputs: Mapping[str, Tensor], mask: Tensor | None, attend: Attend) -> Tensor:
-    """Do the case's work by the instrument's own code around ``attend``."""
+    """Do the case's work by the gate's own code around ``attend``."""
     hiding, shape = workload.case.hiding, workload.case.shape
     mask = inputs.get("mask", mask)
     if workload.case.module:

@@ -9,8 +9,8 @@ from torch import Tensor
 from ..plain.execution import Compilation, Fingerprint, Pass
 from ..sides.workload import Call
 from .compilation import Counters, counters
-from .op_trace import Recorder
-from .profiling import ProfileRecorder
+from .op_trace import OpTrace
+from .profiling import ProfileTrace
 from .sdpa_calls import sdpa_calls
 
 # Which backend of scaled_dot_product_attention an aten op belongs to. The formula's op is the last resort: SDPA takes
@@ -40,14 +40,14 @@ def execute(call: Call, device: str) -> tuple[dict[str, Tensor], Fingerprint]:
 def fingerprint(
     forward: Forward, backward: Backward | None = None, *, device: str = "cpu", compiled: Counters | None = None
 ) -> Fingerprint:
-    """Run the call, untimed, and record what it executed; ``backward`` is given what ``forward`` returns.
+    """Run the call, untimed, and say what it executed; ``backward`` is given what ``forward`` returns.
 
     ``compiled`` says what torch.compile did in the first call of this kind, if it did anything; this one is then a
     repetition, and whatever it compiles again is a recompile.
     """
     before = counters()
     is_compiled = compiled is not None and compiled.any
-    first, second = _passes(ProfileRecorder() if is_compiled else Recorder(), forward, backward, device)
+    first, second = _passes(ProfileTrace() if is_compiled else OpTrace(), forward, backward, device)
     backends = sorted({name for op, name in BACKENDS.items() if op in first.ops})
     backend = ", ".join(backends) or None
     if compiled is None or not is_compiled:
@@ -58,20 +58,20 @@ def fingerprint(
 
 
 def _passes(
-    recorder: Recorder | ProfileRecorder, forward: Forward, backward: Backward | None, device: str
+    trace: OpTrace | ProfileTrace, forward: Forward, backward: Backward | None, device: str
 ) -> tuple[Pass, Pass | None]:
     memory = _DeviceMemory() if device == "cuda" else None
 
     def end_pass() -> Pass:
-        seen = recorder.end_pass()
+        seen = trace.end_pass()
         return seen if memory is None else Pass(seen.ops, *memory.end_pass())
 
-    with recorder.watching():
+    with trace.watching():
         out = forward()
     first = end_pass()
     if backward is None:
         return first, None
-    with recorder.watching():
+    with trace.watching():
         gradients = backward(out)
     second = end_pass()
     del gradients  # alive until here, as in the call that is timed

@@ -1,6 +1,6 @@
 """The yardstick, frozen: naive attention in whatever dtype it is given, whose error says how much error is normal.
 
-It lives with the instrument and not in ``attention/``, so that no change to what is measured can loosen the gate.
+It lives with the gate and not in ``attention/``, so that no change to what is measured can loosen it.
 """
 
 from collections.abc import Callable, Mapping

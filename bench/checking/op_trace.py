@@ -15,7 +15,7 @@ from ..plain.execution import Pass, Step
 from ..sides.view import untagged
 
 
-class Recorder(TorchDispatchMode):
+class OpTrace(TorchDispatchMode):
     """Notes the ops that run while it is active, and the storages that they create, for as long as these live.
 
     The bytes are exact for tensors. What a kernel takes from the allocator inside of one op is not seen, which keeps

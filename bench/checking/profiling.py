@@ -27,8 +27,8 @@ def profiled(*, cuda: bool = False) -> Iterator[profile]:
             os.environ["KINETO_LOG_LEVEL"] = before
 
 
-class ProfileRecorder:
-    """Notes ops and bytes as ``Recorder`` does, a profile a pass; the bytes are the allocator's own account.
+class ProfileTrace:
+    """Notes ops and bytes as ``OpTrace`` does, a profile a pass; the bytes are the allocator's own account.
 
     They include what a kernel takes from the allocator inside of one op, and so depend on the number of threads.
     """

@@ -14,9 +14,10 @@ from .. import pytest_benchmark_adapter
 from ..cases import TIERS, Case, matrix
 from ..checking import compilation
 from ..checking.fingerprint import execute
-from ..checking.op_trace import Recorder
+from ..checking.op_trace import OpTrace
 from ..checking.profiling import profiled
 from ..gate import has
+from ..plain.arguments import DEFAULT_THREADS, THREADS
 from ..plain.errors import CannotDo
 from ..plain.execution import Step
 from ..sides import baseline, source
@@ -25,7 +26,6 @@ from ..sides.source import Source
 from ..sides.work import work_of
 from ..sides.workload import Call, Workload, bind, build
 from ..timing import environment
-from ..timing.environment import THREADS
 from . import explain_text
 from .explain_text import Observation, OpTime
 
@@ -35,9 +35,9 @@ PROFILED_CALLS = 10
 def add_command(commands: Any) -> None:
     """Declare ``explain`` among the commands of the command line."""
     parser = commands.add_parser("explain", help="show what one case executes, base beside head")
-    parser.add_argument("case", help="id of a case, as reports show it")
-    parser.add_argument("--base", metavar="REV-or-DIR", help="default: the latest stored baseline")
-    parser.add_argument("--threads", type=int, default=1, help="default %(default)s")
+    parser.add_argument("case", metavar="CASE", help="its id, as reports show it")
+    parser.add_argument("--gate-base", metavar="REV-or-DIR", help="default: the latest stored baseline")
+    THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
     parser.set_defaults(run=run)
 
 
@@ -48,13 +48,11 @@ def run(options: argparse.Namespace) -> None:
         CannotDo: no such case or base, no such device here, or a side raised.
 
     """
-    if options.threads not in THREADS:
-        raise CannotDo(f"--threads={options.threads}: give a whole number from 1 to {THREADS[-1]}")
     torch.set_num_threads(options.threads)
     environment.steady_allocator()
     head = Side.of("head", attention)
     case = find(options.case, head)
-    base_source = _base(options.base)
+    base_source = _base(options.gate_base)
     with ExitStack() as stack, torch.set_grad_enabled(case.backward):
         base = stack.enter_context(base_side(base_source))
         workload = build(case, head)
@@ -113,14 +111,14 @@ def observe(workload: Workload, side: Side, label: str) -> Observation:
 
 def _steps(call: Call) -> tuple[tuple[Step, ...], int | None]:
     backward_at = None
-    recorder = Recorder()
-    with recorder.watching():
+    trace = OpTrace()
+    with trace.watching():
         out = call.forward()
         if call.backward:
-            backward_at = len(recorder.steps)
+            backward_at = len(trace.steps)
             gradients = call.differentiate(out)
             del gradients
-    return tuple(recorder.steps), backward_at
+    return tuple(trace.steps), backward_at
 
 
 def _times(call: Call, device: str) -> tuple[OpTime, ...]:

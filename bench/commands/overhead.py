@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from attention import KERNELS, MultiHeadAttention
 
 from ..judging.statistics import confidence_interval, median
+from ..plain.arguments import DEFAULT_THREADS, SECONDS, THREADS
 from ..plain.evidence import Measurement
 from ..timing import environment
 from ..timing.clock import Clock
@@ -38,25 +39,26 @@ class Comparison:
 def add_command(commands: Any) -> None:
     """Declare ``overhead`` among the commands of the command line."""
     parser = commands.add_parser("overhead", help="compare sdpa and MultiHeadAttention with PyTorch's own")
-    parser.add_argument("--seconds", type=float, default=3.0, help="a row (default %(default)g)")
-    parser.add_argument("--threads", type=int, default=1, help="default %(default)s")
+    SECONDS.declare(parser, "--time-limit", "60", "of measuring, for all rows together")
+    THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Time every comparison for the same time, in pairs, and print a row each."""
+    """Time every comparison for its share of the time, in pairs, and print a row each."""
     torch.set_num_threads(options.threads)
     environment.steady_allocator()
     print("| work | ours / PyTorch's | 99.8% interval | ours - PyTorch's, us a call |")
     print("|---|---|---|---|")
-    for comparison in (*_kernels(), *_modules()):
+    comparisons = [*_kernels(), *_modules()]
+    for comparison in comparisons:
         with torch.set_grad_enabled(comparison.backward):
             measurement = measure(
                 comparison.theirs,
                 comparison.ours,
                 clock=Clock.of("cpu"),
                 rule=Never(),
-                budget_s=options.seconds,
+                budget_s=options.time_limit / len(comparisons),
                 order=random.Random(0),
             )
         print(_row(comparison.name, measurement))

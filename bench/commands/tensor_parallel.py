@@ -1,13 +1,12 @@
 """``torchrun -m bench.commands.tensor_parallel``: sharded attention against unsharded, checked and timed."""
 
-import argparse
 import os
 import random
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from itertools import product
 from math import ceil, exp
-from typing import TextIO
 
 import torch
 from torch import Tensor, distributed
@@ -19,6 +18,8 @@ from attention import MultiHeadAttention, TensorParallelAttention, tensor_parall
 from ..cases import DTYPES, Case, Shape
 from ..checking import drift
 from ..judging.statistics import confidence_interval, median
+from ..plain.arguments import COUNT, Parser
+from ..plain.errors import CannotDo
 from ..plain.evidence import Pair, TensorError
 from ..sides.side import Side
 from ..sides.workload import Workload, bind, build
@@ -32,21 +33,29 @@ MASKS = ("full", "causal", "boolmask", "floatmask")
 
 def main(arguments: list[str] | None = None) -> int:
     """Check and time every shape with every mask; returns 0, 1 if a result is off, 4 if it cannot be done as asked."""
-    parser = argparse.ArgumentParser(prog="torchrun -m bench.commands.tensor_parallel", description=__doc__)
+    try:
+        return _run(parser().parse_args(arguments))
+    except (CannotDo, ValueError) as error:
+        if os.environ.get("RANK", "0") == "0":  # once, not from every process
+            print(f"error: {error}", file=sys.stderr)
+        return 4
+
+
+def parser() -> Parser:
+    """Make the parser of the options."""
+    parser = Parser(prog="torchrun -m bench.commands.tensor_parallel", description=__doc__)
     parser.add_argument("--shapes", nargs="+", default=["b1h8t512d64", "b1h8kv4t512d64"], help="default %(default)s")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="default %(default)s")
-    parser.add_argument("--pairs", type=int, default=20, help="timed pairs of a row (default %(default)s)")
+    COUNT.declare(parser, "--pairs", "20", "timed pairs of a row")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--init", default="env://", help="where the processes meet, as a URL (default: torchrun knows)")
-    options = parser.parse_args(arguments)
-    if options.pairs < 1:
-        parser.error(f"--pairs={options.pairs}: give at least 1")
+    return parser
+
+
+def _run(options: Namespace) -> int:
+    shapes = [Shape.parse(shape) for shape in options.shapes]
     if not {"RANK", "WORLD_SIZE"} <= set(os.environ):
-        print(
-            "error: start one process a device: torchrun --nproc-per-node=2 -m bench.commands.tensor_parallel",
-            file=sys.stderr,
-        )
-        return 4
+        raise CannotDo("start one process a device: torchrun --nproc-per-node=2 -m bench.commands.tensor_parallel")
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if options.device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))
@@ -55,10 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     backend = "nccl" if options.device == "cuda" else "gloo"
     distributed.init_process_group(backend, init_method=options.init, rank=rank, world_size=ranks)
     try:
-        return _compare([Shape.parse(s) for s in options.shapes], options.dtype, options.device, options.pairs)
-    except ValueError as error:
-        _say(f"error: {error}", sys.stderr)
-        return 4
+        return _compare(shapes, options.dtype, options.device, options.pairs)
     finally:
         distributed.destroy_process_group()
 
@@ -82,9 +88,9 @@ def _compare(shapes: list[Shape], dtype: str, device: str, pairs: int) -> int:
     return 1 if failed else 0
 
 
-def _say(line: str, file: TextIO = sys.stdout) -> None:
+def _say(line: str) -> None:
     if distributed.get_rank() == 0:
-        print(line, file=file, flush=True)
+        print(line, flush=True)
 
 
 def _share(workload: Workload, mesh: DeviceMesh) -> TensorParallelAttention:

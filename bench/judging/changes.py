@@ -16,7 +16,7 @@ def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[s
         return (), ()
     changes = [*_backend(base, head), *_compiled(base, head)]
     notes = [*_sdpa_notes(base, head), *_compiled_notes(base, head)]
-    if (base.compilation is None) is (head.compilation is None):  # else two instruments counted ops and bytes
+    if (base.compilation is None) is (head.compilation is None):  # else two tools counted ops and bytes
         more = list(_grown_peaks(base, head))
         changes += more
         notes += _bytes_notes(base, head, told=bool(more))

@@ -81,32 +81,32 @@ class Fingerprint:
     def allocated_bytes(self) -> int:
         return sum(one.allocated_bytes for one in self.passes)
 
-    def as_record(self) -> dict[str, Any]:
+    def as_stored(self) -> dict[str, Any]:
         """Return it as JSON stores and shows it: the totals too."""
         totals = {"ops": self.ops, "peak_bytes": self.peak_bytes, "allocated_bytes": self.allocated_bytes}
         return totals | asdict(self)
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> "Fingerprint":
-        """Read what ``as_record`` made.
+    def from_stored(cls, stored: Mapping[str, Any]) -> "Fingerprint":
+        """Read what ``as_stored`` made.
 
         Raises:
             KeyError, TypeError: it is of another version.
 
         """
-        backward, compilation = record["backward"], record["compilation"]
+        backward, compilation = stored["backward"], stored["compilation"]
         return cls(
-            Pass(**record["forward"]),
+            Pass(**stored["forward"]),
             None if backward is None else Pass(**backward),
-            record["backend"],
-            tuple(SdpaCall(**_hashable(call)) for call in record["sdpa"]),
+            stored["backend"],
+            tuple(SdpaCall(**_hashable(call)) for call in stored["sdpa"]),
             None if compilation is None else Compilation(**_hashable(compilation)),
         )
 
 
-def _hashable(record: Mapping[str, Any]) -> dict[str, Any]:
+def _hashable(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Make the lists that JSON knows the tuples that they were."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import argparse
 import random
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
-from ..plain.errors import CannotDo
+from ..plain.arguments import DEFAULT_THREADS, SECONDS, THREADS
 from ..plain.evidence import Evidence
 from ..plain.files import check_writable, write_atomically
 from ..report.pairs import as_pairs
@@ -25,7 +24,6 @@ from ..sides.base import Base
 from ..sides.side import Side, base_side
 from ..timing import environment
 from ..timing.clock import Clock
-from ..timing.environment import THREADS
 from ..timing.measure import Never, measure
 
 
@@ -34,8 +32,8 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("record", help="record the noise of unchanged code, to be replayed")
     parser.add_argument("path", type=Path, help="where to")
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="cases (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="a case (default %(default)g)")
-    parser.add_argument("--threads", type=int, default=1, help="default %(default)s")
+    SECONDS.declare(parser, "--time-limit", "300", "of measuring, for all cases together")
+    THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
     parser.set_defaults(run=run)
 
 
@@ -43,11 +41,9 @@ def run(options: argparse.Namespace) -> None:
     """Measure every case of the tier, head against the same code as base, and write all pairs.
 
     Raises:
-        CannotDo: senseless options, or the file cannot be written.
+        CannotDo: the file cannot be written.
 
     """
-    if not 0 < options.seconds < inf or options.threads not in THREADS:
-        raise CannotDo(f"give --seconds above zero and --threads from 1 to {THREADS[-1]}")
     check_writable(options.path)
     torch.set_num_threads(options.threads)
     allocator = environment.steady_allocator()
@@ -55,8 +51,9 @@ def run(options: argparse.Namespace) -> None:
     results = []
     with base_side(package) as side:
         head, base = Side.of("head", attention), Base(side, package)
-        cases = matrix(head.kernels, head.modules, options.tier, ("cpu",))
-        for case in tqdm([case for case, unsupported in cases.items() if unsupported is None], unit="case"):
+        every = matrix(head.kernels, head.modules, options.tier, ("cpu",))
+        cases = [case for case, unsupported in every.items() if unsupported is None]
+        for case in tqdm(cases, unit="case"):
             checked = Gate(head, base).check(case)
             assert checked.base is not None  # both sides are the same code
             with torch.set_grad_enabled(case.backward):
@@ -65,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
                     checked.head,
                     clock=Clock.of(case.device),
                     rule=Never(),
-                    budget_s=options.seconds,
+                    budget_s=options.time_limit / len(cases),
                     order=random.Random(case.id),
                 )
             results.append(CaseResult(Evidence(case.id, measurements=(measurement,)), Verdict.UNCHANGED))

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..judging.policy import Policy
 from ..judging.statistics import Bound, Change, PairedTest, mixture_bound
+from ..plain.arguments import COUNT, PERCENT
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..report.pairs import read
@@ -33,8 +34,8 @@ def add_command(commands: Any) -> None:
     """Declare ``replay`` among the commands of the command line."""
     parser = commands.add_parser("replay", help="judge the decision rules on recorded noise")
     parser.add_argument("recording", type=Path, help="what record or --gate-pairs wrote")
-    parser.add_argument("--runs", type=int, default=1000, help="simulated runs (default %(default)s)")
-    parser.add_argument("--threshold", type=float, default=5.0, help="in percent (default %(default)g)")
+    COUNT.declare(parser, "--runs", "1000", "simulated runs")
+    PERCENT.declare(parser, "--gate-threshold", f"{100 * Policy.threshold:g}%", "the slowdown that must not pass")
     parser.set_defaults(run=run)
 
 
@@ -42,16 +43,14 @@ def run(options: argparse.Namespace) -> None:
     """Read the recording and print the table.
 
     Raises:
-        CannotDo: senseless options, no recording, or one with a single pair of a case.
+        CannotDo: no recording, or one with a single pair of a case.
 
     """
-    if options.runs < 1 or not 0 < options.threshold <= 1000:
-        raise CannotDo("give --runs above zero, and --threshold above zero and at most 1000")
     recorded = read(options.recording)
     for case_id, measurement in recorded.items():
         if len(measurement.pairs) < 2:
             raise CannotDo(f"{options.recording} has a single pair of {case_id}: record for longer")
-    main(recorded, runs=options.runs, threshold=options.threshold / 100)
+    main(recorded, runs=options.runs, threshold=options.gate_threshold)
 
 
 def main(recorded: Mapping[str, Measurement], *, runs: int, threshold: float) -> None:

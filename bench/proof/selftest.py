@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from ..cases import TIERS, Case, matrix
 from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.verdict import CaseResult, Verdict
+from ..plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable
 from ..sides import source
@@ -52,10 +52,10 @@ def add_command(commands: Any) -> None:
     """Declare ``selftest`` among the commands of the command line."""
     parser = commands.add_parser("selftest", help="measure false alarms and power of the gate on this machine")
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="cases (default %(default)s)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose id contains it (default all)")
-    parser.add_argument("--threshold", type=float, default=100 * Policy.threshold, help="percent (default %(default)g)")
-    parser.add_argument("--threads", type=int, default=1, help="default %(default)s")
-    parser.add_argument("--time-limit", type=float, default=600, metavar="SECONDS", help="default %(default)g")
+    parser.add_argument("-k", dest="only", default="", metavar="TEXT", help="cases whose id has it (default all)")
+    PERCENT.declare(parser, "--gate-threshold", f"{100 * Policy.threshold:g}%", "the slowdown that must not pass")
+    THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
+    SECONDS.declare(parser, "--time-limit", "600", "of measuring; the first round is finished all the same")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the findings")
     parser.add_argument("--picture", type=Path, metavar="PATH", help="draw noise and power (.svg or .png)")
     parser.set_defaults(run=run)
@@ -65,11 +65,9 @@ def run(options: argparse.Namespace) -> None:
     """Measure until the time is up, at least one round, and report.
 
     Raises:
-        CannotDo: senseless options, or a file that cannot be written.
+        CannotDo: no such case, a picture of another form, or a file that cannot be written.
 
     """
-    if not 0 < options.time_limit < inf or options.threads < 1 or not 0 < options.threshold <= 1000:
-        raise CannotDo("give --time-limit, --threads and --threshold above zero, and an end to the time")
     if options.picture is not None and options.picture.suffix not in picture.FORMATS:
         raise CannotDo(f"--picture={options.picture}: give a name that ends in .svg or .png")
     for path in (options.json, options.picture):
@@ -77,13 +75,12 @@ def run(options: argparse.Namespace) -> None:
             check_writable(path)
     torch.set_num_threads(options.threads)
     allocator = environment.steady_allocator()
-    threshold = options.threshold / 100
-    policy = Policy(threshold, Policy.default_budget_s(threshold))
+    policy = Policy(options.gate_threshold, Policy.default_budget_s(options.gate_threshold))
     package = source.from_directory(Path(attention.__file__ or "").parent)
     with base_side(package) as side, tempfile.TemporaryDirectory() as scratch:
         subject = _Subject(Side.of("head", attention), Base(side, package), policy, options.tier, options.only)
         if not subject.cases:
-            raise CannotDo(f"--only={options.only}: no case of tier {options.tier} contains it; give part of an id")
+            raise CannotDo(f"-k {options.only}: no case of tier {options.tier} has it in its id; give part of one")
         findings = Findings(environment.describe(allocator), policy, options.tier, len(subject.cases))
         meter = LoadMeter()
         with tqdm(total=round(options.time_limit), unit="s", bar_format="{l_bar}{bar}| {n}/{total} s{postfix}") as bar:

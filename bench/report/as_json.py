@@ -52,4 +52,4 @@ def _finite(figure: float) -> float | None:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return value.as_record() if isinstance(value, Fingerprint) else asdict(value)
+    return value.as_stored() if isinstance(value, Fingerprint) else asdict(value)

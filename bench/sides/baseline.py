@@ -49,7 +49,7 @@ def device_of(case_id: str) -> str:
     return case_id.rpartition("-")[0].rpartition("-")[2]
 
 
-def record(source: Source, environment: Mapping[str, object]) -> dict[str, object]:
+def our_part(source: Source, environment: Mapping[str, object]) -> dict[str, object]:
     """Make our part of the JSON: schema, environment, and the source that was measured."""
     return {
         "schema": SCHEMA,
@@ -59,12 +59,12 @@ def record(source: Source, environment: Mapping[str, object]) -> dict[str, objec
     }
 
 
-def case_record(case_id: str, errors: tuple[TensorError, ...], fingerprint: Fingerprint | None) -> dict[str, object]:
-    """Make the ``extra_info`` of one benchmark."""
+def extra_info(case_id: str, errors: tuple[TensorError, ...], fingerprint: Fingerprint | None) -> dict[str, object]:
+    """Make what pytest-benchmark stores beside the figures of one case, under this name."""
     return {
         "case": case_id,
         "errors": {e.name: {"error": e.head, "naive": e.naive, "budget": e.budget} for e in errors},
-        "fingerprint": None if fingerprint is None else fingerprint.as_record(),
+        "fingerprint": None if fingerprint is None else fingerprint.as_stored(),
     }
 
 
@@ -108,8 +108,8 @@ def read(path: Path) -> Baseline:
 
 
 def _fingerprint(stored: Any) -> Fingerprint | None:
-    """Read a stored fingerprint; None where there is none, or one of a version that recorded less."""
+    """Read a stored fingerprint; None where there is none, or one of a version that stored less."""
     try:
-        return Fingerprint.from_record(stored)
+        return Fingerprint.from_stored(stored)
     except (KeyError, TypeError):
         return None

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 import attention
 
+from ..plain.arguments import DEFAULT_THREADS, SECONDS, THREADS
 from ..plain.errors import CannotDo
 from ..sides import source, workload
 from ..timing import clock, environment, measure
@@ -62,11 +63,9 @@ def add_command(commands: Any) -> None:
     """Declare ``study`` among the commands of the command line."""
     parser = commands.add_parser("study", help="measure the tables of the study that the project grew out of")
     parser.add_argument("--output", type=Path, default=DIRECTORY, metavar="DIR", help="default %(default)s")
-    parser.add_argument(
-        "--budget", type=float, default=BUDGET_S, metavar="SECONDS", help="of measuring (default %(default)g)"
-    )
+    SECONDS.declare(parser, "--time-limit", f"{BUDGET_S:g}", "of measuring")
     parser.add_argument("--device", choices=("cpu", "cuda", "all"), default="all", help="default %(default)s")
-    parser.add_argument("--threads", type=int, default=1, help="default %(default)s")
+    THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
     parser.add_argument("--kernel", action="append", metavar="NAME", help="only this kernel; repeatable (default all)")
     parser.add_argument("--fresh", action="store_true", help="measure finished parts again")
     parser.set_defaults(run=run)
@@ -76,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure the parts that are not finished, and write the report of all.
 
     Raises:
-        CannotDo: senseless options.
+        CannotDo: no such kernel, or no such device here.
 
     """
     devices = _check(options)
@@ -86,16 +85,16 @@ def run(options: argparse.Namespace) -> None:
     parts = [part for device in devices for table in TABLES for part in table.parts(device, chosen)]
     package = source.from_directory(Path(attention.__file__ or "").parent).sha256[:16]
     code = digest(Path(inspect.getfile(module)) for module in MEASURING)
-    identity = {**record, "attention": package, "measuring code": code, "budget": options.budget}
+    identity = {**record, "attention": package, "measuring code": code, "time limit": options.time_limit}
     store = Store(options.output / "parts.json", {**identity, "kernels": options.kernel}, fresh=options.fresh)
     if store.discarded is not None:
         print(f"note: {store.discarded}; all parts are measured anew")
     meter = LoadMeter()
-    measure_parts(parts, store, chosen, options.budget)
+    measure_parts(parts, store, chosen, options.time_limit)
     load = meter.read()
     record |= {
         "attention": f"source {package}",
-        "measuring": f"{store.seconds:.0f} s of parts, budget {options.budget:g} s",
+        "measuring": f"{store.seconds:.0f} s of parts, time limit {options.time_limit:g} s",
         "other load": f"{load.other_cores:.2f} of {load.cores} cores, and {load.stolen_cores:.2f} stolen",
     }
     made = report.make(store.results, devices, record, left_out.rows(left_out.names(), left_out.with_backward()))
@@ -104,8 +103,6 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> tuple[str, ...]:
-    if options.budget <= 0 or options.threads < 1:
-        raise CannotDo("give --budget and --threads above zero")
     unknown = [name for name in options.kernel or [] if name not in attention.KERNELS]
     if unknown:
         raise CannotDo(f"no kernel is named {', '.join(unknown)}: choose among {', '.join(attention.KERNELS)}")

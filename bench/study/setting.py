@@ -97,7 +97,7 @@ def ready(entry: Entry, setting: Setting, found: Iterable[Series] = ()) -> Warm:
 
 def too_long(seconds: float) -> str:
     """Say why a call of so many seconds is not measured."""
-    return f"about {seconds:{'.0f' if seconds >= 10 else '.2g'}} s a call, too long for --budget"
+    return f"about {seconds:{'.0f' if seconds >= 10 else '.2g'}} s a call, too long for --time-limit"
 
 
 def expectation_s(entry: Entry, found: Iterable[Series]) -> float | None:

@@ -113,7 +113,7 @@ def first_calls(subject: str, setting: Setting) -> Iterator[Series]:
         start = time.monotonic()
         if start + expected_s > end:
             if number == 1:
-                yield one.series(CALL_NS, missing="a fresh process takes too long for --budget")
+                yield one.series(CALL_NS, missing="a fresh process takes too long for --time-limit")
             return
         command = [sys.executable, "-m", "bench.study.fresh", subject, name, setting.device]
         command += [str(FIRST_CALLS), str(torch.get_num_threads())]

@@ -20,20 +20,18 @@ class Stopwatch(Protocol):
     """What the measuring loop needs of a device's clock; the loop and the rule are the same on every device."""
 
     @property
-    def now_ns(self) -> Callable[[], int]:
-        """The host's time, against which budgets are held."""
-
-    @property
     def resolution_ns(self) -> float:
         """The smallest difference in time that it can tell."""
 
     @property
-    def synchronize(self) -> Callable[[], None]:
-        """Wait for queued work."""
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """Warnings about the measuring so far, a sentence each."""
+
+    def now_ns(self) -> int:
+        """Read the host's time, against which budgets are held."""
+
+    def synchronize(self) -> None:
+        """Wait for queued work."""
 
     def burst(self, call: Callable[[], object], calls: int) -> float:
         """Time so many calls; returns ns per call. Work queued before is not counted, work that they queue is."""
@@ -41,10 +39,10 @@ class Stopwatch(Protocol):
 
 @dataclass(frozen=True)
 class Clock:
-    """The host's clock: ``now_ns`` is read after ``synchronize`` has waited for queued work. Inputs are hot."""
+    """The host's clock, or what stands in for it: read after it has waited for queued work. Inputs are hot."""
 
-    now_ns: Callable[[], int]
-    synchronize: Callable[[], None]
+    read_ns: Callable[[], int]
+    wait: Callable[[], None]
     resolution_ns: float = 1.0
     notes: tuple[str, ...] = ()
 
@@ -52,6 +50,12 @@ class Clock:
     def of(device: str) -> Stopwatch:
         """Return the stopwatch of a device type."""
         return _cuda_clock() if device == "cuda" else _host_clock()
+
+    def now_ns(self) -> int:
+        return self.read_ns()
+
+    def synchronize(self) -> None:
+        self.wait()
 
     def burst(self, call: Callable[[], object], calls: int) -> float:
         self.synchronize()
@@ -74,12 +78,7 @@ class CudaClock:
     sleep: Callable[[float], None] = time.sleep
     retaken: int = 0
     kept: int = 0  # though throttled, after RETAKES
-    now_ns: Callable[[], int] = time.perf_counter_ns
     resolution_ns: float = EVENT_RESOLUTION_NS
-
-    @property
-    def synchronize(self) -> Callable[[], None]:
-        return self.device.synchronize
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -92,6 +91,12 @@ class CudaClock:
                 f"and {self.kept} kept all the same: let it cool, or raise its power limit"
             )
         return tuple(notes)
+
+    def now_ns(self) -> int:
+        return time.perf_counter_ns()
+
+    def synchronize(self) -> None:
+        self.device.synchronize()
 
     def burst(self, call: Callable[[], object], calls: int) -> float:
         for _ in range(RETAKES):

@@ -1,4 +1,4 @@
-"""The machine: what a measurement depends on, recorded; and what can be held still, held still."""
+"""The machine: what a measurement depends on, described; and what can be held still, held still."""
 
 import ctypes
 import os
@@ -10,8 +10,6 @@ import torch
 # glibc moves its mmap threshold at run time, so that the same kernel either reuses its score buffer or page-faults it
 # in anew on every call, a factor of two. Parameter numbers as in malloc.h: threshold, trim, top pad.
 _MALLOPT = ((-3, 1 << 30), (-1, 2**31 - 1), (-2, 64 << 20))
-
-THREADS = range(1, 10_000)  # what --threads takes, here and in commands
 
 
 def steady_allocator() -> str:
@@ -48,8 +46,8 @@ def available_bytes(device: str) -> int:
 
 
 def describe(allocator: str) -> dict[str, str | int]:
-    """Record the environment of this process: every value is a plain string or number."""
-    record: dict[str, str | int] = {
+    """Describe the environment of this process: every value is a plain string or number."""
+    described: dict[str, str | int] = {
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
@@ -60,9 +58,9 @@ def describe(allocator: str) -> dict[str, str | int]:
         "torch": torch.__version__,
     }
     if torch.cuda.is_available():
-        record["gpu"] = torch.cuda.get_device_name()
-        record["cuda"] = torch.version.cuda or "unknown"
-    return record
+        described["gpu"] = torch.cuda.get_device_name()
+        described["cuda"] = torch.version.cuda or "unknown"
+    return described
 
 
 def cpu_model() -> str:

@@ -9,29 +9,29 @@ from ..sides import baseline
 from ..sides.work import work_of
 from .measure import BURST_NS
 
-STORED = Path(__file__).parents[2] / ".benchmarks"
-_FLOPS_PER_SECOND = 1e10  # where no case of the recording is known
+STORAGE = Path(__file__).parents[2] / ".benchmarks"
+_FLOPS_PER_SECOND = 1e10  # where no case of the stored ones is known
 
 
-def seconds_recorded(stored: Path = STORED) -> Mapping[str, float]:
+def seconds_stored(storage: Path = STORAGE) -> Mapping[str, float]:
     """Return the seconds per call of the baseline that ships with the repository, by case id; nothing if none does.
 
     Not those of the latest baseline on this machine: every shard must see the same figures.
     """
-    shipped = sorted(stored.glob("*/*_shipped.json"))
+    shipped = sorted(storage.glob("*/*_shipped.json"))
     return baseline.read(shipped[-1]).seconds if shipped else {}
 
 
-def costs(cases: Mapping[Case, str | None], recorded: Mapping[str, float]) -> dict[Case, float]:
+def costs(cases: Mapping[Case, str | None], stored: Mapping[str, float]) -> dict[Case, float]:
     """Estimate what each case costs, in seconds a burst: cases need about equally many, however long a call takes.
 
-    A case that was not recorded is taken to do its arithmetic at the median rate of those that were. One that cannot
+    A case without a stored time is taken to do its arithmetic at the median rate of those that were. One that cannot
     run (its value is the reason) costs nothing.
     """
-    rates = sorted(work_of(case).flops / recorded[case.id] for case in cases if recorded.get(case.id))
+    rates = sorted(work_of(case).flops / stored[case.id] for case in cases if stored.get(case.id))
     rate = median(rates) if rates else _FLOPS_PER_SECOND
     return {
-        case: max(BURST_NS * 1e-9, recorded.get(case.id) or work_of(case).flops / rate) if unsupported is None else 0.0
+        case: max(BURST_NS * 1e-9, stored.get(case.id) or work_of(case).flops / rate) if unsupported is None else 0.0
         for case, unsupported in cases.items()
     }
 

@@ -11,6 +11,7 @@ from hypothesis import is_hypothesis_test
 from torch import Tensor
 
 from attention import KERNELS, Kernel, reference
+from bench.cases import COMPILING, VARIANTS
 from bench.checking.drift import hold_to_budget
 from bench.checking.naive import naive_attention
 
@@ -40,8 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     def covered(kernel: Kernel) -> bool:
         # A kernel that compiles takes seconds a test: test_compiling.py asks as much of it in a few. A variant's
         # properties are those of the kernel it varies; what is tested of it is what a backend can get wrong.
-        able = kernel.capabilities
-        return not (able.compiles or (able.variant and (drawing or by_name)))
+        return kernel.name not in (*COMPILING, *(VARIANTS if drawing or by_name else ()))
 
     choices = [value if isinstance(value, tuple) else (value,) for value in request.values()]
     wanted = [name for name in request if name in metafunc.fixturenames]
@@ -66,7 +66,7 @@ def stand_in(kernel: Kernel, *, by_name: bool) -> Kernel:
         return kernel
     if not kernel.capabilities.windowless:
         needed = {"window": 10**9}
-    elif not kernel.capabilities.variant and kernel.capabilities.backward:
+    elif kernel.name not in VARIANTS and kernel.capabilities.backward:
         return kernel
 
     def attend(*args: Any, **options: Any) -> Tensor:

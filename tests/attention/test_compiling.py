@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounter
 
 import attention
 from attention import KERNELS, Kernel, compiling, reference
-from bench.cases import matrix
+from bench.cases import COMPILING, matrix
 from bench.checking.drift import hold_to_budget
 from bench.checking.fingerprint import fingerprint
 from bench.checking.naive import naive_attention
@@ -23,8 +23,7 @@ from bench.sides.side import base_side
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 Check = Callable[..., dict[str, Tensor]]
-COMPILING = {name: kernel for name, kernel in KERNELS.items() if kernel.capabilities.compiles}
-EVERY_KERNEL = pytest.mark.parametrize("attend", COMPILING.values(), ids=COMPILING)
+EVERY_KERNEL = pytest.mark.parametrize("attend", [KERNELS[name] for name in COMPILING], ids=COMPILING)
 ASKED: dict[str, Any] = {"causal": True, "grouped": True, "dtype": torch.float32, "device": "cpu"}
 
 
@@ -99,7 +98,7 @@ def test_more_shapes_than_torch_s_own_limit_are_all_compiled(monkeypatch: pytest
     def double(t: Tensor) -> Tensor:
         return t * 2
 
-    function = compiling.compiled(double)
+    function = compiling.compile_whole(double)
     for size in range(2, 2 + shapes):
         function(torch.ones(size))
     assert counter.frame_count == shapes
@@ -112,7 +111,7 @@ def test_beyond_the_limit_the_call_fails_and_nothing_runs_uncompiled(monkeypatch
     def double(t: Tensor) -> Tensor:
         return t * 2
 
-    function = compiling.compiled(double)
+    function = compiling.compile_whole(double)
     function(torch.ones(3))
     with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
         function(torch.ones(4))

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS, Kernel, reference
+from bench.cases import COMPILING
 from bench.checking.fingerprint import fingerprint
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 Check = Callable[..., dict[str, Tensor]]
 EVERY_WINDOW = (1, 16, 63, 65, 10**12)
 # A kernel that compiles would do so for each of the shapes; test_flex.py holds it to a window.
-WINDOWED = {n: k for n, k in KERNELS.items() if k.capabilities.window and not k.capabilities.compiles}
+WINDOWED = {n: k for n, k in KERNELS.items() if k.capabilities.window and n not in COMPILING}
 EVERY_KERNEL = pytest.mark.parametrize("attend", [*WINDOWED.values(), reference], ids=[*WINDOWED, "reference"])
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attention import KERNELS, Kernel, MultiHeadAttention, MultiHeadAttentionLoop, reference
+from bench.cases import COMPILING, VARIANTS
 
 TOKENS, D_MODEL, HEADS = 17, 32, 4
 EVERY_MODULE = pytest.mark.parametrize("module", [MultiHeadAttention, MultiHeadAttentionLoop])
@@ -127,7 +128,7 @@ def test_sample_inputs_of_pytorch_cover_masks_causal_rectangles_and_broadcasting
 
 
 # A kernel that compiles would do so for each of the samples, and a variant may refuse some.
-WITNESSED = {n: k for n, k in KERNELS.items() if not (k.capabilities.compiles or k.capabilities.variant)}
+WITNESSED = {n: k for n, k in KERNELS.items() if n not in COMPILING + VARIANTS}
 
 
 @pytest.mark.parametrize("attend", [*WITNESSED.values(), reference], ids=[*WITNESSED, "reference"])

@@ -31,7 +31,7 @@ def test_a_change_of_backend_is_shown_with_cause_ops_memory_and_times(
     shutil.copytree(PACKAGE, tmp_path / "attention", ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "attention" / "sdpa.py"
     path.write_text(path.read_text().replace("q, k, v, attn_mask", "q, k.mT.contiguous().mT, v, attn_mask"))
-    text = shown(capsys, CASE, f"--base={tmp_path}")
+    text = shown(capsys, CASE, f"--gate-base={tmp_path}")
     flat = " ".join(text.split())
     assert text.startswith(CASE)
     assert "CHANGED backend math -> flash because this is gone: the last strides of q, k, v are 1, 64, 1" in flat
@@ -47,7 +47,7 @@ def test_a_change_of_backend_is_shown_with_cause_ops_memory_and_times(
 def test_the_same_code_is_said_to_be_the_same_and_long_stretches_are_folded(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    text = shown(capsys, "mhaloop-b1h4t64d32-full-fp32-cpu-fwd", f"--base={PACKAGE.parent}")
+    text = shown(capsys, "mhaloop-b1h4t64d32-full-fp32-cpu-fwd", f"--gate-base={PACKAGE.parent}")
     assert "the same on both sides" in text
     assert "ops alike" in text
     assert len(text.splitlines()) < 60
@@ -66,11 +66,9 @@ def test_the_latest_stored_baseline_is_the_default_base(
         (["sdpa-b1h4t64d32-causl-fp32-cpu-fwd"], "did you mean sdpa-b1h4t64d32-causal-fp32-cpu-fwd"),
         (["nothing"], "no case is named nothing: pytest bench/ --tier=full --collect-only -q lists them"),
         (["manual-b1h4t64d32-causal-fp32-cpu-fwd"], "cannot run: manual does not support causal attention"),
-        ([CASE, "--threads=0"], "--threads=0: give a whole number from 1"),
-        ([CASE, "--threads=999999999999"], "--threads=999999999999: give a whole number from 1 to 9999"),
-        ([CASE, "--base=no-such"], "base 'no-such' is neither a directory nor a revision"),
-        ([CASE, "--base="], "base '' is neither a directory nor a revision"),
-        ([CASE], "no baseline is stored in .benchmarks: store one with --benchmark-save=NAME, or give --base"),
+        ([CASE, "--gate-base=no-such"], "base 'no-such' is neither a directory nor a revision"),
+        ([CASE, "--gate-base="], "base '' is neither a directory nor a revision"),
+        ([CASE], "no baseline is stored in .benchmarks: store one with --benchmark-save=NAME, or give --gate-base"),
     ],
 )
 def test_what_cannot_be_explained_is_said_in_one_sentence(
@@ -99,7 +97,7 @@ def test_a_side_that_raises_is_named(
     shutil.copytree(PACKAGE, tmp_path / "attention", ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "attention" / "sdpa.py"
     path.write_text(path.read_text().replace("    out = F.", "    raise RuntimeError('on purpose')\n    out = F."))
-    assert "error: base raised RuntimeError: on purpose" in refused(capsys, CASE, f"--base={tmp_path}")
+    assert "error: base raised RuntimeError: on purpose" in refused(capsys, CASE, f"--gate-base={tmp_path}")
 
 
 def test_compiled_code_and_a_missing_base_are_shown_for_what_they_are() -> None:

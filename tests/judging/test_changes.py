@@ -108,9 +108,9 @@ def test_a_fingerprint_is_read_back_from_its_record_as_json_keeps_it() -> None:
     import json  # noqa: PLC0415  # of this test alone
 
     for one in (FLASH, BOTH, built(2, ("a",))):
-        record = json.loads(json.dumps(one.as_record()))
-        assert Fingerprint.from_record(record) == one
-        assert record["peak_bytes"] == one.peak_bytes
+        stored = json.loads(json.dumps(one.as_stored()))
+        assert Fingerprint.from_stored(stored) == one
+        assert stored["peak_bytes"] == one.peak_bytes
 
 
 def tensors(**changes: Any) -> dict[str, Any]:

@@ -25,11 +25,12 @@ def sentence(result: pytest.RunResult) -> str:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--gate-base=HEAD", "--gate-threshold=0%"], "--gate-threshold=0%: give a percentage above 0%"),
-        (["--gate-base=HEAD", "--gate-threshold=5"], "--gate-threshold=5: give a positive percentage, such as 5%"),
-        (["--gate-base=HEAD", "--gate-threshold=-5%"], "--gate-threshold=-5%: give a positive percentage"),
-        (["--gate-base=HEAD", "--gate-threshold=nan%"], "--gate-threshold=nan%: give a positive percentage"),
-        (["--gate-base=HEAD", "--gate-threshold=2000%"], "--gate-threshold=2000%: give a percentage above 0%"),
+        (
+            ["--gate-base=HEAD", "--gate-threshold=0%"],
+            "--gate-threshold=0%: give a percentage from 0.1% to 1000%, such as 5%",
+        ),
+        (["--gate-base=HEAD", "--gate-threshold=0.05"], "--gate-threshold=0.05: give a percentage from 0.1%"),
+        (["--gate-base=HEAD", "--gate-threshold=nan%"], "--gate-threshold=nan%: give a percentage from 0.1%"),
         (["--gate-base=HEAD", "--gate-budget=0"], "--gate-budget=0: give a positive number of seconds, at most 86400"),
         (["--gate-base=HEAD", "--gate-budget=soon"], "--gate-budget=soon: give a positive number of seconds"),
         (["--gate-base=HEAD", "--gate-budget=nan"], "--gate-budget=nan: give a positive number of seconds"),
@@ -233,7 +234,7 @@ def test_a_file_that_can_no_longer_be_written_is_no_pass(
 
 def test_a_selected_case_without_a_result_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*_: object) -> None:
-        raise RuntimeError("a fault of the instrument")
+        raise RuntimeError("a fault of the gate")
 
     monkeypatch.setattr("bench.gate.Gate.compare", crash)
     result = bench(f"--gate-base={REPOSITORY}")

@@ -79,7 +79,7 @@ def test_timings_taken_elsewhere_become_statistics_per_call(
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # the outer run's business
     pytester.makepyfile(
         "from bench import pytest_benchmark_adapter\n"
-        "def test_it(benchmark): pytest_benchmark_adapter.record(benchmark, [0.2, 0.4, 0.6], 2)\n"
+        "def test_it(benchmark): pytest_benchmark_adapter.give_timings(benchmark, [0.2, 0.4, 0.6], 2)\n"
     )
     assert pytester.runpytest_inprocess("-p", "bench.plugin", "--benchmark-json=out.json").ret == 0
     (entry,) = json.loads((pytester.path / "out.json").read_text())["benchmarks"]

@@ -23,7 +23,7 @@ def stored_with(pytester: pytest.Pytester, init: str) -> Path:
     package = pytester.mkdir("attention")
     (package / "__init__.py").write_text(init)
     document = json.loads(stored.read_text())
-    document["gate"] = baseline.record(source.from_directory(pytester.path), document["gate"]["environment"])
+    document["gate"] = baseline.our_part(source.from_directory(pytester.path), document["gate"]["environment"])
     stored.write_text(json.dumps(document))
     return stored
 

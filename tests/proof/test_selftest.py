@@ -144,7 +144,7 @@ def test_one_round_measures_and_reports(
     monkeypatch.setattr(selftest, "INJECTIONS", 1)
     found, picture = tmp_path / "found.json", tmp_path / "picture.svg"
     assert (
-        main(["selftest", "--only=manual-b1h4t64d32-full", "--time-limit=1", f"--json={found}", f"--picture={picture}"])
+        main(["selftest", "-k", "manual-b1h4t64d32-full", "--time-limit=1", f"--json={found}", f"--picture={picture}"])
         == 0
     )
     captured = capsys.readouterr()
@@ -155,17 +155,8 @@ def test_one_round_measures_and_reports(
 
 
 def test_only_cases_that_exist_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["selftest", "--only=nothing"]) == 4
-    assert "--only=nothing: no case of tier smoke contains it; give part of an id" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "argument",
-    ["--time-limit=0", "--time-limit=nan", "--time-limit=inf", "--threads=0", "--threshold=0", "--threshold=nan"],
-)
-def test_senseless_options_are_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["selftest", argument]) == 4
-    assert "give --time-limit, --threads and --threshold above zero, and an end to the time" in capsys.readouterr().err
+    assert main(["selftest", "-k", "nothing"]) == 4
+    assert "-k nothing: no case of tier smoke has it in its id; give part of one" in capsys.readouterr().err
 
 
 def test_a_picture_of_another_form_is_refused_before_it_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +207,7 @@ def test_margins_are_shown_for_every_kernel_and_dtype(capsys: pytest.CaptureFixt
 
 
 def test_overhead_compares_both_with_pytorch_s_own(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["overhead", "--seconds=0.001"]) == 0
+    assert main(["overhead", "--time-limit=0.02"]) == 0
     rows = capsys.readouterr().out.splitlines()[2:]
     assert sum(row.startswith("| sdpa, ") for row in rows) == 4
     assert sum(row.startswith("| module, ") for row in rows) == 16

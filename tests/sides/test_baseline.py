@@ -21,8 +21,8 @@ HEAD = Path(__file__).parents[2]
 def stored() -> dict[str, Any]:
     source = from_directory(HEAD)
     return {
-        "benchmarks": [{"extra_info": baseline.case_record("sdpa-x", (TensorError("out", 1e-7, 2e-7, 5e-7),), None)}],
-        baseline.KEY: baseline.record(source, {"threads": 1}),
+        "benchmarks": [{"extra_info": baseline.extra_info("sdpa-x", (TensorError("out", 1e-7, 2e-7, 5e-7),), None)}],
+        baseline.KEY: baseline.our_part(source, {"threads": 1}),
     }
 
 
@@ -53,7 +53,7 @@ def test_stored_fingerprints_hold_for_the_same_torch_and_on_cuda_for_the_same_gp
     tmp_path: Path, stored: dict[str, Any]
 ) -> None:
     ids = [f"sdpa-b1h1t1d1-full-fp32-{device}-fwd" for device in ("cpu", "cuda")]
-    stored["benchmarks"] = [{"extra_info": baseline.case_record(id_, (), FLASH)} for id_ in ids]
+    stored["benchmarks"] = [{"extra_info": baseline.extra_info(id_, (), FLASH)} for id_ in ids]
     stored[baseline.KEY]["environment"] = {"cpu": "A", "torch": "2", "gpu": "G", "cuda": "13"}
     path = tmp_path / "0001_x.json"
     path.write_text(json.dumps(stored))

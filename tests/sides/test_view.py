@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.checking.op_trace import Recorder
+from bench.checking.op_trace import OpTrace
 from bench.plain.errors import CannotDo
 from bench.sides import libraries, operators
 from bench.sides.view import View, speaking, untagged
@@ -258,9 +258,9 @@ def test_a_recorded_op_is_named_as_its_side_wrote_it(sides: Callable[[str], Side
     loaded = sides(dedented(OPERATORS["a custom op, called by its name"]))
     names, x = [], torch.ones(1)
     for view, module in loaded.values():
-        with view, (recorder := Recorder()).watching():
+        with view, (trace := OpTrace()).watching():
             module.call(x)
-        names.append([op for op in recorder.end_pass().ops if op.startswith("twice")])
+        names.append([op for op in trace.end_pass().ops if op.startswith("twice")])
     assert names[0] == names[1]
     assert len(names[0]) == 1
     assert untagged("twice__gate12.attend") == "twice.attend"

@@ -29,7 +29,7 @@ def test_a_call_longer_than_the_time_there_is_is_named() -> None:
     timed = Series("directions", "cpu", "sdpa", "b1h8t512d64-causal-fp32-fwdbwd", PAIRED_NS, (1e8,))
     (series,) = long_context.long_context("sdpa", setting(1.0, timed))
     assert (series.quantity, series.values) == (PEAK_BYTES, ())
-    assert series.missing == "about 26 s a call, too long for --budget"
+    assert series.missing == "about 26 s a call, too long for --time-limit"
 
 
 def test_only_kernels_that_were_asked_for_have_a_part() -> None:

@@ -130,12 +130,12 @@ def test_long_context_is_shown_beside_a_score_matrix_or_named_as_too_long() -> N
     case = "b1h1t32768d32-causal-fp32-fwdbwd"
     series = (
         Series(*where, "linear", case, PEAK_BYTES, (23e6,)),
-        Series(*where, "square", case, PEAK_BYTES, missing="about 90 s a call, too long for --budget"),
+        Series(*where, "square", case, PEAK_BYTES, missing="about 90 s a call, too long for --time-limit"),
     )
     table = more_tables.long_context(Results(series))
     assert [row[2:] for row in table.rows] == [
         ("32768", "23 MB", "4295 MB"),
-        ("32768", "not measured: about 90 s a call, too long for --budget", "4295 MB"),
+        ("32768", "not measured: about 90 s a call, too long for --time-limit", "4295 MB"),
     ]
 
 

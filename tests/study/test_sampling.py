@@ -111,7 +111,7 @@ def test_what_would_take_too_long_is_extrapolated_from_smaller_cases_and_not_sta
     small = Series("x", "cpu", BY_HAND, "b1h1t128d64-full-fp32-fwd", PAIRED_NS, (1.0 * MS, 2.0 * MS))
     there = replace(place, found=Results((small,)))
     large = entry("x", BY_HAND, place.case("b1h1t1280d64-full-fp32-fwd"), place.subjects)
-    assert missing(time_rounds([large], there)) == ["about 0.1 s a call, too long for --budget"]
+    assert missing(time_rounds([large], there)) == ["about 0.1 s a call, too long for --time-limit"]
     other = entry("x", BY_HAND, place.case("b1h1t1280d64-full-bf16-fwd"), place.subjects)
     assert missing(time_rounds([other], there)) == [None]  # another dtype says nothing
 

@@ -9,7 +9,7 @@ import pytest
 from attention import KERNELS, MODULES
 from bench.cases import Case, Shape, matrix
 from bench.timing.measure import BURST_NS
-from bench.timing.shards import STORED, costs, deal, seconds_recorded
+from bench.timing.shards import STORAGE, costs, deal, seconds_stored
 
 CASES = matrix(KERNELS, MODULES, "pr", ("cpu",))
 BURST_S = BURST_NS * 1e-9
@@ -29,9 +29,9 @@ def test_every_case_is_in_exactly_one_shard_and_in_its_old_order(count: int) -> 
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_shards_cost_about_the_same_by_what_was_recorded(count: int) -> None:
-    recorded = {c.id: random.Random(c.id).expovariate(100) for c in CASES}
-    cost = costs(CASES, recorded)
+def test_shards_cost_about_the_same_by_what_was_stored(count: int) -> None:
+    stored = {c.id: random.Random(c.id).expovariate(100) for c in CASES}
+    cost = costs(CASES, stored)
     totals = [sum(cost[c] for c in part) for part in deal(cost, count)]
     assert max(totals) - min(totals) < 0.02 * max(totals)
 
@@ -44,18 +44,18 @@ def test_the_parts_do_not_depend_on_the_order_in_which_cases_are_given() -> None
     assert [set(part) for part in again] == [set(part) for part in deal(cost, 3)]
 
 
-def test_a_case_costs_what_was_recorded_but_at_least_a_burst() -> None:
+def test_a_case_costs_what_was_stored_but_at_least_a_burst() -> None:
     slow, quick, refused = case("b1h1t8d8"), case("b1h1t4d8"), case("b1h1t16d8")
-    recorded = {slow.id: 0.02, quick.id: 1e-6}
-    assert costs({slow: None, quick: None, refused: "cannot"}, recorded) == {slow: 0.02, quick: BURST_S, refused: 0.0}
+    stored = {slow.id: 0.02, quick.id: 1e-6}
+    assert costs({slow: None, quick: None, refused: "cannot"}, stored) == {slow: 0.02, quick: BURST_S, refused: 0.0}
 
 
 def test_the_shipped_baseline_prices_the_cases_and_no_other_file_does(tmp_path: Path) -> None:
-    shipped = seconds_recorded()
+    shipped = seconds_stored()
     known = [c.id for c, unsupported in CASES.items() if unsupported is None and c.id in shipped]
     assert len(known) > 50
     assert all(0 < shipped[id_] < 1 for id_ in known)
     (tmp_path / "machine").mkdir()
     (tmp_path / "machine" / "0002_mine.json").write_text(json.dumps({}))
-    assert seconds_recorded(tmp_path) == {}
-    assert list(STORED.glob("*/*_shipped.json"))
+    assert seconds_stored(tmp_path) == {}
+    assert list(STORAGE.glob("*/*_shipped.json"))

@@ -1,0 +1,75 @@
+"""Numbers on the command line, of pytest and of commands: each kind is read, or refused, in one place."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, NoReturn, TypeVar
+
+from .errors import CannotDo
+
+DEFAULT_THREADS = 1
+MOST_THREADS = 9999
+MOST_COUNT = 1_000_000
+MOST_SECONDS = 86_400  # without an end, a case that nothing decides would have none either
+
+N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[N]):
+    """A kind of number: how help names it, what to give, how it is made of the text, and which of them make sense."""
+
+    metavar: str
+    form: str
+    parse: Callable[[str], N]
+    makes_sense: Callable[[N], bool]
+
+    def read(self, option: str, text: str) -> N:
+        """Read the text that was given for an option.
+
+        Raises:
+            CannotDo: it is no number of this kind.
+
+        """
+        try:
+            number = self.parse(text)
+        except ValueError:
+            number = None
+        if number is None or not self.makes_sense(number):
+            raise CannotDo(f"{option}={text}: give {self.form}")
+        return number
+
+    def declare(self, parser: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
+        """Declare an option of this kind; the default is a text that can be given as well."""
+        read, said = partial(self.read, option), f"{what} (default %(default)s)"
+        parser.add_argument(option, type=read, default=default, metavar=self.metavar, help=said)
+
+
+def _share(text: str) -> float:
+    return float(text.removesuffix("%")) / 100
+
+
+THREADS = Kind("N", f"a whole number from 1 to {MOST_THREADS}", int, lambda n: 1 <= n <= MOST_THREADS)
+COUNT = Kind("N", f"a whole number from 1 to {MOST_COUNT}", int, lambda n: 1 <= n <= MOST_COUNT)
+SECONDS = Kind(
+    "SECONDS",
+    f"a positive number of seconds, at most {MOST_SECONDS}, such as 3",
+    float,
+    lambda seconds: 0 < seconds <= MOST_SECONDS,
+)
+# Read as a share: 5% is 0.05. Below a tenth of a percent no time would be enough, and 0.05 is meant to be 5%.
+PERCENT = Kind("PERCENT", "a percentage from 0.1% to 1000%, such as 5%", _share, lambda share: 0.001 <= share <= 10)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses what it cannot read as everything else does: in one sentence, with exit code 4."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            CannotDo: always.
+
+        """
+        raise CannotDo(f"{message}: {self.prog} --help shows what can be given")

@@ -1,0 +1,48 @@
+"""pytest's options that are numbers, read as those of the commands are."""
+
+from typing import Any
+
+import pytest
+
+from bench import options
+from bench.options import Settings
+from bench.plain.errors import CannotDo
+
+
+class Config:
+    """Stands in for pytest's, where only what is given here, a base, and what has a default was asked for."""
+
+    def __init__(self, **given: str) -> None:
+        self.given = {"gate_base": "HEAD", "device": "cpu"} | given
+        options.add(self)  # type: ignore[arg-type]  # it has what is used of a parser
+
+    def getgroup(self, *_: str) -> "Config":
+        return self
+
+    def addoption(self, name: str, *, default: Any = None, **_: Any) -> None:
+        self.given.setdefault(name.removeprefix("--").replace("-", "_"), default)
+
+    def getoption(self, name: str) -> Any:
+        return self.given.get(name)
+
+
+def settings(**given: str) -> Settings:
+    return options.settings(Config(**given))  # type: ignore[arg-type]  # it has what is used of a config
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e99", "x", "", "5%%"])
+@pytest.mark.parametrize("name", ["threads", "gate_threshold", "gate_budget"])
+def test_a_senseless_number_is_refused_in_one_sentence(name: str, value: str) -> None:
+    option = f"--{name.replace('_', '-')}"
+    with pytest.raises(CannotDo, match=f"^{option}={value}: give a [^\n]*$"):
+        settings(**{name: value})
+
+
+@pytest.mark.parametrize("text", ["5", "5%", "5.0%"])
+def test_a_threshold_needs_no_percent_sign(text: str) -> None:
+    assert settings(gate_threshold=text).policy == settings().policy
+
+
+def test_the_default_budget_follows_the_threshold_and_a_given_one_does_not() -> None:
+    assert settings(gate_threshold="2").policy.budget_s > settings().policy.budget_s
+    assert settings(gate_threshold="2", gate_budget="3").policy.budget_s == 3

@@ -43,7 +43,7 @@ def _asking(initialize: Callable[..., None]) -> Callable[..., None]:
 
 def _refuse(path: Any) -> None:
     view = speaking()
-    if view is None or view.resident or not isinstance(path, (str, Path)) or not Path(path).is_file():
+    if view is None or not view.tag or not isinstance(path, (str, Path)) or not Path(path).is_file():
         return
     if _REGISTERS in Path(path).read_bytes():
         raise CannotDo(

@@ -48,7 +48,7 @@ def _renaming(function: Callable[..., Any], *, defines: bool, position: int = 0)
     @functools.wraps(function)
     def renamed(*args: Any, **kwargs: Any) -> Any:
         view = speaking()
-        if view is not None and not view.resident:
+        if view is not None and view.tag:
             args = tuple(_own(view, a, defines=defines) if i == position else a for i, a in enumerate(args))
             kwargs = {k: _own(view, a, defines=defines) if k in _FIRST else a for k, a in kwargs.items()}
         return function(*args, **kwargs)
@@ -62,7 +62,7 @@ def _into_own_namespace(initialize: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(initialize)
     def renamed(self: Any, namespace: str, kind: str, *args: Any, **kwargs: Any) -> None:
         view = speaking()
-        if view is not None and not view.resident:
+        if view is not None and view.tag:
             namespace = _namespace(view, namespace, defines=kind != "IMPL")
         initialize(self, namespace, kind, *args, **kwargs)
 

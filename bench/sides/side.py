@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +31,7 @@ class Side:
     modules: Mapping[str, Any]
     undeclared: frozenset[str] = frozenset()
     view: View = field(default_factory=lambda: View([PACKAGE]))
+    changed: tuple[str, ...] = ()  # what its import changed of torch, in words
 
     @classmethod
     def of(
@@ -47,10 +48,13 @@ class Side:
 
 
 @contextmanager
-def base_side(source: Source, label: str = "base", repository: Path | None = None) -> Iterator[Side]:
+def base_side(
+    source: Source, label: str = "base", repository: Path | None = None, *, alone: bool = False
+) -> Iterator[Side]:
     """Import the source in this process, in a view of its own, for as long as the context lasts.
 
-    ``repository`` is where the head lies: code in it that the source needs and does not hold is refused.
+    ``repository`` is where the head lies: code in it that the source needs and does not hold is refused. A side that is
+    ``alone`` in its process may change what it likes; ``Side.changed`` says what it did.
 
     Raises:
         CannotDo: it is not a zip, does not import, has no kernels, or shares more with the head than can be told apart.
@@ -59,40 +63,39 @@ def base_side(source: Source, label: str = "base", repository: Path | None = Non
     directory = Path(tempfile.mkdtemp(prefix="attention-base-"))
     view: View | None = None
     try:
-        names = source.names
+        view = View(source.names, directory, alone=alone)
         source.unpack(directory)
-        view = View(names, directory)
-        yield _load(source, view, directory, label, repository)
+        if not (directory / PACKAGE / "__init__.py").is_file():
+            raise CannotDo(f"the source in {source.origin} holds no {PACKAGE}/__init__.py: store the baseline anew")
+        who = f"the {label}, {source.origin},"
+        refuse_code_outside(sorted(directory.rglob("*.py")), view.names, repository, who)
+        if not alone:
+            operators.watch()
+            libraries.watch()
+        side = _imported(view, label, who)
+        if side.changed and not alone:
+            raise CannotDo(f"{who} changes {side.changed[0]} when it is imported, which both sides share: {WAY_OUT}")
+        yield side
     finally:
         if view is not None:
             view.close()
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _load(source: Source, view: View, directory: Path, label: str, repository: Path | None) -> Side:
-    if not (directory / PACKAGE / "__init__.py").is_file():
-        raise CannotDo(f"the source in {source.origin} holds no {PACKAGE}/__init__.py: store the baseline anew")
-    who = f"the {label}, {source.origin},"
-    refuse_code_outside(sorted(directory.rglob("*.py")), view.names, repository, who)
-    operators.watch()
-    libraries.watch()
-    switches, functions = watched.read_switches(), watched.all_functions()
+def _imported(view: View, label: str, who: str) -> Side:
     try:
-        with view:
+        with watched.watching(watched.all_functions) as changed, view:
             package = importlib.import_module(PACKAGE)
     except (Exception, SystemExit) as error:
         if (refusal := _refusal(error)) is not None:
             raise refusal from error
         raise CannotDo(
-            f"the {label}, {source.origin}, does not import ({type(error).__name__}: {error}): "
+            f"{who} does not import ({type(error).__name__}: {error}): "
             "choose a base that runs with the packages installed here"
         ) from error
-    changed = [*watched.replaced_functions(functions), *map(str, watched.changed_switches(switches))]
-    if changed:
-        raise CannotDo(f"{who} changes {changed[0]} when it is imported, which both sides share: {WAY_OUT}")
     if not getattr(package, "KERNELS", None):
-        raise CannotDo(f"the {label}, {source.origin}, has no {PACKAGE}.KERNELS: choose a base that registers some")
-    return Side.of(label, package, view=view)
+        raise CannotDo(f"{who} has no {PACKAGE}.KERNELS: choose a base that registers some")
+    return replace(Side.of(label, package, view=view), changed=tuple(changed))
 
 
 def _refusal(error: BaseException | None) -> CannotDo | None:

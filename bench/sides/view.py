@@ -44,12 +44,13 @@ class View:
     """A side's world: the modules of its packages, and the operators that it registers.
 
     ``names`` are the top-level packages and modules that every side of a comparison has a version of. The view of code
-    that is imported already has no ``root``: its modules are those that the process has outside of all views.
+    that is imported already has no ``root``: its modules are those that the process has outside of all views. A side
+    that is ``alone`` in its process shares nothing there, so its operators keep their names.
     """
 
-    def __init__(self, names: Iterable[str], root: Path | None = None) -> None:
+    def __init__(self, names: Iterable[str], root: Path | None = None, *, alone: bool = False) -> None:
         self.names = frozenset(names)
-        self.tag = "" if root is None else f"{_TAG}{next(_numbers)}"
+        self.tag = "" if root is None or alone else f"{_TAG}{next(_numbers)}"
         self.modules: dict[str, ModuleType] = {}
         self._root = None if root is None else str(root)
         self._namespaces: dict[str, _OpNamespace] = {}  # by the name that the side gave
@@ -80,7 +81,7 @@ class View:
             sys.path.insert(0, self._root)
         modules.update(self.modules)
         self._inner_count = len(modules)
-        if self._seen != len(_registered) and not self.resident:
+        if self._seen != len(_registered) and self.tag:
             self._hide_the_other_side_s()
         self._put_namespaces()
         _active.append(self)
@@ -109,7 +110,7 @@ class View:
 
     def own_namespace(self, name: str) -> str:
         """Return the name under which the side's operators of a namespace are registered, which is its alone."""
-        if self.resident or name.endswith(self.tag):
+        if not self.tag or name.endswith(self.tag):
             return name
         if name not in self._namespaces:
             self._namespaces[name] = _Namespace(name, self)

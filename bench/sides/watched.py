@@ -8,7 +8,8 @@ import functools
 import gc
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
@@ -100,6 +101,32 @@ def replaced_functions(before: Functions) -> tuple[str, ...]:
             changed += [name for name, new in now.items() if name not in names and callable(new)]
         found += [f"{owner}.{name}" for name in changed if not _is_torch_s(now.get(name))]
     return tuple(sorted(found))
+
+
+@contextmanager
+def watching(read: Callable[[], Functions] = called_functions) -> Iterator[list[str]]:
+    """Watch what is done inside; afterwards the list that is given says what it changed, and all is as it was."""
+    switches, functions = read_switches(), read()
+    found: list[str] = []
+    try:
+        yield found
+    finally:
+        found += replaced_functions(functions)
+        found += map(str, changed_switches(switches))
+        if found:
+            restore_switches(switches)
+            _restore_functions(functions)
+
+
+def _restore_functions(before: Functions) -> None:
+    owners: dict[str, Any] = {_name(class_): class_ for class_ in _CLASSES}
+    for found in replaced_functions(before):
+        owner, _, name = found.rpartition(".")
+        target = owners.get(owner) or sys.modules[owner]
+        if name in before[owner]:
+            setattr(target, name, before[owner][name])
+        else:
+            delattr(target, name)
 
 
 def _named(modules: list[ModuleType]) -> Functions:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import site
 import sys
 import sysconfig
@@ -38,6 +39,27 @@ def refuse_code_outside(files: Iterable[Path], names: Iterable[str], repository:
                     f"that is compared, so both sides would run the same {top}: give --source={top}, or move it into "
                     "the package"
                 )
+
+
+def watch_files(repository: Path, own: Path) -> list[str]:
+    """Fill the list that is returned with the files of the repository that are read from now on, but those in ``own``.
+
+    For a process that holds one side and nothing else, since Python cannot be told to stop watching.
+    """
+    root, suite = repository.resolve(), Path(__file__).resolve().parents[1]
+    read: list[str] = []
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        if event != "open" or not isinstance(arguments[0], (str, os.PathLike)):
+            return
+        path = Path(arguments[0]).absolute()
+        if path.suffix == ".pyc" or not path.is_relative_to(root):
+            return
+        if not any(path.is_relative_to(one) for one in (suite, own.resolve())) and in_repository(path, root):
+            read.append(path.relative_to(root).as_posix())
+
+    sys.addaudithook(note)
+    return read
 
 
 def imported_modules(path: Path) -> Iterator[tuple[str, int]]:

@@ -72,7 +72,7 @@ def base_side(
         if not alone:
             operators.watch()
             libraries.watch()
-        side = _imported(view, label, who)
+        side = _imported(view, label, who, alone=alone)
         if side.changed and not alone:
             raise CannotDo(f"{who} changes {side.changed[0]} when it is imported, which both sides share: {WAY_OUT}")
         yield side
@@ -82,9 +82,9 @@ def base_side(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _imported(view: View, label: str, who: str) -> Side:
+def _imported(view: View, label: str, who: str, *, alone: bool) -> Side:
     try:
-        with watched.watching(watched.all_functions) as changed, view:
+        with watched.watching(watched.all_functions, put_back=not alone) as changed, view:
             package = importlib.import_module(PACKAGE)
     except (Exception, SystemExit) as error:
         if (refusal := _refusal(error)) is not None:

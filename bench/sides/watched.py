@@ -104,8 +104,8 @@ def replaced_functions(before: Functions) -> tuple[str, ...]:
 
 
 @contextmanager
-def watching(read: Callable[[], Functions] = called_functions) -> Iterator[list[str]]:
-    """Watch what is done inside; afterwards the list that is given says what it changed, and all is as it was."""
+def watching(read: Callable[[], Functions] = called_functions, *, put_back: bool = True) -> Iterator[list[str]]:
+    """Watch what is done inside; the list that is given then says what it changed, and all is as it was if wanted."""
     switches, functions = read_switches(), read()
     found: list[str] = []
     try:
@@ -113,7 +113,7 @@ def watching(read: Callable[[], Functions] = called_functions) -> Iterator[list[
     finally:
         found += replaced_functions(functions)
         found += map(str, changed_switches(switches))
-        if found:
+        if found and put_back:
             restore_switches(switches)
             _restore_functions(functions)
 

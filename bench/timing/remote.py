@@ -3,7 +3,10 @@
 import json
 import os
 import pickle
+import select
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,10 @@ from ..plain.errors import CannotDo
 
 OLDEST = (3, 11)
 _ROOT = Path(__file__).parents[2]
-_ASK = "import json, sys, torch; print(json.dumps([sys.version_info[:3], torch.__version__]))"
+PATIENCE_S = 600.0  # for one answer; a side may compile for minutes
+_ASK_PATIENCE_S = 120.0
+_MARK = "attention-gate:"  # before the answer, since an interpreter may print at its start and end
+_ASK = f"import json, sys, torch; print('\\n{_MARK}' + json.dumps([sys.version_info[:3], torch.__version__]))"
 
 
 class SideFailed(Exception):
@@ -27,14 +33,28 @@ def interpreter(path: str) -> dict[str, str]:
     """
     asked = f"--gate-base-python={path}"
     try:
-        done = subprocess.run([path, "-c", _ASK], env=_environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [path, "-c", _ASK],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ASK_PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CannotDo(
+            f"{asked} did not say in {_ASK_PATIENCE_S:g} s which torch it has: give an interpreter that imports torch"
+        ) from error
     except OSError as error:
         raise CannotDo(f"{asked} cannot be run ({error.strerror}): give the path of an interpreter") from error
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise CannotDo(f"{asked} cannot import torch ({why}): give a Python interpreter that has torch installed")
     try:
-        python, version = json.loads(done.stdout)
+        (answer,) = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
+        python, version = json.loads(answer.removeprefix(_MARK))
         found = ".".join(map(str, python))
     except (ValueError, TypeError) as error:
         raise CannotDo(f"{asked} is no Python interpreter: give the path of one that has torch") from error
@@ -52,21 +72,30 @@ def _environment() -> dict[str, str]:
 class Remote:
     """A side in a process of its own. Calling it does the work of the case at hand once, untimed.
 
-    What the process writes to disk goes into ``scratch``, which is the caller's to remove.
+    What the process writes to disk goes into ``scratch``, which is the caller's to remove; what it prints goes to the
+    standard error of this one.
     """
 
     def __init__(self, python: str, label: str, scratch: Path) -> None:
         self.label = label
         if os.sep in python:
             python = str(Path(python).absolute())  # as seen from here; its links tell it where its packages are
-        self._process = subprocess.Popen(
-            [python, "-m", "bench.timing.worker"],
-            cwd=_ROOT,
-            env=_environment() | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # an interrupt is for this process alone; the other ends with its pipe
-        )
+        given, self._commands = os.pipe()
+        self._answers, taken = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [python, "-m", "bench.timing.worker", str(given), str(taken)],
+                cwd=_ROOT,
+                env=_environment() | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                pass_fds=(given, taken),
+                start_new_session=True,  # an interrupt is for this process alone; the other ends with its pipe
+            )
+        finally:
+            os.close(given)
+            os.close(taken)
+        self._stream = os.fdopen(self._commands, "wb")
 
     @property
     def is_alive(self) -> bool:
@@ -77,23 +106,27 @@ class Remote:
 
     def send(self, method: str, *arguments: object) -> None:
         """Send a command, whose answer is to be received."""
-        assert self._process.stdin is not None  # it is a pipe
         try:
-            pickle.dump((method, arguments), self._process.stdin, protocol=4)
-            self._process.stdin.flush()
+            pickle.dump((method, arguments), self._stream, protocol=4)
+            self._stream.flush()
         except BrokenPipeError:
             self._process.wait()  # receiving says the rest
 
-    def receive(self) -> Any:
+    def receive(self, patience_s: float = PATIENCE_S) -> Any:
         """Return the answer to the oldest command that has none.
 
         Raises:
-            SideFailed: the side raised, or its process ended.
+            SideFailed: the side raised, its process ended, or it did not answer for so long.
 
         """
-        assert self._process.stdout is not None  # it is a pipe
+        reader = _Reader(self._answers, self._process, time.monotonic() + patience_s)
         try:
-            outcome, value = pickle.load(self._process.stdout)  # noqa: S301  # from the process that was started for it
+            outcome, value = pickle.load(reader)  # noqa: S301  # from the process that was started for it
+        except TimeoutError as error:
+            self.close()
+            raise SideFailed(
+                f"{self.label} did not answer for {patience_s:g} s in its own process: it hangs, or compiles for longer"
+            ) from error
         except (EOFError, pickle.UnpicklingError) as error:
             status = self._process.wait()
             raise SideFailed(f"{self.label} ended in its own process with status {status}") from error
@@ -108,4 +141,41 @@ class Remote:
     def close(self) -> None:
         """End the process at once: it holds nothing that is worth keeping."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        with suppress(OSError):
+            self._stream.close()
+        if self._answers >= 0:
+            os.close(self._answers)
+            self._answers = -1
+
+
+class _Reader:
+    """Reads a pipe as pickle wants it, until the process behind it has ended or a moment has come."""
+
+    def __init__(self, pipe: int, process: subprocess.Popen[bytes], until: float) -> None:
+        self._pipe, self._process, self._until = pipe, process, until
+        self._held = b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._held) < size and (more := self._more()):
+            self._held += more
+        taken, self._held = self._held[:size], self._held[size:]
+        return taken
+
+    def readline(self) -> bytes:
+        while b"\n" not in self._held and (more := self._more()):
+            self._held += more
+        line, end, self._held = self._held.partition(b"\n")
+        return line + end
+
+    def _more(self) -> bytes:
+        """Return what has come, nothing once no more can: a child of the process may hold its end of the pipe open."""
+        while True:
+            ended = self._process.poll() is not None
+            ready, _, _ = select.select([self._pipe], [], [], 0 if ended else 1)
+            if ready:
+                return os.read(self._pipe, 1 << 16)
+            if ended:
+                return b""
+            if time.monotonic() > self._until:
+                raise TimeoutError

@@ -10,8 +10,9 @@ import os
 import pickle
 import platform
 import sys
+import tempfile
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ import torch
 
 from ..checking.fingerprint import execute
 from ..plain.errors import CannotDo
+from ..sides.reach import watch_files
 from ..sides.side import Side, base_side
 from ..sides.source import Source
 from ..sides.workload import Call, Workload, bind
@@ -26,26 +28,39 @@ from .clock import Clock
 from .environment import steady_allocator
 
 
+@dataclass(frozen=True)
+class Started:
+    """What a process says once its side is loaded: what runs it, and what the import changed of torch."""
+
+    versions: dict[str, str]
+    changed: tuple[str, ...]
+
+
 class Worker:
     """The side that is loaded, and the case at hand."""
 
     def __init__(self) -> None:
         self._resources = ExitStack()
+        self._read: list[str] = []
         self._side: Side
         self._workload: Workload
         self._given: list[torch.Tensor]
         self._call: Call
 
-    def start(self, label: str, source: Source, threads: int, cores: list[int]) -> dict[str, str]:
-        """Hold the process still, load the side, and say what runs it."""
+    def start(
+        self, label: str, source: Source, threads: int, cores: list[int], repository: Path | None = None
+    ) -> Started:
+        """Hold the process still, load the side, and say what runs it; of what it reads if there is a repository."""
         if cores:  # none where the system cannot hold a process to some
             os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
         allocator = steady_allocator()
         gc.disable()
-        base = self._resources.enter_context(base_side(source))
-        self._side = replace(base, label=label)
-        return {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
+        if repository is not None:
+            self._read = watch_files(repository, Path(tempfile.gettempdir()))
+        self._side = self._resources.enter_context(base_side(source, label, alone=True))
+        versions = {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
+        return Started(versions, self._side.changed)
 
     def take(self, path: Path) -> None:
         """Take up the case whose workload is in a file."""
@@ -68,12 +83,16 @@ class Worker:
             self._call()
             return Clock.of(self._workload.case.device).burst(self._call, calls)
 
+    def read(self) -> list[str]:
+        """Name the files of the repository that were read and are not the side's own."""
+        return sorted(set(self._read))
+
     def wrote(self) -> bool:
         """Whether the inputs are no longer what they were when the case was taken up."""
         return self._workload.differs_from(self._given)
 
 
-def serve(commands: BinaryIO, replies: BinaryIO) -> None:
+def serve(commands: BinaryIO, answers: BinaryIO) -> None:
     """Obey until there are no more commands."""
     worker = Worker()
     while True:
@@ -82,17 +101,16 @@ def serve(commands: BinaryIO, replies: BinaryIO) -> None:
         except EOFError:
             return
         try:
-            reply = ("done", getattr(worker, name)(*arguments))
+            answer = ("done", getattr(worker, name)(*arguments))
         except CannotDo as error:
-            reply = ("failed", f"cannot be loaded: {error}")
+            answer = ("failed", f"cannot be loaded: {error}")
         except (Exception, SystemExit) as error:  # noqa: BLE001  # it is the parent's to judge
-            reply = ("failed", f"raised {type(error).__name__}: {error}")
-        pickle.dump(reply, replies, protocol=4)
-        replies.flush()
+            answer = ("failed", f"raised {type(error).__name__}: {error}")
+        pickle.dump(answer, answers, protocol=4)
+        answers.flush()
 
 
 if __name__ == "__main__":
-    with os.fdopen(os.dup(0), "rb") as stdin, os.fdopen(os.dup(1), "wb") as stdout:
-        os.dup2(2, 1)  # what a kernel prints is no reply
-        sys.stdin.close()
-        serve(stdin, stdout)
+    # A channel of its own: what a kernel or an interpreter prints is no answer.
+    with os.fdopen(int(sys.argv[1]), "rb") as commands, os.fdopen(int(sys.argv[2]), "wb") as answers:
+        serve(commands, answers)

@@ -1,8 +1,9 @@
 """How the study measures: ours, in interleaved rounds; the study's protocol, run after run; and what cannot be."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 
 from ..cases import DTYPES, Case
@@ -39,13 +40,17 @@ class Entry:
     part: str
     case: Case
 
-    @property
-    def name(self) -> str:
-        """The case as ``Series`` writes it."""
-        return f"{self.case.shape}-{self.case.mask}-{self.case.dtype}-{self.case.direction}"
-
-    def series(self, quantity: Quantity, values: Sequence[float] = (), missing: str = "") -> Series:
-        return Series(self.part, self.case.device, self.case.subject, self.name, quantity, tuple(values), missing)
+    def take(self, quantity: Quantity, values: Callable[[], Iterable[float]]) -> Series:
+        """Take the values, or note why there are none: not supported, too large, too long, or failed."""
+        case, taken, missing = self.case, (), ""  # type: Case, tuple[float, ...], str
+        try:
+            taken = tuple(values())
+        except (NotMeasured, NotImplementedError) as reason:
+            missing = str(reason)
+        except Exception as error:  # noqa: BLE001  # whatever a kernel raises, the others are measured
+            missing = f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        name = f"{case.shape}-{case.mask}-{case.dtype}-{case.direction}"
+        return Series(self.part, case.device, case.subject, name, quantity, taken, missing)
 
 
 @dataclass(frozen=True)
@@ -109,44 +114,40 @@ def protocol(
 def time_rounds(entries: Sequence[Entry], setting: Setting) -> list[Series]:
     """Time the entries in interleaved rounds, within the budget; each gives one series, measured or missing."""
     works: dict[Entry, Warm] = {}
-    missing: dict[Entry, str] = {}
-    for each in entries:
-        try:
-            works[each] = ready(each, setting)
-            warm = each.series(Quantity.PAIRED_NS, [works[each].fastest_ns])  # says what is too long of what follows
-            setting = replace(setting, found=Results((*setting.found.series, warm)))
-        except NotMeasured as reason:
-            missing[each] = str(reason)
+    found: list[Series] = []
+
+    def warm(entry: Entry) -> list[float]:
+        known = Results((*setting.found.series, *found))  # those before it say what is too long
+        works[entry] = ready(entry, replace(setting, found=known))
+        return [works[entry].fastest_ns]
+
+    for entry in entries:
+        found.append(entry.take(Quantity.PAIRED_NS, partial(warm, entry)))  # noqa: PERF401  # warm reads those so far
     taken = dict(zip(works, rounds(list(works.values()), setting.clock, setting.budget_s), strict=True))
-    return [each.series(Quantity.PAIRED_NS, taken.get(each, ()), missing.get(each, "")) for each in entries]
+    return [replace(one, values=taken.get(entry, ())) for entry, one in zip(entries, found, strict=True)]
 
 
 def one_by_one(
-    entries: Iterable[Entry], setting: Setting, quantity: Quantity, take: Callable[[Entry, Work], Sequence[float]]
-) -> Iterator[Series]:
-    """Make the entries ready one after another, and take the quantity of each."""
-    for each in entries:
-        try:
-            yield each.series(quantity, take(each, ready(each, setting).work))
-        except NotMeasured as reason:
-            yield each.series(quantity, missing=str(reason))
+    entries: Iterable[Entry], quantity: Quantity, values: Callable[[Entry], Iterable[float]]
+) -> list[Series]:
+    """Take a quantity of each entry."""
+    return [entry.take(quantity, partial(values, entry)) for entry in entries]
 
 
-def both_ways(entries: Sequence[Entry], setting: Setting, **repetitions: int) -> Iterator[Series]:
+def both_ways(entries: Sequence[Entry], setting: Setting, **repetitions: int) -> list[Series]:
     """Time the entries in rounds, and those that the study times by its ``protocol`` too, half of the time each."""
     half = replace(setting, budget_s=setting.budget_s / 2)
-    yield from time_rounds(entries, half)
     theirs = [e for e in entries if e.case.subject in (BY_HAND, PYTORCH, COMPILED, FUSED_BY_HAND, FUSED_SDPA)]
     each_s = half.budget_s / len(theirs)
-    yield from one_by_one(
-        theirs, half, Quantity.PROTOCOL_NS, lambda _, work: protocol(work, half.clock, each_s, **repetitions)
+    return time_rounds(entries, half) + one_by_one(
+        theirs, Quantity.PROTOCOL_NS, lambda e: protocol(ready(e, half).work, half.clock, each_s, **repetitions)
     )
 
 
-def peaks(entries: Iterable[Entry], setting: Setting) -> Iterator[Series]:
+def peaks(entries: Iterable[Entry], setting: Setting) -> list[Series]:
     """Measure the peak of bytes that each entry's call adds."""
-    yield from one_by_one(
-        entries, setting, Quantity.PEAK_BYTES, lambda entry, work: [float(peak_bytes(work, entry.case.device))]
+    return one_by_one(
+        entries, Quantity.PEAK_BYTES, lambda e: [float(peak_bytes(ready(e, setting).work, e.case.device))]
     )
 
 
@@ -159,7 +160,7 @@ def peak_bytes(work: Work, device: str) -> int:
 
 
 def ready(entry: Entry, setting: Setting) -> Warm:
-    """Make the entry's call and warm it up; raises NotMeasured where it is not supported, does not fit, or fails."""
+    """Make the entry's call and warm it up; raises NotMeasured where the memory or the time does not suffice."""
     case, shape = entry.case, entry.case.shape
     if case.subject in (BY_HAND, FUSED_BY_HAND):  # at its peak, the formula holds four matrices of scores
         needed = 4 * DTYPES[case.dtype].itemsize * shape.batch * shape.heads * shape.queries**2
@@ -167,12 +168,7 @@ def ready(entry: Entry, setting: Setting) -> Warm:
         if needed > free:
             raise NotMeasured(f"needs about {needed / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free")
     within_time(case, LONGEST * setting.budget_s, setting.found)
-    try:
-        return warm_up(call(case), setting.clock)
-    except NotImplementedError as error:
-        raise NotMeasured(str(error)) from error
-    except Exception as error:
-        raise NotMeasured(f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}") from error
+    return warm_up(call(case), setting.clock)
 
 
 def within_time(case: Case, limit_s: float, found: Results) -> None:

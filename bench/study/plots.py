@@ -39,10 +39,9 @@ def _of_device(results: Results) -> Iterator[Plot]:
     yield Plot("directions", "Forward and backward", caption, f"forward: {MS}", f"forward and backward: {MS}", points)
 
     caption = "The first calls of a fresh process, medians over processes; table A4 has the ratios."
-    processes = {subject: [s.values for s in taken] for (_, subject), taken in results.by_subject(part="A4").items()}
     calls = {
-        subject: {number: _middle(times) for number, times in enumerate(zip(*runs, strict=False), start=1)}
-        for subject, runs in processes.items()
+        subject: dict(enumerate(map(_middle, zip(*(s.values for s in taken), strict=False)), start=1))
+        for (_, subject), taken in results.by_subject(part="A4").items()
     }
     yield Plot("warm-up", "Warm-up", caption, "number of the call in a fresh process", MS, calls)
 

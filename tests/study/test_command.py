@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.study import command, fresh
+from bench.study import command
 from bench.study.judgement import CLAIMS
 from bench.study.measuring import Entry, Setting
 from bench.study.parts import Part, parts
@@ -30,11 +30,6 @@ def test_a_short_study_names_what_did_not_fit(tmp_path: Path, capsys: pytest.Cap
     values = json.loads((tmp_path / "study.json").read_text())
     assert {"A1", "A2", "A3", "A4", "B", "B1", "B2", "B3", "growth"} <= {s["part"] for s in values["series"]}
     assert values["environment"]["measuring"].endswith("budget 2 s")
-
-
-def test_a_fresh_process_times_its_first_calls(capsys: pytest.CaptureFixture[str]) -> None:
-    fresh.main("sdpa", "b1h2t8d4-causal-fp32-fwd", "cpu", "4", "1")
-    assert len([ns for ns in json.loads(capsys.readouterr().out) if ns > 0]) == 4
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import attention
 from bench.study import measuring, tasks
 from bench.study.measuring import Entry, Setting, Warm, flops, peak_bytes, protocol, rounds, time_rounds, warm_up
 from bench.study.parts import LONG_KERNELS
-from bench.study.published import BY_HAND, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, PYTORCH
+from bench.study.published import BY_HAND, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, PYTORCH, TINY
 from bench.study.results import Quantity, Results, Series
 from bench.study.subjects import by_hand, call, case_of, study_data
 from bench.timing.clock import Clock
@@ -127,11 +127,46 @@ def test_what_does_not_fit_the_memory_is_named(place: Setting, monkeypatch: pyte
     assert large.missing == "needs about 0.134 GB, and 0.001 GB are free"
 
 
+def test_a_fresh_process_times_its_first_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "PROCESSES", 1)
+    (series,) = tasks.first_calls([entry("sdpa")], Setting(Clock.of("cpu"), 100.0, Results()))
+    assert len([ns for ns in series.values if ns > 0]) == tasks.FIRST_CALLS
+
+
+@pytest.mark.parametrize(
+    ("subject", "budget_s", "reason"),
+    [
+        ("sdpa", 1.0, "a fresh process takes too long for --budget"),
+        ("manual", 100.0, "manual does not support causal attention"),
+    ],
+)
+def test_a_fresh_process_that_is_not_timed_is_named_once(subject: str, budget_s: float, reason: str) -> None:
+    (series,) = tasks.first_calls([entry(subject)], Setting(Clock.of("cpu"), budget_s, Results()))
+    assert series.missing == reason
+
+
+def test_accuracy_of_by_hand_is_told_in_full_and_a_kernel_that_cannot_is_named(
+    place: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "DRAWS", 3)
+    found = Results(tuple(tasks.accuracy([entry(s, TINY) for s in (BY_HAND, PYTORCH, "manual", "sdpa")], place)))
+    assert {s.quantity for s in found.where(subject=BY_HAND)} == {
+        Quantity.ERROR,
+        Quantity.DIFFERENCE,
+        Quantity.MEAN_DIFFERENCE,
+        Quantity.CLOSE,
+    }
+    assert [len(s.values) for s in found.where(subject="sdpa")] == [3, 3]
+    assert max(found.values(subject="sdpa", quantity=Quantity.ERROR)) < 1e-5
+    (manual,) = found.where(subject="manual")
+    assert manual.missing == "manual does not support causal attention"
+
+
 @pytest.mark.parametrize("name", LONG_KERNELS)
 def test_the_peak_of_long_context_grows_as_the_tokens_forward_and_backward(name: str) -> None:
     setting = Setting(Clock.of("cpu"), 1000.0, Results())
     short, long = (
-        next(tasks.long_context([entry(name, f"b1h1t{tokens}d32-causal-fp32-fwdbwd")], setting)).values[0]
+        tasks.long_context([entry(name, f"b1h1t{tokens}d32-causal-fp32-fwdbwd")], setting)[0].values[0]
         for tokens in (1024, 4096)
     )
     assert long < 4.1 * short

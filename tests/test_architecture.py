@@ -20,7 +20,7 @@ ORDER = [*ROOMS.split(), *ABOVE.split()]
 PURE = """
     plain judging report history sides.source sides.baseline sides.places timing.between timing.budget
     timing.machine_load checking.compilation proof.simulation proof.replay proof.counting commands.explain_text
-    commands.github commands.comment study.results study.published study.estimate study.judgement study.store
+    commands.github commands.comment study.results study.published study.estimate study.judgement study.table
     study.tables study.plots study.report
 """.split()  # noqa: SIM905  # a list of words reads best as words
 

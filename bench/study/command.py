@@ -1,10 +1,11 @@
 """``python -m bench study``: measure every table of the study, part by part, and write the page and the Markdown."""
 
 import argparse
-import inspect
+import json
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,49 +15,20 @@ import attention
 
 from ..plain.arguments import DEFAULT_THREADS, SECONDS, THREADS
 from ..plain.errors import CannotDo
-from ..sides import source, workload
-from ..timing import clock, environment, measure
+from ..plain.files import check_writable, write_atomically
+from ..sides import source
+from ..timing import environment
+from ..timing.clock import Clock
 from ..timing.machine_load import LoadMeter
-from . import (
-    every_kernel,
-    faults,
-    fresh,
-    left_out,
-    long_context,
-    multi_head,
-    published,
-    report,
-    sampling,
-    setting,
-    single_head,
-    subjects,
-)
-from .setting import Part, Setting
-from .store import Store, digest
-from .subjects import Subjects
+from . import report
+from .measuring import Setting
+from .parts import Part, parts
+from .results import Results
+from .subjects import kernels
 
 BUDGET_S = 500.0  # of all parts: with what imports, inputs and drawing take, a run stays under ten minutes
 DIRECTORY = Path("reports") / "study"
-# The largest parts last.
-TABLES: tuple[ModuleType, ...] = (faults, every_kernel, long_context, single_head, multi_head)
-PATIENCE = 1.5  # of its fair share a part may take what earlier parts left over
-MEASURING: tuple[ModuleType, ...] = (
-    *(
-        clock,
-        measure,
-        workload,
-        every_kernel,
-        faults,
-        fresh,
-        long_context,
-        multi_head,
-        published,
-        sampling,
-        setting,
-        single_head,
-        subjects,
-    ),
-)
+LEAST = 0.1  # of its fair share, that a part may take where earlier ones have spent all
 
 
 def add_command(commands: Any) -> None:
@@ -67,71 +39,60 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda", "all"), default="all", help="default %(default)s")
     THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
     parser.add_argument("--kernel", action="append", metavar="NAME", help="only this kernel; repeatable (default all)")
-    parser.add_argument("--fresh", action="store_true", help="measure finished parts again")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure the parts that are not finished, and write the report of all.
+    """Measure all parts and write the report, and beside it every value as JSON.
 
     Raises:
-        CannotDo: no such kernel, or no such device here.
+        CannotDo: no such kernel or device here, or a place that cannot be written.
 
     """
     devices = _check(options)
     torch.set_num_threads(options.threads)
     record = environment.describe(environment.steady_allocator())
-    chosen = Subjects(options.kernel)
-    parts = [part for device in devices for table in TABLES for part in table.parts(device, chosen)]
-    package = source.from_directory(Path(attention.__file__ or "").parent).sha256[:16]
-    code = digest(Path(inspect.getfile(module)) for module in MEASURING)
-    identity = {**record, "attention": package, "measuring code": code, "time limit": options.time_limit}
-    store = Store(options.output / "parts.json", {**identity, "kernels": options.kernel}, fresh=options.fresh)
-    if store.discarded is not None:
-        print(f"note: {store.discarded}; all parts are measured anew")
-    meter = LoadMeter()
-    measure_parts(parts, store, chosen, options.time_limit)
+    meter, start = LoadMeter(), time.monotonic()
+    results = measure([p for device in devices for p in parts(device, kernels(options.kernel))], options.time_limit)
     load = meter.read()
+    package = source.from_directory(Path(attention.__file__ or "").parent).sha256[:16]
     record |= {
         "attention": f"source {package}",
-        "measuring": f"{store.seconds:.0f} s of parts, time limit {options.time_limit:g} s",
+        "measuring": f"{time.monotonic() - start:.0f} s of parts, time limit {options.time_limit:g} s",
         "other load": f"{load.other_cores:.2f} of {load.cores} cores, and {load.stolen_cores:.2f} stolen",
     }
-    made = report.make(store.results, devices, record, left_out.rows(left_out.names(), left_out.with_backward()))
-    page, text = report.write(made, options.output)
-    print(f"{made.summary}\n{page}\n{text}")
+    values = {"environment": record, "series": [asdict(series) for series in results.series]}
+    write_atomically(options.output / "study.json", json.dumps(values) + "\n")
+    made = report.make(results, devices, record)
+    report.write(made, options.output)
+    print(f"{made.summary}\n{options.output / report.PAGE}\n{options.output / report.TEXT}")
 
 
 def _check(options: argparse.Namespace) -> tuple[str, ...]:
+    """Refuse what cannot be done before minutes are spent; returns the devices to measure."""
     unknown = [name for name in options.kernel or [] if name not in attention.KERNELS]
     if unknown:
         raise CannotDo(f"no kernel is named {', '.join(unknown)}: choose among {', '.join(attention.KERNELS)}")
     present = environment.present_devices()
-    if options.device == "all":
-        return present
-    if options.device not in present:
+    if options.device not in ("all", *present):
         raise CannotDo(f"--device={options.device}: torch sees only {', '.join(present)} here")
-    return (options.device,)
+    check_writable(options.output / report.PAGE)
+    return present if options.device == "all" else (options.device,)
 
 
-def measure_parts(parts: list[Part], store: Store, chosen: Subjects, budget_s: float) -> None:
-    """Measure each part that the store lacks, in its share of the time, and keep it at once."""
+def measure(parts: Sequence[Part], budget_s: float) -> Results:
+    """Measure each part in its share of the time that is left."""
+    results = Results()
     total = sum(part.weight for part in parts)
-    left = [part for part in parts if part.key not in store]
-    end = time.monotonic() + budget_s * sum(part.weight for part in left) / total
-    finished = total - sum(part.weight for part in left)
-    with tqdm(total=total, initial=finished, bar_format="{l_bar}{bar}| {elapsed}{postfix}") as bar:
-        for i, part in enumerate(left):
-            bar.set_postfix_str(part.key)
-            start = time.monotonic()
-            fair_s = budget_s * part.weight / total
-            share_s = (end - start) * part.weight / sum(p.weight for p in left[i:])
-            place = Setting(part.device, clock.Clock.of(part.device), chosen, _bounded(share_s, fair_s), store.results)
-            series = list(part.measure(place))
-            store.add(part.key, series, time.monotonic() - start)
+    end = time.monotonic() + budget_s
+    with tqdm(total=total, bar_format="{l_bar}{bar}| {elapsed}{postfix}") as bar:
+        for i, part in enumerate(parts):
+            bar.set_postfix_str(str(part))
+            share_s = (end - time.monotonic()) * part.weight / sum(p.weight for p in parts[i:])
+            share_s = max(share_s, LEAST * budget_s * part.weight / total)
+            cases = [entry.case for entry in part.entries]
+            with torch.set_grad_enabled(any(case.backward for case in cases)):
+                found = part.measure(part.entries, Setting(Clock.of(cases[0].device), share_s, results))
+                results = Results((*results.series, *found))
             bar.update(part.weight)
-
-
-def _bounded(share_s: float, fair_s: float) -> float:
-    """What a part may take: its share of what is left, not much more than fair, and something where all is spent."""
-    return max(0.1 * fair_s, min(share_s, PATIENCE * fair_s))
+    return results

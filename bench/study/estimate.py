@@ -5,8 +5,8 @@ The interval is that of the gate (``bench.judging.statistics``): distribution-fr
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log
-from statistics import fmean, quantiles
+from math import exp, isclose, log
+from statistics import fmean, linear_regression, quantiles
 
 from ..judging.statistics import confidence_interval, median
 
@@ -23,14 +23,22 @@ class Estimate:
     high: float | None
     n: int
 
-    def scaled(self, factor: float) -> "Estimate":
-        low, high = (None if end is None else end * factor for end in (self.low, self.high))
-        return Estimate(self.value * factor, low, high, self.n)
+    def show(self, unit: str = "") -> str:
+        """Write the value with its interval; alone where it was counted."""
+        text = f"{number(self.value)}{unit}"
+        if self.low is None or self.high is None:
+            return f"{text} ({self.n} value{'s' if self.n > 1 else ''}, too few for an interval)"
+        return text if isclose(self.low, self.high) else f"{text} [{number(self.low)}, {number(self.high)}]"
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Return the median with its interval."""
-    ordered = sorted(values)
+def number(value: float) -> str:
+    """Write three figures, or a whole number where it has more."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def estimate(values: Sequence[float], scale: float = 1.0) -> Estimate:
+    """Return the median with its interval, times a scale."""
+    ordered = sorted(value * scale for value in values)
     interval = confidence_interval(ordered, LEVEL)
     return Estimate(median(ordered), interval.low, interval.high, len(ordered))
 
@@ -47,47 +55,24 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
     return Estimate(exp(logs.value), low, high, logs.n)
 
 
-def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Return the exponent p of the least-squares fit of ``y = c x^p`` on logarithms.
+def exponent(values_by_size: Mapping[int, Sequence[float]]) -> Estimate:
+    """Fit the exponent p of ``y = c x^p`` in each round, over all sizes, and return the median.
+
+    Its interval is about what noise does to the fit, not about how well a power law fits.
 
     Raises:
-        ValueError: fewer than two different x.
+        StatisticsError: fewer than two sizes.
 
     """
-    if len(set(xs)) < 2:
-        raise ValueError(f"an exponent needs at least two sizes; saw {sorted(set(xs))}")
-    log_x, log_y = [log(x) for x in xs], [log(y) for y in ys]
-    middle_x, middle_y = fmean(log_x), fmean(log_y)
-    across = sum((x - middle_x) * (y - middle_y) for x, y in zip(log_x, log_y, strict=True))
-    return across / sum((x - middle_x) ** 2 for x in log_x)
-
-
-def power_law(xs: Sequence[float], ys: Sequence[float], p: float) -> list[float]:
-    """Return ``c x^p`` at every x, c such that it fits the y best on logarithms."""
-    log_c = fmean([log(y) - p * log(x) for x, y in zip(xs, ys, strict=True)])
-    return [exp(log_c) * x**p for x in xs]
-
-
-def exponent(values_by_size: Mapping[int, Sequence[float]]) -> Estimate:
-    """Fit one exponent a round, over all sizes, and return their median: what noise does to the fit, not its lack."""
+    log_sizes = [log(size) for size in values_by_size]
     rounds = zip(*values_by_size.values(), strict=True)
-    return estimate([slope(list(values_by_size), values) for values in rounds])
-
-
-def counted_exponent(values_by_size: Mapping[int, Sequence[float]]) -> Estimate:
-    """Fit the exponent of one counted value a size."""
-    return exact(slope(list(values_by_size), [values[0] for values in values_by_size.values()]))
-
-
-def without_outliers(values: Sequence[float]) -> list[float]:
-    """Drop what lies more than ``FENCE`` quartile distances beyond the quartiles; the study names no rule."""
-    if len(values) < 4:
-        return list(values)
-    lower, _, upper = quantiles(values, n=4)
-    reach = FENCE * (upper - lower)
-    return [value for value in values if lower - reach <= value <= upper + reach]
+    return estimate([linear_regression(log_sizes, [log(value) for value in values]).slope for values in rounds])
 
 
 def mean_without_outliers(values: Sequence[float]) -> float:
-    """The study's statistic, as its protocol describes it."""
-    return fmean(without_outliers(values))
+    """The study's statistic, as its protocol describes it; the study names no rule for outliers."""
+    if len(values) < 4:
+        return fmean(values)
+    lower, _, upper = quantiles(values, n=4)
+    reach = FENCE * (upper - lower)
+    return fmean(value for value in values if lower - reach <= value <= upper + reach)

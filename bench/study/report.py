@@ -1,65 +1,48 @@
-"""The report of the study: one document of sections, written as a page and as Markdown."""
+"""The report of the study: one document of tables and plots, written as a page and as Markdown."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
 from ..plain.files import write_atomically
-from . import more_tables, tables
+from . import tables
 from .figure import Plot
 from .judgement import Judgement, Verdict, judge
 from .plots import draw
-from .published import TABLES
+from .published import FAULTS, LEFT_OUT, TABLES
 from .results import Results
-from .tables import Table
+from .table import Table, escape
 
 TITLE = "The study, measured here"
+PAGE, TEXT, PLOTS = "study.html", "STUDY.md", "study-plots"  # what is written
 MACHINE = (("cpu", ""), ("cores", " cores"), ("threads", " thread(s)"), ("torch", " (torch)"), ("gpu", ""))
 
 
 @dataclass(frozen=True)
 class Report:
-    """What page and Markdown show: a summary, claims, tables and plots."""
+    """What page and Markdown show, in this order; ``tables`` are of the study, ``more`` of what it left out."""
 
     summary: str
     machine: str
-    claims: Table
     tables: tuple[Table, ...]
     plots: tuple[Plot, ...]
     more: tuple[Table, ...]
 
 
-def make(
-    results: Results,
-    devices: tuple[str, ...],
-    record: Mapping[str, str | int],
-    left_out: Iterable[tuple[str, str, str]] = (),
-) -> Report:
-    """Judge, tabulate and draw all that was found; ``left_out`` as ``left_out.rows`` gives it."""
+def make(results: Results, devices: Sequence[str], record: Mapping[str, str | int]) -> Report:
+    """Judge, tabulate and draw all that was found; ``record`` is of the environment."""
     judgements = judge(results, devices)
-    studied = [
-        tables.warm_up(table, results) if table.name == "A4" else tables.of_study(table, results, devices)
-        for table in TABLES
-    ]
-    more = (
-        tables.matrix(results),
-        more_tables.growth(results),
-        more_tables.long_context(results),
-        more_tables.directions(results),
-        more_tables.errors(results),
-        more_tables.faults(results),
-        more_tables.left_out(left_out),
-        more_tables.environment((name, str(value)) for name, value in record.items()),
-    )
+    studied = [tables.warm_up(results) if name == "A4" else tables.of_study(name, results, devices) for name in TABLES]
+    more = (tables.matrix, tables.growth, tables.long_context, tables.directions, tables.errors)
+    environment = Table("Environment", "", ("what", "value"), tuple((name, str(v)) for name, v in record.items()))
     return Report(
         summarise(judgements),
         describe(record),
-        tables.claims(judgements),
-        tuple(studied),
+        (tables.claims(judgements), *studied),
         tuple(draw(results, devices)),
-        more,
+        (*(table(results) for table in more), FAULTS, LEFT_OUT, environment),
     )
 
 
@@ -69,17 +52,17 @@ def describe(record: Mapping[str, str | int]) -> str:
     return f"Measured on: {', '.join(known)}{'' if 'gpu' in record else ', no GPU'}."
 
 
-def summarise(judgements: list[Judgement]) -> str:
+def summarise(judgements: Sequence[Judgement]) -> str:
     """Count the verdicts, first on the devices that the study names, then of what was tried on the CPU instead."""
     asked = {j.claim: j for j in reversed(judgements)}  # of two lines of a claim, the first is on the study's device
-    instead = [j for j in judgements if asked[j.claim] is not j]
+    instead = [j.verdict for j in judgements if asked[j.claim] is not j]
+    text = f"Of the study's {len(asked)} claims, on the device that each is about: "
+    text += f"{_count([j.verdict for j in asked.values()])}."
+    return text + (f" Claims about a GPU, tried on this CPU: {_count(instead)}." if instead else "")
 
-    def count(chosen: list[Judgement]) -> str:
-        counted = {v: sum(j.verdict is v for j in chosen) for v in Verdict}
-        return ", ".join(f"{v.value}: {n}" for v, n in counted.items() if n)
 
-    text = f"Of the study's {len(asked)} claims, on the device that each is about: {count(list(asked.values()))}."
-    return text + (f" Claims about a GPU, tried on this CPU: {count(instead)}." if instead else "")
+def _count(verdicts: Sequence[Verdict]) -> str:
+    return ", ".join(f"{v.value}: {verdicts.count(v)}" for v in Verdict if v in verdicts)
 
 
 def as_html(report: Report) -> str:
@@ -90,36 +73,20 @@ def as_html(report: Report) -> str:
     return environment.get_template("page.html").render(report=report, title=TITLE)
 
 
-def as_markdown(report: Report, folder: str) -> str:
+def as_markdown(report: Report) -> str:
     """Write the report as Markdown, its plots as files in a folder beside it."""
-    parts = [f"# {TITLE}", _escape(report.summary), _escape(report.machine), *_table(report.claims)]
-    for table in report.tables:
-        parts += _table(table)
+    parts = [f"# {TITLE}", escape(report.summary), escape(report.machine)]
+    parts += [part for table in report.tables for part in table.as_markdown()]
     parts.append("## Plots")
     for plot in report.plots:
-        parts += [f"![{_escape(plot.title)}]({folder}/{plot.name}.svg)", _escape(plot.caption)]
-    for table in report.more:
-        parts += _table(table)
+        parts += [f"![{escape(plot.title)}]({PLOTS}/{plot.name}.svg)", escape(plot.caption)]
+    parts += [part for table in report.more for part in table.as_markdown()]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(table: Table) -> list[str]:
-    lines = [table.columns, tuple("---" for _ in table.columns), *(tuple(map(_escape, row)) for row in table.rows)]
-    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return [f"## {_escape(table.title)}", _escape(table.note), text if table.rows else "Nothing was measured."]
-
-
-def _escape(text: str) -> str:
-    for character in "\\*_<>|[]^~":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("\n", " ")
-
-
-def write(report: Report, directory: Path) -> tuple[Path, Path]:
-    """Write the page, the Markdown and its plots into a directory; returns the first two."""
-    page, text, folder = directory / "study.html", directory / "STUDY.md", "study-plots"
+def write(report: Report, directory: Path) -> None:
+    """Write the page, the Markdown and its plots into a directory."""
     for plot in report.plots:
-        write_atomically(directory / folder / f"{plot.name}.svg", plot.file)
-    write_atomically(page, as_html(report))
-    write_atomically(text, as_markdown(report, folder))
-    return page, text
+        write_atomically(directory / PLOTS / f"{plot.name}.svg", plot.file)
+    write_atomically(directory / PAGE, as_html(report))
+    write_atomically(directory / TEXT, as_markdown(report))

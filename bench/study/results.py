@@ -1,17 +1,24 @@
-"""What the study's parts found, as plain values that JSON can hold. No torch here."""
+"""What the study's parts found, as plain values. No torch here."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from enum import StrEnum
 
-PAIRED_NS = "ns a call, in interleaved rounds"
-PROTOCOL_NS = "ns a call, by the study's protocol"
-CALL_NS = "ns of the first, second, ... call"
-PEAK_BYTES = "peak of live bytes"
-DIFFERENCE = "largest difference from PyTorch"
-MEAN_DIFFERENCE = "mean difference from PyTorch"
-CLOSE = "allclose to PyTorch"
-ERROR = "largest error from the float64 oracle"
+
+class Quantity(StrEnum):
+    """What the values of a series are."""
+
+    PAIRED_NS = "ns a call, in interleaved rounds"
+    PROTOCOL_NS = "ns a call, by the study's protocol"
+    CALL_NS = "ns of the first, second, ... call"
+    PEAK_BYTES = "peak of live bytes"
+    DIFFERENCE = "largest difference from PyTorch"
+    MEAN_DIFFERENCE = "mean difference from PyTorch"
+    CLOSE = "allclose to PyTorch"
+    ERROR = "largest error from the float64 oracle"
+
+
+class NotMeasured(Exception):
+    """Something was not or cannot be measured; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -26,35 +33,47 @@ class Series:
     device: str
     subject: str
     case: str
-    quantity: str
+    quantity: Quantity
     values: tuple[float, ...] = ()
-    missing: str | None = None
+    missing: str = ""
+
+    @property
+    def tokens(self) -> int:
+        return int(self.case.partition("t")[2].partition("d")[0])
+
+    @property
+    def heads(self) -> int:
+        return int(self.case.partition("h")[2].partition("t")[0])
+
+    @property
+    def dtype(self) -> str:
+        return self.case.split("-")[2]
+
+    @property
+    def direction(self) -> str:
+        return self.case.split("-")[3]
 
 
 @dataclass(frozen=True)
 class Results:
-    """Every series of the parts that are finished."""
+    """Every series of the parts that have run."""
 
     series: tuple[Series, ...] = ()
 
-    def where(self, **fields: str) -> list[Series]:
-        """The series whose fields have these values, measured or not, in a stable order."""
+    def where(self, **fields: object) -> list[Series]:
+        """The series whose fields and properties have these values, measured or not, in a stable order."""
         return [s for s in self.series if all(getattr(s, name) == value for name, value in fields.items())]
 
-    def one(self, **fields: str) -> Series | None:
-        """The one series whose fields have these values; None if no part took it."""
-        found = self.where(**fields)
-        assert len(found) <= 1, found
-        return found[0] if found else None
+    def values(self, *, subject: str, **fields: object) -> tuple[float, ...]:
+        """The values of a subject's only series with these fields; raises NotMeasured where there are none."""
+        found = self.where(subject=subject, **fields)
+        if not found or not found[0].values:
+            raise NotMeasured(f"{subject} was not measured: {found[0].missing if found else 'not asked for'}")
+        return found[0].values
 
-    def subjects(self, **fields: str) -> list[str]:
-        """The subjects of the series whose fields have these values, each once, in the order in which they came."""
-        return list(dict.fromkeys(s.subject for s in self.where(**fields)))
-
-
-def to_json(series: Iterable[Series]) -> list[dict[str, Any]]:
-    return [asdict(s) for s in series]
-
-
-def from_json(entries: Iterable[Mapping[str, Any]]) -> list[Series]:
-    return [Series(**{**entry, "values": tuple(entry["values"])}) for entry in entries]
+    def by_subject(self, **fields: object) -> dict[tuple[str, str], list[Series]]:
+        """The series whose fields have these values, by device and subject, in a stable order."""
+        found: dict[tuple[str, str], list[Series]] = {}
+        for series in self.where(**fields):
+            found.setdefault((series.device, series.subject), []).append(series)
+        return found

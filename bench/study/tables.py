@@ -1,146 +1,116 @@
 """The tables of the report, as rows of text: the study's figure beside this machine's. Pure functions of results."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from ..report.text import duration
-from .estimate import estimate, exact, mean_without_outliers, ratio
-from .judgement import SETTLED_FROM, Judgement, number, show
-from .published import FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, ROWS, Row
-from .published import Table as Published
-from .results import CALL_NS, CLOSE, ERROR, PAIRED_NS, PEAK_BYTES, PROTOCOL_NS, Results, Series
+from .estimate import estimate, exact, mean_without_outliers, number, ratio
+from .judgement import Judgement, first_to_later, growth_of
+from .published import DEVICES, FIGURES, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, NOTED, SCALES, SETTLED_FROM, TABLES
+from .results import Quantity, Results, Series
+from .table import Table
 
 DASH = "-"
-PARTS_OF_REPEATED = 100  # what sampling.repeated notes the repetitions in
+SHOWN = set(Quantity) - {Quantity.PROTOCOL_NS, Quantity.CALL_NS}  # the first has a column of its own
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table as it is shown: title, a note, and cells of text; ``marks`` gives a row's verdict where it has one."""
-
-    title: str
-    note: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    marks: tuple[str, ...] = ()
-
-
-def device_name(device: str) -> str:
-    return {"cuda": "GPU", "cpu": "CPU"}[device]
-
-
-def claims(judgements: Iterable[Judgement]) -> Table:
+def claims(judgements: Sequence[Judgement]) -> Table:
     """Every claim with its verdict."""
-    chosen = list(judgements)
     return Table(
         "What the study claims, and whether it holds here",
         "A claim holds if the whole 95% interval is in the range that it states, and does not if the whole interval is "
         "outside it; otherwise it cannot be told. What was claimed of a GPU is judged on the CPU as well, on a line "
         "of its own, because the same comparison can be made there.",
         ("table", "claim", "on", "here", "why"),
-        tuple((j.table, j.claim, device_name(j.device), j.verdict.value, j.reason) for j in chosen),
-        tuple(j.verdict.name for j in chosen),
+        tuple((j.claim.table, j.claim.text, DEVICES[j.device], j.verdict.value, j.reason) for j in judgements),
+        tuple(j.verdict.name for j in judgements),
     )
 
 
-def of_study(published: Published, results: Results, devices: tuple[str, ...]) -> Table:
+def of_study(name: str, results: Results, devices: Sequence[str]) -> Table:
     """One table of the study, its figures beside ours, and below them what only we measured."""
-    columns = ("row", "on", "the study", "here, its protocol", "here, median [95% interval]")
-    rows, shown = [], set()
-    chosen = [row for row in ROWS if row.table == published.name]
-    for row in chosen:
-        for device in dict.fromkeys((row.device, *devices)):
-            theirs = row.statement if device == row.device else DASH
-            if device not in devices:
-                reason = "needs a GPU" if device == "cuda" else "the CPU was not asked for"
-                rows.append((row.label, device_name(device), theirs, reason, reason))
-                continue
-            cells = _cells(row, device, results)
-            if cells is not None:
-                rows.append((row.label, device_name(device), theirs, *cells))
-            shown.add((device, row.subject, row.cases[device]))
-    one_case = len({row.cases["cpu"] for row in chosen}) == 1
-    more = (chosen[0].quantity, ERROR)
-    for series in (s for quantity in more for s in results.where(part=published.name, quantity=quantity)):
-        if series.quantity == ERROR or (series.device, series.subject, series.case) not in shown:
-            label = series.subject if one_case else f"{series.subject}, {tokens_of(series)} tokens"
-            label = f"{series.quantity}, {label}" if published.name == "A1" else label
-            cells = (_protocol(chosen[0], series, results), _ours(chosen[0], series))
-            rows.append((label, device_name(series.device), DASH, *cells))
-    return Table(f"{published.name}: {published.title}", published.note, columns, tuple(rows))
+    about, figures = FIGURES[name]
+    taken = [s for quantity in Quantity for s in results.where(part=name, quantity=quantity) if quantity in SHOWN]
+    found = {(label(series), series.device): series for series in taken}
+    lines = []
+    for row in dict.fromkeys((*figures, *map(label, taken))):
+        for device in dict.fromkeys((about, *devices)):
+            series = found.get((row, device))
+            theirs = figures.get(row, DASH) if device == about else DASH
+            if series is not None:
+                lines.append((row, DEVICES[device], theirs, _by_protocol(series, results), _ours(series)))
+            elif theirs != DASH:
+                reason = "needs a GPU" if device == "cuda" and device not in devices else "not asked for"
+                lines.append((row, DEVICES[device], theirs, reason, reason))
+    return replace(TABLES[name], rows=tuple(lines))
 
 
-def _cells(row: Row, device: str, results: Results) -> tuple[str, str] | None:
-    where = {"part": row.table, "device": device, "subject": row.subject, "case": row.cases[device]}
-    series = results.one(**where, quantity=row.quantity)
-    if series is None:
-        missing = results.where(**where)
-        if not missing and device != row.device:
-            return None  # its part is about another device
-        reason = f"not measured: {missing[0].missing}" if missing else "its part has not run"
-        return reason, reason
-    return _protocol(row, series, results), _ours(row, series)
+def label(series: Series) -> str:
+    """Name a row of a table of the study."""
+    sizes = {"B1": f", {series.heads} heads", "B2": f", {series.tokens} tokens", "B3": f", {series.tokens} tokens"}
+    quantity = f"{series.quantity}, " if series.part == "A1" else ""
+    return f"{quantity}{series.subject}{sizes.get(series.part, '')}"
 
 
-def _ours(row: Row, series: Series) -> str:
-    if not series.values:
-        return f"not measured: {series.missing}"
-    unit = f" {row.unit}" if row.unit else ""
-    if series.quantity == PEAK_BYTES:
-        return show(exact(series.values[0] * row.scale), unit)
-    if series.quantity == CLOSE:
-        return f"{fmean(series.values):.1%} of {len(series.values)} draws"
-    return show(estimate(series.values).scaled(row.scale), unit)
+def _ours(series: Series) -> str:
+    scale, unit = SCALES[series.part]
+    if series.quantity == Quantity.CLOSE:
+        return _cell(series, lambda values: f"{fmean(values):.1%} of {len(values)} draws")
+    if series.quantity == Quantity.PEAK_BYTES:
+        return _cell(series, lambda values: exact(values[0] * scale).show(unit))
+    return _cell(series, lambda values: estimate(values, scale).show(unit))
 
 
-def _protocol(row: Row, series: Series, results: Results) -> str:
-    """The study's statistic: the total of its repetitions, or the mean without outliers."""
-    if row.protocol is None:
+def _by_protocol(series: Series, results: Results) -> str:
+    """The study's statistic: the mean of its repetitions, scaled to all of them, or the mean without outliers."""
+    same = {"part": series.part, "device": series.device, "subject": series.subject, "case": series.case}
+    taken = results.where(**same, quantity=Quantity.PROTOCOL_NS)
+    if not taken:
         return DASH
-    one = results.one(
-        part=series.part, device=series.device, subject=series.subject, case=series.case, quantity=PROTOCOL_NS
-    )
-    if one is None or not one.values:
-        return f"not measured: {one.missing}" if one else DASH
-    if row.table.startswith("A"):
-        share = len(one.values) / PARTS_OF_REPEATED
-        cut = "" if share >= 1 else f" (scaled from {share:.0%} of the calls)"
-        return f"{number(fmean(one.values) * row.scale)} {row.unit}{cut}"
-    return f"{number(mean_without_outliers(one.values) * row.scale)} {row.unit} ({len(one.values)} runs)"
+    scale, unit = SCALES[series.part]
+    count = len(taken[0].values)
+    if series.part.startswith("B"):
+        return _cell(taken[0], lambda ns: f"{number(mean_without_outliers(ns) * scale)}{unit} ({count} runs)")
+    cut = "" if count == NOTED else f" (scaled from {count / NOTED:.0%} of the calls)"
+    return _cell(taken[0], lambda ns: f"{number(fmean(ns) * scale)}{unit}{cut}")
 
 
-def warm_up(published: Published, results: Results) -> Table:
+def _cell(series: Series, write: Callable[[Sequence[float]], str]) -> str:
+    """Write the values, or why there are none."""
+    return write(series.values) if series.values else f"not measured: {series.missing}"
+
+
+def _time(series: Series) -> str:
+    return _cell(series, lambda values: duration(estimate(values).value))
+
+
+def _ratio(numerator: Series, denominator: Series) -> str:
+    both = numerator.values and denominator.values
+    return ratio(numerator.values, denominator.values).show() if both else DASH
+
+
+def warm_up(results: Results) -> Table:
     """A4: the first call of fresh processes against their later ones, by subject."""
     rows = []
-    for device in dict.fromkeys(s.device for s in results.where(quantity=CALL_NS)):
-        for subject in results.subjects(device=device, quantity=CALL_NS):
-            series = results.where(device=device, subject=subject, quantity=CALL_NS)
-            runs = [s.values for s in series if s.values]
-            if not runs:
-                rows.append((subject, device_name(device), f"not measured: {series[0].missing}", DASH, DASH, "0"))
-                continue
-            later = [estimate(run[SETTLED_FROM:]).value for run in runs]
-            first = estimate([run[0] for run in runs]).value
-            times = show(ratio([run[0] for run in runs], later))
-            cells = (duration(first), duration(estimate(later).value), times, str(len(runs)))
-            rows.append((subject, device_name(device), *cells))
-    columns = ("subject", "on", "first call", f"calls from the {SETTLED_FROM + 1}th", "first / later", "processes")
-    return Table(f"{published.name}: {published.title}", published.note, columns, tuple(rows))
+    for (device, subject), series in results.by_subject(part="A4").items():
+        runs = [s.values for s in series if s.values]
+        cells = [_time(series[0]), DASH, DASH]  # why there are none
+        if runs:
+            first = duration(estimate([run[0] for run in runs]).value)
+            later = duration(estimate([estimate(run[SETTLED_FROM:]).value for run in runs]).value)
+            cells = [first, later, first_to_later(series).show()]
+        rows.append((subject, DEVICES[device], *cells, str(len(runs))))
+    return replace(TABLES["A4"], rows=tuple(rows))
 
 
 def matrix(results: Results) -> Table:
     """Batch x sequence x heads x dtype, by hand against SDPA."""
     rows = []
-    for first in results.where(part="B", subject=FUSED_BY_HAND):
-        series = {
-            s.subject: s for s in results.where(part="B", device=first.device, case=first.case, quantity=PAIRED_NS)
-        }
-        times = [time_of(series[form]) for form in (FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA)]
-        both = first.values and series[FUSED_SDPA].values
-        compared = show(ratio(first.values, series[FUSED_SDPA].values)) if both else DASH
-        shape, _, dtype, _ = first.case.split("-")
-        rows.append((shape, dtype, device_name(first.device), *times, compared))
+    for hand in results.where(part="B", subject=FUSED_BY_HAND):
+        _, sdpa, loop = results.where(part="B", device=hand.device, case=hand.case)
+        shape, times = hand.case.partition("-")[0], map(_time, (hand, sdpa, loop))
+        rows.append((shape, hand.dtype, DEVICES[hand.device], *times, _ratio(hand, sdpa)))
     return Table(
         "B: the whole matrix",
         "Multi-head attention, causal, forward: batch (b), heads (h), tokens (t), head size (d). Time of one call, "
@@ -150,11 +120,69 @@ def matrix(results: Results) -> Table:
     )
 
 
-def time_of(series: Series) -> str:
-    """Write the median time of a call, or why there is none."""
-    return duration(estimate(series.values).value) if series.values else f"not measured: {series.missing}"
+def growth(results: Results) -> Table:
+    """Exponents of time and memory against context length, of every kernel."""
+    times, peaks = results.by_subject(part="growth"), results.by_subject(part="memory")
+    return Table(
+        "Growth with context length, every kernel",
+        "Batch 1, 8 heads, head size 64, FP32, forward. The exponent is that of the least-squares line through all "
+        "lengths on logarithms; its interval is about noise, not about how straight the line is.",
+        ("kernel", "on", "time", "tokens", "memory", "tokens of it"),
+        tuple((key[1], DEVICES[key[0]], *_growth(times[key]), *_growth(peaks[key])) for key in times),
+    )
 
 
-def tokens_of(series: Series) -> int:
-    """The context length of a series' case."""
-    return int(series.case.partition("t")[2].partition("d")[0])
+def _growth(series: Sequence[Series]) -> tuple[str, str]:
+    by_tokens = {s.tokens: s.values for s in series if s.values}
+    if len(by_tokens) < 2:
+        return f"not measured: {series[-1].missing}", DASH
+    return f"T^{growth_of(by_tokens, series[0].quantity).show()}", f"{min(by_tokens)} to {max(by_tokens)}"
+
+
+def long_context(results: Results) -> Table:
+    """The peak of memory where a score matrix would take gigabytes."""
+    return Table(
+        "Long context",
+        "Batch 1, 1 head, head size 32, FP32, causal, one call forward and backward: the most that its tensors took at "
+        "a time, beyond the inputs, and what a single score matrix would take.",
+        ("kernel", "on", "tokens", "peak of memory", "one score matrix"),
+        tuple(
+            (
+                series.subject,
+                DEVICES[series.device],
+                str(series.tokens),
+                _cell(series, lambda values: f"{number(values[0] / 1e6)} MB"),
+                f"{series.tokens**2 * 4 / 1e6:.0f} MB",
+            )
+            for series in results.where(part="long context")
+        ),
+    )
+
+
+def directions(results: Results) -> Table:
+    """Forward against forward and backward, of every kernel and module."""
+    return Table(
+        "Forward and backward",
+        "Every kernel, and then modules. Batch 1, 8 heads, 512 tokens, head size 64, FP32, causal where the kernel "
+        "knows it.",
+        ("subject", "on", "forward", "forward and backward", "ratio"),
+        tuple(
+            (subject, DEVICES[device], _time(forward), _time(both), _ratio(both, forward))
+            for (device, subject), (forward, both) in results.by_subject(part="directions").items()
+        ),
+    )
+
+
+def errors(results: Results) -> Table:
+    """Speed and error of every kernel in every dtype."""
+    times, found = (results.where(part="error", quantity=q) for q in (Quantity.PAIRED_NS, Quantity.ERROR))
+    return Table(
+        "Speed and error, every kernel",
+        "Batch 1, 8 heads, 512 tokens, head size 64, full attention, forward. Error: the largest difference from the "
+        "float64 oracle on the same rounded inputs.",
+        ("kernel", "dtype", "on", "time", "largest error"),
+        tuple(
+            (error.subject, error.dtype, DEVICES[error.device], _time(timed), _cell(error, lambda v: f"{v[0]:.3g}"))
+            for timed, error in zip(times, found, strict=True)
+        ),
+    )

@@ -4,19 +4,20 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from bench.study.published import BY_HAND, COMPILED, FUSED_BY_HAND, FUSED_SDPA, LARGE, PYTORCH, TINY, TOKENS, of_tables
-from bench.study.results import (
-    CALL_NS,
-    CLOSE,
-    DIFFERENCE,
-    ERROR,
-    MEAN_DIFFERENCE,
-    PAIRED_NS,
-    PEAK_BYTES,
-    PROTOCOL_NS,
-    Results,
-    Series,
+from bench.study.published import (
+    BATCH,
+    BY_HAND,
+    COMPILED,
+    FUSED_BY_HAND,
+    FUSED_SDPA,
+    HEADS,
+    LARGE,
+    PYTORCH,
+    TINY,
+    TOKENS,
+    multihead,
 )
+from bench.study.results import Quantity, Results, Series
 
 ROUNDS = 20
 
@@ -33,33 +34,33 @@ def found() -> Callable[..., Results]:
     def make(device: str = "cpu", hand: float = 2.0, growth: float = 2.0) -> Results:
         series: list[Series] = []
 
-        def add(part: str, subject: str, case: str, quantity: str, values: Sequence[float]) -> None:
+        def add(part: str, subject: str, case: str, quantity: Quantity, values: Sequence[float]) -> None:
             series.append(Series(part, device, subject, case, quantity, tuple(values)))
 
-        add("A1", BY_HAND, TINY, MEAN_DIFFERENCE, around(5e-9))
-        add("A1", BY_HAND, TINY, DIFFERENCE, around(5e-8))
-        add("A1", BY_HAND, TINY, CLOSE, [1.0] * ROUNDS)
-        for quantity in (PAIRED_NS, PROTOCOL_NS):
+        add("A1", BY_HAND, TINY, Quantity.MEAN_DIFFERENCE, around(5e-9))
+        add("A1", BY_HAND, TINY, Quantity.DIFFERENCE, around(5e-8))
+        add("A1", BY_HAND, TINY, Quantity.CLOSE, [1.0] * ROUNDS)
+        for quantity in (Quantity.PAIRED_NS, Quantity.PROTOCOL_NS):
             add("A2", BY_HAND, TINY, quantity, around(1000.0 * hand))
             add("A2", PYTORCH, TINY, quantity, around(1000.0))
             add("A3", BY_HAND, LARGE, quantity, around(1e6 * hand))
             add("A3", PYTORCH, LARGE, quantity, around(1e6))
             add("A3", COMPILED, LARGE, quantity, around(1e4 * hand))
-        for process in range(8):
-            add(f"A4 process {process}", BY_HAND, "b1h8t128d64-causal-fp32-fwd", CALL_NS, [5e6] + [1e6] * 29)
+        for _ in range(8):
+            add("A4", BY_HAND, "b1h8t128d64-causal-fp32-fwd", Quantity.CALL_NS, [5e6] + [1e6] * 29)
         for subject, factor in ((FUSED_BY_HAND, hand), (FUSED_SDPA, 1.0)):
             for heads in (4, 8, 16):
-                for quantity in (PAIRED_NS, PROTOCOL_NS):
-                    add("B1", subject, of_tables(512, heads)[device], quantity, around(1e6 * factor))
+                for quantity in (Quantity.PAIRED_NS, Quantity.PROTOCOL_NS):
+                    add("B1", subject, multihead(512, heads, BATCH[device]), quantity, around(1e6 * factor))
             for tokens in TOKENS:
-                case = of_tables(tokens)[device]
-                for quantity in (PAIRED_NS, PROTOCOL_NS):
+                case = multihead(tokens, HEADS, BATCH[device])
+                for quantity in (Quantity.PAIRED_NS, Quantity.PROTOCOL_NS):
                     add("B2", subject, case, quantity, around(factor * tokens**growth))
-                add("B3", subject, case, PEAK_BYTES, [float(tokens**2)])
-                add("memory", subject, case, PEAK_BYTES, [float(tokens**2)])
-                add("growth", subject, case, PAIRED_NS, around(factor * tokens**growth))
-            add("error", subject, "b1h8t512d64-full-fp32-fwd", PAIRED_NS, around(1e6 * factor))
-            add("error", subject, "b1h8t512d64-full-fp32-fwd", ERROR, [1e-7 * factor])
+                add("B3", subject, case, Quantity.PEAK_BYTES, [float(tokens**2)])
+                add("memory", subject, case, Quantity.PEAK_BYTES, [float(tokens**2)])
+                add("growth", subject, case, Quantity.PAIRED_NS, around(factor * tokens**growth))
+            add("error", subject, "b1h8t512d64-full-fp32-fwd", Quantity.PAIRED_NS, around(1e6 * factor))
+            add("error", subject, "b1h8t512d64-full-fp32-fwd", Quantity.ERROR, [1e-7 * factor])
         return Results(tuple(series))
 
     return make

@@ -8,35 +8,28 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.study import command, fresh, multi_head
+from bench.study import command
 from bench.study.judgement import CLAIMS
-from bench.study.subjects import Subjects
+from bench.study.measuring import Entry, Setting
+from bench.study.parts import Part, parts
+from bench.study.results import Series
+from bench.study.subjects import case_of, kernels
 
 WORDS = ("--time-limit=2", "--device=cpu", "--kernel=sdpa")
 
 
-def test_a_short_study_names_what_did_not_fit_and_is_not_measured_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_short_study_names_what_did_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", *WORDS, f"--output={tmp_path}"]) == 0
-    first = (tmp_path / "parts.json").read_bytes()
     shown = capsys.readouterr()
     assert f"Of the study's {len(CLAIMS)} claims" in shown.out
-    assert "B1 16 heads on cpu" in shown.err  # the progress
+    assert "B1, by hand, fused, SDPA, fused" in shown.err  # the progress
     markdown = (tmp_path / "STUDY.md").read_text()
     assert "too long for --time-limit" in markdown
     assert "needs a GPU" in markdown
     assert (tmp_path / "study.html").exists()
-
-    assert main(["study", *WORDS, f"--output={tmp_path}"]) == 0
-    assert (tmp_path / "parts.json").read_bytes() == first  # nothing was measured
-    parts = json.loads(first)["parts"]
-    assert {"A1 on cpu", "A2 on cpu", "A3 on cpu", "B2 on cpu", "B3 on cpu", "fault: plain mean on cpu"} <= set(parts)
-
-
-def test_a_fresh_process_times_its_first_calls(capsys: pytest.CaptureFixture[str]) -> None:
-    fresh.main("sdpa", "b1h2t8d4-causal-fp32-fwd", "cpu", 4, 1)
-    assert len([ns for ns in json.loads(capsys.readouterr().out) if ns > 0]) == 4
+    values = json.loads((tmp_path / "study.json").read_text())
+    assert {"A1", "A2", "A3", "A4", "B", "B1", "B2", "B3", "growth"} <= {s["part"] for s in values["series"]}
+    assert values["environment"]["measuring"].endswith("time limit 2 s")
 
 
 def test_a_kernel_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -55,35 +48,48 @@ def test_the_default_budget_leaves_a_run_under_ten_minutes() -> None:
     assert command.BUDGET_S <= 500
 
 
-def test_on_a_gpu_the_same_parts_are_measured_but_what_is_about_a_cpu() -> None:
-    def names(device: str) -> set[str]:
-        return {p.name for table in command.TABLES for p in table.parts(device, Subjects())}
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["study", *WORDS, f"--output={tmp_path / 'file'}"]) == 4
+    shown = capsys.readouterr().err
+    assert "cannot be written" in shown
+    assert "B1" not in shown
 
-    assert names("cpu") - names("cuda") == {"A2"}
+
+def test_on_a_gpu_the_same_is_measured_but_what_is_about_a_cpu() -> None:
+    def names(device: str) -> set[str]:
+        return {str(part) for part in parts(device, kernels())}
+
+    assert {name.partition(",")[0] for name in names("cpu") - names("cuda")} == {"A2"}
     assert names("cuda") < names("cpu")
 
 
-def test_on_a_gpu_memory_is_the_peak_that_the_allocator_saw_beyond_what_was_in_use(
+def test_only_kernels_that_were_asked_for_are_measured() -> None:
+    subjects = {entry.case.subject for part in parts("cpu", kernels(["sdpa"])) for entry in part.entries}
+    assert "sdpa" in subjects
+    assert not subjects & {"blockwise", "manual", "compiled"}
+
+
+def test_later_parts_get_the_time_that_is_left_and_a_tenth_of_their_share_where_there_is_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done: list[str] = []
-    for name in ("synchronize", "reset_peak_memory_stats"):
-        monkeypatch.setattr(torch.cuda, name, partial(done.append, name))
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 1000)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 1700)
-    assert multi_head.peak_bytes(lambda: done.append("call"), "cuda") == 700
-    assert done == ["synchronize", "reset_peak_memory_stats", "call", "synchronize"]
+    now, given = [0.0], []
+    monkeypatch.setattr("bench.study.command.time.monotonic", lambda: now[0])
+
+    def take(_: object, setting: Setting, takes: float) -> list[Series]:
+        given.append(setting.budget_s)
+        now[0] += takes
+        return []
+
+    entries = [Entry("x", case_of("sdpa", "b1h2t8d4-causal-fp32-fwd", "cpu"))]
+    command.measure([Part(1, entries, partial(take, takes=t)) for t in (10.0, 100.0, 1.0, 1.0)], 100.0)
+    assert given == pytest.approx([25.0, 30.0, 2.5, 2.5])
 
 
 @pytest.mark.cuda
 def test_the_study_runs_on_a_gpu(tmp_path: Path) -> None:
     assert main(["study", "--time-limit=30", "--device=cuda", "--kernel=sdpa", f"--output={tmp_path}"]) == 0
     markdown = (tmp_path / "STUDY.md").read_text()
-    assert "| 8 heads, SDPA | GPU | 1.5 ms |" in markdown
-    assert "by hand, b8h8t1024d64, FP16" in markdown
-
-
-def test_the_peak_of_compiled_code_is_that_of_its_buffers() -> None:
-    call = torch.compile(lambda x: (x * 2).sin() + 1, fullgraph=True, backend="eager", dynamic=False)
-    x = torch.zeros(1000)
-    assert multi_head.peak_bytes(lambda: call(x), "cpu") >= x.nbytes
+    assert "| SDPA, fused, 8 heads | GPU | 1.5 ms |" in markdown

@@ -8,13 +8,13 @@ import pytest
 from bench.study.estimate import Estimate
 from bench.study.judgement import CLAIMS, Judgement, Verdict, in_range, judge
 from bench.study.report import summarise
-from bench.study.results import PAIRED_NS, Results
+from bench.study.results import Quantity, Results
 
 Found = Callable[..., Results]
 
 
 def of(judgements: list[Judgement], text: str, device: str) -> Judgement:
-    (one,) = (j for j in judgements if text in j.claim and j.device == device)
+    (one,) = (j for j in judgements if text in j.claim.text and j.device == device)
     return one
 
 
@@ -40,9 +40,9 @@ def test_a_claim_holds_if_the_whole_interval_is_in_its_range(
 def test_without_a_gpu_its_claims_need_one_and_are_judged_on_the_cpu_as_well(found: Found) -> None:
     judgements = judge(found("cpu"), ("cpu",))
     for claim in CLAIMS:
-        (first, *instead) = [j for j in judgements if j.claim == claim.text]
+        (first, *instead) = [j for j in judgements if j.claim is claim]
         if claim.device == "cuda":
-            assert (first.verdict, first.reason) == (Verdict.NEEDS_GPU, "torch sees no GPU here")
+            assert (first.verdict, first.reason) == (Verdict.NEEDS_GPU, "no GPU was measured")
             assert [j.device for j in instead] == ["cpu"]
         else:
             assert first.verdict is not Verdict.NEEDS_GPU
@@ -74,7 +74,7 @@ def test_what_was_not_measured_cannot_be_told_and_says_why(found: Found) -> None
     def without(series: Results) -> Results:
         return Results(
             tuple(
-                replace(s, values=(), missing="it failed") if (s.part, s.quantity) == ("A2", PAIRED_NS) else s
+                replace(s, values=(), missing="it failed") if (s.part, s.quantity) == ("A2", Quantity.PAIRED_NS) else s
                 for s in series.series
             )
         )
@@ -83,6 +83,7 @@ def test_what_was_not_measured_cannot_be_told_and_says_why(found: Found) -> None
     assert judged.verdict is Verdict.CANNOT_TELL
     assert judged.reason == "by hand was not measured: it failed"
     nothing = judge(Results(), ("cpu",))
+    assert of(nothing, "PyTorch is faster than by hand", "cpu").reason == "by hand was not measured: not asked for"
     assert {j.verdict for j in nothing} == {Verdict.CANNOT_TELL, Verdict.NEEDS_GPU}
 
 

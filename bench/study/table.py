@@ -1,0 +1,27 @@
+"""A table as it is shown, on the page and in Markdown."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """Title, a note, and cells of text; ``marks`` gives each row's verdict where rows have one."""
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...] = ()
+    marks: tuple[str, ...] = ()
+
+    def as_markdown(self) -> list[str]:
+        """Write heading, note and rows as paragraphs of Markdown."""
+        lines = [self.columns, ("---",) * len(self.columns), *(tuple(map(escape, row)) for row in self.rows)]
+        text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return [f"## {escape(self.title)}", escape(self.note), text if self.rows else "Nothing was measured."]
+
+
+def escape(text: str) -> str:
+    """Write text for Markdown, inside of a line."""
+    for character in "\\*_<>|[]^~":
+        text = text.replace(character, f"\\{character}")
+    return text.replace("\n", " ")

@@ -237,7 +237,7 @@ def complaint(side: Side, case: Case) -> str | None:
         return f"{type(error).__name__}: {error}"
     if workload.differs_from(before):
         return "wrote to its inputs"
-    return next((c for error in drift.judge(results, exact, naive) for c in error.complaints), None)
+    return next((c for error in drift.hold_to_budget(results, exact, naive) for c in error.complaints), None)
 
 
 def caught(side: Side, tier: str = "smoke", subjects: Collection[str] | None = None) -> str | None:
@@ -250,8 +250,7 @@ def caught(side: Side, tier: str = "smoke", subjects: Collection[str] | None = N
     return None
 
 
-def test_there_are_enough_of_them_and_the_kernels_as_they_are_pass() -> None:
-    assert len(TABLE) >= 25
+def test_the_kernels_as_they_are_pass() -> None:
     assert caught(HEAD) is None
 
 

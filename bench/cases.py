@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -16,15 +17,39 @@ DIRECTIONS = ("fwd", "fwdbwd")
 COMPILING = ("compiled", "flex")  # for seconds a case and side
 VARIANTS = ("decode", "sdpa_cudnn", "sdpa_efficient", "sdpa_flash", "sdpa_math")  # sdpa, made to go one way
 
-_MASK = re.compile(r"full|(causal)?(?:(bool|float|learned)mask|window(\d+))?")
-_SHAPE = re.compile(r"b(\d+)h(\d+)(?:kv(\d+))?t(\d+)(?:k(\d+))?d(\d+)(?:v(\d+))?(?:scale(\d+(?:\.\d+)?))?")
+# What a shape can say of the scores and of the memory of its tensors; ``sides/workload.py`` makes them so.
+SCORES = ("large", "peaked")
+LAYOUTS = ("transposed", "fused", "sliced", "expanded", "columns")
+
+# Kinds of masks by their words: the kind that a kernel's capabilities name, and which sizes of the scores they have.
+_MASKS = {
+    "bool": ("bool", "bqk"),
+    "true": ("bool", "bqk"),
+    "padding": ("bool", "bk"),
+    "float": ("float", "hqk"),
+    "low": ("float", "bqk"),
+    "learned": ("float", "hk"),
+}
+_MASK = re.compile(rf"full|(causal)?(?:({'|'.join(_MASKS)})mask(b?h?q?k?)|window(\d+))?")
+_SHAPE = re.compile(
+    r"b(\d+)h(\d+)(?:kv(\d+))?t(\d+)(?:k(\d+))?d(\d+)(?:v(\d+))?(?:scale(\d+(?:\.\d+)?))?"
+    rf"({'|'.join(SCORES)})?({'|'.join(LAYOUTS)})?"
+)
 
 
 @dataclass(frozen=True)
 class Shape:
     """Sizes of one case: q is (batch, heads, queries, head_size), k has as many kv_heads and keys, and v value_size.
 
-    ``scale`` is that of the scores; None means ``head_size ** -0.5``.
+    ``scale`` is that of the scores; None means ``head_size ** -0.5``. ``scores`` and ``layout`` are none of those
+    named above, or one.
+
+    - ``large`` scores are beyond the range of exp in the case's dtype, above zero and below it.
+    - ``peaked`` scores overflow fp16 before they are scaled, and one of each row is far above the others.
+    - ``transposed`` tensors lie in memory as (B, T, H, D), ``fused`` ones in one projection (B, T, (H + 2 Hkv) D), a
+      module's input as (T, B, E). So does the gradient that reaches the output.
+    - ``sliced`` tensors are parts of larger ones. ``expanded`` ones have strides of zero, the gradient is of a sum.
+    - ``columns`` lie in memory as (B, H, D, T).
     """
 
     batch: int
@@ -35,56 +60,80 @@ class Shape:
     head_size: int
     value_size: int
     scale: float | None = None
+    scores: str | None = None
+    layout: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Shape":
         """Read ``b1h8t512d64``; ``h8kv2`` groups the queries, ``t1k1024`` gives keys a length of their own.
 
-        ``d64v32`` gives values a size of their own, and ``scale0.3`` at the end is the scale.
+        ``d64v32`` gives values a size of their own. Behind that come ``scale0.3``, the scale, one of ``SCORES``, and
+        one of ``LAYOUTS``.
         """
         match = _SHAPE.fullmatch(text)
         if match is None:
             raise ValueError(f"a shape is written like b1h8t512d64, b1h8kv2t512d64 or b1h8t1k1024d64; saw {text!r}")
-        b, h, kv, t, k, d, v, scale = match.groups()
+        b, h, kv, t, k, d, v, scale, scores, layout = match.groups()
         batch, heads, kv_heads, queries, keys, size, value_size = map(int, (b, h, kv or h, t, k or t, d, v or d))
         own_scale = None if scale is None else float(scale)
-        return cls(batch, heads, kv_heads, queries, keys, size, value_size, own_scale)
+        return cls(batch, heads, kv_heads, queries, keys, size, value_size, own_scale, scores, layout)
 
     def __str__(self) -> str:
         kv = "" if self.kv_heads == self.heads else f"kv{self.kv_heads}"
         k = "" if self.keys == self.queries else f"k{self.keys}"
         v = "" if self.value_size == self.head_size else f"v{self.value_size}"
         scale = "" if self.scale is None else f"scale{self.scale:g}"
-        return f"b{self.batch}h{self.heads}{kv}t{self.queries}{k}d{self.head_size}{v}{scale}"
+        words = f"{self.scores or ''}{self.layout or ''}"
+        return f"b{self.batch}h{self.heads}{kv}t{self.queries}{k}d{self.head_size}{v}{scale}{words}"
 
 
 @dataclass(frozen=True)
 class Mask:
     """What hides keys from queries: a mask tensor of a kind, ``causal``, a ``window``, or nothing.
 
-    A mask that is ``learned`` is a float mask whose gradient is taken.
+    ``word`` says what the mask tensor holds: ``bool`` and ``float`` some of everything, ``true`` nothing but True,
+    ``padding`` a length for each item, ``low`` the dtype's lowest values, ``learned`` what a gradient is taken of.
+    ``sizes`` are the letters of the sizes that it has, of b, h, q and k.
     """
 
-    kind: str | None = None
+    word: str | None = None
     causal: bool = False
     window: int | None = None
-    learned: bool = False
+    sizes: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Mask":
-        """Read ``full``, ``causal``, ``boolmask``, ``floatmask``, ``learnedmask``, ``window64``, ``causalwindow64``."""
+        """Read ``full``, ``causal``, ``window64``, or a mask such as ``boolmask``, with its sizes ``boolmaskbhqk``.
+
+        Before a window or a mask, ``causal`` says that it applies too: ``causalwindow64``.
+        """
         match = _MASK.fullmatch(text)
         if match is None or not text:
-            kinds = "full, causal, boolmask, floatmask, learnedmask or window64, the last four after causal too"
-            raise ValueError(f"a mask is {kinds}; saw {text!r}")
-        causal, kind, window = match.groups()
-        learned = kind == "learned"
-        return cls("float" if learned else kind, causal is not None, None if window is None else int(window), learned)
+            words = ", ".join(f"{word}mask" for word in _MASKS)
+            raise ValueError(
+                f"a mask is full, causal, window64, or one of {words}, with its sizes as in boolmaskbhqk if they are "
+                f"others than its own; the last two after causal too; saw {text!r}"
+            )
+        causal, word, sizes, window = match.groups()
+        own = "" if word is None else sizes or _MASKS[word][1]
+        return cls(word, causal is not None, None if window is None else int(window), own)
+
+    @property
+    def kind(self) -> str | None:
+        """What a kernel's capabilities call it: ``bool``, ``float``, or None where there is no mask tensor."""
+        return None if self.word is None else _MASKS[self.word][0]
+
+    @property
+    def learned(self) -> bool:
+        return self.word == "learned"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to check and time. ``subject`` names a kernel, or a multi-head module where ``module`` is true."""
+    """One thing to check and time. ``subject`` names a kernel, or a multi-head module where ``module`` is true.
+
+    One that is not ``timed`` is only checked, which takes some hundredths of a second.
+    """
 
     subject: str
     module: bool
@@ -93,6 +142,7 @@ class Case:
     dtype: str
     device: str
     direction: str
+    timed: bool = field(default=True, compare=False)
 
     @property
     def id(self) -> str:
@@ -107,13 +157,24 @@ class Case:
     def hiding(self) -> Mask:
         return Mask.parse(self.mask)
 
+    @property
+    def mask_shape(self) -> tuple[int, ...] | None:
+        """The shape of the mask tensor, if there is one: four-dimensional if it has the batch's or the heads' size."""
+        hiding, shape = self.hiding, self.shape
+        if hiding.word is None:
+            return None
+        sizes = {"b": shape.batch, "h": shape.heads, "q": shape.queries, "k": shape.keys}
+        every = tuple(size if letter in hiding.sizes else 1 for letter, size in sizes.items())
+        return every if {*"bh"} & {*hiding.sizes} else every[2:] if "q" in hiding.sizes else every[3:]
+
 
 @dataclass(frozen=True)
 class Row:
     """Some of the matrix: every combination of the space-separated values, from ``tier`` upwards.
 
     ``subjects`` are some of ``kernels``, ``compiling`` (those in ``COMPILING``), ``variants`` and ``modules``; each
-    kernel is one of the first three.
+    kernel is one of the first three. A row that is not ``timed`` is for inputs that tell a wrong kernel from a right one
+    and say nothing of speed that others do not.
     """
 
     tier: str
@@ -122,7 +183,11 @@ class Row:
     dtypes: str = "fp32"
     directions: str = "fwd fwdbwd"
     subjects: str = "kernels modules"
+    timed: bool = True
 
+
+# A row that is checked and not timed, of kernels forward if it does not say otherwise.
+Checked = partial(Row, timed=False, directions="fwd", subjects="kernels")
 
 ROWS = (
     Row("smoke", "b1h4t64d32"),
@@ -130,13 +195,39 @@ ROWS = (
     Row("smoke", "b2h4kv2t48d32", "boolmask", directions="fwdbwd"),
     Row("smoke", "b2h4kv2t16k48d32", "causal floatmask", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b2h4kv2t16k48d16v32", "causalfloatmask", directions="fwdbwd", subjects="kernels"),
-    Row("smoke", "b1h2t24d8scale0", "causal", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b1h8t1k256d64", "causal", directions="fwd", subjects="kernels"),
     # More tokens than a tile of blockwise has.
     Row("smoke", "b1h1t300d16scale0.1", "causal causalboolmask learnedmask", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b1h2t96d32", "window16 causalwindow16", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b1h4kv2t40k96d32v16scale0.3", "causalwindow16", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b2h4kv2t16k48d32", "causal", directions="fwd", subjects="variants"),
+    Row("smoke", "b2h4t64d64transposed", "full", directions="fwd", subjects="kernels"),  # as projections give them
+    # Each by itself and as small as it can be: what a wrong kernel gets wrong.
+    Checked("smoke", "b1h2t24d8scale0", "causal", directions="fwdbwd"),
+    Checked("smoke", "b1h2t24d64large", "full", "fp32 fp16"),
+    Checked("smoke", "b1h2t24d64peaked", "full", "fp16"),
+    Checked("smoke", "b1h1t270d16large", "full", directions="fwdbwd"),
+    Checked("smoke", "b2h2t20d64transposed b2h2t20d64fused", "full", directions="fwdbwd"),
+    Checked("smoke", "b2h2t20d64sliced b2h2t20d64expanded", "full", directions="fwdbwd"),
+    Checked("smoke", "b1h2t20d64transposed", "causalwindow7", directions="fwdbwd"),
+    Checked(
+        "smoke", "b2h2t20d64transposed", "causaltruemask causalboolmaskbhqk", directions="fwdbwd", subjects="modules"
+    ),
+    Checked("smoke", "b2h2t20d64expanded", "floatmaskbqk", directions="fwdbwd", subjects="modules"),
+    Checked("smoke", "b2h2t20d64expanded", "floatmask"),
+    Checked("smoke", "b2h2t20k28d64", "boolmaskbhqk boolmaskbhk floatmaskbhqk learnedmaskbhqk", directions="fwdbwd"),
+    Checked("smoke", "b2h2t20k28d64", "causaltruemask lowmask floatmaskbqk", directions="fwd fwdbwd"),
+    Checked("smoke", "b2h2t20k28d64", "boolmaskk paddingmask floatmaskqk"),
+    Checked("smoke", "b2h4t1d64", "causal"),
+    Checked("smoke", "b2h8t1k17d64 b1h1t257d16", "causal", directions="fwdbwd"),
+    Checked("smoke", "b1h1t65d16", "window1 causalwindow64"),
+    Checked("pr", "b2h2t20d64columns", "full", directions="fwd fwdbwd"),
+    Checked("pr", "b2h2t20d64sliced b2h2t20d64expanded", "full", "fp32 fp16"),
+    Checked("pr", "b2h2t20k28d64", "boolmaskhqk boolmaskbq floatmaskbk floatmaskbhk", directions="fwdbwd"),
+    Checked("pr", "b2h2t20k28d64", "learnedmaskqk learnedmaskbk", directions="fwdbwd"),
+    Checked("pr", "b2h4kv2t20k28d64transposed", "causalboolmaskbhqk floatmaskbhqk", "bf16", "fwdbwd"),
+    Checked("pr", "b1h1t1d16 b1h1t255k257d16 b1h1t256d16", "causal"),
+    Checked("pr", "b1h1t63k65d16", "window64 causalwindow65", directions="fwdbwd"),
     # A call takes some milliseconds at most: where noise is high, a case needs a hundred pairs of them.
     Row("pr", "b1h8t128d64", subjects="kernels"),
     Row("pr", "b1h2t512d64", subjects="kernels"),
@@ -181,7 +272,7 @@ def matrix(
         for device, (subject, module), shape, mask, dtype, direction in product(
             devices, chosen, row.shapes.split(), row.masks.split(), row.dtypes.split(), row.directions.split()
         ):
-            case = Case(subject, module, Shape.parse(shape), mask, dtype, device, direction)
+            case = Case(subject, module, Shape.parse(shape), mask, dtype, device, direction, row.timed)
             cases[case] = None if module else lacks(kernels[subject], case)
     return cases
 

@@ -86,6 +86,8 @@ class Gate:
             return replace(checked.evidence, error=self.base.error)
         if checked.base is None:
             return replace(checked.evidence, new=True)
+        if not case.timed:
+            return replace(checked.evidence, timed=False)
         first = self._measure(checked, test, budget_s)
         if decide(first, test) is not Change.SLOWER:
             return replace(checked.evidence, measurements=(first,))
@@ -126,7 +128,9 @@ class Gate:
                 except CaseFailed as failure:
                     failure.head_fingerprint = head_print
                     raise
-            errors = drift.hold_to_budget(head_results, exact, naive, base_results, stored=stored)
+            errors = drift.hold_to_budget(
+                head_results, exact, naive, base_results, stored=stored, score=workload.largest_score
+            )
         evidence = Evidence(
             case.id,
             errors=errors,

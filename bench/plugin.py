@@ -185,7 +185,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     session = config.stash[SESSION]
-    output_json[baseline.KEY] = baseline.our_part(session.head_source, environment.describe(session.allocator))
+    output_json[baseline.KEY] = baseline.our_part(
+        session.head_source, environment.describe(session.allocator), session.untimed
+    )
 
 
 @contextmanager

@@ -57,6 +57,7 @@ class GateSession:
     budget: SharedBudget | None = None
     load: LoadMeter | None = None
     results: list[CaseResult] = field(default_factory=list)
+    untimed: list[dict[str, object]] = field(default_factory=list)  # what a baseline stores of cases without times
     resources: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
@@ -69,6 +70,10 @@ class GateSession:
     def runnable(self, cases: Sequence[Case]) -> int:
         """How many of the cases their subjects can run."""
         return sum(self.cases[case] is None for case in cases)
+
+    def timed(self, cases: Sequence[Case]) -> int:
+        """How many of them are timed, and so share the level and the budget."""
+        return self.runnable([case for case in cases if case.timed])
 
     @property
     def base(self) -> Base:
@@ -118,10 +123,10 @@ class GateSession:
         return f"attention gate: {'; '.join(parts)}"
 
     def test(self, case_id: str) -> PairedTest:
-        """Return the stopping rule of a case; the level is shared among the cases that all shards run."""
+        """Return the stopping rule of a case; the level is shared among the cases that all shards time."""
         waiver = self.exceptions.waiver(case_id)
         return self.settings.policy.test(
-            self.runnable(self.selected),
+            self.timed(self.selected),
             threshold=self.exceptions.threshold(case_id),
             accepted_ratio=1.0 if waiver is None else waiver.ratio,
         )
@@ -180,7 +185,7 @@ class GateSession:
             self.allocator = environment.steady_allocator()
         if self.runnable(self.chosen):
             self._start_processes()
-            self.budget = SharedBudget(self.settings.policy.budget_s, self.runnable(self.chosen))
+            self.budget = SharedBudget(self.settings.policy.budget_s, self.timed(self.chosen))
             self.load = LoadMeter()
 
     def _start_processes(self) -> None:
@@ -205,10 +210,11 @@ class GateSession:
             shared = self.gate.elsewhere is None
             allowance_s = self.budget.allowance_s() if shared else self.settings.policy.budget_s
             result = self.gate.compare(case, test, allowance_s, waived)
-            self.budget.spend(result.seconds)
+            if case.timed:
+                self.budget.spend(result.seconds)
         self.results.append(result)
-        benchmark.extra_info.update(baseline.extra_info(case.id, result.errors, result.head_fingerprint))
-        if result.verdict is Verdict.NEW:
+        self._keep(case, result.evidence, benchmark)
+        if result.verdict is Verdict.NEW and case.timed:
             self.time(case, benchmark)
         elif result.measurements:
             measurement = result.measurements[-1]
@@ -220,7 +226,7 @@ class GateSession:
         return result
 
     def time(self, case: Case, benchmark: BenchmarkFixture) -> None:
-        """Check the head's output on one case, then time it through pytest-benchmark.
+        """Check the head's output on one case, then time it through pytest-benchmark if it is timed.
 
         Raises:
             CaseFailed: the output is off, or the head raised.
@@ -234,8 +240,10 @@ class GateSession:
         complaints = [c for error in checked.evidence.errors for c in error.complaints]
         if complaints:
             raise CaseFailed("\n".join(complaints))
-        evidence = checked.evidence
-        benchmark.extra_info.update(baseline.extra_info(case.id, evidence.errors, evidence.head_fingerprint))
+        self._keep(case, checked.evidence, benchmark)
+        if not case.timed:
+            pytest_benchmark_adapter.leave_untimed(benchmark)
+            return
         synchronize = Clock.of(case.device).synchronize
 
         def call() -> None:
@@ -244,6 +252,13 @@ class GateSession:
 
         with torch.set_grad_enabled(case.backward):
             benchmark(checked.head if case.device == "cpu" else call)
+
+    def _keep(self, case: Case, evidence: Evidence, benchmark: BenchmarkFixture) -> None:
+        """Have what was found stored with the case; pytest-benchmark stores nothing of a case without times."""
+        found = baseline.extra_info(case.id, evidence.errors, evidence.head_fingerprint)
+        benchmark.extra_info.update(found)
+        if not case.timed and evidence.skipped is None:
+            self.untimed.append(found)
 
     def places(self, root: Path) -> dict[str, Place]:
         """Where the head's kernels and modules are written in the repository, by name."""

@@ -7,14 +7,15 @@ import pytest
 import attention
 from attention import KERNELS, MODULES
 from attention.registry import Capabilities, Kernel
-from bench.cases import COMPILING, DTYPES, TIERS, VARIANTS, Mask, Shape, matrix, supported_ids
+from bench.cases import COMPILING, DTYPES, ROWS, TIERS, VARIANTS, Case, Mask, Row, Shape, matrix
 from bench.gate import Gate
 from bench.sides.side import Side
 from bench.sides.workload import bytes_needed
 
 ID = re.compile(
-    r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+(v\d+)?(scale\d+(\.\d+)?)?-"
-    r"(full|(causal)?((bool|float|learned)mask|window\d+)?)-"
+    r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+(v\d+)?(scale\d+(\.\d+)?)?"
+    r"(large|peaked)?(transposed|fused|sliced|expanded|columns)?-"
+    r"(full|(causal)?((bool|true|padding|float|low|learned)mask(b?h?q?k?)|window\d+)?)-"
     r"(fp32|bf16|fp16)-(cpu|cuda)-(fwd|fwdbwd)"
 )
 
@@ -29,6 +30,9 @@ ID = re.compile(
         ("b1h2t16d32v8", Shape(1, 2, 2, 16, 16, 32, 8)),
         ("b1h2t16d32v8scale0.3", Shape(1, 2, 2, 16, 16, 32, 8, 0.3)),
         ("b1h2t16d32scale0", Shape(1, 2, 2, 16, 16, 32, 32, 0.0)),
+        ("b1h2t16d32large", Shape(1, 2, 2, 16, 16, 32, 32, scores="large")),
+        ("b1h2t16d32transposed", Shape(1, 2, 2, 16, 16, 32, 32, layout="transposed")),
+        ("b1h2t16d32scale0.3peakedsliced", Shape(1, 2, 2, 16, 16, 32, 32, 0.3, "peaked", "sliced")),
     ],
 )
 def test_a_shape_reads_and_writes_as_the_same_text(text: str, shape: Shape) -> None:
@@ -36,7 +40,9 @@ def test_a_shape_reads_and_writes_as_the_same_text(text: str, shape: Shape) -> N
     assert str(shape) == text
 
 
-@pytest.mark.parametrize("text", ["", "b1h8", "b1h8t512d64x", "h8t1d4", "b1h8t512k512", "b-1h8t5d4"])
+@pytest.mark.parametrize(
+    "text", ["", "b1h8", "b1h8t512d64x", "h8t1d4", "b1h8t512k512", "b-1h8t5d4", "b1h1t1d1slicedlarge"]
+)
 def test_what_is_no_shape_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=rf"written like b1h8t512d64.*{re.escape(repr(text))}"):
         Shape.parse(text)
@@ -52,7 +58,9 @@ def test_ids_are_unique_and_follow_the_contract() -> None:
 def test_each_tier_holds_the_one_before() -> None:
     smoke, pr, full = (set(matrix(KERNELS, MODULES, tier, ("cpu",))) for tier in TIERS)
     assert smoke < pr < full
-    assert 150 <= len(supported_ids(matrix(KERNELS, MODULES, "pr", ("cpu",)))) <= 250
+    supported = {case for case, reason in matrix(KERNELS, MODULES, "pr", ("cpu",)).items() if reason is None}
+    assert 150 <= sum(case.timed for case in supported) <= 250
+    assert sum(not case.timed for case in supported) <= 200
 
 
 def test_full_holds_the_whole_matrix_of_the_study() -> None:
@@ -77,10 +85,14 @@ def test_a_case_that_a_kernel_cannot_run_is_listed_with_the_reason() -> None:
     [
         ("full", Mask()),
         ("causal", Mask(causal=True)),
-        ("boolmask", Mask("bool")),
-        ("floatmask", Mask("float")),
-        ("causalfloatmask", Mask("float", causal=True)),
-        ("learnedmask", Mask("float", learned=True)),
+        ("boolmask", Mask("bool", sizes="bqk")),
+        ("floatmask", Mask("float", sizes="hqk")),
+        ("causalfloatmask", Mask("float", causal=True, sizes="hqk")),
+        ("learnedmask", Mask("learned", sizes="hk")),
+        ("boolmaskbhqk", Mask("bool", sizes="bhqk")),
+        ("causalfloatmaskk", Mask("float", causal=True, sizes="k")),
+        ("paddingmask", Mask("padding", sizes="bk")),
+        ("causaltruemask", Mask("true", causal=True, sizes="bqk")),
         ("window64", Mask(window=64)),
         ("causalwindow1", Mask(causal=True, window=1)),
     ],
@@ -90,11 +102,64 @@ def test_a_mask_reads_as_what_hides_keys(text: str, mask: Mask) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "none", "mask", "window", "windowcausal", "window-1", "causalmask", "fullwindow2", "boolmaskwindow2"]
+    "text",
+    [
+        "",
+        "none",
+        "mask",
+        "window",
+        "windowcausal",
+        "window-1",
+        "causalmask",
+        "fullwindow2",
+        "boolmaskwindow2",
+        "boolmaskkq",
+        "fullk",
+    ],
 )
 def test_what_is_no_mask_is_refused_with_the_choices(text: str) -> None:
     with pytest.raises(ValueError, match=rf"^a mask is full, .* after causal too; saw {re.escape(repr(text))}$"):
         Mask.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("mask", "shape"),
+    [
+        ("full", None),
+        ("causalwindow4", None),
+        ("boolmask", (2, 1, 5, 7)),
+        ("floatmask", (1, 3, 5, 7)),
+        ("learnedmask", (1, 3, 1, 7)),
+        ("paddingmask", (2, 1, 1, 7)),
+        ("boolmaskk", (7,)),
+        ("boolmaskqk", (5, 7)),
+        ("boolmaskbhk", (2, 3, 1, 7)),
+        ("boolmaskbq", (2, 1, 5, 1)),
+        ("causallowmaskbhqk", (2, 3, 5, 7)),
+    ],
+)
+def test_a_mask_has_the_sizes_that_its_letters_say(mask: str, shape: tuple[int, ...] | None) -> None:
+    case = Case("masked", False, Shape.parse("b2h3t5k7d4"), mask, "fp32", "cpu", "fwd")
+    assert case.mask_shape == shape
+
+
+def test_no_case_is_in_a_row_that_is_timed_and_in_one_that_is_not() -> None:
+    rows = [matrix(KERNELS, MODULES, "full", ("cpu",), [row for row in ROWS if row.timed is timed]) for timed in (0, 1)]
+    assert not {case.id for case in rows[0]} & {case.id for case in rows[1]}
+    assert not any(case.timed for case in rows[0])
+    assert all(case.timed for case in rows[1])
+
+
+def test_a_new_row_is_one_line() -> None:
+    row = Row("smoke", "b1h2t8d4sliced", "paddingmask", directions="fwd", subjects="kernels", timed=False)
+    cases = matrix(KERNELS, MODULES, "smoke", ("cpu",), [row])
+    assert {case.id for case, reason in cases.items() if reason is None} == {
+        f"{name}-b1h2t8d4sliced-paddingmask-fp32-cpu-fwd" for name in ("blockwise", "masked", "sdpa")
+    }
+    side = Side.of("head", attention)
+    assert not any(
+        e.complaints for case in cases if cases[case] is None for e in Gate(side, None).check(case).evidence.errors
+    )
 
 
 def test_what_a_kernel_from_an_old_base_does_not_know_of_is_not_asked_of_it() -> None:

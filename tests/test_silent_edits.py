@@ -185,8 +185,8 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 def said(before: Base, after: Side, case_id: str) -> tuple[str, str]:
     """Compare the fingerprints of both sides on one case, and run nothing else; returns changes and notes."""
-    subject, shape, *rest = case_id.split("-")
-    case = Case(subject, subject in after.modules, Shape.parse(shape), *rest)
+    subject, shape, mask, dtype, device, direction = case_id.split("-")
+    case = Case(subject, subject in after.modules, Shape.parse(shape), mask, dtype, device, direction)
     evidence = Gate(after, before).check(case).evidence
     assert not [c for error in evidence.errors for c in error.complaints], "an edit of this table leaves outputs right"
     changes, notes = compare(evidence.base_fingerprint, evidence.head_fingerprint)

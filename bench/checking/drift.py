@@ -9,7 +9,7 @@ flash-attention's tests bound errors by a reference's in the same way (2x forwar
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import floor, log2
+from math import floor, inf, log2
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from attention import reference
 
 from ..plain.evidence import TensorError
+from ..sides.inputs import NORMAL_SCORE
 from ..sides.workload import Workload
 from .naive import Attend, naive_attention, naive_module
 
@@ -25,7 +26,8 @@ GRADIENT_FACTOR = 3.0
 BASE_FACTOR = 2.0
 ULPS = 2.0
 RMS_ULPS = 0.1  # for tensors whose naive error happens to vanish
-# Absolute caps for standard normal inputs: (output, gradients). They scale with the oracle where that exceeds 1.
+# Absolute caps for standard normal inputs: (output, gradients). They scale with the oracle where that exceeds 1, and
+# with large scores, whose rounding does.
 CAPS = {
     torch.float32: (1e-5, 1e-4),
     torch.bfloat16: (4e-2, 4e-2),
@@ -38,15 +40,17 @@ Results = Mapping[str, Tensor]
 def oracle(workload: Workload) -> dict[str, Tensor]:
     """The exact output and gradients, float64, one batch item at a time so that memory does not grow with the batch."""
     inputs, mask = workload.inputs, workload.mask
-    batch = workload.case.shape.batch
-    batched = {"x", "q", "k", "v"}  # parameters and learned masks serve every item
+    batch, mask_shape = workload.case.shape.batch, workload.case.mask_shape or ()
+    batched = {"x", "q", "k", "v"}  # parameters, and masks of no item, serve every item
+    if len(mask_shape) == 4 and mask_shape[0] == batch:
+        batched.add("mask")
     parts: list[dict[str, Tensor]] = []
     for i in range(batch):
         item = {
             name: (t[i : i + 1] if name in batched else t).detach().double().requires_grad_(workload.case.backward)
             for name, t in inputs.items()
         }
-        item_mask = mask[i : i + 1] if mask is not None and mask.shape[0] == batch else mask
+        item_mask = mask[i : i + 1] if mask is not None and mask.dim() == 4 and mask.shape[0] == batch else mask
         out = attended(workload, item, item_mask, reference)
         parts.append(_with_gradients(out, item, workload.upstream[i : i + 1].double(), backward=workload.case.backward))
     return {
@@ -94,12 +98,14 @@ def hold_to_budget(
     *,
     stored: Mapping[str, float] | None = None,
     capped: bool = True,
+    score: float = NORMAL_SCORE,
 ) -> tuple[TensorError, ...]:
     """Hold every output and gradient to its budget, and to the base's error where there is a base.
 
     ``stored`` holds errors on the same inputs from an earlier run in the same environment. ``capped=False`` leaves out
-    the absolute caps, which are for standard normal inputs.
+    the absolute caps, which are for standard normal inputs; ``score`` is about the size of the largest score.
     """
+    looser = max(1.0, score / NORMAL_SCORE) if capped else inf
     return tuple(
         _tensor_error(
             name,
@@ -108,7 +114,7 @@ def hold_to_budget(
             naive[name],
             None if base is None else base[name],
             stored=(stored or {}).get(name),
-            capped=capped,
+            looser=looser,
         )
         for name in exact
     )
@@ -122,7 +128,7 @@ def _tensor_error(
     base: Tensor | None,
     *,
     stored: float | None,
-    capped: bool,
+    looser: float,
 ) -> TensorError:
     if head.shape != exact.shape or head.dtype != naive.dtype:
         seen, want = (tuple(head.shape), head.dtype), (tuple(exact.shape), naive.dtype)
@@ -136,8 +142,8 @@ def _tensor_error(
     rms_slack = RMS_ULPS * ulp(_rms(exact), naive.dtype)
     factor = FORWARD_FACTOR if output else GRADIENT_FACTOR
     budget, rms_budget = factor * naive_error.largest + slack, factor * naive_error.rms + rms_slack
-    if capped and naive.dtype in CAPS:
-        budget = min(budget, CAPS[naive.dtype][0 if output else 1] * max(1.0, highest))
+    if naive.dtype in CAPS:
+        budget = min(budget, CAPS[naive.dtype][0 if output else 1] * looser * max(1.0, highest))
 
     # What is said if a figure is above its limit; the first that is says enough.
     limits = [

@@ -48,12 +48,13 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
         verdict = speed
     if test.note is not None:
         notes = (test.note, *notes)
-    if waiver is not None and verdict is Verdict.UNCHANGED:
+    if waiver is not None and verdict is Verdict.UNCHANGED and evidence.timed:
         if median(evidence.measurements[-1].ordered) > test.threshold / 2:
             verdict, notes = Verdict.WAIVED, (waiver, *notes)
         else:
             notes = (f"needs its waiver no longer ({waiver})", *notes)
-    return verdict, drifts + speed_reasons + changes + notes
+    untimed = () if evidence.timed else ("checked, not timed",)
+    return verdict, drifts + speed_reasons + changes + untimed + notes
 
 
 def _speed(measurements: Sequence[Measurement], test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:

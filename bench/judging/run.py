@@ -55,9 +55,17 @@ class Run:
         undecided = sum(case.verdict is Verdict.INCONCLUSIVE for case in self.cases)
         compared = sum(case.verdict.compared for case in self.cases)
         if undecided:
-            return f"but {undecided} of {compared} cases undecided"
+            return f"but {undecided} of {self.timed} timed cases undecided"
+        if not self.timed:
+            return f"no drift in {compared} cases, none of which is timed"
         waived = " that is not waived" if any(case.verdict is Verdict.WAIVED for case in self.cases) else ""
-        return f"no slowdown of {100 * self.policy.threshold:g}%{waived} and no drift in {compared} cases"
+        untimed = "" if self.timed == compared else f" in {self.timed} cases"
+        return f"no slowdown of {100 * self.policy.threshold:g}%{waived}{untimed} and no drift in {compared} cases"
+
+    @property
+    def timed(self) -> int:
+        """How many cases were timed on both sides; the other compared ones were only checked."""
+        return sum(case.verdict.compared and case.ratio is not None for case in self.cases)
 
     @property
     def closing_line(self) -> str:

@@ -101,7 +101,8 @@ def _share(error: float, budget: float) -> float:
 class Evidence:
     """All that was found out about one case; ``measurements`` has a second entry where the first was a slowdown.
 
-    At most one of ``error``, ``skipped`` and ``missing`` is set; it says why there is no more.
+    At most one of ``error``, ``skipped`` and ``missing`` is set; it says why there is no more. A case that is not
+    ``timed`` was checked on both sides, and there is no more of it either.
     """
 
     case_id: str
@@ -109,6 +110,7 @@ class Evidence:
     skipped: str | None = None
     missing: str | None = None
     new: bool = False
+    timed: bool = True
     errors: tuple[TensorError, ...] = ()
     base_fingerprint: Fingerprint | None = None
     head_fingerprint: Fingerprint | None = None

@@ -111,7 +111,9 @@ class _Subject:
 
     def __post_init__(self) -> None:
         matrix_ = matrix(self.head.kernels, self.head.modules, self.tier, ("cpu",))
-        self.cases = [case for case, reason in matrix_.items() if reason is None and self.only in case.id]
+        self.cases = [
+            case for case, reason in matrix_.items() if reason is None and case.timed and self.only in case.id
+        ]
 
     def compare(self, gate: Gate, case: Case, budget_s: float) -> CaseResult:
         return gate.compare(case, self.policy.test(len(self.cases)), budget_s)

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,14 @@ def device_of(case_id: str) -> str:
     return case_id.rpartition("-")[0].rpartition("-")[2]
 
 
-def our_part(source: Source, environment: Mapping[str, object]) -> dict[str, object]:
-    """Make our part of the JSON: schema, environment, and the source that was measured."""
+def our_part(
+    source: Source, environment: Mapping[str, object], untimed: Sequence[Mapping[str, object]] = ()
+) -> dict[str, object]:
+    """Make our part of the JSON: schema, environment, the source that was measured, and cases that were not timed."""
     return {
         "schema": SCHEMA,
         "environment": dict(environment),
+        "untimed": list(untimed),
         "source_sha256": source.sha256,
         "source_zip_base64": base64.b64encode(source.archive).decode("ascii"),
     }
@@ -94,7 +97,7 @@ def read(path: Path) -> Baseline:
         archive = base64.b64decode(part["source_zip_base64"], validate=True)
         source = Source(f"baseline {path.name}", archive)
         intact = source.sha256 == part["source_sha256"]
-        cases = [benchmark["extra_info"] for benchmark in stored["benchmarks"]]
+        cases = [benchmark["extra_info"] for benchmark in stored["benchmarks"]] + part.get("untimed", [])
         errors = {c["case"]: {name: float(e["error"]) for name, e in c["errors"].items()} for c in cases}
         timed = [benchmark for benchmark in stored["benchmarks"] if "stats" in benchmark]
         seconds = {b["extra_info"]["case"]: float(b["stats"]["median"]) for b in timed}

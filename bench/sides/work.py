@@ -1,6 +1,8 @@
 """The work that a case asks for by its formula: floating-point operations, and the least bytes moved."""
 
-from ..cases import DTYPES, Case, Shape
+from math import prod
+
+from ..cases import DTYPES, Case
 from ..plain.execution import Work
 
 # The backward pass has five matrix products (Dao 2023, "FlashAttention-2", section 4): the scores anew, dQ and dK, of
@@ -38,12 +40,12 @@ def work_of(case: Case, d_feedforward: int = 0) -> Work:
         inputs = rows * width + shape.batch * shape.keys * shape.kv_heads * (shape.head_size + shape.value_size)
     if d_feedforward:
         inputs += d_feedforward * (2 * width + 1) + width  # two layers with biases
-    if case.hiding.learned:
-        inputs += shape.heads * shape.keys
+    if case.mask_shape is not None and case.hiding.learned:
+        inputs += prod(case.mask_shape)
     elements = inputs + out
     elements *= 2 if case.backward else 1  # a gradient for each of them
     elements += 4 * width if d_feedforward else 0  # two norms, whose gradients are not taken
-    moved_bytes = elements * DTYPES[case.dtype].itemsize + _mask_bytes(case, shape)
+    moved_bytes = elements * DTYPES[case.dtype].itemsize + _mask_bytes(case)
     return Work(attention + projections, moved_bytes, case.dtype, case.device)
 
 
@@ -54,10 +56,8 @@ def visible_pairs(queries: int, keys: int, *, causal: bool, window: int | None =
     return sum(min(keys - 1, p if causal else p + reach) - max(0, p - reach) + 1 for p in positions)
 
 
-def _mask_bytes(case: Case, shape: Shape) -> int:
-    """Return the bytes of the mask that ``workload.build`` makes: bool (B, 1, Tq, Tk) or floating (1, H, Tq, Tk)."""
-    kind = case.hiding.kind
-    if kind is None or case.hiding.learned:
+def _mask_bytes(case: Case) -> int:
+    """Return the bytes of a mask that is no input: a learned one counts among these."""
+    if case.mask_shape is None or case.hiding.learned:
         return 0
-    pairs = shape.queries * shape.keys
-    return shape.batch * pairs if kind == "bool" else shape.heads * pairs * DTYPES[case.dtype].itemsize
+    return prod(case.mask_shape) * (1 if case.hiding.kind == "bool" else DTYPES[case.dtype].itemsize)

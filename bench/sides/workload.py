@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..cases import DTYPES, Case
+from .inputs import LARGE_SCORES, NORMAL_SCORE, enlarge, laid_out, mask, upstream_laid_out
 from .side import Side
 from .view import View
 
@@ -38,6 +39,11 @@ class Workload:
         """The width of a Transformer block's feed-forward layer; 0 where there is none."""
         weight = self.inputs.get("linear1.weight")
         return 0 if weight is None else weight.shape[0]
+
+    @property
+    def largest_score(self) -> float:
+        """About the size of the largest score."""
+        return LARGE_SCORES[self.case.dtype] if self.case.shape.scores == "large" else NORMAL_SCORE
 
     @property
     def leaves(self) -> list[Tensor]:
@@ -106,30 +112,38 @@ def build(case: Case, head: Side, attempt: int = 0) -> Workload:
     generator = torch.Generator().manual_seed(zlib.crc32(f"{case.id}#{attempt}".encode()))
 
     def normal(*size: int) -> Tensor:
-        tensor = torch.randn(size, generator=generator).to(dtype).to(case.device)
-        return tensor.requires_grad_(case.backward)
+        return torch.randn(size, generator=generator)
 
-    frozen = {}
+    def given(tensor: Tensor) -> Tensor:
+        return tensor.to(dtype).to(case.device)
+
+    drawn: dict[str, Tensor] = {}
+    frozen: dict[str, Tensor] = {}
     if case.module:
         module = _module(case, head)
         inputs = {"x": normal(shape.batch, shape.queries, shape.heads * shape.head_size)}
         for name, parameter in module.named_parameters():
-            values = _parameter(name, parameter.shape, generator).to(dtype).to(case.device)
-            if name.startswith("norm"):
-                frozen[name] = values
-            else:
-                inputs[name] = values.requires_grad_(case.backward)
+            values = _parameter(name, parameter.shape, generator)
+            (frozen if name.startswith("norm") else drawn)[name] = given(values)
         out_shape = tuple(inputs["x"].shape)
     else:
         kv_size = shape.batch, shape.kv_heads, shape.keys
-        q = normal(shape.batch, shape.heads, shape.queries, shape.head_size)
-        inputs = {"q": q, "k": normal(*kv_size, shape.head_size), "v": normal(*kv_size, shape.value_size)}
+        q, k = normal(shape.batch, shape.heads, shape.queries, shape.head_size), normal(*kv_size, shape.head_size)
+        v = normal(*kv_size, shape.value_size)
+        q, k = enlarge(case, q, k)
+        inputs = {"q": q, "k": k, "v": v}
         out_shape = (*q.shape[:3], shape.value_size)
-    mask = _mask(case, generator)
-    if case.hiding.learned:
-        inputs["mask"] = normal(1, shape.heads, 1, shape.keys)
-    upstream = torch.randn(out_shape, generator=generator).to(dtype).to(case.device)
-    return Workload(case, inputs, mask, upstream, frozen)
+    made = mask(case, generator)
+    if case.mask_shape is not None and case.hiding.learned:
+        drawn["mask"] = given(normal(*case.mask_shape))
+    inputs = laid_out({name: given(t) for name, t in inputs.items()}, shape.layout) | drawn
+    return Workload(
+        case,
+        {name: t.detach().requires_grad_(case.backward) for name, t in inputs.items()},
+        made,
+        upstream_laid_out(given(normal(*out_shape)), shape.layout),
+        frozen,
+    )
 
 
 def bind(workload: Workload, side: Side) -> Call:
@@ -192,23 +206,3 @@ def _parameter(name: str, size: torch.Size, generator: torch.Generator) -> Tenso
     if name.endswith("weight") and len(size) == 1:
         return values.add_(1)
     return values.sign_().mul_(4) if name == "linear1.bias" else values
-
-
-def _mask(case: Case, generator: torch.Generator) -> Tensor | None:
-    """Make a mask that hides one key in five, and everything from the first query; or a bias by distance that does.
-
-    A learned mask is among the inputs.
-    """
-    shape = case.shape
-    kind = case.hiding.kind
-    if kind is None or case.hiding.learned:
-        return None
-    visible = torch.rand(shape.batch, 1, shape.queries, shape.keys, generator=generator) < 0.8
-    visible[:, :, 0] = False
-    if kind == "bool":
-        return visible.to(case.device)
-    slopes = 2.0 ** -torch.arange(1, shape.heads + 1)  # as ALiBi's (Press et al. 2022)
-    query, key = torch.arange(shape.queries), torch.arange(shape.keys)
-    distance = (query[:, None] + (shape.keys - shape.queries) - key).abs()
-    bias = (-slopes[:, None, None] * distance).masked_fill(~visible[:1], -torch.inf)  # (1, H, Tq, Tk)
-    return bias.to(DTYPES[case.dtype]).to(case.device)

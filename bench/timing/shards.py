@@ -11,6 +11,7 @@ from .measure import BURST_NS
 
 STORAGE = Path(__file__).parents[2] / ".benchmarks"
 _FLOPS_PER_SECOND = 1e10  # where no case of the stored ones is known
+_UNTIMED = 0.1  # of what the quickest timed case costs
 
 
 def seconds_stored(storage: Path = STORAGE) -> Mapping[str, float]:
@@ -25,15 +26,18 @@ def seconds_stored(storage: Path = STORAGE) -> Mapping[str, float]:
 def costs(cases: Mapping[Case, str | None], stored: Mapping[str, float]) -> dict[Case, float]:
     """Estimate what each case costs, in seconds a burst: cases need about equally many, however long a call takes.
 
-    A case without a stored time is taken to do its arithmetic at the median rate of those that were. One that cannot
-    run (its value is the reason) costs nothing.
+    A case without a stored time is taken to do its arithmetic at the median rate of those that were. One that is not
+    timed costs little, and one that cannot run (its value is the reason) nothing.
     """
+
+    def cost(case: Case) -> float:
+        if not case.timed:
+            return _UNTIMED * BURST_NS * 1e-9
+        return max(BURST_NS * 1e-9, stored.get(case.id) or work_of(case).flops / rate)
+
     rates = sorted(work_of(case).flops / stored[case.id] for case in cases if stored.get(case.id))
     rate = median(rates) if rates else _FLOPS_PER_SECOND
-    return {
-        case: max(BURST_NS * 1e-9, stored.get(case.id) or work_of(case).flops / rate) if unsupported is None else 0.0
-        for case, unsupported in cases.items()
-    }
+    return {case: cost(case) if unsupported is None else 0.0 for case, unsupported in cases.items()}
 
 
 def deal(costs: Mapping[Case, float], count: int) -> list[list[Case]]:

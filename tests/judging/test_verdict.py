@@ -43,6 +43,13 @@ def fine(**changes: object) -> TensorError:
         (Evidence("c", skipped="needs 9 GiB"), Verdict.SKIPPED, "needs 9 GiB"),
         (Evidence("c", missing="is gone"), Verdict.MISSING, "is gone"),
         (Evidence("c", new=True, errors=(fine(),)), Verdict.NEW, "not in the base"),
+        (Evidence("c", timed=False, errors=(fine(),)), Verdict.UNCHANGED, "checked, not timed"),
+        (Evidence("c", timed=False, errors=(fine(complaints=("out: off",)),)), Verdict.DRIFTED, "out: off; checked"),
+        (
+            Evidence("c", timed=False, base_fingerprint=FLASH, head_fingerprint=replace(FLASH, backend="math")),
+            Verdict.CHANGED,
+            "backend flash -> math; checked, not timed",
+        ),
         (
             Evidence("c", errors=(fine(complaints=("out: too far",)),), measurements=(measured(0.5),)),
             Verdict.DRIFTED,
@@ -151,6 +158,11 @@ def test_a_waived_slowdown_is_shown_as_such_and_fails_beyond_its_bound(
     assert POLICY.fails(result.verdict) is (verdict is Verdict.REGRESSED)
 
 
+def test_a_waiver_of_a_slowdown_says_nothing_of_a_case_that_is_not_timed() -> None:
+    result = judge_case(Evidence("c", timed=False), POLICY.test(100, accepted_ratio=1.1), "accepted up to 1.1: #1")
+    assert result.reasons == ("checked, not timed",)
+
+
 def test_a_case_s_own_threshold_replaces_the_run_s_and_is_shown_whatever_the_verdict() -> None:
     slower = Evidence("c", measurements=(measured(1.08), measured(1.08)))
     assert judge_case(slower, POLICY.test(100)).verdict is Verdict.REGRESSED
@@ -166,7 +178,7 @@ def test_a_smaller_threshold_has_a_larger_budget(threshold: float, budget_s: flo
 
 
 def run(*verdicts: Verdict, policy: Policy = POLICY) -> Run:
-    cases = tuple(CaseResult(Evidence(f"case-{i}"), v, (f"because {i}",)) for i, v in enumerate(verdicts))
+    cases = tuple(CaseResult(Evidence(f"case-{i}"), v, (f"because {i}",), ratio=1.0) for i, v in enumerate(verdicts))
     return Run({"origin": "b"}, {"origin": "h"}, {}, policy, cases)
 
 
@@ -187,6 +199,15 @@ def test_a_gate_that_compared_nothing_gives_exit_code_4(verdicts: tuple[Verdict,
     assert nothing.closing_line == "gate: ERROR, nothing was compared: no selected case is in both base and head"
 
 
+def test_a_pass_does_not_claim_the_speed_of_cases_that_are_not_timed() -> None:
+    checked = CaseResult(Evidence("c", timed=False), Verdict.UNCHANGED)
+    timed = CaseResult(Evidence("t"), Verdict.UNCHANGED, ratio=1.0)
+    both, alone = (replace(run(), cases=cases) for cases in ((checked, timed, checked), (checked,)))
+    assert both.closing_line == "gate: PASS, no slowdown of 5% in 1 cases and no drift in 3 cases (3 UNCHANGED)"
+    assert alone.closing_line == "gate: PASS, no drift in 1 cases, none of which is timed (1 UNCHANGED)"
+    assert alone.exit_code == 0
+
+
 def test_the_closing_line_says_pass_or_fail_and_why() -> None:
     passed = run(Verdict.UNCHANGED, Verdict.SKIPPED, Verdict.UNCHANGED)
     assert passed.closing_line == "gate: PASS, no slowdown of 5% and no drift in 2 cases (2 UNCHANGED, 1 SKIPPED)"
@@ -197,8 +218,8 @@ def test_the_closing_line_says_pass_or_fail_and_why() -> None:
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
-        ([Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE], "but 2 of 2 cases undecided"),
-        ([Verdict.INCONCLUSIVE, Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED], "but 1 of 2 cases undecided"),
+        ([Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE], "but 2 of 2 timed cases undecided"),
+        ([Verdict.INCONCLUSIVE, Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED], "but 1 of 2 timed cases undecided"),
         ([Verdict.WAIVED, Verdict.UNCHANGED], "no slowdown of 5% that is not waived and no drift in 2 cases"),
         ([Verdict.UNCHANGED, Verdict.FASTER, Verdict.NEW], "no slowdown of 5% and no drift in 2 cases"),
     ],

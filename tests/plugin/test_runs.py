@@ -18,6 +18,8 @@ from bench.timing.environment import steady_allocator
 Bench = Callable[..., pytest.RunResult]
 REPOSITORY = Path(__file__).parents[2]
 ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
+CHECKED = "masked-b2h2t20k28d64-boolmaskbhqk-fp32-cpu-fwdbwd"  # and not timed
+BOTH = f"{ONE}] or {CHECKED}]"
 BASE = f"--gate-base={REPOSITORY}"
 
 
@@ -202,11 +204,70 @@ def test_a_saved_baseline_is_compared_with_by_the_plain_option(bench: Bench, pyt
     (benchmark,) = document["benchmarks"]
     assert benchmark["extra_info"]["case"] == ONE
     assert set(benchmark["extra_info"]) == {"case", "errors", "fingerprint"}
-    assert {"schema", "source_zip_base64", "source_sha256", "environment"} == set(document["gate"])
+    assert {"schema", "source_zip_base64", "source_sha256", "environment", "untimed"} == set(document["gate"])
     for argument in ("--benchmark-compare", "--benchmark-compare=0001", f"--benchmark-compare={stored}"):
         result = bench(argument)
         assert result.ret == 0
         assert any("base: baseline 0001_first.json" in line for line in result.outlines)
+
+
+def test_a_case_that_is_not_timed_is_checked_on_both_sides_at_no_cost(bench: Bench) -> None:
+    result = bench(BASE, "--gate-json=report.json", case=BOTH)
+    assert result.ret == 0
+    assert "no slowdown of 5% in 1 cases and no drift in 2 cases (2 UNCHANGED)" in result.outlines[-1]
+    assert any(line.startswith(CHECKED) and line.endswith("checked, not timed") for line in result.outlines)
+    document = json.loads(Path("report.json").read_text())
+    (checked,) = (case for case in document["cases"] if case["id"] == CHECKED)
+    assert checked["ratio"] is None
+    assert {error["bit_equal"] for error in checked["error"].values()} == {True}
+    assert checked["fingerprint"]["base"] is not None
+
+
+def test_a_case_that_is_not_timed_is_stored_without_times_and_missed_when_it_is_gone(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench("--benchmark-save=first", case=BOTH).ret == 0
+    (stored,) = pytester.path.rglob("0001_first.json")
+    (untimed,) = json.loads(stored.read_text())["gate"]["untimed"]
+    assert untimed["case"] == CHECKED
+    assert set(untimed) == {"case", "errors", "fingerprint"}
+    kernel = attention.KERNELS["masked"]
+    fewer = attention.Capabilities(masks=frozenset({"float"}), window=True)
+    monkeypatch.setitem(attention.KERNELS, "masked", attention.Kernel("masked", kernel.function, fewer))
+    result = bench("--benchmark-compare")
+    assert any(line.startswith(CHECKED) and "MISSING" in line for line in result.outlines)
+
+
+def test_a_wrong_case_that_is_not_timed_fails_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = attention.KERNELS["masked"]
+
+    def first_head_s(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, **rest: Any) -> Tensor:
+        return kernel.function(q, k, v, mask=None if mask is None else mask[:, :1], **rest)
+
+    wrong = attention.Kernel("masked", first_head_s, kernel.capabilities)
+    monkeypatch.setitem(attention.KERNELS, "masked", wrong)
+    for more in ((BASE,), ()):
+        assert bench(*more, case=CHECKED).ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_the_level_and_the_budget_are_shared_among_the_cases_that_are_timed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared: set[int] = set()
+    test, start = Policy.test, SharedBudget.__post_init__
+
+    def noted_test(policy: Policy, cases: int, **own: Any) -> Any:
+        shared.add(cases)
+        return test(policy, cases, **own)
+
+    def noted_start(budget: SharedBudget) -> None:
+        shared.add(budget.cases_left)
+        start(budget)
+
+    monkeypatch.setattr(Policy, "test", noted_test)
+    monkeypatch.setattr(SharedBudget, "__post_init__", noted_start)
+    assert bench(BASE, case=BOTH).ret == 0
+    assert shared == {1}
 
 
 def test_the_stored_file_is_read_by_pytest_benchmark_s_own_compare(bench: Bench, pytester: pytest.Pytester) -> None:

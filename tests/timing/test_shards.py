@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_a_case_costs_what_was_stored_but_at_least_a_burst() -> None:
     slow, quick, refused = case("b1h1t8d8"), case("b1h1t4d8"), case("b1h1t16d8")
     stored = {slow.id: 0.02, quick.id: 1e-6}
     assert costs({slow: None, quick: None, refused: "cannot"}, stored) == {slow: 0.02, quick: BURST_S, refused: 0.0}
+
+
+def test_a_case_that_is_only_checked_costs_less_than_any_that_is_timed() -> None:
+    timed = case("b1h1t8d8")
+    checked = replace(timed, subject="other", timed=False)
+    cost = costs({timed: None, checked: None}, {})
+    assert 0 < cost[checked] < cost[timed]
 
 
 def test_the_shipped_baseline_prices_the_cases_and_no_other_file_does(tmp_path: Path) -> None:

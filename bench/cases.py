@@ -173,8 +173,8 @@ class Row:
     """Some of the matrix: every combination of the space-separated values, from ``tier`` upwards.
 
     ``subjects`` are some of ``kernels``, ``compiling`` (those in ``COMPILING``), ``variants`` and ``modules``; each
-    kernel is one of the first three. A row that is not ``timed`` is for inputs that tell a wrong kernel from a right one
-    and say nothing of speed that others do not.
+    kernel is one of the first three. A row that is not ``timed`` has inputs that tell a wrong kernel from a right one,
+    and says nothing of speed that others do not.
     """
 
     tier: str
@@ -225,7 +225,7 @@ ROWS = (
     Checked("pr", "b2h2t20d64sliced b2h2t20d64expanded", "full", "fp32 fp16"),
     Checked("pr", "b2h2t20k28d64", "boolmaskhqk boolmaskbq floatmaskbk floatmaskbhk", directions="fwdbwd"),
     Checked("pr", "b2h2t20k28d64", "learnedmaskqk learnedmaskbk", directions="fwdbwd"),
-    Checked("pr", "b2h4kv2t20k28d64transposed", "causalboolmaskbhqk floatmaskbhqk", "bf16", "fwdbwd"),
+    Checked("pr", "b2h4kv2t20k28d64transposed", "causalboolmaskbhqk floatmaskbhqk", "bf16", directions="fwdbwd"),
     Checked("pr", "b1h1t1d16 b1h1t255k257d16 b1h1t256d16", "causal"),
     Checked("pr", "b1h1t63k65d16", "window64 causalwindow65", directions="fwdbwd"),
     # A call takes some milliseconds at most: where noise is high, a case needs a hundred pairs of them.

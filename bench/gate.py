@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .cases import DTYPES, Case, lacks
+from .cases import DTYPES, Case
 from .checking import compilation, drift
 from .checking.drift import Results
 from .checking.fingerprint import execute
@@ -18,7 +18,8 @@ from .judging.verdict import CaseResult
 from .plain.evidence import Evidence, Measurement
 from .plain.execution import Fingerprint
 from .sides.base import Base
-from .sides.side import Side
+from .sides.side import WAY_OUT, Side
+from .sides.watched import watching
 from .sides.work import work_of
 from .sides.workload import Call, Workload, bind, build, bytes_needed
 from .timing import environment
@@ -27,6 +28,7 @@ from .timing.environment import available_bytes
 from .timing.measure import measure
 from .timing.processes import ProcessPairs
 from .timing.remote import SideFailed
+from .timing.witness import Statement, Witness
 
 
 class CaseFailed(Exception):
@@ -57,7 +59,8 @@ class Gate:
     """Checks and compares one case at a time. ``base`` is None where there is only the head to check.
 
     The base's stored fingerprints stand in where its code lacks a case or raises. ``elsewhere`` is where both sides are
-    timed and the base is checked, if not in this process. ``distort`` is given each side's label and call before they
+    timed and the base is checked, if not in this process; where they share this one, the ``witness`` is told what it
+    gave. ``distort`` is given each side's label and call before they
     are timed; the self-test injects known slowdowns there.
     """
 
@@ -66,6 +69,7 @@ class Gate:
     clock_of: Callable[[str], Stopwatch] = Clock.of
     available_bytes: Callable[[str], int] = available_bytes
     elsewhere: ProcessPairs | None = None
+    witness: Witness | None = None
     distort: Callable[[str, Callable[[], None]], Callable[[], None]] = lambda _, call: call
 
     def compare(self, case: Case, test: PairedTest, budget_s: float, waiver: str | None = None) -> CaseResult:
@@ -84,7 +88,7 @@ class Gate:
         checked = self.check(case)
         if self.base is not None and self.base.error is not None:
             return replace(checked.evidence, error=self.base.error)
-        if checked.base is None:
+        if self.base is None or not self.base.supports(case):
             return replace(checked.evidence, new=True)
         first = self._measure(checked, test, budget_s)
         if decide(first, test) is not Change.SLOWER:
@@ -120,12 +124,16 @@ class Gate:
             base = base_results = base_print = stored = None
             if self.base is not None and attempt == 0:  # stored errors are of the first inputs
                 stored = self.base.stored_errors.get(case.id)
-            if self.base is not None and self.base.side is not None and has(self.base.side, case):
+            if self.base is not None and self.base.supports(case):
                 try:
-                    base, base_results, base_print = self._run_base(self.base.side, workload)
+                    base, base_results, base_print = self._run_base(self.base, workload)
                 except CaseFailed as failure:
                     failure.head_fingerprint = head_print
                     raise
+            if self.witness is not None and base_results is not None and self.witness.wants(case) and attempt == 0:
+                said = {"head": Statement(head_results, head_print)}
+                assert base_print is not None  # it ran
+                self.witness.note(workload, said | {"base": Statement(base_results, base_print)})
             errors = drift.hold_to_budget(head_results, exact, naive, base_results, stored=stored)
         evidence = Evidence(
             case.id,
@@ -136,23 +144,25 @@ class Gate:
         )
         return Checked(workload, head, base, evidence)
 
-    def _run_base(self, base: Side, workload: Workload) -> tuple[Call, Results, Fingerprint]:
+    def _run_base(self, base: Base, workload: Workload) -> tuple[Call | None, Results, Fingerprint]:
         if self.elsewhere is None:
-            return _run(base, workload)
-        with _blaming(base.label):
-            return bind(workload, base), *self.elsewhere.check_base(workload)
+            assert base.side is not None  # it supports a case
+            return _run(base.side, workload)
+        with _blaming("base"):
+            return None, *self.elsewhere.check_base(workload)
 
     def _measure(self, checked: Checked, test: PairedTest, budget_s: float) -> Measurement:
         workload, base = checked.workload, checked.base
-        assert base is not None  # a case without a base is not measured
         with (
             torch.set_grad_enabled(workload.case.backward),
             _blaming("a side, while it was timed,"),
             _unwritten(workload, "a side, while it was timed,"),
+            _unshared("a side, while it was timed,"),
         ):
             order = random.Random(zlib.crc32(workload.case.id.encode()))
             if self.elsewhere is not None:
                 return self.elsewhere.measure(workload, test=test, budget_s=budget_s, order=order)
+            assert base is not None  # a case without one is not measured
             return measure(
                 self.distort("base", base),
                 self.distort("head", checked.head),
@@ -164,19 +174,13 @@ class Gate:
             )
 
 
-def has(side: Side, case: Case) -> bool:
-    """Say whether a side has the case's subject, and that supports the case."""
-    if case.module:
-        return case.subject in side.modules
-    return case.subject in side.kernels and lacks(side.kernels[case.subject], case) is None
-
-
 def _run(side: Side, workload: Workload) -> tuple[Call, Results, Fingerprint]:
     """Run one side once for its results and once for its fingerprint."""
     with _blaming(side.label), _unwritten(workload, side.label):
         try:
-            call = bind(workload, side)
-            return call, *execute(call, workload.case.device)
+            with _unshared(side.label):
+                call = bind(workload, side)
+                return call, *execute(call, workload.case.device)
         except NotImplementedError as error:
             if workload.case.subject in side.undeclared:
                 raise CaseSkipped(str(error)) from error
@@ -194,6 +198,15 @@ def _blaming(who: str) -> Iterator[None]:
         raise CaseFailed(str(failure)) from failure
     except (Exception, SystemExit) as error:
         raise CaseFailed(f"{who} raised {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _unshared(who: str) -> Iterator[None]:
+    """Fail the case if what is done inside changes what both sides share, and put that back."""
+    with watching() as changed:
+        yield
+    if changed:
+        raise CaseFailed(f"{who} changes {changed[0]} when it is called, which both sides share: {WAY_OUT}")
 
 
 @contextmanager

@@ -25,9 +25,11 @@ from .options import Settings
 from .plain.errors import CannotDo
 from .plain.evidence import Evidence, Shard
 from .sides import baseline, source
-from .sides.base import Base, loaded
+from .sides.base import Base, loaded, stored_only
 from .sides.baseline import Baseline
 from .sides.places import Place, places
+from .sides.reach import refuse_code_outside
+from .sides.repository import top_level
 from .sides.side import Side
 from .sides.source import Source
 from .timing import environment, shards
@@ -38,6 +40,7 @@ from .timing.clock import Clock
 from .timing.machine_load import LoadMeter
 from .timing.processes import process_pairs
 from .timing.remote import interpreter
+from .timing.witness import smallest, witness
 
 DEVICES = ("cpu", "cuda")
 
@@ -133,11 +136,18 @@ class GateSession:
             CannotDo: it cannot be had, or a waiver does not hold.
 
         """
-        python = self.settings.base_python
-        versions = {} if python is None else interpreter(python)
+        python, root = self.settings.base_python, config.rootpath
         base_source, stored = self._find_base(config)
         here = environment.describe(self.allocator)
-        base = self.resources.enter_context(loaded(base_source, stored, versions, here))
+        if python is not None:
+            base = replace(stored_only(base_source, stored, here), environment=interpreter(python))
+        else:
+            repository = top_level(root) or root
+            files = sorted(Path(attention.__file__ or "").parent.rglob("*.py"))
+            refuse_code_outside(files, base_source.names, repository, "the head")
+            opened = witness(base_source, self.head_source, repository=repository, threads=self.settings.threads)
+            self.gate = replace(self.gate, witness=self.resources.enter_context(opened))
+            base = self.resources.enter_context(loaded(base_source, stored, here, repository))
         self.gate = replace(self.gate, base=base)
         known = {case.id for case in self._all_cases}
         self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
@@ -180,6 +190,9 @@ class GateSession:
             self.allocator = environment.steady_allocator()
         if self.runnable(self.chosen):
             self._start_processes()
+            if self.gate.witness is not None and self.base.side is not None:
+                self.gate.witness.cases = smallest([case for case in self.chosen if self.cases[case] is None])
+                self.gate.witness.refuse_shared_imports()
             self.budget = SharedBudget(self.settings.policy.budget_s, self.runnable(self.chosen))
             self.load = LoadMeter()
 
@@ -191,7 +204,8 @@ class GateSession:
             process_pairs(self.settings.base_python, self.base.source, self.head_source, threads=self.settings.threads)
         )
         pairs.start(observations_needed(self.test(self.chosen[0].id)))
-        self.gate = replace(self.gate, elsewhere=pairs)
+        supported = pairs.base_supports(self.settings.tier, self.settings.devices)
+        self.gate = replace(self.gate, elsewhere=pairs, base=replace(self.base, elsewhere=supported))
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
         """Judge one case against the base; the head's timings also go to pytest-benchmark, those of a new case too."""
@@ -249,6 +263,16 @@ class GateSession:
         """Where the head's kernels and modules are written in the repository, by name."""
         return places({**self.gate.head.kernels, **self.gate.head.modules}, root)
 
+    def _hear_the_witness(self) -> None:
+        """Turn the result of each case that a side alone contradicts into an error."""
+        if self.gate.witness is None:
+            return
+        for case_id, said in self.gate.witness.contradictions():
+            self.results = [
+                judge_case(replace(r.evidence, error=said), self.test(case_id)) if r.id == case_id else r
+                for r in self.results
+            ]
+
     def finish(self) -> Run:
         """Make the run from the results: what is missing or has no result is in it as well."""
         done = {result.id for result in self.results}
@@ -257,6 +281,7 @@ class GateSession:
             for case in self.chosen
             if case.id not in done
         ]
+        self._hear_the_witness()
         missing = self.missing_ids
         if self.settings.shard[0] == 1:  # once, not in every shard
             rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..cases import Case, lacks
 from ..plain.errors import CannotDo
 from . import libraries, operators, watched
 from .reach import refuse_code_outside
@@ -32,6 +33,12 @@ class Side:
     undeclared: frozenset[str] = frozenset()
     view: View = field(default_factory=lambda: View([PACKAGE]))
     changed: tuple[str, ...] = ()  # what its import changed of torch, in words
+
+    def supports(self, case: Case) -> bool:
+        """Say whether the side has the case's subject, and that supports the case."""
+        if case.module:
+            return case.subject in self.modules
+        return case.subject in self.kernels and lacks(self.kernels[case.subject], case) is None
 
     @classmethod
     def of(

@@ -90,6 +90,11 @@ class ProcessPairs:
             started[label].send("start", label, source, self.threads, cores)
         return started["base"], started["head"]
 
+    def base_supports(self, tier: str, devices: tuple[str, ...]) -> frozenset[str]:
+        """Return the ids of the cases that the base can run."""
+        base, _ = self.pairs[0]
+        return frozenset(base.ask("supported", tier, devices))
+
     def check_base(self, workload: Workload) -> tuple[Mapping[str, Tensor], Fingerprint]:
         """Run the base once in its process; returns its output and gradients, and its fingerprint.
 

@@ -12,12 +12,12 @@ import platform
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
+from ..cases import matrix, supported_ids
 from ..checking.fingerprint import execute
 from ..plain.errors import CannotDo
 from ..sides.reach import watch_files
@@ -26,14 +26,6 @@ from ..sides.source import Source
 from ..sides.workload import Call, Workload, bind
 from .clock import Clock
 from .environment import steady_allocator
-
-
-@dataclass(frozen=True)
-class Started:
-    """What a process says once its side is loaded: what runs it, and what the import changed of torch."""
-
-    versions: dict[str, str]
-    changed: tuple[str, ...]
 
 
 class Worker:
@@ -49,8 +41,11 @@ class Worker:
 
     def start(
         self, label: str, source: Source, threads: int, cores: list[int], repository: Path | None = None
-    ) -> Started:
-        """Hold the process still, load the side, and say what runs it; of what it reads if there is a repository."""
+    ) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Hold the process still and load the side; returns what runs it, and what the import changed of torch.
+
+        Where a repository is given, what is read of it is noted.
+        """
         if cores:  # none where the system cannot hold a process to some
             os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
@@ -60,7 +55,11 @@ class Worker:
             self._read = watch_files(repository, Path(tempfile.gettempdir()))
         self._side = self._resources.enter_context(base_side(source, label, alone=True))
         versions = {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
-        return Started(versions, self._side.changed)
+        return versions, self._side.changed
+
+    def supported(self, tier: str, devices: tuple[str, ...]) -> frozenset[str]:
+        """Return the ids of the cases that the side can run."""
+        return frozenset(supported_ids(matrix(self._side.kernels, self._side.modules, tier, devices)))
 
     def take(self, path: Path) -> None:
         """Take up the case whose workload is in a file."""

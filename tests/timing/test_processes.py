@@ -67,8 +67,8 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         def start(source: Source) -> Remote:
             remote = Remote(python, "base", tmp_path)
             resources.callback(remote.close)
-            started = remote.ask("start", "base", source, 1, [])
-            assert started["torch"] == torch.__version__
+            versions, _ = remote.ask("start", "base", source, 1, [])
+            assert versions["torch"] == torch.__version__
             return remote
 
         yield start

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
                     clock=Clock.of(case.device),
                     rule=Never(),
                     budget_s=options.seconds,
-                    order=random.Random(case.id),
+                    order=random.Random(),
                 )
             results.append(CaseResult(case.id, Verdict.UNCHANGED, measurements=(measurement,)))
     described = {"origin": package.origin, "source_sha256": package.sha256}

@@ -47,7 +47,8 @@ def measure(
     """Take pairs of bursts until the rule is certain or the budget is spent, at least one pair.
 
     Each side is called once, untimed, and then in turn for as long as that gets faster; those rounds are not pairs, and
-    the ratios play no part in ending them. In every two pairs each side goes first once, in random order. Garbage
+    the ratios play no part in ending them. A fair coin of its own says for each pair which side goes first, so that the
+    signs of unchanged code are independent, whatever the machine does to the first and the second burst. Garbage
     collection is off meanwhile.
     """
     start_ns = clock.now_ns()
@@ -57,9 +58,8 @@ def measure(
         rounds, fastest_ns = _warm_up(base, head, clock)
         burst_ns = max(BURST_NS, BURST_RESOLUTIONS * clock.resolution_ns)
         calls = max(1, ceil(burst_ns / max(1.0, fastest_ns)))
-        base_first = _balanced(order)
         while not pairs or (not rule.is_certain(ordered) and (clock.now_ns() - start_ns) * 1e-9 < budget_s):
-            if next(base_first):
+            if order.random() < 0.5:
                 base_ns = clock.burst(base, calls)
                 head_ns = clock.burst(head, calls)
             else:
@@ -83,13 +83,6 @@ def _warm_up(base: Callable[[], object], head: Callable[[], object], clock: Stop
             break
         fastest_round = sum(times)
     return rounds, fastest_call
-
-
-def _balanced(order: random.Random) -> Iterator[bool]:
-    while True:
-        first = order.random() < 0.5
-        yield first
-        yield not first
 
 
 @contextmanager

@@ -184,14 +184,18 @@ class GateSession:
             self.load = LoadMeter()
 
     def _start_processes(self) -> None:
-        """Start the pairs of processes that the first case needs, where the base has an interpreter of its own."""
+        """Start the pairs of processes that the first case needs, where the base has an interpreter of its own.
+
+        Only the first is waited for, which tells whether both sides load; the next ones do while that case is checked.
+        """
         if self.settings.base_python is None:
             return
         assert self.base_source is not None  # there is a comparison
         pairs = self.resources.enter_context(
             process_pairs(self.settings.base_python, self.base_source, self.head_source, threads=self.settings.threads)
         )
-        pairs.start(observations_needed(self.test(self.chosen[0].id)))
+        pairs.start(1)
+        pairs.begin(observations_needed(self.test(self.chosen[0].id)))
         self.gate = replace(self.gate, elsewhere=pairs)
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:

@@ -197,14 +197,18 @@ class GateSession:
             self.load = LoadMeter()
 
     def _start_processes(self) -> None:
-        """Start the pairs of processes that the first case needs, where the base has an interpreter of its own."""
+        """Start the pairs of processes that the first case needs, where the base has an interpreter of its own.
+
+        Only the first is waited for, which tells whether both sides load; the next ones do while that case is checked.
+        """
         if self.settings.base_python is None:
             return
         pairs = self.resources.enter_context(
             process_pairs(self.settings.base_python, self.base.source, self.head_source, threads=self.settings.threads)
         )
-        pairs.start(observations_needed(self.test(self.chosen[0].id)))
+        pairs.start(1)
         supported = pairs.base_supports(self.settings.tier, self.settings.devices)
+        pairs.begin(observations_needed(self.test(self.chosen[0].id)))
         self.gate = replace(self.gate, elsewhere=pairs, base=replace(self.base, elsewhere=supported))
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:

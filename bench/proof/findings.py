@@ -154,7 +154,8 @@ def wald_ratio(findings: Findings) -> float | None:
     log_ratios: dict[str, list[float]] = defaultdict(list)
     for result in (result for run in findings.unchanged for result in run.results):
         log_ratios[result.id] += [pair.log_ratio for m in result.measurements for pair in m.pairs]
-    expected = {id_: wald_pairs(d, test.threshold, test.level) for id_, d in log_ratios.items() if d}
+    levels = {"alarm_level": test.alarm_level, "miss_level": test.miss_level}
+    expected = {id_: wald_pairs(d, test.threshold, **levels) for id_, d in log_ratios.items() if d}
     known = [id_ for id_, pairs in expected.items() if isfinite(pairs)]
     taken = sum(len(log_ratios[id_]) for id_ in known) / len(findings.unchanged)
     return taken / sum(expected[id_] for id_ in known) if known else None

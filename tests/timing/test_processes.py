@@ -3,7 +3,7 @@
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +132,37 @@ def test_a_base_that_does_not_load_in_its_process_cannot_be_compared(package: Ca
     assert str(refused.value).endswith(": choose a base and an interpreter for it")
 
 
+def test_processes_that_are_begun_are_not_waited_for_until_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+
+    class Slow(Pretender):
+        def __init__(self, _: str, label: str, __: Path) -> None:
+            super().__init__(label, 1e6, log)
+
+        def send(self, method: str, *_: object) -> None:
+            log.append(f"{self.label} {method}")
+
+        def receive(self) -> None:
+            log.append(f"{self.label} loaded")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("bench.timing.processes.Remote", Slow)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    source = Source("pretended", b"")
+    pairs = ProcessPairs("python", source, source, 1, tmp_path, ExitStack())
+    pairs.start(1)
+    pairs.begin(9)  # of which there are cores for two
+    assert sorted(log[:4]) == ["base loaded", "base start", "head loaded", "head start"]
+    assert sorted(log[4:]) == ["base start"] * 2 + ["head start"] * 2
+    del log[:]
+    pairs.measure(workload_of("k"), test=after(1), budget_s=60, order=random.Random(0))
+    assert log[:4] == ["base loaded", "head loaded"] * 2  # before anything is timed
+    assert "base loaded" not in log[4:]
+
+
 def test_a_case_that_crashes_a_process_costs_its_pair_and_no_later_case(package: Callable[..., Path]) -> None:
     odd = from_directory(package(__init__=ODD_KERNELS))
     crash, fine = workload_of("dies"), workload_of("prints")
@@ -210,7 +241,12 @@ class Pretender:
 
 def after(observations: int) -> PairedTest:
     """A test that is certain after so many observations, whatever they are."""
-    return PairedTest(0.05, 0.5, 0.5, bound=lambda n, _: 1 if n >= observations else None)
+
+    class After(PairedTest):
+        def is_certain(self, ordered: Sequence[float]) -> bool:
+            return len(ordered) >= observations
+
+    return After(0.05, 0.9, 0.9)  # a test at such a level needs a single observation
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-
-import attention
 
 from . import pytest_benchmark_adapter
 from .cases import TIERS, Case, matrix, supported_ids
@@ -30,8 +29,9 @@ from .sides.baseline import Baseline
 from .sides.places import Place, places
 from .sides.reach import refuse_code_outside
 from .sides.repository import top_level
-from .sides.side import Side
+from .sides.side import head_side
 from .sides.source import Source
+from .sides.what import place_of
 from .timing import environment, shards
 from .timing.between import observations_needed
 from .timing.budget import SharedBudget
@@ -64,10 +64,9 @@ class GateSession:
 
     @classmethod
     def start(cls, settings: Settings) -> "GateSession":
-        head = Side.of("head", attention, settings.outside)
+        head = head_side(settings.what, settings.devices)
         cases = matrix(head.kernels, head.modules, settings.tier, settings.devices)
-        package = Path(attention.__file__ or "").parent
-        return cls(settings, source.from_directory(package), Gate(head, None), cases)
+        return cls(settings, source.imported(settings.what.names), Gate(head, None), cases)
 
     def runnable(self, cases: Sequence[Case]) -> int:
         """How many of the cases their subjects can run."""
@@ -136,29 +135,46 @@ class GateSession:
             CannotDo: it cannot be had, or a waiver does not hold.
 
         """
-        python, root = self.settings.base_python, config.rootpath
+        python = self.settings.base_python
         base_source, stored = self._find_base(config)
         here = environment.describe(self.allocator)
         if python is not None:
             base = replace(stored_only(base_source, stored, here), environment=interpreter(python))
         else:
-            repository = top_level(root) or root
-            files = sorted(Path(attention.__file__ or "").parent.rglob("*.py"))
-            refuse_code_outside(files, base_source.names, repository, "the head")
-            opened = witness(base_source, self.head_source, repository=repository, threads=self.settings.threads)
+            what = self.settings.what
+            place = place_of(what.names[0])
+            repository = top_level(place) or place
+            self._refuse_code_beside(repository)
+            opened = witness(base_source, self.head_source, what, repository=repository, threads=self.settings.threads)
             self.gate = replace(self.gate, witness=self.resources.enter_context(opened))
-            base = self.resources.enter_context(loaded(base_source, stored, here, repository))
+            base = self.resources.enter_context(
+                loaded(base_source, stored, here, repository, what=what, devices=self.settings.devices)
+            )
         self.gate = replace(self.gate, base=base)
         known = {case.id for case in self._all_cases}
         self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
 
+    def _refuse_code_beside(self, repository: Path) -> None:
+        """Refuse a head that needs code of its repository which is not part of what is compared."""
+        with TemporaryDirectory(prefix="attention-head-") as unpacked:
+            self.head_source.unpack(Path(unpacked))
+            files = sorted(Path(unpacked).rglob("*.py"))
+            refuse_code_outside(files, self.settings.what.names, repository, "the head")
+
     def _find_base(self, config: pytest.Config) -> tuple[Source, Baseline | None]:
         """Find the source that was asked for, and the stored baseline that it is from, if it is."""
         if self.settings.base is not None:
-            return source.find(config.rootpath, self.settings.base), None
-        if not self.settings.compare:
-            return self.head_source, None  # the same code, another environment
+            what = self.settings.what
+            return source.find(place_of(what.names[0]), self.settings.base, what.names), None
+        if not self.settings.compare:  # another environment: its own packages of a kernel from there, else this code
+            own = source.installed(f"packages of {self.settings.base_python}")
+            return (own if self.settings.what.kernels else self.head_source), None
         stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, self.settings.compare))
+        if missing := set(self.settings.what.packages) - stored.source.names:
+            raise CannotDo(
+                f"the source in {stored.source.origin} holds no {min(missing)}: store the baseline anew, with the same "
+                "--kernel"
+            )
         return stored.source, stored
 
     def take_shard(self, cases: Sequence[Case]) -> list[Case]:
@@ -204,7 +220,13 @@ class GateSession:
         if self.settings.base_python is None:
             return
         pairs = self.resources.enter_context(
-            process_pairs(self.settings.base_python, self.base.source, self.head_source, threads=self.settings.threads)
+            process_pairs(
+                self.settings.base_python,
+                self.base.source,
+                self.head_source,
+                self.settings.what,
+                threads=self.settings.threads,
+            )
         )
         pairs.start(1)
         supported = pairs.base_supports(self.settings.tier, self.settings.devices)
@@ -277,6 +299,13 @@ class GateSession:
                 for r in self.results
             ]
 
+    def _uncompared_kernels(self) -> list[str]:
+        """The kernels that were asked for by name and selected, and of which this part of the run compared nothing."""
+        if not self.settings.what.kernels:
+            return []
+        compared = {r.id.partition("-")[0] for r in self.results if r.verdict.compared}
+        return sorted({case.subject for case in self.chosen} - compared)
+
     def finish(self) -> Run:
         """Make the run from the results: what is missing or has no result is in it as well."""
         done = {result.id for result in self.results}
@@ -289,6 +318,10 @@ class GateSession:
         missing = self.missing_ids
         if self.settings.shard[0] == 1:  # once, not in every shard
             rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]
+        rows += [
+            Evidence(name, error=f"{name} was asked for, and no case of it was compared")
+            for name in self._uncompared_kernels()
+        ]
         ids = {case.id for case in self.selected} | set(missing)
         return Run(
             base={"origin": self.base_origin, "source_sha256": self.base.source.sha256, **self.base.environment},

@@ -11,6 +11,7 @@ from ..plain.execution import Fingerprint
 from .baseline import Baseline
 from .side import Side, base_side
 from .source import Source
+from .what import ATTENTION, What
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,15 @@ def stored_only(source: Source, stored: Baseline | None, here: Mapping[str, obje
 
 
 @contextmanager
-def loaded(source: Source, stored: Baseline | None, here: Mapping[str, object], repository: Path) -> Iterator[Base]:
+def loaded(
+    source: Source,
+    stored: Baseline | None,
+    here: Mapping[str, object],
+    repository: Path,
+    *,
+    what: What = ATTENTION,
+    devices: Sequence[str] = ("cpu",),
+) -> Iterator[Base]:
     """Load a base in this process for as long as the context lasts, with those of its stored facts that hold here.
 
     ``here`` describes this process, ``repository`` is where the head's code lies.
@@ -68,7 +77,8 @@ def loaded(source: Source, stored: Baseline | None, here: Mapping[str, object], 
     base = stored_only(source, stored, here)
     with ExitStack() as resources:
         try:
-            base = replace(base, side=resources.enter_context(base_side(source, repository=repository)))
+            opened = base_side(source, repository=repository, what=what, devices=devices)
+            base = replace(base, side=resources.enter_context(opened))
         except CannotDo as refused:
             if not base.stored_fingerprints:
                 raise

@@ -20,6 +20,7 @@ from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..plain.execution import Fingerprint
 from ..sides.source import Source
+from ..sides.what import What
 from ..sides.workload import Workload
 from .between import is_settled, joined, observations_needed
 from .clock import Clock
@@ -42,6 +43,7 @@ class ProcessPairs:
     python: str
     base: Source
     head: Source
+    what: What
     threads: int
     directory: Path
     resources: ExitStack
@@ -107,7 +109,7 @@ class ProcessPairs:
         for label, python, source in random.sample(sides, 2):
             started[label] = Remote(python, label, self.directory)
             self.resources.callback(started[label].close)
-            started[label].send("start", label, source, self.threads, cores)
+            started[label].send("start", label, source, self.what, self.threads, cores)
             self.loading.append(started[label])
         return started["base"], started["head"]
 
@@ -191,7 +193,7 @@ class _RemoteClock:
 
 
 @contextmanager
-def process_pairs(python: str, base: Source, head: Source, *, threads: int) -> Iterator[ProcessPairs]:
+def process_pairs(python: str, base: Source, head: Source, what: What, *, threads: int) -> Iterator[ProcessPairs]:
     """Hold pairs of processes for as long as the context lasts; none is started yet."""
     with tempfile.TemporaryDirectory(prefix="attention-gate-") as directory, ExitStack() as resources:
-        yield ProcessPairs(python, base, head, threads, Path(directory), resources)
+        yield ProcessPairs(python, base, head, what, threads, Path(directory), resources)

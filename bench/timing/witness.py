@@ -22,6 +22,7 @@ from ..plain.errors import CannotDo
 from ..plain.execution import Fingerprint
 from ..sides.side import WAY_OUT
 from ..sides.source import Source
+from ..sides.what import What
 from ..sides.workload import Workload
 from .remote import Remote, SideFailed
 
@@ -85,9 +86,9 @@ class Witness:
                 said = self._contradiction(label, statement)
                 if said is not None:
                     yield case_id, said
-        for label in LABELS:
+        for label in LABELS if self.given else ():
             for name in self.processes[label].ask("read"):
-                yield next(iter(self.given), "all cases"), _beside(label, name)
+                yield next(iter(self.given)), _beside(label, name)
 
     def _contradiction(self, label: str, shared: Statement) -> str | None:
         process = self.processes[label]
@@ -139,12 +140,12 @@ def _size(case: Case) -> tuple[bool, int]:
 
 
 @contextmanager
-def witness(base: Source, head: Source, *, repository: Path | None, threads: int) -> Iterator[Witness]:
+def witness(base: Source, head: Source, what: What, *, repository: Path | None, threads: int) -> Iterator[Witness]:
     """Hold both processes for as long as the context lasts; they are started, and not waited for."""
     with TemporaryDirectory(prefix="attention-witness-") as directory, ExitStack() as resources:
         processes = {}
         for label, source in zip(LABELS, (base, head), strict=True):
             processes[label] = Remote(sys.executable, label, Path(directory))
             resources.callback(processes[label].close)
-            processes[label].send("start", label, source, threads, [], repository)
+            processes[label].send("start", label, source, what, threads, (), repository)
         yield Witness(processes, Path(directory))

@@ -21,11 +21,12 @@ from ..cases import matrix, supported_ids
 from ..checking.fingerprint import execute
 from ..plain.errors import CannotDo
 from ..sides.reach import watch_files
-from ..sides.side import Side, base_side
+from ..sides.side import Side, base_side, head_side
 from ..sides.source import Source
+from ..sides.what import What
 from ..sides.workload import Call, Workload, bind
 from .clock import Clock
-from .environment import steady_allocator
+from .environment import present_devices, steady_allocator
 
 
 class Worker:
@@ -39,8 +40,8 @@ class Worker:
         self._given: list[torch.Tensor]
         self._call: Call
 
-    def start(
-        self, label: str, source: Source, threads: int, cores: list[int], repository: Path | None = None
+    def start(  # noqa: PLR0917  # commands are sent by position
+        self, label: str, source: Source, what: What, threads: int, cores: list[int], repository: Path | None = None
     ) -> tuple[dict[str, str], tuple[str, ...]]:
         """Hold the process still and load the side; returns what runs it, and what the import changed of torch.
 
@@ -53,7 +54,12 @@ class Worker:
         gc.disable()
         if repository is not None:
             self._read = watch_files(repository, Path(tempfile.gettempdir()))
-        self._side = self._resources.enter_context(base_side(source, label, alone=True))
+        devices = present_devices()
+        if source.names:
+            opened = base_side(source, label, what=what, devices=devices, alone=True)
+            self._side = self._resources.enter_context(opened)
+        else:
+            self._side = head_side(what, devices, label)  # what the interpreter itself has installed
         versions = {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
         return versions, self._side.changed
 

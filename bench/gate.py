@@ -14,6 +14,7 @@ from .checking.fingerprint import execute
 from .judging.judge import decide, judge_case
 from .judging.statistics import Change, PairedTest
 from .judging.verdict import CaseResult
+from .plain.errors import CannotDo
 from .plain.evidence import Evidence, Measurement
 from .plain.execution import Fingerprint
 from .sides.base import Base
@@ -59,8 +60,9 @@ class Gate:
 
     The base's stored fingerprints stand in where its code lacks a case or raises. ``elsewhere`` is where both sides are
     timed and the base is checked, if not in this process; where they share this one, the ``witness`` is told what it
-    gave. ``distort`` is given each side's label and call before they
-    are timed; the self-test injects known slowdowns there.
+    gave. ``anew`` gives a gate whose sides are loaded anew in the other order: a slowdown is confirmed there, so that
+    nothing that sticks to a copy of the code (heap, layout) can pass for one. ``distort`` is given each side's label
+    and call before they are timed; the self-test injects known slowdowns there.
     """
 
     head: Side
@@ -69,6 +71,7 @@ class Gate:
     available_bytes: Callable[[str], int] = available_bytes
     elsewhere: ProcessPairs | None = None
     witness: Witness | None = None
+    anew: Callable[[], "Gate"] | None = None
     distort: Callable[[str, Callable[[], None]], Callable[[], None]] = lambda _, call: call
 
     def compare(self, case: Case, test: PairedTest, budget_s: float, waiver: str | None = None) -> CaseResult:
@@ -93,11 +96,12 @@ class Gate:
         if decide(first, test) is not Change.SLOWER:
             return replace(checked.evidence, measurements=(first,))
         try:
-            again = self.check(case, attempt=1)
-        except CaseSkipped as reason:  # what was measured must not pass for what could not be
+            other = self if self.anew is None else self.anew()
+            again = other.check(case, attempt=1)
+        except (CaseSkipped, CannotDo) as reason:  # what was measured must not pass for what could not be
             return replace(checked.evidence, error=f"was slower, and could not be measured again: {reason}")
         found = again.evidence if any(e.complaints for e in again.evidence.errors) else checked.evidence
-        return replace(found, measurements=(first, self._measure(again, test, budget_s)))
+        return replace(found, measurements=(first, other._measure(again, test, budget_s)))  # noqa: SLF001  # its like
 
     def check(self, case: Case, attempt: int = 0) -> Checked:
         """Run each side once on fresh inputs, and compare output, gradients and what was executed.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,7 +30,7 @@ from .sides.baseline import Baseline
 from .sides.places import Place, places
 from .sides.reach import refuse_code_outside
 from .sides.repository import top_level
-from .sides.side import head_side
+from .sides.side import base_side, head_side
 from .sides.source import Source
 from .sides.what import place_of
 from .timing import environment, shards
@@ -150,9 +151,19 @@ class GateSession:
             base = self.resources.enter_context(
                 loaded(base_source, stored, here, repository, what=what, devices=self.settings.devices)
             )
+            self.gate = replace(self.gate, anew=cache(self._anew))
         self.gate = replace(self.gate, base=base)
         known = {case.id for case in self._all_cases}
         self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
+
+    def _anew(self) -> Gate:
+        """Load both sides once more, the base first, into copies that live until the session ends."""
+        what, devices = self.settings.what, self.settings.devices
+        base, head = (
+            self.resources.enter_context(base_side(packed, label, what=what, devices=devices))
+            for label, packed in (("base", self.base.source), ("head", self.head_source))
+        )
+        return replace(self.gate, head=head, base=replace(self.base, side=base), witness=None, anew=None)
 
     def _refuse_code_beside(self, repository: Path) -> None:
         """Refuse a head that needs code of its repository which is not part of what is compared."""

@@ -10,8 +10,8 @@ import torch
 
 from .cases import DTYPES, Case, lacks
 from .checking import compilation, drift
+from .checking.alike import Results
 from .checking.calls import execute, held_to_calls, unrepeated
-from .checking.drift import Results
 from .checking.earlier import noting_earlier
 from .judging.judge import decide, judge_case
 from .judging.statistics import Change, PairedTest

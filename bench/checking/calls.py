@@ -19,10 +19,9 @@ from ..plain.evidence import TensorError
 from ..plain.execution import Calls, Fingerprint
 from ..sides.workload import Call, Workload
 from . import leaks
-from .alike import distance, same_bits
+from .alike import CAPS, Results, distance, same_bits
 from .compilation import Counters, counters
 from .contents import OtherContents, first_item, given, resized
-from .drift import CAPS, Results
 from .fingerprint import fingerprint
 from .lengths import compiles_each_length
 from .op_trace import Recorder
@@ -83,7 +82,7 @@ class _Observer:
         print_, unlike = self._fingerprint()
         kept, cached = leaks.kept(self.call, self._grown()) if self._keeps() else (None, None)
         compiled = self.first.any
-        unwritten = {*self._unwritten(NAN)} if unlike or compiled else set()
+        unwritten = self._unwritten() if unlike or compiled else set[str]()
         noise: dict[str, float] = {}
         if unlike:
             plain = self.call.results()
@@ -92,7 +91,7 @@ class _Observer:
         with self.others:
             unlike = _unlike(self.earlier, self._attempt(None if compiled else LARGE))
             if unlike:
-                unwritten |= {*self._unwritten(LARGE)}
+                unwritten |= self._unwritten()
                 plain = self.call.results()
                 for name in _unlike(self.earlier, plain):
                     apart = _apart(name, plain[name], self.earlier[name], noise.get(name, 0.0))
@@ -139,20 +138,21 @@ class _Observer:
             again |= {f"d{name}": g for name, g in zip(self.call.names, gradients[0], strict=True)}
         return print_, tuple(self.own) if failed else _unlike(self.own, again)
 
-    def _unwritten(self, filling: Filling) -> tuple[str, ...]:
+    def _unwritten(self) -> set[str]:
         """Say which results differ by what fresh memory holds, and by more than they differ anyhow."""
         if self.first.any and not can_run_eagerly():
-            return ()
+            return set()
         with eagerly() if self.first.any else nullcontext():
-            filled, zeroed, again = (self._attempt(one) for one in (filling, ZERO, ZERO))
-        if zeroed is None or again is None:
-            return ()
-        found = []
-        for name in _unlike(zeroed, filled):
-            noise = distance(zeroed[name], again[name])
-            if filled is None or noise == 0 or _apart(name, filled[name], zeroed[name], noise):
-                found.append(name)
-        return tuple(found)
+            zeroed, again = self._attempt(ZERO), self._attempt(ZERO)
+            if zeroed is None or again is None:
+                return set()
+            noise = {name: distance(again[name], t) for name, t in zeroed.items()}
+            found: set[str] = set()
+            for filled in map(self._attempt, (NAN, LARGE)):
+                for name in _unlike(zeroed, filled):
+                    if filled is None or noise[name] == 0 or _apart(name, filled[name], zeroed[name], noise[name]):
+                        found.add(name)
+            return found
 
     def _attempt(self, filling: Filling | None) -> Results | None:
         """Do the work with fresh memory filled; None where it raised for that."""

@@ -8,9 +8,9 @@ from math import isfinite
 
 from ..plain.execution import Fingerprint
 from ..sides.workload import Workload
-from .alike import distance
+from .alike import Results, distance
 from .contents import with_others
-from .drift import Results, yardstick
+from .drift import yardstick
 
 SHARE = 0.1  # of its error: a result is no farther than this from what it is said to belong to
 SECONDS = 1.0  # for one case: as long as that takes, more inputs are tried

@@ -32,7 +32,7 @@ def kept(call: Callable[[], object], grown: Grown) -> tuple[int | None, int | No
         return work
 
     start_s = time.monotonic()
-    first = grown(several(1))
+    first = grown(call)
     calls = CALLS if time.monotonic() - start_s < SLOW_S else SLOW_CALLS
     settled = first + grown(several(calls))
     each = grown(several(calls)) // calls

@@ -1,5 +1,6 @@
 """Memory that is handed out unwritten, filled: a result that depends on it then shows."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,5 +88,6 @@ def can_run_eagerly() -> bool:
 @contextmanager
 def eagerly() -> Iterator[None]:
     """Run what is compiled as its source says, and leave it compiled."""
-    with torch.compiler.set_stance("force_eager"):
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        warnings.simplefilter("ignore")  # torch warns of what is slow so
         yield

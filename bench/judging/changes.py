@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import fields
 
-from ..plain.execution import Calls, Fingerprint, SdpaCall
+from ..plain.execution import Calls, Fingerprint, Pass, SdpaCall
 
 # Peak bytes may grow by this share, plus this many bytes, before it counts: a page-sized temporary is no regression.
 PEAK_TOLERANCE = 0.05
 PEAK_TOLERANCE_BYTES = 64 * 1024
+
+NOTHING = Fingerprint(Pass({}, 0, 0), calls=Calls())  # of a call that does nothing, and nothing wrong
 
 
 def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -18,8 +20,8 @@ def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[s
     if head is None:
         return (), ()
     if base is None:
-        return (), tuple(_call_changes(Calls(), head.calls))
-    changes = [*_backend(base, head), *_compiled(base, head), *_call_changes(base.calls, head.calls)]
+        return (), tuple(_call_changes(NOTHING, head))
+    changes = [*_backend(base, head), *_compiled(base, head), *_call_changes(base, head)]
     notes = [*_sdpa_notes(base, head), *_compiled_notes(base, head), *_call_notes(base.calls, head.calls)]
     if (base.compilation is None) is (head.compilation is None):  # else two instruments counted ops and bytes
         more = list(_grown_peaks(base, head))
@@ -142,15 +144,16 @@ def _compiled_notes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
             yield f"{what} {old} -> {new}"
 
 
-def _call_changes(base: Calls | None, head: Calls | None) -> Iterator[str]:
-    if base is None or head is None:
+def _call_changes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
+    before, after = base.calls, head.calls
+    if before is None or after is None:
         return
-    if head.unrepeated and not base.unrepeated:
-        yield f"no longer repeats bit for bit ({', '.join(head.unrepeated)})"
-    if (head.kept_bytes or 0) > (base.kept_bytes or 0):
-        before = f", and the base {base.kept_bytes}" if base.kept_bytes else ""
-        yield f"keeps {head.kept_bytes} bytes a call alive{before}"
-    if head.compiles_each_length and not base.compiles_each_length:
+    if after.unrepeated and not before.unrepeated:
+        yield f"no longer repeats bit for bit ({', '.join(after.unrepeated)})"
+    if (after.kept_bytes or 0) > (before.kept_bytes or 0):
+        base_s = f", and the base {before.kept_bytes}" if before.kept_bytes else ""
+        yield f"keeps {after.kept_bytes} bytes a call alive{base_s}"
+    if after.compiles_each_length and (base.compilation is None or before.compiles_each_length is False):
         yield "compiles for each length"
 
 

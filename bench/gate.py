@@ -9,8 +9,9 @@ import torch
 
 from .cases import DTYPES, Case
 from .checking import compilation, drift
-from .checking.drift import Results
-from .checking.fingerprint import execute
+from .checking.alike import Results
+from .checking.calls import execute, held_to_calls, unrepeated
+from .checking.earlier import noting_earlier
 from .judging.judge import decide, judge_case
 from .judging.statistics import Change, PairedTest
 from .judging.verdict import CaseResult
@@ -37,7 +38,9 @@ class CaseFailed(Exception):
     ``head_fingerprint`` is what the head executed, where that is known: a base that raised does not hide it.
     """
 
-    head_fingerprint: Fingerprint | None = None
+    def __init__(self, message: str, head_fingerprint: Fingerprint | None = None) -> None:
+        super().__init__(message)
+        self.head_fingerprint = head_fingerprint
 
 
 class CaseSkipped(Exception):
@@ -104,10 +107,10 @@ class Gate:
         return replace(found, measurements=(first, other._measure(again, test, budget_s)))  # noqa: SLF001  # its like
 
     def check(self, case: Case, attempt: int = 0) -> Checked:
-        """Run each side once on fresh inputs, and compare output, gradients and what was executed.
+        """Run each side on fresh inputs, and compare output, gradients and what was executed.
 
         Raises:
-            CaseFailed: a side raised or wrote to its inputs.
+            CaseFailed: a side raised or wrote to its inputs, or the head returns memory that it uses again.
             CaseSkipped: the device cannot do it, it needs more memory than there is, or something that a kernel from
                 outside does not support.
 
@@ -138,9 +141,18 @@ class Gate:
                 assert base_print is not None  # it ran
                 self.witness.note(workload, said | {"base": Statement(base_results, base_print)})
             errors = drift.hold_to_budget(head_results, exact, naive, base_results, stored=stored)
+            wrong = [error.name for error in errors if error.complaints]
+            head_print = noting_earlier(head_print, workload, head_results, exact, wrong)
+            if base is not None and base_results is not None and base_print is not None:
+                wrong = [error.name for error in errors if error.base is not None and error.base > error.budget]
+                base_print = noting_earlier(base_print, workload, base_results, exact, wrong)
+                base_print = self._with_more_chances(base, base_print, head_print, workload, base_results)
+        if head_print.calls is not None and head_print.calls.overwritten:
+            what = ", ".join(head_print.calls.overwritten)
+            raise CaseFailed(f"head returns memory that its next call overwrites: {what}", head_print)
         evidence = Evidence(
             case.id,
-            errors=errors,
+            errors=held_to_calls(errors, head_print.calls),
             base_fingerprint=base_print,
             head_fingerprint=head_print,
             work=work_of(case, workload.d_feedforward),
@@ -153,6 +165,22 @@ class Gate:
             return _run(base.side, workload)
         with _blaming("base"):
             return None, *self.elsewhere.check_base(workload)
+
+    def _with_more_chances(
+        self, call: Call, base: Fingerprint, head: Fingerprint, workload: Workload, results: Results
+    ) -> Fingerprint:
+        """Call a base that has repeated bit for bit some more times, before the head is blamed for what both may do."""
+        if base.calls is None or base.calls.unrepeated or head.calls is None or not head.calls.unrepeated:
+            return base
+
+        def again() -> Results:
+            if self.elsewhere is not None:
+                return self.elsewhere.check_base(workload)[0]
+            with call.view:
+                return call.results()
+
+        with _blaming("base"):
+            return replace(base, calls=replace(base.calls, unrepeated=unrepeated(again, results)))
 
     def _measure(self, checked: Checked, test: PairedTest, budget_s: float) -> Measurement:
         workload, base = checked.workload, checked.base
@@ -178,12 +206,12 @@ class Gate:
 
 
 def _run(side: Side, workload: Workload) -> tuple[Call, Results, Fingerprint]:
-    """Run one side once for its results and once for its fingerprint."""
+    """Run one side for its results, for its fingerprint, and to compare its calls."""
     with _blaming(side.label), _unwritten(workload, side.label):
         try:
             with _unshared(side.label):
                 call = bind(workload, side)
-                return call, *execute(call, workload.case.device)
+                return call, *execute(call, workload)
         except NotImplementedError as error:
             if workload.case.subject in side.undeclared:
                 raise CaseSkipped(str(error)) from error

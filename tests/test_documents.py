@@ -8,7 +8,7 @@ import pytest
 
 from attention import KERNELS
 from bench import options
-from bench.checking import drift
+from bench.checking import alike, drift
 from bench.judging import changes
 from bench.judging.policy import FAILING, Policy
 from bench.judging.verdict import Verdict
@@ -134,7 +134,7 @@ def test_the_figures_of_the_error_rule_are_those_of_the_code() -> None:
     assert f"+ {drift.ULPS:g} ulp" in text
     assert f"plus {drift.RMS_ULPS:g} ulp" in text
     assert f"c = {drift.FORWARD_FACTOR:g} for outputs, {drift.GRADIENT_FACTOR:g} for gradients" in text
-    caps = {str(dtype).removeprefix("torch."): cap for dtype, cap in drift.CAPS.items()}
+    caps = {str(dtype).removeprefix("torch."): cap for dtype, cap in alike.CAPS.items()}
     assert f"fp32 {_power(caps['float32'][0])} (gradients {_power(caps['float32'][1])})" in text
     assert f"bf16 {_power(caps['bfloat16'][0])}, fp16 {_power(caps['float16'][0])}" in text
 

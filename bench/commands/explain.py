@@ -13,7 +13,7 @@ import attention
 from .. import pytest_benchmark_adapter
 from ..cases import TIERS, Case, matrix
 from ..checking import compilation
-from ..checking.fingerprint import execute
+from ..checking.calls import execute
 from ..checking.op_trace import OpTrace
 from ..checking.profiling import profiled
 from ..plain.arguments import DEFAULT_THREADS, THREADS
@@ -101,7 +101,7 @@ def observe(workload: Workload, side: Side, label: str) -> Observation:
     """
     try:
         call = bind(workload, side)
-        _, seen = execute(call, workload.case.device)
+        _, seen = execute(call, workload)
         steps, backward_at = ((), None) if seen.compilation else _steps(call)
         return Observation(label, seen, steps, backward_at, _times(call, workload.case.device))
     except Exception as error:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 
 from ..cases import matrix, supported_ids
-from ..checking.fingerprint import execute
+from ..checking.calls import execute
 from ..plain.errors import CannotDo
 from ..sides.reach import watch_files
 from ..sides.side import Side, base_side, head_side
@@ -76,8 +76,8 @@ class Worker:
         self._call = bind(self._workload, self._side)
 
     def check(self) -> tuple[bytes, Any]:
-        """Run the case once for its results, and once for its fingerprint."""
-        results, fingerprint = execute(self._call, self._workload.case.device)
+        """Run the case for its results, for its fingerprint, and to compare its calls."""
+        results, fingerprint = execute(self._call, self._workload)
         buffer = io.BytesIO()
         torch.save({name: tensor.cpu() for name, tensor in results.items()}, buffer)
         return buffer.getvalue(), fingerprint

@@ -14,7 +14,7 @@ import torch
 
 import attention
 from bench.cases import Case, Shape
-from bench.checking.fingerprint import execute
+from bench.checking.calls import execute
 from bench.judging.policy import Policy
 from bench.judging.statistics import PairedTest
 from bench.plain.errors import CannotDo
@@ -86,7 +86,7 @@ def test_a_side_in_its_own_process_does_the_same_work_on_the_same_tensors(
     saved, seen = side.ask("check")
     (tmp_path / "results.pt").write_bytes(saved)
     results = torch.load(tmp_path / "results.pt", weights_only=True)
-    own, own_print = execute(bind(workload, head), "cpu")
+    own, own_print = execute(bind(workload, head), workload)
     assert list(results) == ["out", "dq", "dk", "dv"]
     assert all(torch.equal(results[name], own[name]) for name in own)
     assert seen == own_print

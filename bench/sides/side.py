@@ -12,6 +12,7 @@ from typing import Any
 
 from ..cases import Case, lacks
 from ..plain.errors import CannotDo
+from ..plain.progress import progress
 from . import libraries, operators, outside, watched
 from .reach import refuse_code_outside
 from .source import Source
@@ -104,7 +105,8 @@ def base_side(
 
 def _imported(what: What, devices: Sequence[str], view: View, label: str, who: str, *, alone: bool) -> Side:
     try:
-        with watched.watching(watched.all_functions, put_back=not alone) as changed, view:
+        watching = watched.watching(watched.all_functions, put_back=not alone)
+        with progress(f"{who} is being imported"), watching as changed, view:
             side = _side(what, devices, label, view)
     except (Exception, SystemExit) as error:
         if (refusal := _refusal(error)) is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plain.errors import CannotDo
+from ..plain.progress import progress
 
 OLDEST = (3, 11)
 _ROOT = Path(__file__).parents[2]
@@ -122,7 +123,8 @@ class Remote:
         """
         self._reader.until = time.monotonic() + patience_s
         try:
-            outcome, value = pickle.load(self._reader)  # noqa: S301  # from the process that was started for it
+            with progress(f"the {self.label} works in a process of its own"):
+                outcome, value = pickle.load(self._reader)  # noqa: S301  # from the process that was started for it
         except TimeoutError as error:
             self.close()
             raise SideFailed(

@@ -1,24 +1,26 @@
 """The gate's engine: one case through check, comparison and timing, on both sides. Needs no pytest."""
 
 import random
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 
-from .cases import DTYPES, Case, lacks
+from .cases import DTYPES, Case
 from .checking import compilation, drift
-from .checking.drift import Results
-from .checking.fingerprint import execute
+from .checking.alike import Results
+from .checking.calls import execute, held_to_calls, unrepeated
+from .checking.earlier import noting_earlier
 from .judging.judge import decide, judge_case
 from .judging.statistics import Change, PairedTest
 from .judging.verdict import CaseResult
+from .plain.errors import CannotDo
 from .plain.evidence import Evidence, Measurement
 from .plain.execution import Fingerprint
 from .sides.base import Base
-from .sides.side import Side
+from .sides.side import WAY_OUT, Side
+from .sides.watched import watching
 from .sides.work import work_of
 from .sides.workload import Call, Workload, bind, build, bytes_needed
 from .timing import environment
@@ -27,6 +29,7 @@ from .timing.environment import available_bytes
 from .timing.measure import measure
 from .timing.processes import ProcessPairs
 from .timing.remote import SideFailed
+from .timing.witness import Statement, Witness
 
 
 class CaseFailed(Exception):
@@ -35,7 +38,9 @@ class CaseFailed(Exception):
     ``head_fingerprint`` is what the head executed, where that is known: a base that raised does not hide it.
     """
 
-    head_fingerprint: Fingerprint | None = None
+    def __init__(self, message: str, head_fingerprint: Fingerprint | None = None) -> None:
+        super().__init__(message)
+        self.head_fingerprint = head_fingerprint
 
 
 class CaseSkipped(Exception):
@@ -57,8 +62,10 @@ class Gate:
     """Checks and compares one case at a time. ``base`` is None where there is only the head to check.
 
     The base's stored fingerprints stand in where its code lacks a case or raises. ``elsewhere`` is where both sides are
-    timed and the base is checked, if not in this process. ``distort`` is given each side's label and call before they
-    are timed; the self-test injects known slowdowns there.
+    timed and the base is checked, if not in this process; where they share this one, the ``witness`` is told what it
+    gave. ``anew`` gives a gate whose sides are loaded anew in the other order: a slowdown is confirmed there, so that
+    nothing that sticks to a copy of the code (heap, layout) can pass for one. ``distort`` is given each side's label
+    and call before they are timed; the self-test injects known slowdowns there.
     """
 
     head: Side
@@ -66,6 +73,8 @@ class Gate:
     clock_of: Callable[[str], Stopwatch] = Clock.of
     available_bytes: Callable[[str], int] = available_bytes
     elsewhere: ProcessPairs | None = None
+    witness: Witness | None = None
+    anew: Callable[[], "Gate"] | None = None
     distort: Callable[[str, Callable[[], None]], Callable[[], None]] = lambda _, call: call
 
     def compare(self, case: Case, test: PairedTest, budget_s: float, waiver: str | None = None) -> CaseResult:
@@ -84,7 +93,7 @@ class Gate:
         checked = self.check(case)
         if self.base is not None and self.base.error is not None:
             return replace(checked.evidence, error=self.base.error)
-        if checked.base is None:
+        if self.base is None or not self.base.supports(case):
             return replace(checked.evidence, new=True)
         if not case.timed:
             return replace(checked.evidence, timed=False)
@@ -92,17 +101,18 @@ class Gate:
         if decide(first, test) is not Change.SLOWER:
             return replace(checked.evidence, measurements=(first,))
         try:
-            again = self.check(case, attempt=1)
-        except CaseSkipped as reason:  # what was measured must not pass for what could not be
+            other = self if self.anew is None else self.anew()
+            again = other.check(case, attempt=1)
+        except (CaseSkipped, CannotDo) as reason:  # what was measured must not pass for what could not be
             return replace(checked.evidence, error=f"was slower, and could not be measured again: {reason}")
         found = again.evidence if any(e.complaints for e in again.evidence.errors) else checked.evidence
-        return replace(found, measurements=(first, self._measure(again, test, budget_s)))
+        return replace(found, measurements=(first, other._measure(again, test, budget_s)))  # noqa: SLF001  # its like
 
     def check(self, case: Case, attempt: int = 0) -> Checked:
-        """Run each side once on fresh inputs, and compare output, gradients and what was executed.
+        """Run each side on fresh inputs, and compare output, gradients and what was executed.
 
         Raises:
-            CaseFailed: a side raised or wrote to its inputs.
+            CaseFailed: a side raised or wrote to its inputs, or the head returns memory that it uses again.
             CaseSkipped: the device cannot do it, it needs more memory than there is, or something that a kernel from
                 outside does not support.
 
@@ -122,41 +132,72 @@ class Gate:
             base = base_results = base_print = stored = None
             if self.base is not None and attempt == 0:  # stored errors are of the first inputs
                 stored = self.base.stored_errors.get(case.id)
-            if self.base is not None and self.base.side is not None and has(self.base.side, case):
+            if self.base is not None and self.base.supports(case):
                 try:
-                    base, base_results, base_print = self._run_base(self.base.side, workload)
+                    base, base_results, base_print = self._run_base(self.base, workload)
                 except CaseFailed as failure:
                     failure.head_fingerprint = head_print
                     raise
+            if self.witness is not None and base_results is not None and self.witness.wants(case) and attempt == 0:
+                said = {"head": Statement(head_results, head_print)}
+                assert base_print is not None  # it ran
+                self.witness.note(workload, said | {"base": Statement(base_results, base_print)})
             errors = drift.hold_to_budget(
                 head_results, exact, naive, base_results, stored=stored, score=workload.largest_score
             )
+            wrong = [error.name for error in errors if error.complaints]
+            head_print = noting_earlier(head_print, workload, head_results, exact, wrong)
+            if base is not None and base_results is not None and base_print is not None:
+                wrong = [error.name for error in errors if error.base is not None and error.base > error.budget]
+                base_print = noting_earlier(base_print, workload, base_results, exact, wrong)
+                base_print = self._with_more_chances(base, base_print, head_print, workload, base_results)
+        if head_print.calls is not None and head_print.calls.overwritten:
+            what = ", ".join(head_print.calls.overwritten)
+            raise CaseFailed(f"head returns memory that its next call overwrites: {what}", head_print)
         evidence = Evidence(
             case.id,
-            errors=errors,
+            errors=held_to_calls(errors, head_print.calls),
             base_fingerprint=base_print,
             head_fingerprint=head_print,
             work=work_of(case, workload.d_feedforward),
         )
         return Checked(workload, head, base, evidence)
 
-    def _run_base(self, base: Side, workload: Workload) -> tuple[Call, Results, Fingerprint]:
+    def _run_base(self, base: Base, workload: Workload) -> tuple[Call | None, Results, Fingerprint]:
         if self.elsewhere is None:
-            return _run(base, workload)
-        with _blaming(base.label):
-            return bind(workload, base), *self.elsewhere.check_base(workload)
+            assert base.side is not None  # it supports a case
+            return _run(base.side, workload)
+        with _blaming("base"):
+            return None, *self.elsewhere.check_base(workload)
+
+    def _with_more_chances(
+        self, call: Call, base: Fingerprint, head: Fingerprint, workload: Workload, results: Results
+    ) -> Fingerprint:
+        """Call a base that has repeated bit for bit some more times, before the head is blamed for what both may do."""
+        if base.calls is None or base.calls.unrepeated or head.calls is None or not head.calls.unrepeated:
+            return base
+
+        def again() -> Results:
+            if self.elsewhere is not None:
+                return self.elsewhere.check_base(workload)[0]
+            with call.view:
+                return call.results()
+
+        with _blaming("base"):
+            return replace(base, calls=replace(base.calls, unrepeated=unrepeated(again, results)))
 
     def _measure(self, checked: Checked, test: PairedTest, budget_s: float) -> Measurement:
         workload, base = checked.workload, checked.base
-        assert base is not None  # a case without a base is not measured
         with (
             torch.set_grad_enabled(workload.case.backward),
             _blaming("a side, while it was timed,"),
             _unwritten(workload, "a side, while it was timed,"),
+            _unshared("a side, while it was timed,"),
         ):
-            order = random.Random(zlib.crc32(workload.case.id.encode()))
+            order = random.Random()  # from the system: nothing that repeats may know the tosses
             if self.elsewhere is not None:
                 return self.elsewhere.measure(workload, test=test, budget_s=budget_s, order=order)
+            assert base is not None  # a case without one is not measured
             return measure(
                 self.distort("base", base),
                 self.distort("head", checked.head),
@@ -168,19 +209,13 @@ class Gate:
             )
 
 
-def has(side: Side, case: Case) -> bool:
-    """Say whether a side has the case's subject, and that supports the case."""
-    if case.module:
-        return case.subject in side.modules
-    return case.subject in side.kernels and lacks(side.kernels[case.subject], case) is None
-
-
 def _run(side: Side, workload: Workload) -> tuple[Call, Results, Fingerprint]:
-    """Run one side once for its results and once for its fingerprint."""
+    """Run one side for its results, for its fingerprint, and to compare its calls."""
     with _blaming(side.label), _unwritten(workload, side.label):
         try:
-            call = bind(workload, side)
-            return call, *execute(call, workload.case.device)
+            with _unshared(side.label):
+                call = bind(workload, side)
+                return call, *execute(call, workload)
         except NotImplementedError as error:
             if workload.case.subject in side.undeclared:
                 raise CaseSkipped(str(error)) from error
@@ -198,6 +233,15 @@ def _blaming(who: str) -> Iterator[None]:
         raise CaseFailed(str(failure)) from failure
     except (Exception, SystemExit) as error:
         raise CaseFailed(f"{who} raised {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _unshared(who: str) -> Iterator[None]:
+    """Fail the case if what is done inside changes what both sides share, and put that back."""
+    with watching() as changed:
+        yield
+    if changed:
+        raise CaseFailed(f"{who} changes {changed[0]} when it is called, which both sides share: {WAY_OUT}")
 
 
 @contextmanager

@@ -1,19 +1,17 @@
 """The command line: options in, one frozen ``Settings`` out. Every default is here or in ``Policy``."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from attention import Kernel
-
 from .cases import TIERS
 from .judging.policy import Policy
 from .plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
 from .plain.errors import CannotDo
-from .sides import outside
+from .sides.what import What
 from .timing.environment import present_devices
 
 DEVICES = ("cpu", "cuda", "all")
@@ -40,6 +38,8 @@ _NAMED = {
     "benchmark_storage": "a directory",
     "gate_base": "a revision or a directory",
     "gate_base_python": "an interpreter",
+    "kernel": "a kernel as package.module:function",
+    "source": "a package or module",
     "gate_json": "a file",
     "gate_markdown": "a file",
     "gate_html": "a file",
@@ -55,7 +55,7 @@ class Settings:
     devices: tuple[str, ...]
     threads: int
     shard: tuple[int, int]
-    outside: Mapping[str, Kernel]
+    what: What
     policy: Policy
     compare: str | bool
     base: str | None
@@ -86,7 +86,8 @@ def add(parser: pytest.Parser) -> None:
     option("--device", default=DEFAULT_DEVICE, metavar="|".join(DEVICES), help="where (default all that are present)")
     option("--threads", default=str(DEFAULT_THREADS), metavar="N", help=f"CPU threads (default {DEFAULT_THREADS})")
     option("--shard", default=DEFAULT_SHARD, metavar="I/N", help=f"part of the matrix (default {DEFAULT_SHARD})")
-    option("--kernel", action="append", default=[], metavar="PKG.MOD:FN", help="add a kernel from outside; repeatable")
+    option("--kernel", action="append", default=[], metavar="PKG.MOD:FN", help="a kernel from elsewhere; repeatable")
+    option("--source", action="append", default=[], metavar="NAME", help="a package or module to compare with it")
 
 
 def settings(config: pytest.Config) -> Settings:
@@ -98,7 +99,7 @@ def settings(config: pytest.Config) -> Settings:
     """
     read = config.getoption
     for name, kind in _NAMED.items():
-        if read(name) == "":
+        if read(name) == "" or (isinstance(read(name), list) and "" in read(name)):
             raise CannotDo(f"{_option(name)} is empty: name {kind}")
     compare, base, base_python = read("benchmark_compare"), read("gate_base"), read("gate_base_python")
     if compare and base:
@@ -122,7 +123,7 @@ def settings(config: pytest.Config) -> Settings:
         devices=devices,
         threads=THREADS.read("--threads", read("threads")),
         shard=_shard(read("shard")),
-        outside=_outside(read("kernel"), devices),
+        what=What(tuple(dict.fromkeys(read("kernel"))), tuple(dict.fromkeys(read("source")))),
         policy=Policy(
             threshold,
             _budget(read("gate_budget"), threshold, PROCESSES_BUDGET if base_python else 1),
@@ -169,10 +170,3 @@ def _shard(value: str) -> tuple[int, int]:
     if not 1 <= index <= count:
         raise CannotDo(f"--shard={value}: give I/N with I from 1 to N, such as 2/3")
     return index, count
-
-
-def _outside(names: Sequence[str], devices: Sequence[str]) -> Mapping[str, Kernel]:
-    try:
-        return outside.load(names, devices)
-    except ValueError as error:
-        raise CannotDo(str(error)) from error

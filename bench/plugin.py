@@ -37,10 +37,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     with _usage_errors():
         settings = options.settings(config)
-    _refuse_untimed(config, comparing=settings.comparing)
-    if settings.comparing:
-        pytest_benchmark_adapter.take_over_comparison(config)
-    session = GateSession.start(settings)
+        _refuse_untimed(config, comparing=settings.comparing)
+        if settings.comparing:
+            pytest_benchmark_adapter.take_over_comparison(config)
+        session = GateSession.start(settings)
     config.add_cleanup(session.resources.close)
     config.stash[SESSION] = session
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-
-import attention
 
 from . import pytest_benchmark_adapter
 from .cases import TIERS, Case, matrix, supported_ids
@@ -25,11 +25,14 @@ from .options import Settings
 from .plain.errors import CannotDo
 from .plain.evidence import Evidence, Shard
 from .sides import baseline, source
-from .sides.base import Base, loaded
+from .sides.base import Base, loaded, stored_only
 from .sides.baseline import Baseline
 from .sides.places import Place, places
-from .sides.side import Side
+from .sides.reach import refuse_code_outside
+from .sides.repository import top_level
+from .sides.side import base_side, head_side
 from .sides.source import Source
+from .sides.what import place_of
 from .timing import environment, shards
 from .timing.between import observations_needed
 from .timing.budget import SharedBudget
@@ -38,6 +41,7 @@ from .timing.clock import Clock
 from .timing.machine_load import LoadMeter
 from .timing.processes import process_pairs
 from .timing.remote import interpreter
+from .timing.witness import smallest, witness
 
 DEVICES = ("cpu", "cuda")
 
@@ -62,10 +66,9 @@ class GateSession:
 
     @classmethod
     def start(cls, settings: Settings) -> "GateSession":
-        head = Side.of("head", attention, settings.outside)
+        head = head_side(settings.what, settings.devices)
         cases = matrix(head.kernels, head.modules, settings.tier, settings.devices)
-        package = Path(attention.__file__ or "").parent
-        return cls(settings, source.from_directory(package), Gate(head, None), cases)
+        return cls(settings, source.imported(settings.what.names), Gate(head, None), cases)
 
     def runnable(self, cases: Sequence[Case]) -> int:
         """How many of the cases their subjects can run."""
@@ -139,21 +142,55 @@ class GateSession:
 
         """
         python = self.settings.base_python
-        versions = {} if python is None else interpreter(python)
         base_source, stored = self._find_base(config)
         here = environment.describe(self.allocator)
-        base = self.resources.enter_context(loaded(base_source, stored, versions, here))
+        if python is not None:
+            base = replace(stored_only(base_source, stored, here), environment=interpreter(python))
+        else:
+            what = self.settings.what
+            place = place_of(what.names[0])
+            repository = top_level(place) or place
+            self._refuse_code_beside(repository)
+            opened = witness(base_source, self.head_source, what, repository=repository, threads=self.settings.threads)
+            self.gate = replace(self.gate, witness=self.resources.enter_context(opened))
+            base = self.resources.enter_context(
+                loaded(base_source, stored, here, repository, what=what, devices=self.settings.devices)
+            )
+            self.gate = replace(self.gate, anew=cache(self._anew))
         self.gate = replace(self.gate, base=base)
         known = {case.id for case in self._all_cases}
         self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
 
+    def _anew(self) -> Gate:
+        """Load both sides once more, the base first, into copies that live until the session ends."""
+        what, devices = self.settings.what, self.settings.devices
+        base, head = (
+            self.resources.enter_context(base_side(packed, label, what=what, devices=devices))
+            for label, packed in (("base", self.base.source), ("head", self.head_source))
+        )
+        return replace(self.gate, head=head, base=replace(self.base, side=base), witness=None, anew=None)
+
+    def _refuse_code_beside(self, repository: Path) -> None:
+        """Refuse a head that needs code of its repository which is not part of what is compared."""
+        with TemporaryDirectory(prefix="attention-head-") as unpacked:
+            self.head_source.unpack(Path(unpacked))
+            files = sorted(Path(unpacked).rglob("*.py"))
+            refuse_code_outside(files, self.settings.what.names, repository, "the head")
+
     def _find_base(self, config: pytest.Config) -> tuple[Source, Baseline | None]:
         """Find the source that was asked for, and the stored baseline that it is from, if it is."""
         if self.settings.base is not None:
-            return source.find(config.rootpath, self.settings.base), None
-        if not self.settings.compare:
-            return self.head_source, None  # the same code, another environment
+            what = self.settings.what
+            return source.find(place_of(what.names[0]), self.settings.base, what.names), None
+        if not self.settings.compare:  # another environment: its own packages of a kernel from there, else this code
+            own = source.installed(f"packages of {self.settings.base_python}")
+            return (own if self.settings.what.kernels else self.head_source), None
         stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, self.settings.compare))
+        if missing := set(self.settings.what.packages) - stored.source.names:
+            raise CannotDo(
+                f"the source in {stored.source.origin} holds no {min(missing)}: store the baseline anew, with the same "
+                "--kernel"
+            )
         return stored.source, stored
 
     def take_shard(self, cases: Sequence[Case]) -> list[Case]:
@@ -185,18 +222,32 @@ class GateSession:
             self.allocator = environment.steady_allocator()
         if self.runnable(self.chosen):
             self._start_processes()
+            if self.gate.witness is not None and self.base.side is not None:
+                self.gate.witness.cases = smallest([case for case in self.chosen if self.cases[case] is None])
+                self.gate.witness.refuse_shared_imports()
             self.budget = SharedBudget(self.settings.policy.budget_s, self.timed(self.chosen))
             self.load = LoadMeter()
 
     def _start_processes(self) -> None:
-        """Start the pairs of processes that the first case needs, where the base has an interpreter of its own."""
+        """Start the pairs of processes that the first case needs, where the base has an interpreter of its own.
+
+        Only the first is waited for, which tells whether both sides load; the next ones do while that case is checked.
+        """
         if self.settings.base_python is None:
             return
         pairs = self.resources.enter_context(
-            process_pairs(self.settings.base_python, self.base.source, self.head_source, threads=self.settings.threads)
+            process_pairs(
+                self.settings.base_python,
+                self.base.source,
+                self.head_source,
+                self.settings.what,
+                threads=self.settings.threads,
+            )
         )
-        pairs.start(observations_needed(self.test(self.chosen[0].id)))
-        self.gate = replace(self.gate, elsewhere=pairs)
+        pairs.start(1)
+        supported = pairs.base_supports(self.settings.tier, self.settings.devices)
+        pairs.begin(observations_needed(self.test(self.chosen[0].id)))
+        self.gate = replace(self.gate, elsewhere=pairs, base=replace(self.base, elsewhere=supported))
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
         """Judge one case against the base; the head's timings also go to pytest-benchmark, those of a new case too."""
@@ -264,6 +315,23 @@ class GateSession:
         """Where the head's kernels and modules are written in the repository, by name."""
         return places({**self.gate.head.kernels, **self.gate.head.modules}, root)
 
+    def _hear_the_witness(self) -> None:
+        """Turn the result of each case that a side alone contradicts into an error."""
+        if self.gate.witness is None:
+            return
+        for case_id, said in self.gate.witness.contradictions():
+            self.results = [
+                judge_case(replace(r.evidence, error=said), self.test(case_id)) if r.id == case_id else r
+                for r in self.results
+            ]
+
+    def _uncompared_kernels(self) -> list[str]:
+        """The kernels that were asked for by name and selected, and of which this part of the run compared nothing."""
+        if not self.settings.what.kernels:
+            return []
+        compared = {r.id.partition("-")[0] for r in self.results if r.verdict.compared}
+        return sorted({case.subject for case in self.chosen} - compared)
+
     def finish(self) -> Run:
         """Make the run from the results: what is missing or has no result is in it as well."""
         done = {result.id for result in self.results}
@@ -272,9 +340,14 @@ class GateSession:
             for case in self.chosen
             if case.id not in done
         ]
+        self._hear_the_witness()
         missing = self.missing_ids
         if self.settings.shard[0] == 1:  # once, not in every shard
             rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]
+        rows += [
+            Evidence(name, error=f"{name} was asked for, and no case of it was compared")
+            for name in self._uncompared_kernels()
+        ]
         ids = {case.id for case in self.selected} | set(missing)
         return Run(
             base={"origin": self.base_origin, "source_sha256": self.base.source.sha256, **self.base.environment},

@@ -10,12 +10,16 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from bench.sides.repository import NAMING_A_REPOSITORY
+
 # Not in pyproject.toml, which counts for `pytest bench/` too: there a kernel that warns is to get its verdict.
 OUR_WARNINGS = (r"error:::(attention|attention_base|bench|tests)(\.|$)", "error::pytest.PytestWarning")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for name in NAMING_A_REPOSITORY:  # a hook or a linked worktree sets them, and git would work on that repository
+        os.environ.pop(name, None)
     for warning in OUR_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
 

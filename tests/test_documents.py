@@ -8,12 +8,13 @@ import pytest
 
 from attention import KERNELS
 from bench import options
-from bench.checking import drift
+from bench.checking import alike, drift
 from bench.judging import changes
 from bench.judging.policy import FAILING, Policy
 from bench.judging.verdict import Verdict
 from bench.plain.arguments import DEFAULT_THREADS
 from bench.timing import ceiling
+from bench.timing.between import observations_needed
 from bench.timing.budget import SHARE
 from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
 from bench.timing.measure import BURST_NS, BURST_RESOLUTIONS
@@ -109,8 +110,15 @@ def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
     assert f"at or below {policy.false_alarm:.1%}" in README
     assert f"{100 * SHARE:g}% of it is each case's own" in method
     assert f"{policy.false_alarm:.1%} / number of cases" in method
-    assert f"with {policy.confidence:.1%}" in method
+    assert f"right together with probability {1 - policy.false_alarm:.1%}" in method
+    assert f"each upper end by itself with {1 - policy.miss:.1%}" in method
     assert f"with probability at most {policy.miss:.1%}" in method
+    assert f"at or below {policy.miss:.1%}" in README
+    assert policy.intervals in README
+    agreeing = observations_needed(policy.test(213))
+    assert f"{agreeing} pairs of them or more" in " ".join(README.split())
+    assert f"before {agreeing} pairs agree" in elsewhere
+    assert f"an upper end takes {agreeing} pairs" in method
     assert f"at least {BURST_NS / 1e6:g} ms and at least {BURST_RESOLUTIONS} times" in method
     assert f"{options.PROCESSES_BUDGET} times as much with `--gate-base-python`" in README
     assert f"{BURST_PAIRS} pairs of bursts" in elsewhere
@@ -126,7 +134,7 @@ def test_the_figures_of_the_error_rule_are_those_of_the_code() -> None:
     assert f"+ {drift.ULPS:g} ulp" in text
     assert f"plus {drift.RMS_ULPS:g} ulp" in text
     assert f"c = {drift.FORWARD_FACTOR:g} for outputs, {drift.GRADIENT_FACTOR:g} for gradients" in text
-    caps = {str(dtype).removeprefix("torch."): cap for dtype, cap in drift.CAPS.items()}
+    caps = {str(dtype).removeprefix("torch."): cap for dtype, cap in alike.CAPS.items()}
     assert f"fp32 {_power(caps['float32'][0])} (gradients {_power(caps['float32'][1])})" in text
     assert f"bf16 {_power(caps['bfloat16'][0])}, fp16 {_power(caps['float16'][0])}" in text
 

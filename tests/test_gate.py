@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from bench.cases import Case, Shape
 from bench.gate import Gate
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.errors import CannotDo
 from bench.plain.execution import Fingerprint, Pass
 from bench.sides.base import Base
 from bench.sides.side import Side
@@ -83,11 +85,11 @@ def test_a_slowdown_that_is_gone_on_fresh_inputs_does_not_fail(world: World) -> 
         seen = float(q[0, 0, 0, 0])
         if seen not in inputs:
             inputs.append(seen)
-        world.now += 0.5 * MS if seen == inputs[0] else 0.0
+        world.now += 0.5 * MS if seen in inputs[:2] else 0.0
         return attention.KERNELS["masked"](q, k, v, **rest)
 
     result = world.compare(world.side("head", MS, slow_on_the_first_inputs), world.side("base", MS))
-    assert len(inputs) == 2
+    assert len(inputs) == 4  # a check looks at two contents of the same tensors
     assert result.verdict is Verdict.UNCHANGED
     assert result.reasons[0] == "a slowdown was measured, but not confirmed on fresh inputs"
 
@@ -109,10 +111,10 @@ def test_a_head_that_is_wrong_on_the_fresh_inputs_alone_has_drifted(world: World
         seen = float(q[0, 0, 0, 0])
         if seen not in inputs:
             inputs.append(seen)
-        return attention.KERNELS["masked"](q, k, v, **rest) * (1.0 if seen == inputs[0] else 1.01)
+        return attention.KERNELS["masked"](q, k, v, **rest) * (1.0 if seen in inputs[:2] else 1.01)
 
     result = world.compare(world.side("head", 1.3 * MS, wrong_on_the_second_inputs), world.side("base", MS))
-    assert len(inputs) == 2
+    assert len(inputs) == 4  # a check looks at two contents of the same tensors
     assert result.verdict is Verdict.DRIFTED
     assert result.reasons[0].startswith("out: error ")
 
@@ -276,3 +278,58 @@ def test_modules_of_both_sides_share_inputs_and_parameters(subject: str) -> None
     assert checked.base is not None
     pointers = [{t.data_ptr() for t in call.leaves} for call in (checked.head, checked.base)]
     assert pointers[0] == pointers[1]
+
+
+def turning(name: str) -> Callable[..., Tensor]:
+    """A kernel that turns a switch of torch in its call."""
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+        if name == "threads":
+            torch.set_num_threads(torch.get_num_threads() + 1)
+        else:
+            functional = torch.nn.functional
+            functional.softmax = partial(functional.softmax)
+        return attention.KERNELS["masked"](q, k, v, **rest)
+
+    return kernel
+
+
+@pytest.mark.parametrize(
+    ("name", "named"), [("threads", "torch.set_num_threads 1 -> "), ("function", "torch.nn.functional.softmax")]
+)
+@pytest.mark.parametrize("who", ["head", "base"])
+def test_a_call_that_changes_what_both_sides_share_is_an_error_that_names_it(
+    world: World, name: str, named: str, who: str
+) -> None:
+    before, softmax = torch.get_num_threads(), torch.nn.functional.softmax
+    sides = {label: world.side(label, MS, turning(name) if label == who else None) for label in ("head", "base")}
+    result = world.compare(sides["head"], sides["base"])
+    assert result.verdict is Verdict.ERROR
+    assert f"{who} changes {named}" in result.reasons[0]
+    assert "--gate-base-python" in result.reasons[0]
+    assert (torch.get_num_threads(), torch.nn.functional.softmax) == (before, softmax)
+
+
+def test_a_slowdown_is_confirmed_by_sides_that_are_loaded_anew(world: World) -> None:
+    clock = Clock(lambda: int(world.now), lambda: None)
+    fresh = Gate(world.side("head", MS), Base(world.side("base", MS), SOURCE), clock_of=lambda _: clock)
+    slow = Gate(
+        world.side("head", 2 * MS), Base(world.side("base", MS), SOURCE), clock_of=lambda _: clock, anew=lambda: fresh
+    )
+    result = slow.compare(CASE, TEST, budget_s=5.0)
+    assert result.verdict is Verdict.UNCHANGED
+    assert "a slowdown was measured, but not confirmed on fresh inputs" in result.reasons
+
+
+def test_a_slowdown_whose_sides_cannot_be_loaded_anew_is_an_error(world: World) -> None:
+    def refuse() -> Gate:
+        raise CannotDo("no copy")
+
+    clock = Clock(lambda: int(world.now), lambda: None)
+    base = Base(world.side("base", MS), SOURCE)
+    gate = Gate(world.side("head", 2 * MS), base, clock_of=lambda _: clock, anew=refuse)
+    result = gate.compare(CASE, TEST, budget_s=5.0)
+    assert (result.verdict, result.reasons[0]) == (
+        Verdict.ERROR,
+        "was slower, and could not be measured again: no copy",
+    )

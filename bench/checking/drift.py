@@ -19,6 +19,7 @@ from attention import reference
 from ..plain.evidence import TensorError
 from ..sides.inputs import NORMAL_SCORE
 from ..sides.workload import Workload
+from .alike import CAPS, Results
 from .naive import Attend, naive_attention, naive_module
 
 FORWARD_FACTOR = 2.0
@@ -26,15 +27,6 @@ GRADIENT_FACTOR = 3.0
 BASE_FACTOR = 2.0
 ULPS = 2.0
 RMS_ULPS = 0.1  # for tensors whose naive error happens to vanish
-# Absolute caps for standard normal inputs: (output, gradients). They scale with the oracle where that exceeds 1, and
-# with large scores, whose rounding does.
-CAPS = {
-    torch.float32: (1e-5, 1e-4),
-    torch.bfloat16: (4e-2, 4e-2),
-    torch.float16: (5e-3, 5e-3),
-}
-
-Results = Mapping[str, Tensor]
 
 
 def oracle(workload: Workload) -> dict[str, Tensor]:

@@ -4,10 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..plain.execution import Compilation, Fingerprint, Pass
-from ..sides.workload import Call
 from .compilation import Counters, counters
 from .op_trace import OpTrace
 from .profiling import ProfileTrace
@@ -27,27 +25,23 @@ Forward = Callable[[], Any]
 Backward = Callable[[Any], object]
 
 
-def execute(call: Call, device: str) -> tuple[dict[str, Tensor], Fingerprint]:
-    """Do the work once for its results, which compiles what is to be compiled, and again for its fingerprint."""
-    before = counters()
-    with call.view:
-        results = call.results()
-        compiled = counters().since(before)
-        backward = call.differentiate if call.backward else None
-        return results, fingerprint(call.forward, backward, device=device, compiled=compiled)
-
-
 def fingerprint(
-    forward: Forward, backward: Backward | None = None, *, device: str = "cpu", compiled: Counters | None = None
+    forward: Forward,
+    backward: Backward | None = None,
+    *,
+    device: str = "cpu",
+    compiled: Counters | None = None,
+    recorder: OpTrace | None = None,
 ) -> Fingerprint:
     """Run the call, untimed, and say what it executed; ``backward`` is given what ``forward`` returns.
 
     ``compiled`` says what torch.compile did in the first call of this kind, if it did anything; this one is then a
-    repetition, and whatever it compiles again is a recompile.
+    repetition, and whatever it compiles again is a recompile. ``recorder`` is what watches code that is not compiled,
+    if more is to be asked of it than the fingerprint.
     """
     before = counters()
     is_compiled = compiled is not None and compiled.any
-    first, second = _passes(ProfileTrace() if is_compiled else OpTrace(), forward, backward, device)
+    first, second = _passes(ProfileTrace() if is_compiled else recorder or OpTrace(), forward, backward, device)
     backends = sorted({name for op, name in BACKENDS.items() if op in first.ops})
     backend = ", ".join(backends) or None
     if compiled is None or not is_compiled:

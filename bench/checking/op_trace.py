@@ -15,11 +15,8 @@ from ..plain.execution import Pass, Step
 from ..sides.view import untagged
 
 
-class OpTrace(TorchDispatchMode):
-    """Notes the ops that run while it is active, and the storages that they create, for as long as these live.
-
-    The bytes are exact for tensors. What a kernel takes from the allocator inside of one op is not seen, which keeps
-    them the same on every machine. A storage that is resized counts with its first size.
+class EagerMode(TorchDispatchMode):
+    """A dispatch mode that leaves the compiler alone as far as it can.
 
     Not for compiled code: torch.compile takes a dispatch mode for a reason to run it eagerly, then and ever after.
     """
@@ -34,6 +31,17 @@ class OpTrace(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+
+
+class OpTrace(EagerMode):
+    """Notes the ops that run while it is active, and the storages that they create, for as long as these live.
+
+    The bytes are exact for tensors. What a kernel takes from the allocator inside of one op is not seen, which keeps
+    them the same on every machine. A storage that is resized counts with its first size.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
         self.steps: list[Step] = []
         self._ended = self._live_bytes = self._peak_bytes = self._allocated_bytes = 0
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
@@ -43,14 +51,19 @@ class OpTrace(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        for tensor in _tensors(out):
+        for tensor in tensors_in(out):
             storage = tensor.untyped_storage()
             if storage not in self._known:
                 # Not the call's own if it came in by an argument; looked at only here, because it is slow.
-                came_in = any(storage is given.untyped_storage() for given in _tensors((args, kwargs)))
+                came_in = any(storage is given.untyped_storage() for given in tensors_in((args, kwargs)))
                 self._take_note(storage, 0 if came_in else storage.nbytes())
         self.steps.append(Step(untagged(str(func.overloadpacket)), self._live_bytes))
         return out
+
+    @property
+    def live_bytes(self) -> int:
+        """The bytes of the storages that were created and are still alive."""
+        return self._live_bytes
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -76,7 +89,8 @@ class OpTrace(TorchDispatchMode):
         self._live_bytes -= size
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Return the tensors in what an op was given, or gave."""
     if isinstance(value, Tensor):  # the usual case, without a walk
         yield value
     else:

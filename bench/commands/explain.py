@@ -13,10 +13,9 @@ import attention
 from .. import pytest_benchmark_adapter
 from ..cases import TIERS, Case, matrix
 from ..checking import compilation
-from ..checking.fingerprint import execute
+from ..checking.calls import execute
 from ..checking.op_trace import OpTrace
 from ..checking.profiling import profiled
-from ..gate import has
 from ..plain.arguments import DEFAULT_THREADS, THREADS
 from ..plain.errors import CannotDo
 from ..plain.execution import Step
@@ -57,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
         base = stack.enter_context(base_side(base_source))
         workload = build(case, head)
         compilation.forget()
-        seen_base = observe(workload, base, f"base: {base_source.origin}") if has(base, case) else None
+        seen_base = observe(workload, base, f"base: {base_source.origin}") if base.supports(case) else None
         seen_head = observe(workload, head, "head: working tree")
     print(explain_text.explain(case.id, seen_base, seen_head, work_of(case, workload.d_feedforward)), end="")
 
@@ -102,7 +101,7 @@ def observe(workload: Workload, side: Side, label: str) -> Observation:
     """
     try:
         call = bind(workload, side)
-        _, seen = execute(call, workload.case.device)
+        _, seen = execute(call, workload)
         steps, backward_at = ((), None) if seen.compilation else _steps(call)
         return Observation(label, seen, steps, backward_at, _times(call, workload.case.device))
     except Exception as error:

@@ -34,7 +34,8 @@ def advice(run: Run) -> tuple[str, ...]:
 def of_machine(run: Run) -> tuple[str, ...]:
     """Return the warnings about the machine and the measuring."""
     detectable = sorted(case.mde for case in run.cases if case.mde is not None)
-    effect = f"the median case could see a slowdown of {median(detectable):.1%}" if detectable else "nothing was timed"
+    none = "no case took enough pairs to see a slowdown"
+    effect = f"the median case could see a slowdown of {median(detectable):.1%}" if detectable else none
     warnings = list(run.notes)
     load = run.load
     if load is not None and load.other_cores > BUSY_CORES:

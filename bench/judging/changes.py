@@ -3,19 +3,26 @@
 from collections.abc import Iterator
 from dataclasses import fields
 
-from ..plain.execution import Fingerprint, SdpaCall
+from ..plain.execution import Calls, Fingerprint, Pass, SdpaCall
 
 # Peak bytes may grow by this share, plus this many bytes, before it counts: a page-sized temporary is no regression.
 PEAK_TOLERANCE = 0.05
 PEAK_TOLERANCE_BYTES = 64 * 1024
 
+NOTHING = Fingerprint(Pass({}, 0, 0), calls=Calls())  # of a call that does nothing, and nothing wrong
+
 
 def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return changes that matter and notes that do not fail, each a phrase; nothing where a side has no fingerprint."""
-    if base is None or head is None:
+    """Return changes that matter and notes that do not fail, each a phrase.
+
+    Without a base's fingerprint, what would be a change is a note, if it needs no base to be seen.
+    """
+    if head is None:
         return (), ()
-    changes = [*_backend(base, head), *_compiled(base, head)]
-    notes = [*_sdpa_notes(base, head), *_compiled_notes(base, head)]
+    if base is None:
+        return (), tuple(_call_changes(NOTHING, head))
+    changes = [*_backend(base, head), *_compiled(base, head), *_call_changes(base, head)]
+    notes = [*_sdpa_notes(base, head), *_compiled_notes(base, head), *_call_notes(base.calls, head.calls)]
     if (base.compilation is None) is (head.compilation is None):  # else two tools counted ops and bytes
         more = list(_grown_peaks(base, head))
         changes += more
@@ -135,6 +142,46 @@ def _compiled_notes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
     ):
         if old != new:
             yield f"{what} {old} -> {new}"
+
+
+def _call_changes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
+    before, after = base.calls, head.calls
+    if before is None or after is None:
+        return
+    if after.unrepeated and not before.unrepeated:
+        yield f"no longer repeats bit for bit ({', '.join(after.unrepeated)})"
+    if (after.kept_bytes or 0) > (before.kept_bytes or 0):
+        base_s = f", and the base {before.kept_bytes}" if before.kept_bytes else ""
+        yield f"keeps {after.kept_bytes} bytes a call alive{base_s}"
+    if after.compiles_each_length and (base.compilation is None or before.compiles_each_length is False):
+        yield "compiles for each length"
+
+
+def _call_notes(base: Calls | None, head: Calls | None) -> Iterator[str]:
+    if base is None or head is None:
+        return
+    for what, names in (
+        ("belongs to earlier inputs", base.stale),
+        ("is memory that its next call overwrites", base.overwritten),
+        ("depends on memory that nobody wrote", base.unwritten),
+    ):
+        if names:
+            yield f"the base's {', '.join(names)} {what}"
+    if base.unrepeated:
+        yield "base and head do not repeat bit for bit" if head.unrepeated else "repeats bit for bit now"
+    kept, cached = head.kept_bytes or 0, head.cached_bytes or 0
+    if kept <= (base.kept_bytes or 0) and base.kept_bytes:
+        yield f"keeps {kept} bytes a call alive, and the base {base.kept_bytes}"
+    if cached != (base.cached_bytes or 0):
+        yield f"keeps {cached} bytes alive between calls, and the base {base.cached_bytes or 0}"
+    if base.compiles_each_length and head.compiles_each_length is False:
+        yield "compiles for each length no longer"
+    if {base.batch_invariant, head.batch_invariant} == {True, False}:
+        depends = "does not depend" if head.batch_invariant else "depends"
+        yield f"an item's result {depends} on the rest of its batch, unlike the base's"
+    if head.aliased != base.aliased:
+        before, after = (", ".join(calls.aliased) or "none" for calls in (base, head))
+        yield f"results that are memory of the inputs: {before} -> {after}"
 
 
 def _grown_peaks(base: Fingerprint, head: Fingerprint) -> Iterator[str]:

@@ -32,26 +32,32 @@ class Policy:
         return max(3.0, cls.budget_s * (cls.threshold / threshold) ** 2)
 
     def test(self, cases: int, *, threshold: OwnThreshold | None = None, accepted_ratio: float = 1.0) -> PairedTest:
-        """Return the stopping rule of a case where the run has so many (Bonferroni over the cases).
+        """Return the stopping rule of a case where the run has so many.
 
+        That some case is slower is wrong if one claim of many is, so those share the level (Bonferroni). That none is
+        slower needs all cases to be certain and is wrong only if a slowed case is, so each has all of it.
         ``threshold`` is the case's own, if it has one; ``accepted_ratio`` the slowdown that a waiver accepts.
         """
         share, note = (self.threshold, None) if threshold is None else (threshold.threshold, threshold.note)
-        return PairedTest(log1p(share), self.false_alarm / max(1, cases), log(accepted_ratio), note=note)
+        return PairedTest(log1p(share), self.false_alarm / max(1, cases), self.false_alarm, log(accepted_ratio), note)
 
     @property
     def miss(self) -> float:
-        """The probability that a run calls any case that is slowed by the threshold UNCHANGED: it is measured twice."""
+        """The probability that a case slowed by the threshold is called UNCHANGED, in either of two measurements."""
         return 2 * self.false_alarm
 
     @property
-    def confidence(self) -> float:
-        """The probability that the intervals of a run are all right, both ends of each.
+    def intervals(self) -> str:
+        """Say how sure the intervals of a run are, as a clause.
 
-        Where a case was measured twice, the second interval is reported. Of a slowed case, that can be one of three
-        wrong ends: the first's high end, where it did not look slower, or either of the second's.
+        Where a case was measured twice, the second interval is reported. So an upper end has two chances to be wrong. A
+        lower end has one: of a case that is not slower, the second measurement only follows a wrong lower end, and of
+        one that is slower, a wrong lower end is always followed by a second measurement.
         """
-        return 1 - 3 * self.false_alarm
+        return (
+            f"the lower ends of all intervals are right together with probability {1 - self.false_alarm:.1%}, "
+            f"each upper end by itself with {1 - self.miss:.1%}"
+        )
 
     def fails(self, verdict: Verdict) -> bool:
         return verdict in FAILING or (self.strict and verdict is Verdict.INCONCLUSIVE)

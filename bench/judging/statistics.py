@@ -8,14 +8,11 @@ iterated logarithm"; Howard and Ramdas 2022, "Sequential estimation of quantiles
 sequence of the median whose ends are order statistics.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from math import exp, expm1, lgamma, log, log1p
-
-# (n, alpha) -> how many of n signs must agree to reject a fair coin, at level alpha over all n; None if not even n.
-Bound = Callable[[int, float], int | None]
 
 
 def median(ordered: Sequence[float]) -> float:
@@ -62,9 +59,9 @@ class Interval:
     high: float | None
 
 
-def confidence_interval(ordered: Sequence[float], alpha: float, bound: Bound = mixture_bound) -> Interval:
+def confidence_interval(ordered: Sequence[float], alpha: float) -> Interval:
     """Bound the median from sorted values: each end is wrong with probability at most alpha, over all looks."""
-    count = bound(len(ordered), alpha)
+    count = mixture_bound(len(ordered), alpha)
     if count is None:
         return Interval(None, None)
     return Interval(ordered[len(ordered) - count], ordered[count - 1])
@@ -84,16 +81,16 @@ class PairedTest:
 
     Between half the threshold and the threshold lies the indifference zone, in which either answer is right.
 
-    ``threshold`` is the slowdown that must not pass, as log(head / base). ``level`` is the probability that a case no
-    slower than half of it is ever called SLOWER, and that one slowed by all of it is ever called SAME. Where a waiver
-    accepts a slowdown, ``accepted`` as log(head / base), both lie so much higher. ``note`` says why the threshold is
-    not the run's, if it is not.
+    ``threshold`` is the slowdown that must not pass, as log(head / base). ``alarm_level`` is the probability that a
+    case no slower than half of it is ever called SLOWER, or one no faster FASTER. ``miss_level`` is the probability
+    that a case slowed by all of it is ever called SAME. Where a waiver accepts a slowdown, ``accepted`` as
+    log(head / base), both lie so much higher. ``note`` says why the threshold is not the run's, if it is not.
     """
 
     threshold: float
-    level: float
+    alarm_level: float
+    miss_level: float
     accepted: float = 0.0
-    bound: Bound = mixture_bound
     note: str | None = None
 
     def is_certain(self, ordered: Sequence[float]) -> bool:
@@ -101,24 +98,26 @@ class PairedTest:
         change = self.decide(ordered)
         if change is not Change.SAME or median(ordered) >= -self.threshold / 2:
             return change is not None
-        low = self.interval(ordered).low
+        low = confidence_interval(ordered, self.miss_level).low
         return low is not None and low > -self.threshold
 
     def decide(self, ordered: Sequence[float]) -> Change | None:
         """Say what the sorted log-ratios make certain, if measuring stops here; None if nothing."""
-        interval = self.interval(ordered)
-        if interval.low is None or interval.high is None:
-            return None
-        half = self.threshold / 2
-        if interval.low > self.accepted + half:
+        alarm, half = confidence_interval(ordered, self.alarm_level), self.threshold / 2
+        if alarm.low is not None and alarm.low > self.accepted + half:
             return Change.SLOWER
-        if interval.high < -half:
+        if alarm.high is not None and alarm.high < -half:
             return Change.FASTER
-        return Change.SAME if interval.high < self.accepted + self.threshold else None
+        high = confidence_interval(ordered, self.miss_level).high
+        return Change.SAME if high is not None and high < self.accepted + self.threshold else None
 
     def interval(self, ordered: Sequence[float]) -> Interval:
-        """Return the confidence interval that decides; each end is wrong with probability ``level`` at most."""
-        return confidence_interval(ordered, self.level, self.bound)
+        """Return the ends that decide: the low one is wrong with ``alarm_level`` at most, the high with ``miss_level``.
+
+        Only FASTER takes more: a high end at ``alarm_level``.
+        """
+        low = confidence_interval(ordered, self.alarm_level).low
+        return Interval(low, confidence_interval(ordered, self.miss_level).high)
 
     def detectable(self, ordered: Sequence[float]) -> float | None:
         """Return the smallest slowdown (0.05 = 5%) that pairs of this spread would have shown; None if too few."""

@@ -55,14 +55,38 @@ class Compilation:
 
 
 @dataclass(frozen=True)
+class Calls:
+    """What several calls showed of one another: the names of results (``out``, ``dq``), and facts that may be unknown.
+
+    ``kept_bytes`` stay alive with every call, ``cached_bytes`` only once. ``filled`` says whether fresh memory was
+    filled to find what is ``unwritten``; of compiled code it is what the source asks for, not what the compiler made.
+    """
+
+    stale: tuple[str, ...] = ()  # what belongs to earlier inputs
+    overwritten: tuple[str, ...] = ()  # what a later call overwrites
+    unwritten: tuple[str, ...] = ()  # what depends on memory that nobody wrote
+    unrepeated: tuple[str, ...] = ()  # what differs, bit for bit, between calls on the same inputs
+    aliased: tuple[str, ...] = ()  # what is memory of the inputs
+    kept_bytes: int | None = None
+    cached_bytes: int | None = None
+    filled: bool = False
+    compiles_each_length: bool | None = None  # looked at once for each subject that compiles
+    batch_invariant: bool | None = None  # whether an item alone gets the same bits as in its batch
+
+
+@dataclass(frozen=True)
 class Fingerprint:
-    """What ran, told without a clock. ``backend`` names the SDPA backends; ``compilation`` is None for eager code."""
+    """What ran, told without a clock. ``backend`` names the SDPA backends; ``compilation`` is None for eager code.
+
+    ``calls`` is None where only one call was looked at, as by versions before there was such a thing.
+    """
 
     forward: Pass
     backward: Pass | None = None
     backend: str | None = None
     sdpa: tuple[SdpaCall, ...] = ()  # the different ones, in order
     compilation: Compilation | None = None
+    calls: Calls | None = None
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -94,13 +118,14 @@ class Fingerprint:
             KeyError, TypeError: it is of another version.
 
         """
-        backward, compilation = stored["backward"], stored["compilation"]
+        backward, compilation, calls = stored["backward"], stored["compilation"], stored.get("calls")
         return cls(
             Pass(**stored["forward"]),
             None if backward is None else Pass(**backward),
             stored["backend"],
             tuple(SdpaCall(**_hashable(call)) for call in stored["sdpa"]),
             None if compilation is None else Compilation(**_hashable(compilation)),
+            None if calls is None else Calls(**_hashable(calls)),
         )
 
 

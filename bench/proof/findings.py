@@ -14,6 +14,7 @@ from ..judging.verdict import CaseResult, Verdict
 from ..plain.evidence import Load
 from ..plain.files import write_atomically
 from .counting import proportion, share
+from .silent import Trial
 from .simulation import wald_pairs
 
 SCHEMA = 1
@@ -62,6 +63,7 @@ class Findings:
     unchanged: list[UnchangedRun] = field(default_factory=list)
     injected: list[Injection] = field(default_factory=list)
     stock: dict[str, list[bool]] = field(default_factory=dict)
+    silent: list[Trial] = field(default_factory=list)
     seconds: float = 0.0
     load: Load | None = None
 
@@ -106,6 +108,10 @@ def table(findings: Findings) -> list[str]:
         smallest, least = (threshold, 99) if kind == "slowdown" else (0.01, 100)
         goal = (f"{least}%", _over(least, 100 * caught / tried, "%", "short")) if size >= smallest else ()
         lines.append(_line(f"{kind} of {100 * size:g}% caught", share(caught, tried), *goal))
+    if findings.silent:
+        missed = [trial.fault.kind for trial in findings.silent if not trial.caught]
+        caught = len(findings.silent) - len(missed)
+        lines.append(_line("silent faults caught", share(caught, len(findings.silent)), "100%", ", ".join(missed)))
     seconds, duty = [run.seconds for run in runs], [run.duty for run in runs]
     typical, wald = median(sorted(seconds)), wald_ratio(findings)
     timed = findings.tier == TIMED_TIER and threshold == Policy.threshold
@@ -154,7 +160,8 @@ def wald_ratio(findings: Findings) -> float | None:
     log_ratios: dict[str, list[float]] = defaultdict(list)
     for result in (result for run in findings.unchanged for result in run.results):
         log_ratios[result.id] += [pair.log_ratio for m in result.measurements for pair in m.pairs]
-    expected = {id_: wald_pairs(d, test.threshold, test.level) for id_, d in log_ratios.items() if d}
+    levels = {"alarm_level": test.alarm_level, "miss_level": test.miss_level}
+    expected = {id_: wald_pairs(d, test.threshold, **levels) for id_, d in log_ratios.items() if d}
     known = [id_ for id_, pairs in expected.items() if isfinite(pairs)]
     taken = sum(len(log_ratios[id_]) for id_ in known) / len(findings.unchanged)
     return taken / sum(expected[id_] for id_ in known) if known else None

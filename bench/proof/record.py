@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
                     clock=Clock.of(case.device),
                     rule=Never(),
                     budget_s=options.time_limit / len(cases),
-                    order=random.Random(case.id),
+                    order=random.Random(),
                 )
             results.append(CaseResult(Evidence(case.id, measurements=(measurement,)), Verdict.UNCHANGED))
     described = {"origin": package.origin, "source_sha256": package.sha256}

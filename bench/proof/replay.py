@@ -1,16 +1,15 @@
-"""``python -m bench replay``: the rule in use beside its alternative, on recorded noise, as a table."""
+"""``python -m bench replay``: what the stopping rule makes of recorded noise, as a table."""
 
 import argparse
 import random
 from collections.abc import Mapping
-from dataclasses import replace
 from math import log1p
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 from ..judging.policy import Policy
-from ..judging.statistics import Bound, Change, PairedTest, mixture_bound
+from ..judging.statistics import Change, PairedTest
 from ..plain.arguments import COUNT, PERCENT
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
@@ -22,17 +21,14 @@ from .simulation import (
     replay_case,
     replay_run,
     sign_correlation,
-    spending_bound,
     streams_of,
     wald_pairs,
 )
 
-RULES: Mapping[str, Bound] = {"mixture (in use)": mixture_bound, "group-sequential": spending_bound}
-
 
 def add_command(commands: Any) -> None:
     """Declare ``replay`` among the commands of the command line."""
-    parser = commands.add_parser("replay", help="judge the decision rules on recorded noise")
+    parser = commands.add_parser("replay", help="judge the decision rule on recorded noise")
     parser.add_argument("recording", type=Path, help="what record or --gate-pairs wrote")
     COUNT.declare(parser, "--runs", "1000", "simulated runs")
     PERCENT.declare(parser, "--gate-threshold", f"{100 * Policy.threshold:g}%", "the slowdown that must not pass")
@@ -54,25 +50,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 def main(recorded: Mapping[str, Measurement], *, runs: int, threshold: float) -> None:
-    """Print the table: each rule's false alarms, power, undecided cases, pairs and seconds."""
+    """Print the table: the rule's false alarms, power, undecided cases, pairs and seconds."""
     streams = streams_of(recorded)
     policy = Policy(threshold, Policy.default_budget_s(threshold))
     pairs = sum(len(stream.log_ratios) for stream in streams)
-    print(f"{len(streams)} streams, {pairs} pairs; threshold {threshold:.3g}, {runs} runs of all streams a rule")
+    print(f"{len(streams)} streams, {pairs} pairs; threshold {threshold:.3g}, {runs} runs of all streams")
     correlations = sorted(sign_correlation(stream) for stream in streams)
     quarter = len(correlations) // 4
     print(
         f"lag-1 correlation of signs: median {median(correlations):.3f}, "
         f"middle half {correlations[quarter]:.3f} to {correlations[-1 - quarter]:.3f}"
     )
-    for name, bound in RULES.items():
-        test = replace(policy.test(len(streams)), bound=bound)
-        order = random.Random(0)
-        unchanged = [replay_run(streams, policy, test, order) for _ in range(runs)]
-        slowed = [_slowed(stream, policy, test, order) for _ in range(max(1, runs // 10)) for stream in streams]
-        print(f"\n{name}")
-        for line in _lines(streams, test, unchanged, slowed):
-            print(f"  {line}")
+    test, order = policy.test(len(streams)), random.Random(0)
+    unchanged = [replay_run(streams, policy, test, order) for _ in range(runs)]
+    slowed = [_slowed(stream, policy, test, order) for _ in range(max(1, runs // 10)) for stream in streams]
+    print()
+    for line in _lines(streams, test, unchanged, slowed):
+        print(line)
 
 
 def _slowed(stream: Stream, policy: Policy, test: PairedTest, order: random.Random) -> Change | None:
@@ -86,13 +80,25 @@ def _lines(
     cases = len(unchanged) * len(streams)
     mean_pairs = [fmean(run.outcomes[i].pairs for run in unchanged) for i in range(len(streams))]
     seconds = [run.seconds for run in unchanged]
-    expected = [wald_pairs(stream.log_ratios, test.threshold, test.level) for stream in streams]
+    used_up = sum(
+        outcome.pairs > len(stream.log_ratios)
+        for run in unchanged
+        for outcome, stream in zip(run.outcomes, streams, strict=True)
+    )
+
+    def of_wald(miss_level: float) -> str:
+        levels = {"alarm_level": test.alarm_level, "miss_level": miss_level}
+        expected = [wald_pairs(stream.log_ratios, test.threshold, **levels) for stream in streams]
+        return f"{fmean(expected):.1f}, ratio {sum(mean_pairs) / sum(expected):.2f}"
+
     return [
         f"runs with a false alarm    {share(alarmed, len(unchanged))}",
         f"true slowdowns caught      {share(slowed.count(Change.SLOWER), len(slowed))}",
         f"slowed, called unchanged   {share(slowed.count(Change.SAME), len(slowed))}",
         f"unchanged, left undecided  {share(sum(run.count(None) for run in unchanged), cases)}",
+        f"longer than the recording  {share(used_up, cases)}",
         f"pairs a case               {fmean(mean_pairs):.1f}",
-        f"of Wald's test             {fmean(expected):.1f}, ratio {sum(mean_pairs) / sum(expected):.2f}",
+        f"of Wald's test             {of_wald(test.miss_level)}",
+        f"of Wald's, misses shared   {of_wald(test.alarm_level)}",
         f"seconds a run              {fmean(seconds):.1f}, at most {max(seconds):.1f}",
     ]

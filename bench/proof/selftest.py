@@ -39,6 +39,7 @@ from ..timing.budget import SharedBudget
 from ..timing.machine_load import LoadMeter
 from . import picture
 from .findings import Findings, Injection, UnchangedRun, report
+from .silent import FAULTS, attempt
 
 SLOWDOWNS = (0.02, 0.05, 0.10, 0.20)
 OUTPUT_ERRORS = (0.01, 0.001, 0.0001)  # relative; every dtype's budget is to catch the first
@@ -133,6 +134,7 @@ def _steps(subject: _Subject, findings: Findings, scratch: Path, options: argpar
         last = stock
         yield "stock run"
         yield from _unchanged_run(subject, findings)
+        yield from _silent_faults(findings, scratch)
         for slowdown in SLOWDOWNS:
             for case in subject.some(INJECTIONS):
                 gate = Gate(subject.head, subject.base, distort=_slower(slowdown))
@@ -146,6 +148,14 @@ def _steps(subject: _Subject, findings: Findings, scratch: Path, options: argpar
                 caught = any(e.complaints for e in checked.evidence.errors)
                 findings.injected.append(Injection("output error", error, case.id, caught=caught))
             yield f"outputs off by {error:g}"
+
+
+def _silent_faults(findings: Findings, scratch: Path) -> Iterator[str]:
+    """Try each silent fault once; they are the same in every round."""
+    for fault in FAULTS[len(findings.silent) :]:
+        with tempfile.TemporaryDirectory(dir=scratch) as place:
+            findings.silent.append(attempt(fault, Path(__file__).parents[2], Path(place)))
+        yield f"{fault.kind}: {'caught' if findings.silent[-1].caught else 'MISSED'}"
 
 
 def _unchanged_run(subject: _Subject, findings: Findings) -> Iterator[str]:

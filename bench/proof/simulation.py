@@ -1,18 +1,15 @@
-"""Recorded noise replayed through a stopping rule: error rates, power and cost in seconds instead of hours. Pure.
+"""Recorded noise replayed through the stopping rule: error rates, power and cost in seconds instead of hours. Pure.
 
-``python -m bench replay RECORDING`` prints the comparison of the rule in use with its alternative.
+A recording is of unchanged code: each of its log-ratios has the sign that the coin of its pair's order gave it.
 """
 
 import random
 from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from math import inf, log
 from statistics import fmean
-
-from scipy.stats import binom
 
 from ..judging.policy import Policy
 from ..judging.statistics import Change, PairedTest, median
@@ -97,11 +94,11 @@ def replay_run(streams: Sequence[Stream], policy: Policy, test: PairedTest, orde
     return RunOutcome(tuple(outcomes), seconds)
 
 
-def wald_pairs(log_ratios: Sequence[float], threshold: float, level: float) -> float:
+def wald_pairs(log_ratios: Sequence[float], threshold: float, *, alarm_level: float, miss_level: float) -> float:
     """Return the pairs that Wald's test of the sign of (d - threshold / 2) expects to take on unchanged code.
 
-    Effect 0 against the threshold, both errors of probability ``level``, with the sign's probabilities taken from the
-    pairs (at least half a pair's worth). Infinite where the sign is as likely on code slowed by the threshold.
+    Effect 0 against the threshold, with these probabilities of either error, and the sign's probabilities taken from
+    the pairs (at least half a pair's worth). Infinite where the sign is as likely on code slowed by the threshold.
     Source: Wald 1945, "Sequential tests of statistical hypotheses", the approximation of the average sample number.
     """
     n = len(log_ratios)
@@ -112,7 +109,8 @@ def wald_pairs(log_ratios: Sequence[float], threshold: float, level: float) -> f
 
     unchanged, slowed = above(0.0), above(threshold)
     drift = unchanged * log(slowed / unchanged) + (1 - unchanged) * log((1 - slowed) / (1 - unchanged))
-    return (1 - 2 * level) * log(level / (1 - level)) / drift if drift else inf
+    passes, fails = log(miss_level / (1 - alarm_level)), log((1 - miss_level) / alarm_level)
+    return ((1 - alarm_level) * passes + alarm_level * fails) / drift if drift else inf
 
 
 def sign_correlation(stream: Stream) -> float:
@@ -120,22 +118,6 @@ def sign_correlation(stream: Stream) -> float:
     centre = median(sorted(stream.log_ratios))
     signs = [1 if d > centre else -1 for d in stream.log_ratios]
     return fmean(a * b for a, b in pairwise(signs))
-
-
-@cache
-def spending_bound(n: int, alpha: float) -> int | None:
-    """The alternative rule's bound: a fixed binomial test at looks 8, 12, 18, 27, ..., the k-th spending 1/(k(k+1)).
-
-    A group-sequential design (Lan and DeMets 1983) with a spending function for looks without an end. Between looks
-    nothing can be decided.
-    """
-    look, k = 8, 1
-    while look < n:
-        look, k = look * 3 // 2, k + 1
-    if look != n:
-        return None
-    needed = int(binom.isf(alpha / (k * (k + 1)), n, 0.5)) + 1
-    return needed if needed <= n else None
 
 
 def streams_of(recording: Mapping[str, Measurement]) -> list[Stream]:

@@ -74,8 +74,8 @@ def _setting(run: Run) -> str:
     """Say what was compared, where, and how the figures are to be read."""
     machine = ", ".join(f"{name} {value}" for name, value in run.environment.items())
     return (
-        f"base: {run.base.get('origin')}, head: {run.head.get('origin')}; ratio = head/base, with intervals "
-        f"that are all right with probability {run.policy.confidence:.1%}; {machine}"
+        f"base: {run.base.get('origin')}, head: {run.head.get('origin')}; ratio = head/base; "
+        f"{run.policy.intervals}; {machine}"
     )
 
 

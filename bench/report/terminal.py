@@ -60,8 +60,7 @@ def write_table(run: Run, terminal: Terminal) -> None:
         terminal.write_line(f"warning: {warning}", yellow=True)
     same = " (identical source)" if run.base.get("source_sha256") == run.head.get("source_sha256") else ""
     terminal.write_line(
-        f"base: {run.base['origin']}, head: {run.head['origin']}{same}; ratio = head/base, "
-        f"with intervals that are all right with probability {run.policy.confidence:.1%}"
+        f"base: {run.base['origin']}, head: {run.head['origin']}{same}; ratio = head/base; {run.policy.intervals}"
     )
 
 

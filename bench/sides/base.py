@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from ..cases import matrix, supported_ids
+from ..cases import Case, matrix, supported_ids
 from ..plain.errors import CannotDo
 from ..plain.execution import Fingerprint
 from .baseline import Baseline
 from .side import Side, base_side
 from .source import Source
+from .what import ATTENTION, What
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,22 @@ class Base:
     side: Side | None
     source: Source
     environment: Mapping[str, str] = field(default_factory=dict)  # its interpreter's, if it has one of its own
+    elsewhere: frozenset[str] | None = None  # the cases that it supports there, by id
     stored_errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # case id -> tensor -> error
     stored_fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)  # by case id
     stored_ids: tuple[str, ...] = ()  # of all cases that were stored, whether or not their facts hold here
     error: str | None = None
 
+    def supports(self, case: Case) -> bool:
+        """Say whether its code has the case's subject, and that supports the case."""
+        if self.elsewhere is not None:
+            return case.id in self.elsewhere
+        return self.side is not None and self.side.supports(case)
+
     def ids(self, tier: str, devices: Sequence[str]) -> set[str]:
         """Return the ids of its cases of a tier on the devices, and of those that were stored."""
+        if self.elsewhere is not None:
+            return set(self.elsewhere)
         if self.side is None:
             return set(self.stored_ids)
         kernels, modules = self.side.kernels, self.side.modules
@@ -34,33 +45,43 @@ class Base:
         return stored | supported_ids(matrix(kernels, modules, tier, devices))
 
 
+def stored_only(source: Source, stored: Baseline | None, here: Mapping[str, object]) -> Base:
+    """Make a base without a side in this process, with those of its stored facts that hold here."""
+    return Base(
+        None,
+        source,
+        stored_errors={} if stored is None else stored.errors_in(here),
+        stored_fingerprints={} if stored is None else stored.fingerprints_in(here),
+        stored_ids=() if stored is None else tuple(stored.errors),
+    )
+
+
 @contextmanager
 def loaded(
-    source: Source, stored: Baseline | None, environment: Mapping[str, str], here: Mapping[str, object]
+    source: Source,
+    stored: Baseline | None,
+    here: Mapping[str, object],
+    repository: Path,
+    *,
+    what: What = ATTENTION,
+    devices: Sequence[str] = ("cpu",),
 ) -> Iterator[Base]:
-    """Load a base for as long as the context lasts, with those of its stored facts that hold here.
+    """Load a base in this process for as long as the context lasts, with those of its stored facts that hold here.
 
-    ``environment`` describes an interpreter of its own, ``here`` this process.
+    ``here`` describes this process, ``repository`` is where the head's code lies.
 
     Raises:
         CannotDo: its code does not load, and no stored fingerprint that holds here can stand in for it.
 
     """
-    fingerprints = {} if stored is None else stored.fingerprints_in(here)
-    side = error = None
+    base = stored_only(source, stored, here)
     with ExitStack() as resources:
         try:
-            side = resources.enter_context(base_side(source))
+            opened = base_side(source, repository=repository, what=what, devices=devices)
+            base = replace(base, side=resources.enter_context(opened))
         except CannotDo as refused:
-            if not fingerprints:
+            if not base.stored_fingerprints:
                 raise
-            error = str(refused)  # no times, so no case can pass; what the head executes is compared all the same
-        yield Base(
-            side,
-            source,
-            environment,
-            stored_errors={} if stored is None else stored.errors_in(here),
-            stored_fingerprints=fingerprints,
-            stored_ids=() if stored is None else tuple(stored.errors),
-            error=error,
-        )
+            # No times, so no case can pass; what the head executes is compared all the same.
+            base = replace(base, error=str(refused))
+        yield base

@@ -4,16 +4,18 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from attention import KERNELS, MODULES, Kernel
-from attention.registry import Capabilities
+if TYPE_CHECKING:
+    from attention import Kernel
 
 from ..cases import DTYPES
+from ..plain.errors import CannotDo
 
 OURS = ("mask", "causal", "scale")
 FLASH = ("softmax_scale", "causal")
@@ -21,18 +23,18 @@ PROBE_HEAD_SIZE = 64  # which every kernel of this kind takes
 ACCEPTED = f"(q, k, v, *, {', '.join(OURS)}), as attention.Kernel's, or (q, k, v, {', '.join(FLASH)}), as flash_attn's"
 
 
-def load(names: Iterable[str], devices: Sequence[str]) -> Mapping[str, Kernel]:
+def load(names: Iterable[str], devices: Sequence[str]) -> "Mapping[str, Kernel]":
     """Import ``package.module:function`` names, as kernels by function name.
 
     Raises:
-        ValueError: one cannot be imported, has neither signature, takes another's name, or runs on none of the devices.
+        CannotDo: one cannot be imported, has neither signature, takes another's name, or runs on none of the devices.
 
     """
     kernels: dict[str, Kernel] = {}
     for name in names:
         function, attribute = _import(name)
-        if attribute in {*KERNELS, *MODULES, *kernels}:
-            raise ValueError(f"--kernel={name}: a kernel named {attribute!r} is registered already: rename it")
+        if attribute in kernels:
+            raise CannotDo(f"--kernel={name}: another kernel is named {attribute!r} too: rename one")
         kernels[attribute] = _adapt(name, attribute, function, devices)
     return kernels
 
@@ -40,30 +42,34 @@ def load(names: Iterable[str], devices: Sequence[str]) -> Mapping[str, Kernel]:
 def _import(name: str) -> tuple[Callable[..., Any], str]:
     module, _, attribute = name.partition(":")
     try:
-        function = getattr(importlib.import_module(module), attribute)
+        function = reduce(getattr, attribute.split("."), importlib.import_module(module))
     except (Exception, SystemExit) as error:  # a module that quits must not end the run
-        raise ValueError(
+        raise CannotDo(
             f"--kernel={name}: it cannot be imported ({type(error).__name__}: {error}): "
             "give an importable module and a function in it, as package.module:function"
         ) from error
     if not callable(function):
-        raise ValueError(f"--kernel={name}: {attribute} is not callable: name a kernel function")  # noqa: TRY004  # so is the rest
-    return function, attribute
+        raise CannotDo(f"--kernel={name}: {attribute} is not callable: name a kernel function")
+    return function, attribute.rpartition(".")[2]
 
 
-def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Sequence[str]) -> Kernel:
+def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Sequence[str]) -> "Kernel":
+    from attention.registry import Capabilities, Kernel  # noqa: PLC0415  # a side alone in its process does without
+
+    if isinstance(function, Kernel):
+        return function
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"--kernel={name}: its signature cannot be read ({error}): wrap it as {ACCEPTED}") from error
+        raise CannotDo(f"--kernel={name}: its signature cannot be read ({error}): wrap it as {ACCEPTED}") from error
     if _takes(signature, OURS):
         return Kernel(attribute, function, Capabilities())
     if not _takes(signature, FLASH):
-        raise ValueError(f"--kernel={name}: its signature is {attribute}{signature}: wrap it as {ACCEPTED}")
+        raise CannotDo(f"--kernel={name}: its signature is {attribute}{signature}: wrap it as {ACCEPTED}")
     kernel = FlashLayout(function)
     refusals = [kernel.refusal(*kind, PROBE_HEAD_SIZE) for kind in product(devices, DTYPES.values())]
     if None not in refusals:
-        raise ValueError(f"--kernel={name}: no case can run here, since {refusals[-1]}: run where it is supported")
+        raise CannotDo(f"--kernel={name}: no case can run here, since {refusals[-1]}: run where it is supported")
     return Kernel(attribute, kernel, Capabilities(masks=frozenset()))
 
 

@@ -3,18 +3,21 @@
 import importlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..cases import Case, lacks
 from ..plain.errors import CannotDo
-from . import libraries, operators, watched
+from ..plain.progress import progress
+from . import libraries, operators, outside, watched
 from .reach import refuse_code_outside
-from .source import PACKAGE, Source
+from .source import Source
 from .view import View
+from .what import ATTENTION, PACKAGE, What
 
 WAY_OUT = "compare with --gate-base-python, which gives each side a process of its own"
 
@@ -33,26 +36,44 @@ class Side:
     view: View = field(default_factory=lambda: View([PACKAGE]))
     changed: tuple[str, ...] = ()  # what its import changed of torch, in words
 
+    def supports(self, case: Case) -> bool:
+        """Say whether the side has the case's subject, and that supports the case."""
+        if case.module:
+            return case.subject in self.modules
+        return case.subject in self.kernels and lacks(self.kernels[case.subject], case) is None
+
     @classmethod
-    def of(
-        cls,
-        label: str,
-        package: ModuleType,
-        outside: Mapping[str, Any] | None = None,
-        view: View | None = None,
-    ) -> "Side":
-        """Read the registries of an imported package; kernels from outside it join by name."""
-        outside = outside or {}
-        modules = dict(getattr(package, "MODULES", {}))
-        return cls(label, {**package.KERNELS, **outside}, modules, frozenset(outside), view or View([PACKAGE]))
+    def of(cls, label: str, package: ModuleType, view: View | None = None) -> "Side":
+        """Read the registries of an imported attention package."""
+        return cls(label, package.KERNELS, dict(getattr(package, "MODULES", {})), view=view or View([PACKAGE]))
+
+
+def head_side(what: What, devices: Sequence[str], label: str = "head") -> Side:
+    """Return the side that is imported here, under the names that it has.
+
+    Raises:
+        CannotDo: a kernel from outside cannot be imported, or is none.
+
+    """
+    operators.watch()
+    view = View(what.names)
+    with view:
+        return _side(what, devices, label, view)
 
 
 @contextmanager
 def base_side(
-    source: Source, label: str = "base", repository: Path | None = None, *, alone: bool = False
+    source: Source,
+    label: str = "base",
+    repository: Path | None = None,
+    *,
+    what: What = ATTENTION,
+    devices: Sequence[str] = ("cpu",),
+    alone: bool = False,
 ) -> Iterator[Side]:
     """Import the source in this process, in a view of its own, for as long as the context lasts.
 
+    ``what`` is compared; names of it that the source lacks are hidden from the side, not borrowed from the other.
     ``repository`` is where the head lies: code in it that the source needs and does not hold is refused. A side that is
     ``alone`` in its process may change what it likes; ``Side.changed`` says what it did.
 
@@ -63,16 +84,16 @@ def base_side(
     directory = Path(tempfile.mkdtemp(prefix="attention-base-"))
     view: View | None = None
     try:
-        view = View(source.names, directory, alone=alone)
+        view = View(source.names | {*what.names}, directory, alone=alone)
         source.unpack(directory)
-        if not (directory / PACKAGE / "__init__.py").is_file():
-            raise CannotDo(f"the source in {source.origin} holds no {PACKAGE}/__init__.py: store the baseline anew")
+        if missing := set(what.packages) - source.names:
+            raise CannotDo(f"the source in {source.origin} holds no {min(missing)}: store the baseline anew")
         who = f"the {label}, {source.origin},"
         refuse_code_outside(sorted(directory.rglob("*.py")), view.names, repository, who)
         if not alone:
             operators.watch()
             libraries.watch()
-        side = _imported(view, label, who, alone=alone)
+        side = _imported(what, devices, view, label, who, alone=alone)
         if side.changed and not alone:
             raise CannotDo(f"{who} changes {side.changed[0]} when it is imported, which both sides share: {WAY_OUT}")
         yield side
@@ -82,10 +103,11 @@ def base_side(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _imported(view: View, label: str, who: str, *, alone: bool) -> Side:
+def _imported(what: What, devices: Sequence[str], view: View, label: str, who: str, *, alone: bool) -> Side:
     try:
-        with watched.watching(watched.all_functions, put_back=not alone) as changed, view:
-            package = importlib.import_module(PACKAGE)
+        watching = watched.watching(watched.all_functions, put_back=not alone)
+        with progress(f"{who} is being imported"), watching as changed, view:
+            side = _side(what, devices, label, view)
     except (Exception, SystemExit) as error:
         if (refusal := _refusal(error)) is not None:
             raise refusal from error
@@ -93,9 +115,18 @@ def _imported(view: View, label: str, who: str, *, alone: bool) -> Side:
             f"{who} does not import ({type(error).__name__}: {error}): "
             "choose a base that runs with the packages installed here"
         ) from error
+    return replace(side, changed=tuple(changed))
+
+
+def _side(what: What, devices: Sequence[str], label: str, view: View) -> Side:
+    """Import what is compared, in the view that is active."""
+    if what.kernels:
+        kernels = outside.load(what.kernels, devices)
+        return Side(label, kernels, {}, frozenset(kernels), view)
+    package = importlib.import_module(PACKAGE)
     if not getattr(package, "KERNELS", None):
-        raise CannotDo(f"{who} has no {PACKAGE}.KERNELS: choose a base that registers some")
-    return replace(Side.of(label, package, view=view), changed=tuple(changed))
+        raise CannotDo(f"the {label} has no {PACKAGE}.KERNELS: choose a {label} that registers some")
+    return Side.of(label, package, view)
 
 
 def _refusal(error: BaseException | None) -> CannotDo | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..plain.errors import CannotDo
 from .repository import GitFailed, commit_of, files_of_commit, known_files
+from .what import PACKAGE, place_of
 
-PACKAGE = "attention"
 MOST_BYTES = 256 << 20  # of a source; more is no source
 MOST_UNTRACKED_BYTES = 1 << 20  # of a file that git does not know: larger ones are dumps and data
 
@@ -83,13 +83,32 @@ def from_directory(directory: Path, names: Sequence[str] = (PACKAGE,)) -> Source
         CannotDo: one of them is not there, or they are too large to be source.
 
     """
-    files: dict[str, Path] = {}
-    for name in names:
-        found = _locate(directory, name)
-        if found is None:
-            raise CannotDo(f"{directory} holds no {name}/__init__.py: name a directory that holds the package")
-        files |= {f"{path.relative_to(found.parent).as_posix()}": path for path in _files(found)}
+    files = {name: path for one in names for name, path in _named_files(directory, one).items()}
     return Source(f"directory {directory}", _packed(files, str(directory)))
+
+
+def _named_files(directory: Path, name: str) -> dict[str, Path]:
+    """The files of a package or module in a directory, by their names in the archive."""
+    found = _locate(directory, name)
+    if found is None:
+        raise CannotDo(f"{directory} holds no {name}/__init__.py: name a directory that holds the package")
+    return {path.relative_to(found.parent).as_posix(): path for path in _files(found)}
+
+
+def imported(names: Sequence[str]) -> Source:
+    """Pack packages and modules from where they are imported here.
+
+    Raises:
+        CannotDo: one cannot be found, or they are too large to be source.
+
+    """
+    files = {name: path for one in names for name, path in _named_files(place_of(one), one).items()}
+    return Source("working tree", _packed(files, "the working tree"))
+
+
+def installed(origin: str) -> Source:
+    """Return a source without files: the packages that an interpreter has are the code."""
+    return Source(origin, _packed({}, origin))
 
 
 def from_revision(repository: Path, revision: str, names: Sequence[str] = (PACKAGE,)) -> Source:
@@ -131,6 +150,8 @@ def _locate(directory: Path, name: str) -> Path | None:
             return folder / name
         if (folder / f"{name}.py").is_file():
             return folder / f"{name}.py"
+        if (folder / name).is_dir() and next((folder / name).rglob("*.py"), None):  # a namespace package
+            return folder / name
     return None
 
 

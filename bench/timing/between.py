@@ -11,7 +11,7 @@ from functools import cache
 from itertools import count
 from math import exp
 
-from ..judging.statistics import PairedTest, median
+from ..judging.statistics import PairedTest, median, mixture_bound
 from ..plain.evidence import Measurement, Pair
 
 
@@ -35,5 +35,5 @@ def is_settled(measurements: Sequence[Measurement], test: PairedTest) -> bool:
 
 @cache
 def observations_needed(test: PairedTest) -> int:
-    """How many observations the test takes at the least, all of them agreeing."""
-    return next(n for n in count(1) if test.bound(n, test.level) is not None)
+    """How many observations the test takes at the least, all of them agreeing that nothing is slower."""
+    return next(n for n in count(1) if mixture_bound(n, test.miss_level) is not None)

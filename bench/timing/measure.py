@@ -53,7 +53,8 @@ def measure(
 
     Each side is called once, untimed, and then in turn for as long as that gets faster; those rounds are not pairs, and
     the ratios play no part in ending them. ``views`` are entered for each burst of base and head, outside of what is
-    timed. In every two pairs each side goes first once, in random order. Garbage collection is off meanwhile.
+    timed. A fair coin of its own says for each pair which side goes first, so that the signs of unchanged code are
+    independent, whatever the machine does to the first and the second burst. Garbage collection is off meanwhile.
     """
     start_ns = clock.now_ns()
     pairs: list[Pair] = []
@@ -67,9 +68,8 @@ def measure(
         rounds, fastest_ns = _warm_up(take_base, take_head)
         burst_ns = max(BURST_NS, BURST_RESOLUTIONS * clock.resolution_ns)
         calls = max(1, ceil(burst_ns / max(1.0, fastest_ns)))
-        base_first = _balanced(order)
         while not pairs or (not rule.is_certain(ordered) and (clock.now_ns() - start_ns) * 1e-9 < budget_s):
-            if next(base_first):
+            if order.random() < 0.5:
                 base_ns = take_base(calls)
                 head_ns = take_head(calls)
             else:
@@ -101,13 +101,6 @@ def _warm_up(take_base: Burst, take_head: Burst) -> tuple[int, float]:
             break
         fastest_round = sum(times)
     return rounds, fastest_call
-
-
-def _balanced(order: random.Random) -> Iterator[bool]:
-    while True:
-        first = order.random() < 0.5
-        yield first
-        yield not first
 
 
 @contextmanager

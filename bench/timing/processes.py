@@ -20,8 +20,9 @@ from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..plain.execution import Fingerprint
 from ..sides.source import Source
+from ..sides.what import What
 from ..sides.workload import Workload
-from .between import is_settled, joined
+from .between import is_settled, joined, observations_needed
 from .clock import Clock
 from .measure import measure
 from .remote import Remote, SideFailed
@@ -35,16 +36,19 @@ SHARE = 0.05  # of a measurement's budget: what each pair of processes may take 
 class ProcessPairs:
     """Pairs of processes, the base under one interpreter and the head under this one, that share the same cores.
 
-    Those that are wanted first are started together, more of them one by one as measuring needs them.
+    Those that are wanted first are started by as many as there are cores for, the first of them while the first case is
+    checked; more are started one by one as measuring needs them.
     """
 
     python: str
     base: Source
     head: Source
+    what: What
     threads: int
     directory: Path
     resources: ExitStack
     pairs: list[tuple[Remote, Remote]] = field(default_factory=list)
+    loading: list[Remote] = field(default_factory=list)  # those that have not answered yet
     numbers: Iterator[int] = field(default_factory=count)  # of the pairs that were ever started
 
     @property
@@ -55,40 +59,64 @@ class ProcessPairs:
             return (f"{counted}: processes differ by some percent, so this sees less than a run in one",)
         return (f"{counted}, and no case is given more: give a higher --gate-threshold for what is undecided",)
 
+    def begin(self, wanted: int) -> None:
+        """Start pairs that are lacking, as many as there are cores for, without waiting.
+
+        Those that do not live are replaced: a case that crashed a process must not fail the cases after it.
+
+        Raises:
+            CannotDo: a side ended while it was loaded in its process.
+
+        """
+        for pair in [pair for pair in self.pairs if not all(remote.is_alive for remote in pair)]:
+            self._wait(pair)
+            self.pairs.remove(pair)
+            for remote in pair:
+                remote.close()
+        lacking, at_once = min(wanted, MOST_PAIRS) - len(self.pairs), max(1, (os.cpu_count() or 1) // 2)
+        self.pairs += [self._pair(next(self.numbers)) for _ in range(min(lacking, at_once))]
+
     def start(self, wanted: int) -> None:
-        """Start pairs until so many live: a case that crashed a process must not fail the cases after it.
+        """Have so many pairs that live and are loaded, at most those that may live.
 
         Raises:
             CannotDo: a side does not load in its process.
 
         """
-        for pair in [pair for pair in self.pairs if not all(remote.is_alive for remote in pair)]:
-            self.pairs.remove(pair)
-            for remote in pair:
-                remote.close()
-        at_once = max(1, (os.cpu_count() or 1) // 2)
-        while (lacking := min(wanted, MOST_PAIRS) - len(self.pairs)) > 0:
-            new = [self._pair(next(self.numbers)) for _ in range(min(lacking, at_once))]
-            for pair in new:
-                for remote in pair:
-                    try:
-                        remote.receive()
-                    except SideFailed as failure:
-                        raise CannotDo(f"{failure}: choose a base and an interpreter for it") from failure
-            self.pairs += new
+        while True:
+            self.begin(wanted)
+            for pair in self.pairs[:wanted]:
+                self._wait(pair)
+            if len(self.pairs) >= min(wanted, MOST_PAIRS):
+                return
+
+    def _wait(self, pair: tuple[Remote, Remote]) -> None:
+        for remote in pair:
+            if remote in self.loading:
+                self.loading.remove(remote)
+                try:
+                    remote.receive()
+                except SideFailed as failure:
+                    raise CannotDo(f"{failure}: choose a base and an interpreter for it") from failure
 
     def _pair(self, number: int) -> tuple[Remote, Remote]:
-        """Start both sides on the same cores, each pair on the next ones; in every other pair the head first."""
+        """Start both sides on the same cores, each pair on the next ones; a fair coin says which side is first."""
         all_cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         wanted = range(number * self.threads, (number + 1) * self.threads)
         cores = sorted({all_cores[i % len(all_cores)] for i in wanted}) if all_cores else []
         sides = [("base", self.python, self.base), ("head", sys.executable, self.head)]
         started: dict[str, Remote] = {}
-        for label, python, source in sides if number % 2 == 0 else reversed(sides):
+        for label, python, source in random.sample(sides, 2):
             started[label] = Remote(python, label, self.directory)
             self.resources.callback(started[label].close)
-            started[label].send("start", label, source, self.threads, cores)
+            started[label].send("start", label, source, self.what, self.threads, cores)
+            self.loading.append(started[label])
         return started["base"], started["head"]
+
+    def base_supports(self, tier: str, devices: tuple[str, ...]) -> frozenset[str]:
+        """Return the ids of the cases that the base can run."""
+        base, _ = self.pairs[0]
+        return frozenset(base.ask("supported", tier, devices))
 
     def check_base(self, workload: Workload) -> tuple[Mapping[str, Tensor], Fingerprint]:
         """Run the base once in its process; returns its output and gradients, and its fingerprint.
@@ -111,6 +139,7 @@ class ProcessPairs:
             SideFailed: a side raised, or wrote to its inputs.
 
         """
+        self.start(max(len(self.pairs), observations_needed(test)))  # what loads later disturbs what is timed
         start_s = time.monotonic()
         path, clock = self._shipped(workload), _RemoteClock(Clock.of(workload.case.device).resolution_ns)
         taken: list[Measurement] = []
@@ -164,7 +193,7 @@ class _RemoteClock:
 
 
 @contextmanager
-def process_pairs(python: str, base: Source, head: Source, *, threads: int) -> Iterator[ProcessPairs]:
+def process_pairs(python: str, base: Source, head: Source, what: What, *, threads: int) -> Iterator[ProcessPairs]:
     """Hold pairs of processes for as long as the context lasts; none is started yet."""
     with tempfile.TemporaryDirectory(prefix="attention-gate-") as directory, ExitStack() as resources:
-        yield ProcessPairs(python, base, head, threads, Path(directory), resources)
+        yield ProcessPairs(python, base, head, what, threads, Path(directory), resources)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plain.errors import CannotDo
+from ..plain.progress import progress
 
 OLDEST = (3, 11)
 _ROOT = Path(__file__).parents[2]
@@ -96,6 +97,7 @@ class Remote:
             os.close(given)
             os.close(taken)
         self._stream = os.fdopen(self._commands, "wb")
+        self._reader = _Reader(self._answers, self._process)
 
     @property
     def is_alive(self) -> bool:
@@ -119,9 +121,10 @@ class Remote:
             SideFailed: the side raised, its process ended, or it did not answer for so long.
 
         """
-        reader = _Reader(self._answers, self._process, time.monotonic() + patience_s)
+        self._reader.until = time.monotonic() + patience_s
         try:
-            outcome, value = pickle.load(reader)  # noqa: S301  # from the process that was started for it
+            with progress(f"the {self.label} works in a process of its own"):
+                outcome, value = pickle.load(self._reader)  # noqa: S301  # from the process that was started for it
         except TimeoutError as error:
             self.close()
             raise SideFailed(
@@ -152,9 +155,10 @@ class Remote:
 class _Reader:
     """Reads a pipe as pickle wants it, until the process behind it has ended or a moment has come."""
 
-    def __init__(self, pipe: int, process: subprocess.Popen[bytes], until: float) -> None:
-        self._pipe, self._process, self._until = pipe, process, until
-        self._held = b""
+    def __init__(self, pipe: int, process: subprocess.Popen[bytes]) -> None:
+        self.until = 0.0
+        self._pipe, self._process = pipe, process
+        self._held = b""  # of what came, an answer that nobody asked for yet
 
     def read(self, size: int) -> bytes:
         while len(self._held) < size and (more := self._more()):
@@ -177,5 +181,5 @@ class _Reader:
                 return os.read(self._pipe, 1 << 16)
             if ended:
                 return b""
-            if time.monotonic() > self._until:
+            if time.monotonic() > self.until:
                 raise TimeoutError

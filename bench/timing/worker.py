@@ -12,28 +12,21 @@ import platform
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
-from ..checking.fingerprint import execute
+from ..cases import matrix, supported_ids
+from ..checking.calls import execute
 from ..plain.errors import CannotDo
 from ..sides.reach import watch_files
-from ..sides.side import Side, base_side
+from ..sides.side import Side, base_side, head_side
 from ..sides.source import Source
+from ..sides.what import What
 from ..sides.workload import Call, Workload, bind
 from .clock import Clock
-from .environment import steady_allocator
-
-
-@dataclass(frozen=True)
-class Started:
-    """What a process says once its side is loaded: what runs it, and what the import changed of torch."""
-
-    versions: dict[str, str]
-    changed: tuple[str, ...]
+from .environment import present_devices, steady_allocator
 
 
 class Worker:
@@ -47,10 +40,13 @@ class Worker:
         self._given: list[torch.Tensor]
         self._call: Call
 
-    def start(
-        self, label: str, source: Source, threads: int, cores: list[int], repository: Path | None = None
-    ) -> Started:
-        """Hold the process still, load the side, and say what runs it; of what it reads if there is a repository."""
+    def start(  # noqa: PLR0917  # commands are sent by position
+        self, label: str, source: Source, what: What, threads: int, cores: list[int], repository: Path | None = None
+    ) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Hold the process still and load the side; returns what runs it, and what the import changed of torch.
+
+        Where a repository is given, what is read of it is noted.
+        """
         if cores:  # none where the system cannot hold a process to some
             os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
@@ -58,9 +54,18 @@ class Worker:
         gc.disable()
         if repository is not None:
             self._read = watch_files(repository, Path(tempfile.gettempdir()))
-        self._side = self._resources.enter_context(base_side(source, label, alone=True))
+        devices = present_devices()
+        if source.names:
+            opened = base_side(source, label, what=what, devices=devices, alone=True)
+            self._side = self._resources.enter_context(opened)
+        else:
+            self._side = head_side(what, devices, label)  # what the interpreter itself has installed
         versions = {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
-        return Started(versions, self._side.changed)
+        return versions, self._side.changed
+
+    def supported(self, tier: str, devices: tuple[str, ...]) -> frozenset[str]:
+        """Return the ids of the cases that the side can run."""
+        return frozenset(supported_ids(matrix(self._side.kernels, self._side.modules, tier, devices)))
 
     def take(self, path: Path) -> None:
         """Take up the case whose workload is in a file."""
@@ -71,8 +76,8 @@ class Worker:
         self._call = bind(self._workload, self._side)
 
     def check(self) -> tuple[bytes, Any]:
-        """Run the case once for its results, and once for its fingerprint."""
-        results, fingerprint = execute(self._call, self._workload.case.device)
+        """Run the case for its results, for its fingerprint, and to compare its calls."""
+        results, fingerprint = execute(self._call, self._workload)
         buffer = io.BytesIO()
         torch.save({name: tensor.cpu() for name, tensor in results.items()}, buffer)
         return buffer.getvalue(), fingerprint

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from bench.checking.fingerprint import fingerprint
 from bench.judging.changes import PEAK_TOLERANCE, PEAK_TOLERANCE_BYTES, compare, why_not_fused
-from bench.plain.execution import Compilation, Fingerprint, Pass, SdpaCall
+from bench.plain.execution import Calls, Compilation, Fingerprint, Pass, SdpaCall
 
 MIB = 2**20
 CALL = SdpaCall((1, 8, 512, 64), (1, 8, 512, 64), (1, 8, 512, 64), (1, 1, 1), "float32")
@@ -24,6 +24,14 @@ def peak(of: Fingerprint, size: int) -> Fingerprint:
 
 def built(graphs: int = 1, breaks: tuple[str, ...] = (), recompiles: int = 0, kernels: int = 3) -> Fingerprint:
     return replace(COMPILED, compilation=Compilation(graphs, breaks, recompiles, kernels))
+
+
+def called(**facts: Any) -> Fingerprint:
+    return replace(FLASH, calls=Calls(**facts))
+
+
+def lengths(each: bool | None) -> Fingerprint:  # three answers, one of them none
+    return replace(COMPILED, calls=Calls(compiles_each_length=each))
 
 
 @pytest.mark.parametrize(
@@ -89,6 +97,35 @@ def built(graphs: int = 1, breaks: tuple[str, ...] = (), recompiles: int = 0, ke
             [],
             ["eager -> compiled: 1 graphs, 3 generated kernels"],
         ),
+        (FLASH, called(kept_bytes=8), [], []),
+        (called(), called(unrepeated=("out", "dq")), ["no longer repeats bit for bit (out, dq)"], []),
+        (called(unrepeated=("out",)), called(unrepeated=("dq",)), [], ["base and head do not repeat bit for bit"]),
+        (called(unrepeated=("out",)), called(), [], ["repeats bit for bit now"]),
+        (called(), called(kept_bytes=4096), ["keeps 4096 bytes a call alive"], []),
+        (called(kept_bytes=8), called(kept_bytes=9), ["keeps 9 bytes a call alive, and the base 8"], []),
+        (called(kept_bytes=8), called(kept_bytes=8), [], ["keeps 8 bytes a call alive, and the base 8"]),
+        (called(kept_bytes=8), called(), [], ["keeps 0 bytes a call alive, and the base 8"]),
+        (called(), called(cached_bytes=8), [], ["keeps 8 bytes alive between calls, and the base 0"]),
+        (called(batch_invariant=True), called(), [], []),
+        (
+            called(batch_invariant=True),
+            called(batch_invariant=False),
+            [],
+            ["an item's result depends on the rest of its batch, unlike the base's"],
+        ),
+        (called(), called(aliased=("dv",)), [], ["results that are memory of the inputs: none -> dv"]),
+        (called(stale=("out",)), called(), [], ["the base's out belongs to earlier inputs"]),
+        (called(compiles_each_length=True), called(), [], []),
+        (lengths(False), lengths(True), ["compiles for each length"], []),
+        (lengths(None), lengths(True), [], []),
+        (lengths(True), lengths(True), [], []),
+        (lengths(True), lengths(False), [], ["compiles for each length no longer"]),
+        (
+            None,
+            called(kept_bytes=8, unrepeated=("out",)),
+            [],
+            ["no longer repeats bit for bit (out)", "keeps 8 bytes a call alive"],
+        ),
     ],
 )
 def test_each_difference_fails_or_is_noted_as_documented(
@@ -107,10 +144,12 @@ def test_the_peak_may_grow_by_the_stated_tolerance_and_not_by_a_byte_more(excess
 def test_a_fingerprint_is_read_back_from_its_record_as_json_keeps_it() -> None:
     import json  # noqa: PLC0415  # of this test alone
 
-    for one in (FLASH, BOTH, built(2, ("a",))):
+    for one in (FLASH, BOTH, built(2, ("a",)), called(stale=("out",), kept_bytes=8)):
         stored = json.loads(json.dumps(one.as_stored()))
         assert Fingerprint.from_stored(stored) == one
         assert stored["peak_bytes"] == one.peak_bytes
+    del stored["calls"]  # as versions before stored it
+    assert Fingerprint.from_stored(stored) == replace(one, calls=None)
 
 
 def tensors(**changes: Any) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.judging.policy import Policy
 from bench.judging.statistics import Change, PairedTest, confidence_interval, log_evidence, median
 
-TEST = PairedTest(threshold=log1p(0.05), level=1e-5)
+TEST = PairedTest(threshold=log1p(0.05), alarm_level=1e-5, miss_level=1e-3)
 
 
 def mixture_ratio(positive: int, n: int) -> float:
@@ -101,8 +102,8 @@ def test_what_is_certain_agrees_with_the_interval_that_is_shown(seed: int, shift
     assert interval.low is not None
     assert interval.high is not None
     assert (change is Change.SLOWER) == (interval.low > TEST.threshold / 2)
-    assert (change is Change.FASTER) == (interval.high < -TEST.threshold / 2)
     assert (change is None) == (interval.low <= TEST.threshold / 2 and interval.high >= TEST.threshold)
+    assert change is not Change.FASTER or interval.high < -TEST.threshold / 2
     assert TEST.detectable(ordered) is not None
 
 
@@ -114,7 +115,7 @@ def test_nothing_is_certain_from_no_pairs_or_one() -> None:
 
 def test_what_looks_faster_is_measured_on_and_is_not_slower_when_the_time_is_up() -> None:
     ordered = sorted(-0.04 + (i - 40) / 1000 for i in range(80))
-    low, high = TEST.interval(ordered).low, TEST.interval(ordered).high
+    low, high = confidence_interval(ordered, TEST.miss_level).low, TEST.interval(ordered).high
     assert low is not None
     assert high is not None
     assert low <= -TEST.threshold < -TEST.threshold / 2 < high < 0  # perhaps faster, and certainly not slower
@@ -123,7 +124,9 @@ def test_what_looks_faster_is_measured_on_and_is_not_slower_when_the_time_is_up(
 
 
 def test_unchanged_code_is_not_called_slower_however_often_one_looks() -> None:
-    loose = PairedTest(threshold=log1p(0.05), level=0.05)  # a level at which alarms would be seen
+    loose = PairedTest(
+        threshold=log1p(0.05), alarm_level=0.05, miss_level=1e-9
+    )  # a level at which alarms would be seen
     noise = random.Random(2)
     alarms = 0
     for _ in range(300):
@@ -136,10 +139,49 @@ def test_unchanged_code_is_not_called_slower_however_often_one_looks() -> None:
     assert alarms <= 25  # 15 are expected at most; 26 or more have probability below 1%
 
 
+def test_a_slowed_case_is_not_called_the_same_however_often_one_looks() -> None:
+    loose = PairedTest(threshold=log1p(0.05), alarm_level=1e-9, miss_level=0.05)
+    noise = random.Random(3)
+    misses = 0
+    for _ in range(300):
+        ordered: list[float] = []
+        for _ in range(120):
+            ordered = sorted([*ordered, loose.threshold + noise.gauss(0, 0.05)])
+            if loose.decide(ordered) is Change.SAME:
+                misses += 1
+                break
+    assert misses <= 25  # as above
+
+
+@pytest.mark.parametrize(("cases", "pairs"), [(1, 13), (213, 13), (10**6, 13)])
+def test_that_nothing_is_slower_takes_as_few_pairs_however_many_the_cases(cases: int, pairs: int) -> None:
+    test = Policy().test(cases)
+    assert test.decide([0.0] * (pairs - 1)) is None
+    assert test.decide([0.0] * pairs) is Change.SAME
+    assert test.is_certain([0.0] * pairs)
+
+
+@pytest.mark.parametrize(("d", "change"), [(0.5, Change.SLOWER), (-0.5, Change.FASTER)])
+def test_that_a_case_is_slower_or_faster_takes_more_pairs_the_more_cases_there_are(d: float, change: Change) -> None:
+    for cases, pairs in ((1, 13), (213, 22)):
+        test = Policy().test(cases)
+        assert test.decide([d] * (pairs - 1)) is not change
+        assert not test.is_certain([d] * (pairs - 1))
+        assert test.decide([d] * pairs) is change
+
+
+def test_what_looks_faster_may_stop_once_it_is_certainly_not_faster_by_the_threshold() -> None:
+    test = Policy().test(213)
+    assert test.is_certain([-0.6 * test.threshold] * 13)  # not certain to be FASTER, and no longer of interest
+    assert test.decide([-0.6 * test.threshold] * 13) is Change.SAME
+    assert not test.is_certain([-1.2 * test.threshold] * 21)
+    assert test.decide([-1.2 * test.threshold] * 22) is Change.FASTER
+
+
 def test_the_detectable_slowdown_is_half_the_threshold_plus_what_the_spread_hides() -> None:
     ordered = sorted([0.0] * 30)
     assert TEST.detectable(ordered) == pytest.approx(math.expm1(TEST.threshold / 2))
-    accepting = PairedTest(TEST.threshold, TEST.level, accepted=0.1)
+    accepting = PairedTest(TEST.threshold, TEST.alarm_level, TEST.miss_level, accepted=0.1)
     assert accepting.detectable(ordered) == pytest.approx(math.expm1(0.1 + TEST.threshold / 2))
     wide = sorted(i / 100 for i in range(-50, 51))
     low = TEST.interval(wide).low

@@ -126,14 +126,15 @@ def test_a_remeasured_case_reports_the_time_of_both_measurements() -> None:
     assert judge_case(Evidence("c", measurements=(measured(1.2), measured(1.2))), TEST).seconds == 1.0
 
 
-def test_the_level_of_a_case_shrinks_with_the_number_of_cases() -> None:
-    assert POLICY.test(1).level == POLICY.false_alarm
-    assert POLICY.test(200).level == POLICY.false_alarm / 200
+def test_the_alarms_of_all_cases_share_one_level_and_each_case_has_all_of_it_for_its_miss() -> None:
+    assert POLICY.test(1).alarm_level == POLICY.test(1).miss_level == POLICY.false_alarm
+    assert POLICY.test(200).alarm_level == POLICY.false_alarm / 200
+    assert POLICY.test(200).miss_level == POLICY.false_alarm
 
 
 def test_what_can_go_wrong_in_a_run_follows_from_one_level() -> None:
     assert POLICY.miss == 2 * POLICY.false_alarm  # in either of two measurements
-    assert POLICY.confidence == 1 - 3 * POLICY.false_alarm  # at one end of the first, and either of the second
+    assert "right together with probability 99.9%, each upper end by itself with 99.8%" in POLICY.intervals
 
 
 @pytest.mark.parametrize(

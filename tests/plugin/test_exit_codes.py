@@ -47,7 +47,8 @@ def sentence(result: pytest.RunResult) -> str:
         (["--kernel=math"], "--kernel=math: it cannot be imported (AttributeError"),
         (["--kernel=math:pi"], "--kernel=math:pi: pi is not callable: name a kernel function"),
         (["--kernel=attention.oracle:sdpa"], "--kernel=attention.oracle:sdpa: it cannot be imported (AttributeError"),
-        (["--kernel=attention.sdpa:sdpa"], "a kernel named 'sdpa' is registered already: rename it"),
+        (["--source="], "--source is empty: name a package or module"),
+        (["--source=no_such_package"], "no_such_package is no package or module made of files here"),
         (["--gate-json=x.json"], "--gate-json is about a comparison and none was asked for: add --benchmark-compare"),
         (["--gate-annotations"], "--gate-annotations is about a comparison and none was asked for"),
         (["--gate-strict"], "--gate-strict is about a comparison and none was asked for"),
@@ -138,7 +139,10 @@ def test_a_base_that_has_none_of_the_cases_is_no_pass(bench: Bench, pytester: py
     ("text", "expected"),
     [
         ("raise ValueError('broken')", "does not import (ValueError: broken)"),
-        ("import torch; torch.set_num_threads(3)", "changes torch.set_num_threads 1 -> 3 when it is imported"),
+        (
+            "import torch; torch.set_num_threads(3); KERNELS = {1: 2}",
+            "changes torch.set_num_threads 1 -> 3 when it is imported",
+        ),
     ],
 )
 def test_a_base_that_cannot_be_loaded_is_one_sentence(

@@ -1,13 +1,14 @@
 """Kernels from outside the repository, in whole runs: flash_attn's signature, our own, and what is refused."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 Bench = Callable[..., pytest.RunResult]
 REPOSITORY = Path(__file__).parents[2]
-BASE = (f"--gate-base={REPOSITORY}", "--gate-budget=0.2")  # whether the time is enough does not matter here
+BUDGET = "--gate-budget=0.2"  # whether the time is enough does not matter here
 FLASH = "--kernel=flash_attn:flash_attn_func"
 
 # The signature and layout of flash_attn_func 2.8, by PyTorch; bottom-right causal, as it is since version 2.1.
@@ -29,21 +30,29 @@ ONLY_CUDA = "if not q.is_cuda: raise RuntimeError('FlashAttention only supports 
 
 
 @pytest.fixture
-def flash_attn(pytester: pytest.Pytester) -> Callable[..., None]:
-    """Write a module ``flash_attn`` where the inner run finds it."""
+def flash_attn(pytester: pytest.Pytester) -> Iterator[Callable[..., Path]]:
+    """Write a module ``flash_attn`` where the inner run finds it; returns a folder with the first that was written."""
 
     def write(
         refuse: str = "", diagonal: str = "k.shape[2] - q.shape[2]", returned: str = "out.transpose(1, 2)"
-    ) -> None:
+    ) -> Path:
         text = FLASH_ATTN.format(refuse=refuse, diagonal=diagonal, returned=returned)
         pytester.makepyfile(flash_attn=text)
         pytester.syspathinsert()
+        sys.modules.pop("flash_attn", None)
+        base = pytester.path / "base"
+        if not base.exists():  # the first that is written
+            base.mkdir()
+            (base / "flash_attn.py").write_text(text)
+        return base
 
-    return write
+    yield write
+    sys.modules.pop("flash_attn", None)
+    sys.modules.pop("refusing", None)
 
 
 def test_a_kernel_of_flash_attn_s_signature_is_checked_wherever_it_can_run(
-    bench: Bench, flash_attn: Callable[..., None]
+    bench: Bench, flash_attn: Callable[..., Path]
 ) -> None:
     flash_attn()
     result = bench(FLASH, "--benchmark-disable", "-rs", case="flash_attn_func")
@@ -53,12 +62,59 @@ def test_a_kernel_of_flash_attn_s_signature_is_checked_wherever_it_can_run(
         assert any(f"flash_attn_func does not support a {kind} mask" in line for line in result.outlines)
 
 
-def test_it_is_new_against_a_base_that_is_this_very_code(bench: Bench, flash_attn: Callable[..., None]) -> None:
+def test_it_alone_is_compared_with_the_source_of_its_own_base(
+    bench: Bench, flash_attn: Callable[..., Path], pytester: pytest.Pytester
+) -> None:
+    base = flash_attn()
+    result = bench(f"--gate-base={base}", "--gate-budget=20", FLASH, case="b1h4t64d32-full-fp32-cpu-fwd]")
+    assert result.ret == 0, result.outlines
+    assert "gate: PASS, no slowdown of 5% and no drift in 1 cases (1 UNCHANGED)" in result.outlines[-1]
+
+
+@pytest.mark.parametrize(
+    ("edit", "verdict"),
+    [
+        ("for _ in range(9): torch.softmax(q @ q.mT, -1)", "REGRESSED"),
+        ("v = v * 1.01", "DRIFTED"),
+    ],
+)
+def test_a_head_that_is_slower_or_wrong_fails_against_it(
+    bench: Bench, flash_attn: Callable[..., Path], edit: str, verdict: str
+) -> None:
+    base = flash_attn()
+    flash_attn(edit)
+    result = bench(f"--gate-base={base}", "--gate-budget=20", FLASH, case="b1h4t64d32-full-fp32-cpu-fwd]")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert f"gate: FAIL (1 {verdict})" in result.outlines[-1]
+
+
+def test_a_base_that_lacks_the_kernel_is_one_sentence(
+    bench: Bench, flash_attn: Callable[..., Path], pytester: pytest.Pytester
+) -> None:
     flash_attn()
-    case = "b1h4t64d32 and fwd] and full and (flash_attn_func or sdpa)"
-    result = bench(*BASE, FLASH, case=case)
-    assert result.ret == 0
-    assert "1 NEW" in result.outlines[-1]
+    other = pytester.mkdir("other")
+    (other / "flash_attn.py").write_text("def another(): ...\n")
+    result = bench(f"--gate-base={other}", FLASH)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert any("it cannot be imported (AttributeError" in line for line in result.errlines)
+    empty = pytester.mkdir("empty")
+    result = bench(f"--gate-base={empty}", FLASH)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert any("holds no flash_attn/__init__.py" in line for line in result.errlines)
+
+
+def test_a_kernel_that_was_asked_for_and_is_skipped_everywhere_is_no_pass(
+    bench: Bench, flash_attn: Callable[..., Path], pytester: pytest.Pytester
+) -> None:
+    base = flash_attn()
+    for folder in (pytester.path, base):
+        (folder / "refusing.py").write_text(
+            "def refusing(q, k, v, *, mask, causal, scale): raise NotImplementedError('anything')\n"
+        )
+    more = ("--kernel=refusing:refusing", "--gate-budget=20")
+    result = bench(f"--gate-base={base}", FLASH, *more, case="b1h4t64d32-full-fp32-cpu-fwd]")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "refusing was asked for, and no case of it was compared" in "\n".join(result.outlines)
 
 
 @pytest.mark.parametrize(
@@ -70,20 +126,21 @@ def test_it_is_new_against_a_base_that_is_this_very_code(bench: Bench, flash_att
     ],
 )
 def test_a_wrong_kernel_from_outside_fails_the_run(
-    bench: Bench, flash_attn: Callable[..., None], wrong: dict[str, str], seen: str
+    bench: Bench, flash_attn: Callable[..., Path], wrong: dict[str, str], seen: str
 ) -> None:
+    base = flash_attn()
     flash_attn(**wrong)
-    result = bench(*BASE, FLASH, case="flash_attn_func and t16k48 and causal or (sdpa and full and fwd])")
+    result = bench(f"--gate-base={base}", BUDGET, FLASH, case="flash_attn_func and t16k48 and causal")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert seen in result.outlines[-1]
 
 
-def test_a_result_with_the_log_sum_exp_is_taken_for_its_output(bench: Bench, flash_attn: Callable[..., None]) -> None:
+def test_a_result_with_the_log_sum_exp_is_taken_for_its_output(bench: Bench, flash_attn: Callable[..., Path]) -> None:
     flash_attn(returned="out.transpose(1, 2), None")
     assert bench(FLASH, "--benchmark-disable", case="flash_attn_func and full").ret == 0
 
 
-def test_a_dtype_that_it_refuses_is_skipped_in_its_own_words(bench: Bench, flash_attn: Callable[..., None]) -> None:
+def test_a_dtype_that_it_refuses_is_skipped_in_its_own_words(bench: Bench, flash_attn: Callable[..., Path]) -> None:
     flash_attn(ONLY_FP16)
     result = bench(FLASH, "--benchmark-disable", "-rs", case="flash_attn_func and b1h4t64d32 and fwd]")
     assert result.ret == 0
@@ -92,7 +149,7 @@ def test_a_dtype_that_it_refuses_is_skipped_in_its_own_words(bench: Bench, flash
     assert any(f"it refuses torch.float32 with head size 32 on cpu ({words})" in line for line in result.outlines)
 
 
-def test_a_backward_pass_that_it_does_not_have_is_skipped(bench: Bench, flash_attn: Callable[..., None]) -> None:
+def test_a_backward_pass_that_it_does_not_have_is_skipped(bench: Bench, flash_attn: Callable[..., Path]) -> None:
     flash_attn(returned="out.transpose(1, 2).detach()")
     result = bench(FLASH, "--benchmark-disable", "-rs", case="flash_attn_func and b1h4t64d32 and full and fp32")
     assert result.ret == 0
@@ -101,10 +158,10 @@ def test_a_backward_pass_that_it_does_not_have_is_skipped(bench: Bench, flash_at
 
 
 def test_a_kernel_that_refuses_every_device_here_is_a_usage_error_in_its_own_words(
-    bench: Bench, flash_attn: Callable[..., None]
+    bench: Bench, flash_attn: Callable[..., Path]
 ) -> None:
-    flash_attn(ONLY_CUDA)
-    result = bench(*BASE, FLASH, "--device=cpu")
+    base = flash_attn(ONLY_CUDA)
+    result = bench(f"--gate-base={base}", FLASH, "--device=cpu")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     words = "RuntimeError: FlashAttention only supports CUDA"
     assert (
@@ -114,24 +171,25 @@ def test_a_kernel_that_refuses_every_device_here_is_a_usage_error_in_its_own_wor
 
 
 def test_a_kernel_that_serves_a_token_and_then_raises_is_an_error(
-    bench: Bench, flash_attn: Callable[..., None]
+    bench: Bench, flash_attn: Callable[..., Path]
 ) -> None:
-    flash_attn("if q.shape[1] > 16: raise RuntimeError('illegal memory access')")
-    result = bench(*BASE, FLASH, case="flash_attn_func-b1h4t64d32-full-fp32-cpu-fwd]")
+    base = flash_attn("if q.shape[1] > 16: raise RuntimeError('illegal memory access')")
+    result = bench(f"--gate-base={base}", BUDGET, FLASH, case="flash_attn_func-b1h4t64d32-full-fp32-cpu-fwd]")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "head raised RuntimeError: illegal memory access" in result.outlines[-1]
 
 
-def test_a_baseline_stored_with_an_outside_kernel_serves_without_it(
-    bench: Bench, flash_attn: Callable[..., None]
-) -> None:
+def test_a_stored_baseline_holds_its_source_and_is_compared_with(bench: Bench, flash_attn: Callable[..., Path]) -> None:
     flash_attn()
-    case = "b1h4t64d32 and full and fwd] and fp32 and (flash_attn_func or sdpa)"
-    assert bench(FLASH, "--benchmark-save=both", case=case).ret == 0
-    without, with_it = (bench("--benchmark-compare", "--gate-budget=0.2", *more, case=case) for more in ((), (FLASH,)))
-    assert (without.ret, with_it.ret) == (0, 0)  # nothing is MISSING
-    assert "NEW" not in without.outlines[-1]
-    assert "1 NEW" in with_it.outlines[-1]
+    case = "b1h4t64d32-full-fp32-cpu-fwd]"
+    assert bench(FLASH, "--benchmark-save=theirs", case=case).ret == 0
+    same = bench("--benchmark-compare", "--gate-budget=20", FLASH, case=case)
+    assert (same.ret, "1 UNCHANGED" in same.outlines[-1]) == (0, True)
+    flash_attn("v = v * 1.01")
+    assert "1 DRIFTED" in bench("--benchmark-compare", BUDGET, FLASH, case=case).outlines[-1]
+    ours = bench("--benchmark-compare", BUDGET, case=case)
+    assert ours.ret == pytest.ExitCode.USAGE_ERROR
+    assert any("holds no attention: store the baseline anew, with the same --kernel" in x for x in ours.errlines)
 
 
 def test_another_signature_is_a_usage_error(bench: Bench, pytester: pytest.Pytester) -> None:

@@ -23,6 +23,7 @@ from bench.plain.evidence import Evidence, Measurement, Pair
 from bench.proof import selftest
 from bench.proof.findings import Findings, Injection, UnchangedRun, document, noise, table
 from bench.proof.picture import draw
+from bench.proof.silent import FAULTS, Trial
 from bench.sides.base import Base
 from bench.sides.side import Side
 from bench.sides.source import Source
@@ -39,7 +40,8 @@ def result(verdict: Verdict, pairs: tuple[Pair, ...] | None = None) -> CaseResul
 
 def findings(*verdicts: Verdict, injected: tuple[Injection, ...] = ()) -> Findings:
     unchanged = [UnchangedRun((result(v),)) for v in verdicts]
-    return Findings({"threads": 1}, Policy(), "smoke", 1, unchanged, list(injected), {"min:10%": [True, False]}, 9.0)
+    stock = {"min:10%": [True, False]}
+    return Findings({"threads": 1}, Policy(), "smoke", 1, unchanged, list(injected), stock, seconds=9.0)
 
 
 def rows(found: Findings) -> dict[str, str]:
@@ -99,6 +101,15 @@ def test_the_document_can_be_written_as_json_and_names_what_was_missed() -> None
     written = json.loads(json.dumps(document(findings(Verdict.UNCHANGED, injected=(missed,)))))
     assert written["schema"] == 1
     assert written["missed"] == [{"kind": "slowdown", "size": 0.05, "case": CASE, "verdict": "UNCHANGED"}]
+
+
+def test_a_silent_fault_is_caught_only_by_a_run_that_fails_and_names_it() -> None:
+    fault = FAULTS[0]
+    assert Trial(fault, 1, f"gate: FAIL (1 {fault.said})").caught
+    assert not Trial(fault, 0, fault.said).caught
+    assert not Trial(fault, 1, "gate: FAIL (1 ERROR)").caught
+    shown = "\n".join(table(replace(findings(Verdict.UNCHANGED), silent=[Trial(fault, 0, "PASS")])))
+    assert f"NOT MET, {fault.kind}" in shown
 
 
 def test_noise_is_the_scaled_spread_of_one_pair() -> None:

@@ -12,6 +12,7 @@ from bench.sides.baseline import Baseline
 from bench.sides.side import Side
 from bench.sides.source import Source, from_directory
 
+REPOSITORY = Path(attention.__file__ or "").parents[1]
 HERE = {"cpu": "a cpu", "torch": "2"}
 WHOLE = from_directory(Path(attention.__file__ or "").parent)
 BROKEN = Source("a broken archive", b"")
@@ -24,23 +25,23 @@ def stored(source: Source, torch: str = "2") -> Baseline:
 
 
 def test_a_base_is_its_code_and_what_was_stored_of_it_that_holds_here() -> None:
-    with loaded(WHOLE, stored(WHOLE), {}, HERE) as base:
+    with loaded(WHOLE, stored(WHOLE), HERE, REPOSITORY) as base:
         assert base.side is not None
         assert base.error is None
         assert base.stored_errors == {CASE: {"out": 1e-7}}
         assert base.stored_fingerprints == {CASE: PRINT}
-    with loaded(WHOLE, stored(WHOLE, torch="1"), {}, HERE) as base:
+    with loaded(WHOLE, stored(WHOLE, torch="1"), HERE, REPOSITORY) as base:
         assert (base.stored_errors, base.stored_fingerprints) == ({}, {})
         assert base.stored_ids == (CASE,)
 
 
 def test_stored_fingerprints_stand_in_for_code_that_does_not_load_and_nothing_else_does() -> None:
-    with loaded(BROKEN, stored(BROKEN), {}, HERE) as base:
+    with loaded(BROKEN, stored(BROKEN), HERE, REPOSITORY) as base:
         assert base.side is None
         assert base.error is not None
         assert "a broken archive is not a zip archive" in base.error
     for baseline in (None, stored(BROKEN, torch="1")):
-        with pytest.raises(CannotDo, match="is not a zip archive"), loaded(BROKEN, baseline, {}, HERE):
+        with pytest.raises(CannotDo, match="is not a zip archive"), loaded(BROKEN, baseline, HERE, REPOSITORY):
             pass
 
 

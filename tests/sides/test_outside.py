@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention import reference
+from attention import KERNELS, reference
+from bench.plain.errors import CannotDo
 from bench.sides.outside import FlashLayout, load
 
 
@@ -102,21 +103,29 @@ def test_any_other_signature_is_refused_and_shown_beside_those_accepted(
         f"--kernel={name}: its signature is mine({signature}): wrap it as (q, k, v, *, mask, causal, scale), as "
         "attention.Kernel's, or (q, k, v, softmax_scale, causal), as flash_attn's"
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(CannotDo, match=f"^{re.escape(message)}$"):
         load([name], ["cpu"])
 
 
-def test_a_name_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "def mine(q, k, v, *, mask, causal, scale): ...\nmha = sdpa = mine\n"
+def test_two_kernels_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "def mine(q, k, v, *, mask, causal, scale): ...\nsdpa = mine\n"
     one, two = (write(tmp_path, monkeypatch, name, text) for name in ("one", "two"))
-    for names, taken in (([f"{one}:mha"], "mha"), ([f"{one}:sdpa"], "sdpa"), ([f"{one}:mine", f"{two}:mine"], "mine")):
-        message = f"--kernel={names[-1]}: a kernel named {taken!r} is registered already: rename it"
-        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            load(names, ["cpu"])
+    with pytest.raises(CannotDo, match=f"^--kernel={two}:mine: another kernel is named 'mine' too: rename one$"):
+        load([f"{one}:mine", f"{two}:mine"], ["cpu"])
+    assert list(load([f"{one}:sdpa"], ["cpu"])) == ["sdpa"]  # ours are not beside it
+
+
+def test_a_dotted_name_leads_to_its_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "class Mine:\n    @staticmethod\n    def attend(q, k, v, *, mask, causal, scale): ...\n"
+    assert list(load([f"{write(tmp_path, monkeypatch, 'dotted', text)}:Mine.attend"], ["cpu"])) == ["attend"]
+
+
+def test_a_registered_kernel_keeps_its_capabilities() -> None:
+    assert load(["attention.manual:manual"], ["cpu"]) == {"manual": KERNELS["manual"]}
 
 
 def test_a_signature_that_cannot_be_read_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^--kernel=builtins:type: its signature cannot be read \(.*\): wrap it as "):
+    with pytest.raises(CannotDo, match=r"^--kernel=builtins:type: its signature cannot be read \(.*\): wrap it as "):
         load(["builtins:type"], ["cpu"])
 
 
@@ -124,5 +133,5 @@ def test_a_module_that_quits_is_refused_and_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = write(tmp_path, monkeypatch, "quits", "import sys; sys.exit(0)") + ":mine"
-    with pytest.raises(ValueError, match=r": it cannot be imported \(SystemExit: 0\): give an importable module"):
+    with pytest.raises(CannotDo, match=r": it cannot be imported \(SystemExit: 0\): give an importable module"):
         load([name], ["cpu"])

@@ -4,9 +4,11 @@ import gc
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import log1p
 
 import pytest
 
+from bench.judging.statistics import Change, PairedTest
 from bench.timing.clock import Clock
 from bench.timing.measure import BURST_NS, WARMUP_ROUNDS, measure
 
@@ -86,14 +88,44 @@ def test_each_side_is_called_untimed_before_anything_is_measured() -> None:
     assert all(p.base_ns_per_call == p.head_ns_per_call == BURST_NS for p in result.pairs)
 
 
-def test_every_two_pairs_hold_both_orders() -> None:
+def test_a_coin_of_its_own_decides_the_order_of_each_pair() -> None:
     machine = Machine()
     base, head = machine.call("base", BURST_NS), machine.call("head", BURST_NS)
-    measure(base, head, clock=machine.clock, rule=StopAfter(40), budget_s=9, order=random.Random(3))
+    measure(base, head, clock=machine.clock, rule=StopAfter(400), budget_s=99, order=random.Random(3))
     calls = [name for name in machine.log if name != "sync"][6:]  # one untimed call a side and two rounds of warming up
+    assert all({a, b} == {"base", "head"} for a, b in zip(calls[0::2], calls[1::2], strict=True))
     first = calls[0::2]
-    assert all({a, b} == {"base", "head"} for a, b in zip(first[0::2], first[1::2], strict=True))
-    assert {tuple(first[i : i + 2]) for i in range(0, 40, 2)} == {("base", "head"), ("head", "base")}
+    assert 160 <= first.count("base") <= 240  # a fair coin is outside with probability below 0.01%
+    same = sum(a == b for a, b in zip(first[0::2], first[1::2], strict=True))
+    assert 70 <= same <= 130  # as before, of pairs of tosses
+
+
+# How much longer a burst takes than the one before it or after it in its pair, from pair to pair.
+DRIFTS: dict[str, Callable[[int], float]] = {
+    "first burst slow": lambda _: 1.1,
+    "first and second burst slow in turns": lambda pair: 1.1 if pair % 2 else 1 / 1.1,
+    "slow for a while, then fast": lambda pair: 1.1 if pair // 9 % 2 else 1 / 1.1,
+    "getting slower": lambda pair: 1.06 + pair / 500,
+}
+
+
+@pytest.mark.parametrize("drift", DRIFTS)
+def test_unchanged_code_is_called_slower_no_more_often_than_the_level_however_the_machine_drifts(drift: str) -> None:
+    level, order = 0.05, random.Random(4)
+    rule = PairedTest(log1p(0.05), alarm_level=level, miss_level=1e-9)
+
+    def alarm() -> bool:
+        machine, bursts = Machine(), [-6]  # of which one untimed call a side and two rounds of warming up
+
+        def side() -> None:
+            pair, second = divmod(bursts[0], 2)
+            machine.now += BURST_NS if pair < 0 or second else int(BURST_NS * DRIFTS[drift](pair))
+            bursts[0] += 1
+
+        taken = measure(side, side, clock=machine.clock, rule=rule, budget_s=60 * 2 * BURST_NS * 1e-9, order=order)
+        return rule.decide(sorted(pair.log_ratio for pair in taken.pairs)) is Change.SLOWER
+
+    assert sum(alarm() for _ in range(300)) <= 25  # 15 are expected at most; 26 or more have probability below 1%
 
 
 def test_queued_work_is_waited_for_before_the_clock_is_read_at_either_end() -> None:

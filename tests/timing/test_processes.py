@@ -3,7 +3,7 @@
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,13 @@ import torch
 
 import attention
 from bench.cases import Case, Shape
-from bench.checking.fingerprint import execute
+from bench.checking.calls import execute
 from bench.judging.policy import Policy
 from bench.judging.statistics import PairedTest
 from bench.plain.errors import CannotDo
 from bench.sides.side import Side
 from bench.sides.source import Source, from_directory
+from bench.sides.what import ATTENTION
 from bench.sides.workload import Workload, bind, build
 from bench.timing.processes import BURST_PAIRS, MOST_PAIRS, ProcessPairs, process_pairs
 from bench.timing.remote import Remote, SideFailed, interpreter
@@ -67,8 +68,8 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         def start(source: Source) -> Remote:
             remote = Remote(python, "base", tmp_path)
             resources.callback(remote.close)
-            started = remote.ask("start", "base", source, 1, [])
-            assert started["torch"] == torch.__version__
+            versions, _ = remote.ask("start", "base", source, ATTENTION, 1, [])
+            assert versions["torch"] == torch.__version__
             return remote
 
         yield start
@@ -85,7 +86,7 @@ def test_a_side_in_its_own_process_does_the_same_work_on_the_same_tensors(
     saved, seen = side.ask("check")
     (tmp_path / "results.pt").write_bytes(saved)
     results = torch.load(tmp_path / "results.pt", weights_only=True)
-    own, own_print = execute(bind(workload, head), "cpu")
+    own, own_print = execute(bind(workload, head), workload)
     assert list(results) == ["out", "dq", "dk", "dv"]
     assert all(torch.equal(results[name], own[name]) for name in own)
     assert seen == own_print
@@ -123,7 +124,7 @@ def test_what_goes_wrong_in_a_process_is_told_with_the_side_s_name(
 def test_a_base_that_does_not_load_in_its_process_cannot_be_compared(package: Callable[..., Path]) -> None:
     broken = from_directory(package(__init__="import no_such_package"))
     with (
-        process_pairs(sys.executable, broken, from_directory(REPOSITORY), threads=1) as pairs,
+        process_pairs(sys.executable, broken, from_directory(REPOSITORY), ATTENTION, threads=1) as pairs,
         pytest.raises(CannotDo) as refused,
     ):
         pairs.start(1)
@@ -132,10 +133,41 @@ def test_a_base_that_does_not_load_in_its_process_cannot_be_compared(package: Ca
     assert str(refused.value).endswith(": choose a base and an interpreter for it")
 
 
+def test_processes_that_are_begun_are_not_waited_for_until_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+
+    class Slow(Pretender):
+        def __init__(self, _: str, label: str, __: Path) -> None:
+            super().__init__(label, 1e6, log)
+
+        def send(self, method: str, *_: object) -> None:
+            log.append(f"{self.label} {method}")
+
+        def receive(self) -> None:
+            log.append(f"{self.label} loaded")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("bench.timing.processes.Remote", Slow)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    source = Source("pretended", b"")
+    pairs = ProcessPairs("python", source, source, ATTENTION, 1, tmp_path, ExitStack())
+    pairs.start(1)
+    pairs.begin(9)  # of which there are cores for two
+    assert sorted(log[:4]) == ["base loaded", "base start", "head loaded", "head start"]
+    assert sorted(log[4:]) == ["base start"] * 2 + ["head start"] * 2
+    del log[:]
+    pairs.measure(workload_of("k"), test=after(1), budget_s=60, order=random.Random(0))
+    assert log[:4] == ["base loaded", "head loaded"] * 2  # before anything is timed
+    assert "base loaded" not in log[4:]
+
+
 def test_a_case_that_crashes_a_process_costs_its_pair_and_no_later_case(package: Callable[..., Path]) -> None:
     odd = from_directory(package(__init__=ODD_KERNELS))
     crash, fine = workload_of("dies"), workload_of("prints")
-    with process_pairs(sys.executable, odd, odd, threads=1) as pairs:
+    with process_pairs(sys.executable, odd, odd, ATTENTION, threads=1) as pairs:
 
         def measure(workload: Workload) -> int:
             return len(pairs.measure(workload, test=after(1), budget_s=60, order=random.Random(0)).pairs)
@@ -152,7 +184,7 @@ def test_a_case_that_crashes_a_process_costs_its_pair_and_no_later_case(package:
 
 def test_a_side_that_raises_keeps_its_process(package: Callable[..., Path]) -> None:
     odd = from_directory(package(__init__=ODD_KERNELS))
-    with process_pairs(sys.executable, odd, odd, threads=1) as pairs:
+    with process_pairs(sys.executable, odd, odd, ATTENTION, threads=1) as pairs:
         with pytest.raises(SideFailed, match="on purpose"):
             pairs.check_base(workload_of("raises"))
         raised = list(pairs.pairs)
@@ -171,7 +203,7 @@ def test_the_versions_behind_an_interpreter_are_told() -> None:
         (None, "cannot be run (No such file or directory): give the path of an interpreter"),
         ("exit 0", "is no Python interpreter: give the path of one that has torch"),
         ("echo 7", "is no Python interpreter"),
-        ("echo '[[3, 9, 1], \"2.1\"]'", "is Python 3.9.1: give one from 3.11"),
+        ("echo noise; echo 'attention-gate:[[3, 9, 1], \"2.1\"]'; echo bye", "is Python 3.9.1: give one from 3.11"),
         (
             "echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1",
             "cannot import torch (ModuleNotFoundError: No module named 'torch'): give a Python interpreter that has ",
@@ -210,7 +242,12 @@ class Pretender:
 
 def after(observations: int) -> PairedTest:
     """A test that is certain after so many observations, whatever they are."""
-    return PairedTest(0.05, 0.5, 0.5, bound=lambda n, _: 1 if n >= observations else None)
+
+    class After(PairedTest):
+        def is_certain(self, ordered: Sequence[float]) -> bool:
+            return len(ordered) >= observations
+
+    return After(0.05, 0.9, 0.9)  # a test at such a level needs a single observation
 
 
 @pytest.fixture
@@ -219,7 +256,7 @@ def pretending(tmp_path: Path) -> Callable[..., tuple[ProcessPairs, list[str]]]:
         log: list[str] = []
         sides = [(Pretender("base", 1e6, log), Pretender("head", 1e6 * ratio, log, wrote)) for ratio in ratios]
         source = Source("pretended", b"")
-        pairs = ProcessPairs("python", source, source, 1, tmp_path, ExitStack())
+        pairs = ProcessPairs("python", source, source, ATTENTION, 1, tmp_path, ExitStack())
         pairs.pairs = cast("list[tuple[Remote, Remote]]", sides)
         return pairs, log
 

@@ -1,0 +1,36 @@
+"""How alike two tensors are, and the most by which results may ever differ from what is right."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+Results = Mapping[str, Tensor]  # output and gradients, by name: out, dq, ...
+
+# Absolute caps for standard normal inputs: (output, gradients). They scale with what is right where that exceeds 1, and
+# with larger scores, whose rounding does.
+CAPS = {
+    torch.float32: (1e-5, 1e-4),
+    torch.bfloat16: (4e-2, 4e-2),
+    torch.float16: (5e-3, 5e-3),
+}
+
+
+def same_bits(one: Tensor, another: Tensor) -> bool:
+    """Whether two tensors hold the same, NaNs too; zeros are the same whatever their sign."""
+    if one.shape != another.shape or one.dtype != another.dtype:
+        return False
+    return torch.equal(one, another) or torch.equal(_bytes(one), _bytes(another))
+
+
+def distance(one: Tensor, another: Tensor) -> float:
+    """Return the largest difference; infinite where one is a number and the other is not, or the shapes differ."""
+    if one.shape != another.shape:
+        return float("inf")
+    same = (one == another) | (one.isnan() & another.isnan())
+    apart = (one.double() - another.double()).abs().nan_to_num(nan=float("inf")).masked_fill(same, 0.0)
+    return float(apart.max()) if apart.numel() else 0.0
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)

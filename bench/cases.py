@@ -204,6 +204,7 @@ ROWS = (
     Row("smoke", "b2h4t64d64transposed", "full", directions="fwd", subjects="kernels"),  # as projections give them
     # Each by itself and as small as it can be: what a wrong kernel gets wrong.
     Checked("smoke", "b1h2t24d8scale0", "causal", directions="fwdbwd"),
+    Checked("smoke", "b2h2t20k28d64v16", "causal", directions="fwdbwd"),
     Checked("smoke", "b1h1t300d16scale0.1", "causalboolmask", directions="fwdbwd"),
     Checked("smoke", "b1h2t24d64large", "full", "fp32 fp16"),
     Checked("smoke", "b1h2t24d64peaked", "full", "fp16"),

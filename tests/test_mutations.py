@@ -245,6 +245,7 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "gradient of lowered rows left to PyTorch": ("lost = (highest < FAR)", "lost = (highest < -torch.inf)"),
         "scale of one": ("is_causal=causal, scale=scale", "is_causal=causal, scale=1.0"),
         "scale ignored": ("is_causal=causal, scale=scale", "is_causal=causal"),
+        "values padded to the head size left so": ("return out if size == v_size else out[..., :v_size]", "return out"),
         "scale of the padded head size": ("scale = size**-0.5 if scale is None else scale", "pass"),
         "scale of zero left to PyTorch": ("q, scale = q * scale, 1.0", "pass"),
         "bool mask in place of causal": ("return mask & triangle, False", "return mask, False"),

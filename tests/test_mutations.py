@@ -1,9 +1,10 @@
 """Realistic wrong edits of the kernels: the numerics gate, alone and in its smallest tier, catches every one."""
 
-import shutil
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 
 import attention
 from attention import KERNELS
-from bench.cases import matrix
-from bench.gate import CaseFailed, Gate
-from bench.sides import source
-from bench.sides.side import Side, base_side
+from bench.cases import Case, matrix
+from bench.checking import compilation, drift
+from bench.checking.drift import Results
+from bench.sides.side import Side
+from bench.sides.workload import bind, build
 
 PACKAGE = Path(attention.__file__ or "").parent
+HEAD = Side.of("head", attention)
 
 # file -> what is wrong -> (text as it is, text as the edit leaves it)
 MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -215,23 +218,41 @@ TABLE = [(file, name) for file, edits in MUTATIONS.items() for name in edits]
 COMPILING_TABLE = [(file, name) for file, edits in COMPILING_MUTATIONS.items() for name in edits]
 
 
+@cache
+def answers(case: Case) -> tuple[Results, Results]:
+    """The oracle's and the yardstick's results for a case, which are the same whatever was edited."""
+    workload = build(case, HEAD)
+    return drift.oracle(workload), drift.yardstick(workload)
+
+
+def complaint(side: Side, case: Case) -> str | None:
+    """Say what is wrong with a side's output and gradients, or that it raised, or wrote to its inputs."""
+    exact, naive = answers(case)
+    workload = build(case, side)
+    before = workload.snapshot()
+    try:
+        with torch.set_grad_enabled(case.backward):
+            results = bind(workload, side).results()
+    except Exception as error:  # noqa: BLE001  # whatever it is, the gate says it
+        return f"{type(error).__name__}: {error}"
+    if workload.differs_from(before):
+        return "wrote to its inputs"
+    return next((c for error in drift.judge(results, exact, naive) for c in error.complaints), None)
+
+
 def caught(side: Side, tier: str = "smoke", subjects: Collection[str] | None = None) -> str | None:
-    """Say what the gate first finds wrong with a side, in the smallest tier and all subjects of it; None if nothing."""
+    """Say what is first found wrong with a side, in the smallest tier and all subjects of it; None if nothing."""
     for case, unsupported in matrix(side.kernels, side.modules, tier, ("cpu",)).items():
         if unsupported is None and (subjects is None or case.subject in subjects):
-            try:
-                errors = Gate(side, None).check(case).evidence.errors
-            except CaseFailed as failure:
-                return f"{case.id}: {failure}"
-            for error in errors:
-                for complaint in error.complaints:
-                    return f"{case.id}: {complaint}"
+            found = complaint(side, case)
+            if found is not None:
+                return f"{case.id}: {found}"
     return None
 
 
 def test_there_are_enough_of_them_and_the_kernels_as_they_are_pass() -> None:
     assert len(TABLE) >= 25
-    assert caught(Side.of("head", attention)) is None
+    assert caught(HEAD) is None
 
 
 @pytest.mark.parametrize(("file", "name"), TABLE, ids=[f"{file}-{name}".replace(" ", "-") for file, name in TABLE])
@@ -242,13 +263,18 @@ def test_a_wrong_edit_is_caught_by_the_numerics_gate_alone(tmp_path: Path, file:
         assert own or caught(side) is not None
 
 
+@pytest.fixture
+def compiled_in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ``torch.compile`` trace and generate no code: what is wrong stays as wrong."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compilation.forget()
+
+
+@pytest.mark.usefixtures("compiled_in_no_time")
 @pytest.mark.parametrize(
     ("file", "name"), COMPILING_TABLE, ids=[f"{f}-{n}".replace(" ", "-") for f, n in COMPILING_TABLE]
 )
-def test_a_wrong_edit_of_a_kernel_that_compiles_is_caught_in_the_pr_tier(
-    tmp_path: Path, file: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # as wrong, and in no time
+def test_a_wrong_edit_of_a_kernel_that_compiles_is_caught_in_the_pr_tier(tmp_path: Path, file: str, name: str) -> None:
     kernel = KERNELS[file.removesuffix(".py")]
     asked: dict[str, Any] = {"mask": "bool", "causal": True, "grouped": True, "dtype": torch.float32, "device": "cpu"}
     if (lacks := kernel.capabilities.lacks(**asked)) is not None:
@@ -257,20 +283,29 @@ def test_a_wrong_edit_of_a_kernel_that_compiles_is_caught_in_the_pr_tier(
         assert caught(side, "pr", {kernel.name}) is not None
 
 
+@pytest.mark.usefixtures("compiled_in_no_time")
 @pytest.mark.parametrize("file", COMPILING_MUTATIONS)
-def test_the_kernels_that_compile_pass_as_they_are(tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+def test_the_kernels_that_compile_pass_as_they_are(tmp_path: Path, file: str) -> None:
     with edited(tmp_path, file, "@register(", "@register(") as side:
         assert caught(side, "pr", {file.removesuffix(".py")}) is None
 
 
 @contextmanager
 def edited(directory: Path, file: str, right: str, wrong: str) -> Iterator[Side]:
-    """Load a copy of the kernels with one edit."""
-    shutil.copytree(PACKAGE, directory / "attention", ignore=shutil.ignore_patterns("__pycache__"))
-    path = directory / "attention" / file
-    text = path.read_text(encoding="utf-8")
+    """Import the package under another name, with an edited copy of one file in place of that file."""
+    text = (PACKAGE / file).read_text(encoding="utf-8")
     assert text.count(right) == 1, "the table has fallen behind the code"
-    path.write_text(text.replace(right, wrong), encoding="utf-8")
-    with base_side(source.from_directory(directory)) as side:
-        yield side
+    (directory / file).write_text(text.replace(right, wrong), encoding="utf-8")
+    name = "attention_edited"
+    places = [str(directory), str(PACKAGE)]  # the edited file is found first
+    spec = spec_from_file_location(name, PACKAGE / "__init__.py", submodule_search_locations=places)
+    assert spec is not None
+    assert spec.loader is not None
+    package = sys.modules[name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(package)
+        assert sys.modules[f"{name}.{file.removesuffix('.py')}"].__file__ == str(directory / file)
+        yield Side.of("head", package)
+    finally:
+        for module in [m for m in sys.modules if m.partition(".")[0] == name]:
+            del sys.modules[module]

@@ -248,9 +248,24 @@ def test_plain_benchmarks_check_the_output_before_timing(bench: Bench, monkeypat
     assert not any("Name (time in" in line for line in result.outlines)
 
 
-def test_outputs_alone_can_be_checked_in_parallel(bench: Bench) -> None:
-    result = bench("--benchmark-disable", case="sdpa and full and fwd]")
-    assert result.ret == 0
+def test_outputs_alone_are_checked_in_parallel_and_only_a_wrong_one_fails(
+    bench: Bench, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        outside="from attention import KERNELS\ndef mine(q, k, v, *, mask, causal, scale):\n"
+        "    return 1.01 * KERNELS['sdpa'](q, k, v, mask=mask, causal=causal, scale=scale)\n"
+    )
+    pytester.syspathinsert()  # for this process; a worker starts with the path that the first of all had
+    workers = ("-n2", "--max-worker-restart=0", "-o", f"pythonpath={REPOSITORY} {pytester.path}")
+    case = f"{ONE}] or {ONE.replace('sdpa', 'mine')}]"
+    result = bench("--kernel=outside:mine", "--benchmark-disable", *workers, case=case)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert any(line.startswith("2 workers [2 items]") for line in result.outlines)
+    assert any("is over its budget" in line for line in result.outlines)
+    (failed,) = [line for line in result.outlines if line.startswith("FAILED")]
+    assert ONE.replace("sdpa", "mine") in failed
+    outcomes = result.parseoutcomes()
+    assert (outcomes["failed"], outcomes["passed"]) == (1, 1)
 
 
 def test_unsupported_cases_are_listed_with_their_reason(bench: Bench) -> None:

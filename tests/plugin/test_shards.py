@@ -76,7 +76,10 @@ def test_parts_with_nothing_to_compare_say_so_and_complete_the_merge(
 
 
 @pytest.mark.parametrize("selection", ["no-such-case", "manual and causal"])  # the latter cannot run
-def test_every_part_of_a_selection_without_anything_to_compare_is_refused(bench: Bench, selection: str) -> None:
-    result = bench(BASE, "--shard=2/2", case=selection)
+def test_every_part_of_a_selection_without_anything_to_compare_is_refused_and_leaves_no_verdicts(
+    bench: Bench, pytester: pytest.Pytester, selection: str
+) -> None:
+    result = bench(BASE, "--shard=2/2", "--gate-json=2.json", case=selection)
+    assert not (pytester.path / "2.json").exists()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert any("no case is left to compare" in line for line in (*result.errlines, *result.outlines))

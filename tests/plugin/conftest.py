@@ -1,4 +1,4 @@
-"""Inner pytest sessions over the real ``bench/``, in this process, with storage in an empty directory and a clock that ticks."""
+"""Inner pytest sessions over the real ``bench/``, in this process, with an empty directory and a clock that ticks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

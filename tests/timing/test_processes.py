@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from bench.plain.errors import CannotDo
 from bench.sides.side import Side
 from bench.sides.source import Source, from_directory
 from bench.sides.workload import Workload, bind, build
-from bench.timing.processes import BURST_PAIRS, MOST_PAIRS, ProcessPairs, process_pairs
+from bench.timing.processes import BURST_PAIRS, MOST_PAIRS, ProcessPairs
 from bench.timing.remote import Remote, SideFailed, interpreter
 from bench.timing.worker import Worker
 
@@ -53,34 +54,47 @@ KERNELS = {kernel.__name__: kernel for kernel in (prints, raises, leaves, writes
 """
 
 
+def _no_results() -> bytes:
+    buffer = BytesIO()
+    torch.save({}, buffer)
+    return buffer.getvalue()
+
+
+NO_RESULTS = _no_results()
+
+
 def workload_of(subject: str) -> Workload:
     case = Case(subject, False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
     return build(case, Side("head", {}, {}))
 
 
+@pytest.fixture(scope="module")
+def started() -> Iterator[list[Remote]]:
+    remotes: list[Remote] = []
+    yield remotes
+    for remote in remotes:
+        remote.close()
+
+
 @pytest.fixture
-def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Source], Remote]]:
-    monkeypatch.chdir(tmp_path)
-    python = os.path.relpath(sys.executable)  # as a user may name it
-    with ExitStack() as resources:
-
-        def start(source: Source) -> Remote:
-            remote = Remote(python, "base", tmp_path)
-            resources.callback(remote.close)
-            started = remote.ask("start", "base", source, 1, [])
-            assert started["torch"] == torch.__version__
-            return remote
-
-        yield start
+def side(started: list[Remote], tmp_path: Path) -> Remote:
+    """The process that the tests here share, since each takes seconds to import torch; a new one after it ended."""
+    if not started or not started[-1].is_alive:
+        python = os.path.relpath(sys.executable)  # as a user may name it
+        started.append(Remote(python, "base", tmp_path))
+    return started[-1]
 
 
-def test_a_side_in_its_own_process_does_the_same_work_on_the_same_tensors(
-    remote: Callable[[Source], Remote], tmp_path: Path
-) -> None:
+def load(side: Remote, source: Source) -> None:
+    started = side.ask("start", "base", source, 1, [])
+    assert started["torch"] == torch.__version__
+
+
+def test_a_side_in_its_own_process_does_the_same_work_on_the_same_tensors(side: Remote, tmp_path: Path) -> None:
     head = Side.of("head", attention)
     workload = build(CASE, head)
     torch.save(workload, tmp_path / "workload.pt")
-    side = remote(from_directory(REPOSITORY))
+    load(side, from_directory(REPOSITORY))
     side.ask("take", tmp_path / "workload.pt")
     saved, seen = side.ask("check")
     (tmp_path / "results.pt").write_bytes(saved)
@@ -93,10 +107,17 @@ def test_a_side_in_its_own_process_does_the_same_work_on_the_same_tensors(
     assert side.ask("wrote") is False
 
 
-def test_what_goes_wrong_in_a_process_is_told_with_the_side_s_name(
-    remote: Callable[[Source], Remote], package: Callable[..., Path], tmp_path: Path
+def test_a_base_that_does_not_load_in_its_process_is_named(side: Remote, package: Callable[..., Path]) -> None:
+    with pytest.raises(SideFailed) as refused:
+        load(side, from_directory(package(__init__="import no_such_package")))
+    assert str(refused.value).startswith("base cannot be loaded: the base, directory ")
+    assert "(ModuleNotFoundError: No module named 'no_such_package')" in str(refused.value)
+
+
+def test_what_goes_wrong_in_a_process_is_told_with_the_side_s_name_and_only_an_end_ends_it(
+    side: Remote, package: Callable[..., Path], tmp_path: Path
 ) -> None:
-    side = remote(from_directory(package(__init__=ODD_KERNELS)))
+    load(side, from_directory(package(__init__=ODD_KERNELS)))
     path = tmp_path / "workload.pt"
 
     def take(subject: str) -> None:
@@ -114,55 +135,19 @@ def test_what_goes_wrong_in_a_process_is_told_with_the_side_s_name(
     take("writes")
     side()
     assert side.ask("wrote") is True
+    assert side.is_alive
     take("dies")
     for _ in range(2):
         with pytest.raises(SideFailed, match=r"^base ended in its own process with status 7$"):
             side()
+    assert not side.is_alive
 
 
-def test_a_base_that_does_not_load_in_its_process_cannot_be_compared(package: Callable[..., Path]) -> None:
-    broken = from_directory(package(__init__="import no_such_package"))
-    with (
-        process_pairs(sys.executable, broken, from_directory(REPOSITORY), threads=1) as pairs,
-        pytest.raises(CannotDo) as refused,
-    ):
-        pairs.start(1)
-    assert str(refused.value).startswith("base cannot be loaded: the base, directory ")
-    assert "(ModuleNotFoundError: No module named 'no_such_package')" in str(refused.value)
-    assert str(refused.value).endswith(": choose a base and an interpreter for it")
-
-
-def test_a_case_that_crashes_a_process_costs_its_pair_and_no_later_case(package: Callable[..., Path]) -> None:
-    odd = from_directory(package(__init__=ODD_KERNELS))
-    crash, fine = workload_of("dies"), workload_of("prints")
-    with process_pairs(sys.executable, odd, odd, threads=1) as pairs:
-
-        def measure(workload: Workload) -> int:
-            return len(pairs.measure(workload, test=after(1), budget_s=60, order=random.Random(0)).pairs)
-
-        with pytest.raises(SideFailed, match=r"^base ended in its own process with status 7$"):
-            pairs.check_base(crash)
-        results, _ = pairs.check_base(fine)
-        assert list(results) == ["out"]
-        with pytest.raises(SideFailed, match=r"ended in its own process with status 7$"):
-            measure(crash)
-        assert measure(fine) == 1
-        assert len(pairs.pairs) == 1
-
-
-def test_a_side_that_raises_keeps_its_process(package: Callable[..., Path]) -> None:
-    odd = from_directory(package(__init__=ODD_KERNELS))
-    with process_pairs(sys.executable, odd, odd, threads=1) as pairs:
-        with pytest.raises(SideFailed, match="on purpose"):
-            pairs.check_base(workload_of("raises"))
-        raised = list(pairs.pairs)
-        pairs.check_base(workload_of("prints"))
-        assert pairs.pairs == raised
-
-
-def test_the_versions_behind_an_interpreter_are_told() -> None:
-    found = interpreter(sys.executable)
-    assert found == {"python": ".".join(map(str, sys.version_info[:3])), "torch": torch.__version__}
+def test_the_versions_behind_an_interpreter_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "python"
+    path.write_text("#!/bin/sh\necho '[[3, 12, 1], \"2.6.0+cpu\"]'\n")
+    path.chmod(0o755)
+    assert interpreter(str(path)) == {"python": "3.12.1", "torch": "2.6.0+cpu"}
 
 
 @pytest.mark.parametrize(
@@ -192,20 +177,33 @@ def test_what_is_no_interpreter_with_torch_is_one_sentence(tmp_path: Path, scrip
 
 @dataclass
 class Pretender:
-    """Stands in for a side in a process: every burst takes what it says, and the shared log keeps the order."""
+    """Stands in for a side in a process: every burst takes what it says, and the shared log keeps the order.
+
+    ``fails`` is what its next command fails with; one that ended has no next.
+    """
 
     label: str
     ns: float
     log: list[str] = field(default_factory=list)
     wrote: bool = False
     is_alive: bool = True
+    fails: str | None = None
 
     def __call__(self) -> None:
         self.ask("burst", 1)
 
     def ask(self, method: str, *arguments: object) -> Any:
         self.log.append(f"{self.label} {method}")
-        return {"take": None, "burst": self.ns, "wrote": self.wrote}[method]
+        self.receive()
+        return {"take": None, "burst": self.ns, "wrote": self.wrote, "check": (NO_RESULTS, None)}[method]
+
+    def receive(self) -> None:
+        failure, self.fails = self.fails, None
+        if failure is not None or not self.is_alive:
+            raise SideFailed(f"{self.label} {failure or 'ended'}")
+
+    def close(self) -> None:
+        self.log.append(f"{self.label} close")
 
 
 def after(observations: int) -> PairedTest:
@@ -264,6 +262,62 @@ def test_a_side_that_wrote_to_its_inputs_is_named(
     pairs, _ = pretending(1.0, wrote=True)
     with pytest.raises(SideFailed, match=r"^head wrote to its inputs$"):
         pairs.measure(workload_of("k"), test=after(1), budget_s=60, order=random.Random(0))
+
+
+@pytest.fixture
+def starting(pretending: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[ProcessPairs, list[str]]:
+    """No pair yet, and a pretended one whenever one is started."""
+    pairs, log = pretending()
+
+    def start(_: ProcessPairs, number: int) -> Any:
+        log.append(f"start {number}")
+        return Pretender("base", 1e6, log), Pretender("head", 1e6, log)
+
+    monkeypatch.setattr(ProcessPairs, "_pair", start)
+    return pairs, log
+
+
+def test_a_case_that_crashes_a_process_costs_its_pair_and_no_later_case(
+    starting: tuple[ProcessPairs, list[str]],
+) -> None:
+    pairs, log = starting
+
+    def measure() -> int:
+        return len(pairs.measure(workload_of("k"), test=after(1), budget_s=60, order=random.Random(0)).pairs)
+
+    assert pairs.check_base(workload_of("k")) == ({}, None)
+    first = cast("Any", pairs.pairs[0])
+    first[0].is_alive = False
+    with pytest.raises(SideFailed, match="base ended"):
+        first[0].ask("check")
+    assert pairs.check_base(workload_of("k")) == ({}, None)
+    assert log.count("base close") == log.count("head close") == 1
+    second = cast("Any", pairs.pairs[0])
+    second[1].is_alive = False
+    assert measure() == 1
+    assert [line for line in log if line.startswith("start")] == ["start 0", "start 1", "start 2"]
+    assert len(pairs.pairs) == 1
+
+
+def test_a_side_that_raises_keeps_its_process(starting: tuple[ProcessPairs, list[str]]) -> None:
+    pairs, _ = starting
+    pairs.start(1)
+    raised = list(pairs.pairs)
+    cast("Any", raised[0])[0].fails = "raised ValueError: on purpose"
+    with pytest.raises(SideFailed, match="on purpose"):
+        pairs.check_base(workload_of("k"))
+    pairs.check_base(workload_of("k"))
+    assert pairs.pairs == raised
+
+
+def test_a_side_that_does_not_load_cannot_be_compared(
+    starting: tuple[ProcessPairs, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Pretender("base", 1e6, fails="cannot be loaded: it is broken"), Pretender("head", 1e6)
+    monkeypatch.setattr(ProcessPairs, "_pair", lambda *_: broken)
+    with pytest.raises(CannotDo) as refused:
+        starting[0].start(1)
+    assert str(refused.value) == "base cannot be loaded: it is broken: choose a base and an interpreter for it"
 
 
 def test_a_timed_burst_follows_an_untimed_call_since_the_other_process_had_the_caches() -> None:

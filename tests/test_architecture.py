@@ -93,9 +93,20 @@ for name in {pure}:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_side_in_a_process_of_its_own_needs_nothing_but_torch() -> None:
+def test_a_side_in_a_process_of_its_own_needs_nothing_but_torch_and_loads_little_of_it() -> None:
     others = ["psutil", "pytest", "pytest_benchmark", "jinja2", "scipy", "tqdm", "matplotlib", "attention"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({others})); import bench.timing.worker"
+    code = f"""import sys
+sys.modules.update(dict.fromkeys({others}))
+import bench.timing.worker, torch
+from bench.checking.fingerprint import fingerprint
+x = torch.ones(4)
+fingerprint(lambda: x * 2)
+assert "torch._dynamo" not in sys.modules, "a fingerprint loads the compiler"
+del sys.modules["attention"]
+import attention
+parallel = [name for name in sys.modules if name.startswith("torch.distributed.tensor")]
+assert not parallel, "attention loads tensor parallelism"
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -250,8 +250,7 @@ def caught(side: Side, tier: str = "smoke", subjects: Collection[str] | None = N
     return None
 
 
-def test_there_are_enough_of_them_and_the_kernels_as_they_are_pass() -> None:
-    assert len(TABLE) >= 25
+def test_the_kernels_as_they_are_pass() -> None:
     assert caught(HEAD) is None
 
 

@@ -1,4 +1,4 @@
-"""``python -m bench study`` as a user types it, with a budget of half a second, and its refusals."""
+"""``python -m bench study`` as a user types it, with a budget of two seconds, and its refusals."""
 
 import json
 from functools import partial
@@ -12,7 +12,7 @@ from bench.study import command, fresh, multi_head
 from bench.study.judgement import CLAIMS
 from bench.study.subjects import Subjects
 
-WORDS = ("--budget=0.5", "--device=cpu", "--kernel=sdpa")
+WORDS = ("--budget=2", "--device=cpu", "--kernel=sdpa")
 
 
 def test_a_short_study_names_what_did_not_fit_and_is_not_measured_twice(

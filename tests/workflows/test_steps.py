@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 # One case a part, forward, and forward with backward; certain soon, whatever else the machine does.
 QUICK = "-k 'sdpa-b1h4t64d32-full-fp32-cpu' --gate-threshold=20% -p no:cacheprovider"
-# Twice the time without gradients, wrong by 1% with them: of the parts' cases, one has become slower and one wrong.
+# Twice the time, so that it is certain soon, and wrong by 1% with gradients: of two cases, one is slower and one wrong.
 EDIT = """
 import torch
 from .registry import KERNELS, Kernel
@@ -19,8 +19,9 @@ from .registry import KERNELS, Kernel
 right = sdpa.function
 
 def changed(*args, **kwargs):
+    right(*args, **kwargs)
     out = right(*args, **kwargs)
-    return 1.01 * out if torch.is_grad_enabled() else right(*args, **kwargs)
+    return 1.01 * out if torch.is_grad_enabled() else out
 
 KERNELS["sdpa"] = Kernel("sdpa", changed, sdpa.capabilities)
 """

@@ -149,6 +149,6 @@ def test_python_that_torch_does_not_compile_on_is_named(
 ) -> None:
     info = type("Version", (tuple,), {"major": version[0], "minor": version[1]})(version)
     monkeypatch.setattr(sys, "version_info", info)
-    monkeypatch.setattr(compiling.shutil, "which", lambda name: name)  # nothing else keeps this machine from it
+    monkeypatch.setattr("shutil.which", lambda name: name)  # nothing else keeps this machine from it
     monkeypatch.setattr(compiling, "_missing", compiling._missing.__wrapped__)
     assert compiling.obstacle(device="cpu", dtype=torch.float32, mask=None, backward=False) == said

@@ -19,6 +19,7 @@ from bench.checking.fingerprint import execute
 from bench.judging.statistics import PairedTest
 from bench.judging.verdict import Policy
 from bench.plain.errors import CannotDo
+from bench.plain.execution import Fingerprint, Pass
 from bench.sides.side import Side
 from bench.sides.source import Source, from_directory
 from bench.sides.workload import Workload, bind, build
@@ -60,7 +61,7 @@ def _no_results() -> bytes:
     return buffer.getvalue()
 
 
-NO_RESULTS = _no_results()
+NO_RESULTS, NO_PRINT = _no_results(), Fingerprint(Pass({}, 0, 0))
 
 
 def workload_of(subject: str) -> Workload:
@@ -195,7 +196,7 @@ class Pretender:
     def ask(self, method: str, *arguments: object) -> Any:
         self.log.append(f"{self.label} {method}")
         self.receive()
-        return {"take": None, "burst": self.ns, "wrote": self.wrote, "check": (NO_RESULTS, None)}[method]
+        return {"take": None, "burst": self.ns, "wrote": self.wrote, "check": (NO_RESULTS, NO_PRINT)}[method]
 
     def receive(self) -> None:
         failure, self.fails = self.fails, None
@@ -285,12 +286,12 @@ def test_a_case_that_crashes_a_process_costs_its_pair_and_no_later_case(
     def measure() -> int:
         return len(pairs.measure(workload_of("k"), test=after(1), budget_s=60, order=random.Random(0)).pairs)
 
-    assert pairs.check_base(workload_of("k")) == ({}, None)
+    assert pairs.check_base(workload_of("k")) == ({}, NO_PRINT)
     first = cast("Any", pairs.pairs[0])
     first[0].is_alive = False
     with pytest.raises(SideFailed, match="base ended"):
         first[0].ask("check")
-    assert pairs.check_base(workload_of("k")) == ({}, None)
+    assert pairs.check_base(workload_of("k")) == ({}, NO_PRINT)
     assert log.count("base close") == log.count("head close") == 1
     second = cast("Any", pairs.pairs[0])
     second[1].is_alive = False

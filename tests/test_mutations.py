@@ -15,7 +15,7 @@ import attention
 from attention import KERNELS
 from bench.cases import Case, matrix
 from bench.checking import compilation, drift
-from bench.checking.drift import Results
+from bench.checking.alike import Results
 from bench.sides.side import Side
 from bench.sides.workload import bind, build
 

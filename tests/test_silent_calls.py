@@ -261,8 +261,8 @@ def verdict(head: Work | type, case: str, base: Work | type = plain) -> tuple[Ve
     """Check both sides, time nothing, and say what is said."""
     if isinstance(head, type) and base is plain:
         base = attention.MultiHeadAttention
-    shape, *rest = case.split("-")
-    of = Case("k", isinstance(head, type), Shape.parse(shape), *rest)
+    shape, mask, dtype, device, direction = case.split("-")
+    of = Case("k", isinstance(head, type), Shape.parse(shape), mask, dtype, device, direction)
     gate = Gate(side("head", head), Base(side("base", base), Source("here", b"")))
     try:
         evidence = gate.check(of).evidence

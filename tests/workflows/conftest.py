@@ -37,11 +37,13 @@ class Runner:
     """A repository at a remote place, and a machine that runs jobs on it, each in a new workspace.
 
     ``run:`` steps are executed as they stand. Of actions it does what these workflows use: checkout clones, artifacts
-    are copied, setup-python is the Python that runs this test, with what `make install` and its like would install.
+    are copied, setup-python is the Python that runs this test, with what `make install` and its like would install, or
+    a script in its place.
     """
 
     root: Path
     variables: dict[str, str] = field(default_factory=dict)  # of every step, beside the workflow's own
+    python: str | None = None  # the text of a script that stands in for the environment's Python
     jobs: int = 0
 
     def __post_init__(self) -> None:
@@ -87,7 +89,7 @@ class Runner:
                 exit_code = exit_code or int(not worked)
                 continue
             if step["run"].startswith("make install"):
-                _install(workspace / (".venv-history" if step["run"].endswith("-history") else ".venv"))
+                _install(workspace / (".venv-history" if step["run"].endswith("-history") else ".venv"), self.python)
             summary_file = temporary / f"summary-{number}"
             summary_file.touch()
             declared = {**document.get("env", {}), **document["jobs"][job].get("env", {}), **step.get("env", {})}
@@ -149,11 +151,15 @@ def _fill(values: Mapping[str, object], known: Mapping[str, object]) -> dict[str
     return {n: re.sub(r"\$\{\{ (.*?) \}\}", lambda m: str(known[m[1]]), str(v)) for n, v in values.items()}
 
 
-def _install(environment: Path) -> None:
+def _install(environment: Path, python: str | None) -> None:
     """Put the environment that runs this test where `make install` and its like look for the one that they built."""
     environment.mkdir()
+    if python is not None:
+        (environment / "bin").mkdir()
+        (environment / "bin" / "python").write_text(python)
+        (environment / "bin" / "python").chmod(0o755)
     for name in ("bin", "lib", "lib64", "include", "pyvenv.cfg"):
-        if (Path(sys.prefix) / name).exists():
+        if python is None and (Path(sys.prefix) / name).exists():
             (environment / name).symlink_to(Path(sys.prefix) / name)
     for stamp in ("ready", "ready-gpu"):
         (environment / stamp).touch()

@@ -28,6 +28,7 @@ DEFAULTS = {
     "--gate-threshold": f"{100 * Policy.threshold:g}%",
     "--gate-budget": f"{Policy.budget_s:g}",
     "--gate-strict": "off",
+    "--gate-undecided": options.DEFAULT_UNDECIDED,
     "--gate-json": "off",
     "--gate-markdown": "off",
     "--gate-html": "off",

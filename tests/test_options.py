@@ -43,6 +43,12 @@ def test_a_threshold_needs_no_percent_sign(text: str) -> None:
     assert settings(gate_threshold=text).policy == settings().policy
 
 
+def test_a_twentieth_of_the_cases_may_be_undecided_or_as_many_as_was_asked_for_even_none() -> None:
+    assert settings().policy.undecided == 0.05
+    assert settings(gate_undecided="0%").policy.undecided == 0
+    assert settings(gate_undecided="100").policy.undecided == 1
+
+
 def test_the_default_budget_follows_the_threshold_and_a_given_one_does_not() -> None:
     assert settings(gate_threshold="2").policy.budget_s > settings().policy.budget_s
     assert settings(gate_threshold="2", gate_budget="3").policy.budget_s == 3

@@ -24,6 +24,7 @@ class Policy:
     threshold: float = 0.05  # the slowdown that must not pass: 0.05 = 5%
     budget_s: float = 30.0  # the most time one measurement of a case may take
     strict: bool = False  # INCONCLUSIVE fails too
+    undecided: float = 1.0  # the share of the compared cases that may be INCONCLUSIVE; 1 is no limit
     false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
 
     @classmethod

@@ -123,7 +123,7 @@ def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
 
 def _headline(run: Run, failing: list[Row]) -> Headline:
     if run.exit_code == 4:
-        return Headline("ERROR", "nothing was compared: no selected case is in both base and head", "fail", ())
+        return Headline("ERROR", run.not_compared or "", "fail", ())
     if run.empty_part:
         return Headline("EMPTY", run.empty_part, "skip", ())
     ran = sum(case.verdict is not Verdict.SKIPPED for case in run.cases)
@@ -143,7 +143,7 @@ def _measured(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
         ("false alarms", f"at most {policy.false_alarm:.1%} of runs without a slowdown"),
         ("misses", f"a case slowed by the threshold is called UNCHANGED in at most {policy.miss:.1%} of runs"),
         ("budget", f"{policy.budget_s:g} s a measurement"),
-        ("undecided cases", "fail" if policy.strict else "pass"),
+        ("undecided cases", "fail" if policy.strict else f"at most {100 * policy.undecided:g}% of those compared"),
         ("timed", f"{sum(case.seconds for case in run.cases):.1f} s in all, {sum(c.pairs for c in run.cases)} pairs"),
     ]
     load = () if run.load is None else vars(run.load).items()

@@ -51,7 +51,7 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
 def _headline(run: Run, failing: Sequence[CaseResult]) -> str:
     """Say pass or fail, and why, in one line."""
     if run.exit_code == 4:
-        return "ERROR, nothing was compared"
+        return f"ERROR, {run.not_compared}"
     if run.empty_part:
         return f"EMPTY, {run.empty_part}"
     compared = sum(case.verdict.compared for case in run.cases)

@@ -49,6 +49,8 @@ def _run(value: Any) -> Run:
             f"document.policy should have a threshold from {LEAST_THRESHOLD:g} to 10, and a budget and a false alarm "
             "probability above zero"
         )
+    if not 0 <= policy.undecided <= 1:
+        raise Unfit("document.policy should have a share of undecided cases from 0 to 1")
     if run.shard is not None and not 1 <= run.shard.index <= run.shard.count:
         raise Unfit("document.shard should have an index from 1 to its count")
     if any(min(ceiling.flops_per_s, ceiling.bytes_per_s) <= 0 for ceiling in run.ceilings):

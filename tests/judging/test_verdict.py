@@ -1,5 +1,6 @@
 """From evidence to verdict, exit code and closing line."""
 
+import json
 import random
 from dataclasses import replace
 
@@ -9,9 +10,11 @@ from bench.judging.judge import judge_case
 from bench.judging.policy import FAILING, OwnThreshold, Policy
 from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, Verdict
-from bench.plain.evidence import Evidence, Measurement, Pair, TensorError
+from bench.plain.evidence import Evidence, Load, Measurement, Pair, TensorError
 from bench.plain.execution import Fingerprint, Pass
+from bench.report.annotations import as_annotations
 from bench.report.as_html import as_html
+from bench.report.as_json import as_json
 from bench.report.as_markdown import as_markdown
 
 POLICY = Policy()
@@ -179,6 +182,43 @@ def test_one_failing_case_among_passing_ones_gives_exit_code_1(verdict: Verdict)
 def test_inconclusive_passes_unless_strict() -> None:
     assert run(Verdict.INCONCLUSIVE).exit_code == 0
     assert run(Verdict.INCONCLUSIVE, policy=Policy(strict=True)).exit_code == 1
+
+
+LIMITED = Policy(undecided=0.05)
+
+
+@pytest.mark.parametrize(("decided", "exit_code"), [(1, 4), (18, 4), (19, 0), (200, 0)])
+def test_a_run_with_more_undecided_cases_than_may_be_is_no_comparison(decided: int, exit_code: int) -> None:
+    one = run(*[Verdict.UNCHANGED] * decided, Verdict.NEW, Verdict.SKIPPED, Verdict.INCONCLUSIVE, policy=LIMITED)
+    assert one.exit_code == exit_code
+
+
+@pytest.mark.parametrize("share", [i / 100 for i in range(100)])
+def test_as_many_as_may_be_undecided_are_not_too_many(share: float) -> None:
+    undecided = round(100 * share)
+    exact = run(*[Verdict.INCONCLUSIVE] * undecided, *[Verdict.UNCHANGED] * (100 - undecided))
+    assert replace(exact, policy=Policy(undecided=share)).exit_code == 0
+    more = replace(exact, cases=exact.cases[:-1])
+    assert replace(more, policy=Policy(undecided=share)).exit_code == (4 if undecided else 0)
+
+
+def test_a_failing_case_or_a_strict_gate_fails_whatever_is_undecided() -> None:
+    assert run(Verdict.INCONCLUSIVE, Verdict.REGRESSED, policy=LIMITED).exit_code == 1
+    assert run(Verdict.INCONCLUSIVE, policy=replace(LIMITED, strict=True)).exit_code == 1
+
+
+def test_every_report_of_a_run_that_left_too_much_undecided_says_so_and_what_to_do() -> None:
+    busy = replace(run(Verdict.INCONCLUSIVE, Verdict.UNCHANGED, policy=LIMITED), load=Load(2, 1.9, 0.0, None))
+    said = "1 of 2 compared cases are undecided, and at most 5% may be"
+    why = "other processes kept 1.9 of 2 cores busy, the hypervisor took 0.0; give --gate-budget="
+    assert busy.closing_line.startswith(f"gate: ERROR, {said}: {why}")
+    assert as_markdown(busy).startswith(f"## Attention gate: ERROR, {said}\n")
+    assert f"> **Warning:** {said}: {why}" in as_markdown(busy)
+    assert f"<strong>ERROR</strong> {said}" in as_html(busy)
+    assert f"{said}: {why}" in as_html(busy)
+    assert json.loads(as_json(busy))["warnings"][0].startswith(f"{said}: {why}")
+    (note,) = as_annotations(busy, {})
+    assert f"ERROR, {said}: {why}".replace("%", "%25") in note
 
 
 @pytest.mark.parametrize("verdicts", [(), (Verdict.SKIPPED,), (Verdict.NEW, Verdict.SKIPPED)])

@@ -55,7 +55,9 @@ def test_an_empty_part_of_a_run_is_no_pass() -> None:
 
 
 def test_nothing_compared_is_an_error_not_a_pass() -> None:
-    assert as_markdown(run(case(Verdict.NEW))).startswith("## Attention gate: ERROR, nothing was compared\n")
+    assert as_markdown(run(case(Verdict.NEW))).startswith(
+        "## Attention gate: ERROR, nothing was compared: no selected case"
+    )
 
 
 @pytest.mark.parametrize("verdict", [*FAILING, Verdict.INCONCLUSIVE, Verdict.WAIVED])
@@ -106,7 +108,7 @@ def test_the_warnings_of_many_shards_are_shown_up_to_a_number_with_what_the_whol
     undecided = run(case(Verdict.INCONCLUSIVE))
     text = above(as_markdown(replace(undecided, notes=tuple(f"shard {i}/600: busy" for i in range(600)))))
     assert text.count("> **Warning:** ") == WARNED
-    assert "> **Warning:** 1 of 1 cases are undecided" in text
+    assert "> **Warning:** 1 of 1 compared cases are undecided" in text
     assert f"{600 + 1 - WARNED} more warnings are in the JSON and HTML reports." in text
 
 

@@ -49,16 +49,13 @@ class Policy:
 
     @property
     def intervals(self) -> str:
-        """Say how sure the intervals of a run are, as a clause.
+        """Say how sure the intervals of a run are, in a few words.
 
         Where a case was measured twice, the second interval is reported. So an upper end has two chances to be wrong. A
         lower end has one: of a case that is not slower, the second measurement only follows a wrong lower end, and of
         one that is slower, a wrong lower end is always followed by a second measurement.
         """
-        return (
-            f"the lower ends of all intervals are right together with probability {1 - self.false_alarm:.1%}, "
-            f"each upper end by itself with {1 - self.miss:.1%}"
-        )
+        return f"simultaneous {1 - self.false_alarm:.1%} lower bounds, upper bounds {1 - self.miss:.1%} each"
 
     def fails(self, verdict: Verdict) -> bool:
         return verdict in FAILING or (self.strict and verdict is Verdict.INCONCLUSIVE)

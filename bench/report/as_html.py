@@ -33,7 +33,7 @@ TABLE = (
     ("Ratio", "number", "head/base, interval"),
     ("Ratio, log scale", "plot", "axis"),
     ("Base", "number", "a call"),
-    ("Head", "number", "a call"),
+    ("Head", "number", "base x ratio"),
     ("Pairs", "number", ""),
     ("Error", "number", "of its budget"),
     ("Why", "why", ""),

@@ -7,7 +7,7 @@ from ..judging.advice import WHAT_TO_DO, advice
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from .escaping import clip, markdown
-from .text import COLUMNS, counts, row, subject
+from .text import COLUMNS, counts, legend, row, subject
 
 SUMMARY_BYTES = 1024 * 1024  # what GitHub takes as the summary of one step
 FEW = 20  # rows of the table above the fold
@@ -73,10 +73,7 @@ def _culprits(failing: Sequence[CaseResult]) -> str:
 def _setting(run: Run) -> str:
     """Say what was compared, where, and how the figures are to be read."""
     machine = ", ".join(f"{name} {value}" for name, value in run.environment.items())
-    return (
-        f"base: {run.base.get('origin')}, head: {run.head.get('origin')}; ratio = head/base; "
-        f"{run.policy.intervals}; {machine}"
-    )
+    return f"base: {run.base.get('origin')}, head: {run.head.get('origin')}; {legend(run.policy)}; {machine}"
 
 
 def _table(cases: Sequence[CaseResult], columns: Sequence[int], room_bytes: int) -> str:

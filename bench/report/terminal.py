@@ -7,7 +7,7 @@ from ..judging.roofline import summary
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.printable import readable
-from .text import COLUMNS, row
+from .text import COLUMNS, legend, row
 
 _RIGHT = ("ratio", "base", "head", "pairs", "error")
 
@@ -25,7 +25,7 @@ def describe(case: CaseResult) -> str:
 
     The bar keeps a line that a kernel wrote from being a command to GitHub Actions, which reads the log.
     """
-    ratio = "" if case.ratio is None else f", head/base {row(case)[2]} {row(case)[3]}"
+    ratio = "" if case.ratio is None else f", head/base {row(case)[2]}, {row(case)[3]}"
     reasons = (readable(reason).replace("\n", "\n  | ") for reason in case.reasons)
     return "\n".join([f"{case.id}: {case.verdict.value}{ratio}", *(f"  {reason}" for reason in reasons)])
 
@@ -59,9 +59,7 @@ def write_table(run: Run, terminal: Terminal) -> None:
     for warning in advice(run):
         terminal.write_line(f"warning: {warning}", yellow=True)
     same = " (identical source)" if run.base.get("source_sha256") == run.head.get("source_sha256") else ""
-    terminal.write_line(
-        f"base: {run.base['origin']}, head: {run.head['origin']}{same}; ratio = head/base; {run.policy.intervals}"
-    )
+    terminal.write_line(f"base: {run.base['origin']}, head: {run.head['origin']}{same}; {legend(run.policy)}")
 
 
 def _markup(run: Run, verdict: Verdict) -> dict[str, bool]:

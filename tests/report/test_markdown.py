@@ -49,6 +49,12 @@ def test_a_failure_counts_what_failed_and_shows_only_the_cases_that_matter() -> 
     assert "<details><summary>All 52 cases: 1 DRIFTED, 1 REGRESSED, 50 UNCHANGED</summary>" in text
 
 
+def test_times_and_ratio_agree_though_the_times_were_measured_otherwise() -> None:
+    row = replace(case(Verdict.REGRESSED), ratio=1.199, base_ns=75_100.0, head_ns=81_300.0)
+    assert "1.199 | 75.1 us | 90 us" in as_markdown(run(row))
+    assert "81.3 us" not in as_markdown(run(row))
+
+
 def test_an_empty_part_of_a_run_is_no_pass() -> None:
     part = replace(run(case(Verdict.SKIPPED)), shard=Shard.of(2, 3, "pr", ["a", "b"]))
     assert as_markdown(part).startswith("## Attention gate: EMPTY, shard 2/3 has no case to compare\n")

@@ -69,6 +69,23 @@ class Settings:
     def comparing(self) -> bool:
         return bool(self.compare) or self.base is not None or self.base_python is not None
 
+    @property
+    def repeatable(self) -> tuple[str, ...]:
+        """The options under which one case is compared again as here; defaults are left out."""
+        given = [f"--kernel={kernel}" for kernel in self.what.kernels]
+        given += [f"--source={source}" for source in self.what.sources]
+        single = {
+            "--tier": (self.tier, DEFAULT_TIER),
+            "--threads": (self.threads, DEFAULT_THREADS),
+            "--gate-threshold": (f"{100 * self.policy.threshold:g}%", f"{100 * Policy.threshold:g}%"),
+            "--gate-base-python": (self.base_python, None),
+            "--gate-base": (self.base, None),
+        }
+        given += [f"{name}={value}" for name, (value, default) in single.items() if value != default]
+        if self.compare:  # last, since without a value it would take what follows
+            given.append("--benchmark-compare" if self.compare is True else f"--benchmark-compare={self.compare}")
+        return tuple(given)
+
 
 def add(parser: pytest.Parser) -> None:
     """Declare the options."""

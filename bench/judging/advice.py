@@ -10,11 +10,11 @@ SLOW_CLOCK = 0.75  # share of the maximum; nvbench discards samples below the sa
 
 # About each verdict that asks for something, for reports that a reviewer reads; the texts hold nothing from outside.
 WHAT_TO_DO = {
-    Verdict.ERROR: "read what was raised, and run the case by hand: `pytest bench/ -k CASE --gate-base=main`.",
+    Verdict.ERROR: "read what was raised, and reproduce it with the command that the case carries.",
     Verdict.DRIFTED: "the numbers are wrong, whatever the speed: mend the kernel. "
     "`bench/docs/NUMERICS.md` says how far is too far.",
-    Verdict.REGRESSED: "reproduce it: `pytest bench/ -k CASE --gate-base=main`. Mend the kernel or, if the slowdown "
-    "is wanted, accept it in `bench/waivers.toml` with a bound, a reason and a last day.",
+    Verdict.REGRESSED: "reproduce it with the command that the case carries. Mend the kernel or, if the slowdown is "
+    "wanted, accept it in `bench/waivers.toml` with a bound, a reason and a last day.",
     Verdict.CHANGED: "find out why another backend ran or more memory was held. There is no waiver: if it is wanted, a "
     "maintainer merges over this check.",
     Verdict.MISSING: "restore the case. If its removal is wanted, a maintainer merges over this check.",

@@ -46,6 +46,7 @@ def merge(runs: Mapping[str, Run]) -> Run:
         shard=replace(shards[first], index=1, count=1),
         notes=tuple(note for index in range(1, count + 1) for note in _notes(index, count, by_index[index])),
         absent=tuple(dict.fromkeys(case_id for run in runs.values() for case_id in run.absent)),
+        options=runs[first].options,
     )
 
 

@@ -25,6 +25,7 @@ class Run:
     notes: tuple[str, ...] = ()  # warnings about the measuring itself, a sentence each
     ceilings: tuple[Ceiling, ...] = ()
     absent: tuple[str, ...] = ()  # cases of the baseline whose device is not here
+    options: tuple[str, ...] = ()  # of the command line, under which one of the cases is compared again as here
 
     @property
     def worst_first(self) -> list[CaseResult]:

@@ -9,6 +9,7 @@ from ..judging.roofline import summary
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.printable import readable
+from .again import commands
 from .details import Facts, details, write
 from .forest import Forest, Mark
 from .pages import render
@@ -69,6 +70,7 @@ class Row:
     texts: tuple[str, ...]
     reasons: tuple[str, ...]
     more_reasons: int
+    commands: dict[str, str]
 
 
 def as_html(run: Run) -> str:
@@ -79,7 +81,7 @@ def as_html(run: Run) -> str:
     return render(
         "report.html",
         ("colours", "common", "report"),
-        ("filter", "table"),
+        ("filter", "table", "copy"),
         run=run,
         headline=_headline(run, failing),
         tones={verdict.value: tone(verdict, run.policy) for verdict in Verdict},
@@ -103,13 +105,15 @@ def tone(verdict: Verdict, policy: Policy) -> str:
 
 def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
     brief, texts, facts = case.brief, tuple(map(readable, case.reasons)), details(case, run.ceilings)
-    opens = bool(facts) or texts != brief.reasons
+    fails = run.policy.fails(case.verdict)
+    again = commands(case, run.options) if fails else {}
+    opens = bool(facts) or bool(again) or texts != brief.reasons
     shown = REASONS if opens else len(texts)
     return Row(
         number,
         brief,
         cells=dict(zip(COLUMNS, row(brief), strict=True)),
-        fails=run.policy.fails(case.verdict),
+        fails=fails,
         tone=tone(case.verdict, run.policy),
         rank=list(Verdict).index(case.verdict),
         mark=forest.mark(case),
@@ -118,6 +122,7 @@ def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
         texts=texts,
         reasons=brief.reasons[:shown],
         more_reasons=len(texts[shown:]),
+        commands=again,
     )
 
 

@@ -66,6 +66,7 @@ RUN = Run(
     notes=("the clock of the GPU was not watched",),
     ceilings=(Ceiling("fp32", "cpu", 1, 1e11, 1e10),),
     absent=("sdpa-b1h8t128d64-causal-fp32-cuda-fwd",),
+    options=("--tier=full", "--gate-base=main"),
 )
 PLAIN = Run(*SIDES, {}, Policy(), (TIMED,))
 Change = Callable[[dict[str, Any]], object]
@@ -106,7 +107,7 @@ def test_a_file_of_schema_1_is_read_as_it_was_first_written_and_none_of_its_keys
         CaseResult(Evidence(skipped), Verdict.SKIPPED, ("manual does not support causal attention",)),
     )
     run = from_json(text)
-    assert run == replace(RUN, cases=cases)
+    assert run == replace(RUN, cases=cases, options=())
     assert set(leaves(json.loads(text))) <= set(leaves(json.loads(as_json(run))))
 
 
@@ -116,6 +117,7 @@ def test_what_has_a_default_may_be_absent_from_a_file() -> None:
     absent = (
         (document, "notes"),
         (document, "load"),
+        (document, "options"),
         (document["policy"], "undecided"),
         (case, "mde"),
         (case["error"]["out"], "bit_equal"),

@@ -9,7 +9,7 @@ import pytest
 
 from .cases import TIERS
 from .judging.policy import Policy
-from .plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
+from .plain.arguments import DEFAULT_THREADS, PERCENT, PORTION, SECONDS, THREADS
 from .plain.errors import CannotDo
 from .sides.what import What
 from .timing.environment import present_devices
@@ -18,6 +18,7 @@ DEVICES = ("cpu", "cuda", "all")
 DEFAULT_TIER = "pr"
 DEFAULT_DEVICE = "all"
 DEFAULT_SHARD = "1/1"
+DEFAULT_UNDECIDED = "5%"
 PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 
 # Options that say how to compare: without a comparison they would do nothing, and a gate must not do nothing.
@@ -25,6 +26,7 @@ _COMPARING = (
     "gate_threshold",
     "gate_budget",
     "gate_strict",
+    "gate_undecided",
     "gate_json",
     "gate_markdown",
     "gate_html",
@@ -67,6 +69,23 @@ class Settings:
     def comparing(self) -> bool:
         return bool(self.compare) or self.base is not None or self.base_python is not None
 
+    @property
+    def repeatable(self) -> tuple[str, ...]:
+        """The options under which one case is compared again as here; defaults are left out."""
+        given = [f"--kernel={kernel}" for kernel in self.what.kernels]
+        given += [f"--source={source}" for source in self.what.sources]
+        single = {
+            "--tier": (self.tier, DEFAULT_TIER),
+            "--threads": (self.threads, DEFAULT_THREADS),
+            "--gate-threshold": (f"{100 * self.policy.threshold:g}%", f"{100 * Policy.threshold:g}%"),
+            "--gate-base-python": (self.base_python, None),
+            "--gate-base": (self.base, None),
+        }
+        given += [f"{name}={value}" for name, (value, default) in single.items() if value != default]
+        if self.compare:  # last, since without a value it would take what follows
+            given.append("--benchmark-compare" if self.compare is True else f"--benchmark-compare={self.compare}")
+        return tuple(given)
+
 
 def add(parser: pytest.Parser) -> None:
     """Declare the options."""
@@ -82,6 +101,8 @@ def add(parser: pytest.Parser) -> None:
     option("--gate-pairs", metavar="PATH", help="write the raw pairs, to be replayed by python -m bench replay")
     option("--gate-annotations", action="store_true", help="print notes on the kernels' lines, for GitHub Actions")
     option("--gate-strict", action="store_true", help="INCONCLUSIVE fails too (default: it passes)")
+    may = f"how many of the compared cases may be INCONCLUSIVE (default {DEFAULT_UNDECIDED})"
+    option("--gate-undecided", metavar="PERCENT", help=may)
     option("--tier", default=DEFAULT_TIER, metavar="|".join(TIERS), help=f"case matrix (default {DEFAULT_TIER})")
     option("--device", default=DEFAULT_DEVICE, metavar="|".join(DEVICES), help="where (default all that are present)")
     option("--threads", default=str(DEFAULT_THREADS), metavar="N", help=f"CPU threads (default {DEFAULT_THREADS})")
@@ -117,6 +138,7 @@ def settings(config: pytest.Config) -> Settings:
             )
     asked = read("gate_threshold")
     threshold = Policy.threshold if asked is None else PERCENT.read("--gate-threshold", asked)
+    undecided = read("gate_undecided")
     devices = _devices(_choice("--device", read("device"), DEVICES))
     return Settings(
         tier=_choice("--tier", read("tier"), TIERS),
@@ -128,6 +150,7 @@ def settings(config: pytest.Config) -> Settings:
             threshold,
             _budget(read("gate_budget"), threshold, PROCESSES_BUDGET if base_python else 1),
             strict=read("gate_strict"),
+            undecided=PORTION.read("--gate-undecided", DEFAULT_UNDECIDED if undecided is None else undecided),
         ),
         compare=compare or False,
         base=base,

@@ -29,7 +29,7 @@ from .sides.base import Base, loaded, stored_only
 from .sides.baseline import Baseline
 from .sides.places import Place, places
 from .sides.reach import refuse_code_outside
-from .sides.repository import top_level
+from .sides.repository import commit_of, top_level
 from .sides.side import base_side, head_side
 from .sides.source import Source
 from .sides.what import place_of
@@ -63,6 +63,7 @@ class GateSession:
     results: list[CaseResult] = field(default_factory=list)
     untimed: list[dict[str, object]] = field(default_factory=list)  # what a baseline stores of cases without times
     resources: ExitStack = field(default_factory=ExitStack)
+    repeatable: tuple[str, ...] = ()  # the options under which a case is compared again
 
     @classmethod
     def start(cls, settings: Settings) -> "GateSession":
@@ -158,6 +159,7 @@ class GateSession:
             )
             self.gate = replace(self.gate, anew=cache(self._anew))
         self.gate = replace(self.gate, base=base)
+        self.repeatable = replace(self.settings, base=self._lasting_base()).repeatable
         known = {case.id for case in self._all_cases}
         self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
 
@@ -169,6 +171,13 @@ class GateSession:
             for label, packed in (("base", self.base.source), ("head", self.head_source))
         )
         return replace(self.gate, head=head, base=replace(self.base, side=base), witness=None, anew=None)
+
+    def _lasting_base(self) -> str | None:
+        """Return the base that was asked for; a revision by its commit, since a name such as HEAD moves on."""
+        name = self.settings.base
+        if name is None or Path(name).is_dir():
+            return name
+        return commit_of(place_of(self.settings.what.names[0]), name)[:12]
 
     def _refuse_code_beside(self, repository: Path) -> None:
         """Refuse a head that needs code of its repository which is not part of what is compared."""
@@ -360,4 +369,5 @@ class GateSession:
             shard=Shard.of(*self.settings.shard, self.settings.tier, ids),
             ceilings=ceilings(result.work for result in self.results if result.work and result.measurements),
             absent=self.absent_ids,
+            options=self.repeatable,
         )

@@ -13,6 +13,7 @@ from bench.judging import changes
 from bench.judging.policy import FAILING, Policy
 from bench.judging.verdict import Verdict
 from bench.plain.arguments import DEFAULT_THREADS
+from bench.report.text import legend
 from bench.timing import ceiling
 from bench.timing.between import observations_needed
 from bench.timing.budget import SHARE
@@ -28,6 +29,7 @@ DEFAULTS = {
     "--gate-threshold": f"{100 * Policy.threshold:g}%",
     "--gate-budget": f"{Policy.budget_s:g}",
     "--gate-strict": "off",
+    "--gate-undecided": options.DEFAULT_UNDECIDED,
     "--gate-json": "off",
     "--gate-markdown": "off",
     "--gate-html": "off",
@@ -114,7 +116,7 @@ def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
     assert f"each upper end by itself with {1 - policy.miss:.1%}" in method
     assert f"with probability at most {policy.miss:.1%}" in method
     assert f"at or below {policy.miss:.1%}" in README
-    assert policy.intervals in README
+    assert legend(policy) in README
     agreeing = observations_needed(policy.test(213))
     assert f"{agreeing} pairs of them or more" in " ".join(README.split())
     assert f"before {agreeing} pairs agree" in elsewhere

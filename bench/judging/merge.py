@@ -46,6 +46,7 @@ def merge(runs: Mapping[str, Run]) -> Run:
         shard=replace(shards[first], index=1, count=1),
         notes=tuple(note for index in range(1, count + 1) for note in _notes(index, count, by_index[index])),
         absent=tuple(dict.fromkeys(case_id for run in runs.values() for case_id in run.absent)),
+        options=runs[first].options,
     )
 
 
@@ -101,6 +102,7 @@ def _notes(index: int, count: int, repeats: Mapping[str, Run]) -> list[str]:
     """What warned in one shard, and that it was run more than once, if it was with different results."""
     notes = [f"shard {index}/{count}: {warning}" for run in repeats.values() for warning in of_machine(run)]
     runs = list(repeats.values())
+    notes += [f"shard {index}/{count}: {run.undecided.said}: {run.load}" for run in runs if run.undecided.too_many]
     if any(run != runs[0] for run in runs):
         names = ", ".join(repeats)
         notes.append(f"shard {index}/{count} ran {len(runs)} times ({names}): of each case the worst verdict counts")

@@ -14,6 +14,30 @@ from bench.judging.statistics import PairedTest
 Bench = Callable[..., pytest.RunResult]
 
 
+def test_the_head_s_own_code_runs_under_the_other_interpreter_and_too_few_processes_decide_nothing(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one(_: PairedTest) -> int:
+        return 1
+
+    monkeypatch.setattr("bench.session.observations_needed", one)
+    monkeypatch.setattr("bench.timing.processes.MOST_PAIRS", 1)
+    result = bench(f"--gate-base-python={sys.executable}", "--gate-json=report.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.outlines[-1].startswith("gate: ERROR, 1 of 1 timed cases are undecided, and at most 5% may be: ")
+    report = json.loads((pytester.path / "report.json").read_text())
+    (case,) = report["cases"]
+    assert case["verdict"] == "INCONCLUSIVE"
+    assert case["pairs"] == 1
+    assert case["error"]["out"]["bit_equal"] is True
+    assert case["fingerprint"]["base"] == case["fingerprint"]["head"]
+    assert report["base"]["torch"] == torch.__version__
+    assert report["base"]["origin"].endswith(f" under {sys.executable} (torch {torch.__version__})")
+    assert report["base"]["source_sha256"] == report["head"]["source_sha256"]
+    assert report["policy"]["budget_s"] == 120
+    assert report["notes"][0].startswith("base and head ran in 1 pairs of processes, each of which is one pair in the")
+
+
 def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error_that_names_the_side(
     bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

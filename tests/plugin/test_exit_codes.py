@@ -35,6 +35,8 @@ def sentence(result: pytest.RunResult) -> str:
         (["--gate-base=HEAD", "--gate-budget=soon"], "--gate-budget=soon: give a positive number of seconds"),
         (["--gate-base=HEAD", "--gate-budget=nan"], "--gate-budget=nan: give a positive number of seconds"),
         (["--gate-base=HEAD", "--gate-budget=" + 400 * "9"], "9: give a positive number of seconds, at most 86400"),
+        (["--gate-base=HEAD", "--gate-undecided=101%"], "--gate-undecided=101%: give 0% or a percentage from 0.1% to"),
+        (["--gate-undecided=0%"], "--gate-undecided is about a comparison and none was asked for"),
         (["--tier=huge"], "--tier=huge: choose one of smoke, pr, full"),
         (["--device=tpu"], "--device=tpu: choose one of cpu, cuda, all"),
         (["--threads=0"], "--threads=0: give a whole number from 1"),

@@ -1,6 +1,8 @@
 """Whole runs that end in a verdict: comparing, saving, reporting."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 import attention
+from bench.__main__ import main
 from bench.judging.policy import Policy
 from bench.timing.budget import SharedBudget
 from bench.timing.environment import steady_allocator
@@ -103,6 +106,27 @@ def test_a_wrong_kernel_fails_with_exit_code_1_and_says_how_wrong(
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert result.outlines[-1].startswith(f"gate: FAIL (1 DRIFTED); worst: {ONE} DRIFTED: out: error ")
     assert any("is over its budget" in line for line in result.outlines)
+
+
+def test_the_commands_of_a_failing_case_reproduce_and_explain_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = attention.KERNELS["sdpa"].function
+    replace_kernel(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
+    lines = bench("--gate-base=HEAD", "--threads=1").outlines
+    again, explain = (
+        next(shlex.split(line.partition(": ")[2]) for line in lines if line.startswith(f"  to {what} it: "))
+        for what in ("reproduce", "explain")
+    )
+    assert again[:4] == ["pytest", "bench/", "-k", f"[{ONE}]"]
+    assert re.fullmatch(r"--gate-base=[0-9a-f]{12}", again[-1])  # what HEAD is now, not what it will be
+    result = bench(*again[4:], case=again[3])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert f"worst: {ONE} " in result.outlines[-1]
+    capsys.readouterr()
+    monkeypatch.chdir(REPOSITORY)
+    assert main(explain[3:]) == 0
+    assert ONE in capsys.readouterr().out
 
 
 def test_a_kernel_that_raises_is_an_error_row_and_not_the_end_of_the_run(

@@ -40,6 +40,7 @@ DEFAULTS = {
     "--threads": str(DEFAULT_THREADS),
     "--shard": options.DEFAULT_SHARD,
     "--kernel": "none",
+    "--source": "none",
 }
 
 

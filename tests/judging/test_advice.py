@@ -41,7 +41,7 @@ def test_a_throttled_clock_is_named() -> None:
 def test_undecided_cases_are_counted_and_a_budget_is_proposed() -> None:
     cases = (
         CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, mde=0.10),
-        CaseResult(Evidence("b"), Verdict.UNCHANGED, mde=0.04),
+        CaseResult(Evidence("b"), Verdict.UNCHANGED, ratio=1.0, mde=0.04),
     )
     (warning,) = advice(run(QUIET, *cases))
     assert warning == (

@@ -142,15 +142,13 @@ def test_how_much_may_be_undecided_is_asked_of_the_whole_and_not_of_its_parts() 
 
     one, two = limited(a=Verdict.INCONCLUSIVE), limited(a=Verdict.INCONCLUSIVE, c=Verdict.INCONCLUSIVE)
     assert {run.exit_code for run in two.values()} == {0}
-    assert "1 of 2 cases undecided: python -m bench merge says if that is too many" in two["1.json"].closing_line
+    assert "1 of 2 timed cases undecided: python -m bench merge says if that is too many" in two["1.json"].closing_line
     assert merge(one).exit_code == 0
     merged = merge(two)
     assert merged.exit_code == 4
     assert merged.closing_line.startswith("gate: ERROR, 2 of 5 timed cases are undecided, and at most 20% may be: ")
     assert any(
-        note.startswith(
-            "shard 3/3: 1 of 1 timed cases are undecided, and at most 20% may be: other processes kept 1.8"
-        )
+        note.startswith("shard 3/3: 1 of 1 timed cases are undecided, and at most 20% may be: other processes kept 1.8")
         for note in merged.notes
     )
 

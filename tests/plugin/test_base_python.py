@@ -79,6 +79,8 @@ def test_without_another_base_both_processes_have_the_head_s_own_code(
 ) -> None:
     monkeypatch.setattr("bench.session.interpreter", lambda _: {"python": "3.11.1", "torch": "2.6.0"})
     monkeypatch.setattr("bench.timing.processes.ProcessPairs.start", lambda *_: None)
+    monkeypatch.setattr("bench.timing.processes.ProcessPairs.begin", lambda *_: None)
+    monkeypatch.setattr("bench.timing.processes.ProcessPairs.base_supports", lambda *_: frozenset())
     bench("--gate-base-python=another", "--gate-json=report.json")
     report = json.loads((pytester.path / "report.json").read_text())
     assert report["base"]["torch"] == "2.6.0"

@@ -1,4 +1,4 @@
-"""What to do: about a verdict, and about what made a run less certain than it could be. Pure."""
+"""Advice: what to do about a verdict, and about a run that could have been more certain. Pure."""
 
 from .run import Run
 from .statistics import median
@@ -25,7 +25,7 @@ WHAT_TO_DO = {
 
 
 def advice(run: Run) -> tuple[str, ...]:
-    """Return the warnings, one sentence each; first that of the whole run, since shards may bring many."""
+    """Return the warnings, one sentence each; the one about the whole run comes first."""
     return (*_undecided(run), *of_machine(run))
 
 

@@ -1,4 +1,4 @@
-"""The shards' verdicts joined into the one verdict of their run. Pure."""
+"""Joins the verdicts of all shards into the verdict of their run. Pure."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ def _shard(name: str, run: Run) -> Shard:
 
 
 def _question(run: Run, shard: Shard) -> dict[str, object]:
-    """What was judged by which rule, by name; equal in all shards of one run."""
+    """The parts of a run that are equal in all its shards, by name."""
     return {
         "number of shards": shard.count,
         "tier": shard.tier,
@@ -71,7 +71,7 @@ def _question(run: Run, shard: Shard) -> dict[str, object]:
 
 
 def _joined(repeats: Mapping[str, Run]) -> list[CaseResult]:
-    """Return the cases of one shard: of each the worst result, which says so where they differ in the verdict."""
+    """Return the cases of one shard: the worst result of each, with a note where its verdicts differ."""
     rows = {name: {case.id: case for case in run.cases} for name, run in repeats.items()}
     first, *rest = rows
     for name in rest:
@@ -99,7 +99,7 @@ def _refuse_gaps(cases: Sequence[CaseResult], shard: Shard) -> None:
 
 
 def _notes(index: int, count: int, repeats: Mapping[str, Run]) -> list[str]:
-    """What warned in one shard, and that it was run more than once, if it was with different results."""
+    """The warnings of one shard, and a note if it was run more than once with different results."""
     notes = [f"shard {index}/{count}: {warning}" for run in repeats.values() for warning in of_machine(run)]
     runs = list(repeats.values())
     notes += [f"shard {index}/{count}: {run.undecided.said}: {run.load}" for run in runs if run.undecided.too_many]
@@ -110,7 +110,7 @@ def _notes(index: int, count: int, repeats: Mapping[str, Run]) -> list[str]:
 
 
 def _common(environments: Sequence[Mapping[str, Plain]]) -> dict[str, Plain]:
-    """Return the environments as one: where they differ, every value there was."""
+    """Join the environments; where they differ, list every value."""
     names = dict.fromkeys(name for environment in environments for name in environment)
     merged: dict[str, Plain] = {}
     for name in names:

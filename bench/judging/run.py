@@ -69,7 +69,7 @@ class Run:
 
     @property
     def passing(self) -> str:
-        """What a run that passes has found: no more than what is certain."""
+        """What a passing run found, and nothing that is not certain."""
         undecided = self.undecided
         if undecided.count:
             whole = ": python -m bench merge says if that is too many" if undecided.too_many else ""

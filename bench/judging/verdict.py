@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 
     @property
     def compared(self) -> bool:
-        """Whether base and head were both looked at."""
+        """Whether base and head were compared."""
         return self not in (Verdict.NEW, Verdict.SKIPPED, Verdict.MISSING)
 
 

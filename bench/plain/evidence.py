@@ -53,7 +53,7 @@ class Load:
     clock_share: float | None  # None where the system does not tell
 
     def __str__(self) -> str:
-        """Say it in a clause."""
+        """Say it in a clause, for reports."""
         clock = "" if self.clock_share is None else f", the clock ran at {self.clock_share:.0%} of its maximum"
         return (
             f"other processes kept {self.other_cores:.1f} of {self.cores} cores busy, the hypervisor took "

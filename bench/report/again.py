@@ -1,4 +1,4 @@
-"""The commands that lead from a failing case to its cause: one compares it again, one shows what it executes."""
+"""The commands that reproduce and explain a failing case."""
 
 from collections.abc import Sequence
 from shlex import join

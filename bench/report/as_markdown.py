@@ -1,4 +1,4 @@
-"""The verdicts as Markdown to take in at a glance, for a job summary or a comment: ``--gate-markdown``."""
+"""The verdicts as short Markdown for a job summary or a comment: ``--gate-markdown``."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A run read back from what ``--gate-json`` wrote. What it reads may come from anyone: every value is checked."""
+"""Reads a run back from ``--gate-json``; it may come from anyone, so every value is checked."""
 
 import json
 from collections.abc import Collection, Mapping

@@ -1,4 +1,4 @@
-"""Code of a side's repository that is not part of its source: both sides would run the same, so it is named."""
+"""Finds code of a side's repository that is not part of its source: both sides would share it."""
 
 import ast
 import importlib.util

@@ -1,4 +1,4 @@
-"""Base and head in processes of their own, so that the base can have another interpreter: several pairs of them."""
+"""Runs base and head in several pairs of processes, so that the base can have another interpreter."""
 
 import os
 import random

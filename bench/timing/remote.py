@@ -1,4 +1,4 @@
-"""A side of a comparison in a process of its own, under any interpreter that has torch: started, asked, ended."""
+"""Starts, asks and ends a side in a process of its own, under any interpreter that has torch."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def interpreter(path: str) -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, without what would make another interpreter look for packages where this one does."""
+    """This process's environment, without variables that lead another interpreter to this one's packages."""
     foreign = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONPATH": str(_ROOT)}
 
@@ -153,7 +153,7 @@ class Remote:
 
 
 class _Reader:
-    """Reads a pipe as pickle wants it, until the process behind it has ended or a moment has come."""
+    """Reads a pipe for pickle until the process behind it ends or a deadline passes."""
 
     def __init__(self, pipe: int, process: subprocess.Popen[bytes]) -> None:
         self.until = 0.0
@@ -173,7 +173,7 @@ class _Reader:
         return line + end
 
     def _more(self) -> bytes:
-        """Return what has come, nothing once no more can: a child of the process may hold its end of the pipe open."""
+        """Return what has arrived; nothing once the process ended, though a child of it may hold the pipe open."""
         while True:
             ended = self._process.poll() is not None
             ready, _, _ = select.select([self._pipe], [], [], 0 if ended else 1)

@@ -26,8 +26,8 @@ def text(large_run: Run) -> str:
 
 
 @pytest.fixture
-def page(open_page: Open, text: str) -> Page:
-    return open_page(text, viewport={"width": 1400, "height": 900}, reduced_motion="reduce")
+def page(reopen: Open, text: str) -> Page:
+    return reopen(text)
 
 
 def values(page: Page, column: int = RATIO) -> list[str]:
@@ -215,14 +215,16 @@ def test_axe_finds_no_barrier(open_page: Open, large_run: Run, scheme: str, widt
     assert found.violations_count == 0, found.generate_report()
 
 
-def test_the_scheme_follows_the_reader_s(page: Page) -> None:
+def test_the_scheme_follows_the_reader_s(open_page: Open, text: str) -> None:
+    page = open_page(text)
     ground = "getComputedStyle(document.documentElement).backgroundColor"
     assert page.evaluate(ground) == "rgb(255, 255, 255)"
     page.emulate_media(color_scheme="dark")
     assert page.evaluate(ground) == "rgb(20, 23, 26)"
 
 
-def test_nothing_moves_where_motion_is_not_wanted(page: Page) -> None:
+def test_nothing_moves_where_motion_is_not_wanted(open_page: Open, text: str) -> None:
+    page = open_page(text, reduced_motion="reduce")
     behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
     assert page.evaluate(behaviour) == "auto"
     page.emulate_media(reduced_motion="no-preference")
@@ -237,7 +239,8 @@ def test_without_scripts_every_case_and_detail_is_there_and_no_dead_control(open
     assert page.locator("button:enabled").count() == 0
 
 
-def test_on_paper_there_are_the_rows_that_were_chosen_and_no_controls(page: Page) -> None:
+def test_on_paper_there_are_the_rows_that_were_chosen_and_no_controls(open_page: Open, text: str) -> None:
+    page = open_page(text)
     page.get_by_label("Filter by text").fill("masked")
     page.emulate_media(media="print", color_scheme="dark")
     page.set_viewport_size({"width": 1030, "height": 700})  # A4 across, without its margins

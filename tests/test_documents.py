@@ -38,6 +38,7 @@ DEFAULTS = {
     "--threads": str(DEFAULT_THREADS),
     "--shard": options.DEFAULT_SHARD,
     "--kernel": "none",
+    "--source": "none",
 }
 
 

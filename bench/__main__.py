@@ -12,6 +12,7 @@ from .plain.errors import CannotDo
 COMMANDS = {
     "explain": "commands.explain",
     "history": "history.command",
+    "init": "commands.init",
     "margins": "commands.margins",
     "merge": "commands.merge",
     "overhead": "commands.overhead",

@@ -31,7 +31,7 @@ from .sides.reach import refuse_code_outside
 from .sides.repository import top_level
 from .sides.side import head_side
 from .sides.source import Source
-from .sides.what import place_of
+from .sides.what import importable, place_of
 from .timing import environment, shards
 from .timing.between import observations_needed
 from .timing.budget import SharedBudget
@@ -64,9 +64,13 @@ class GateSession:
 
     @classmethod
     def start(cls, settings: Settings) -> "GateSession":
-        head = head_side(settings.what, settings.devices)
-        cases = matrix(head.kernels, head.modules, settings.tier, settings.devices)
-        return cls(settings, source.imported(settings.what.names), Gate(head, None), cases)
+        with ExitStack() as resources:
+            if settings.config is not None:
+                resources.enter_context(importable(settings.config.folder))
+            head = head_side(settings.what, settings.devices)
+            cases = matrix(head.kernels, head.modules, settings.tier, settings.devices, settings.rows)
+            head_source = source.imported(settings.what.names)
+            return cls(settings, head_source, Gate(head, None), cases, resources=resources.pop_all())
 
     def runnable(self, cases: Sequence[Case]) -> int:
         """How many of the cases their subjects can run."""
@@ -94,7 +98,7 @@ class GateSession:
     @property
     def missing_ids(self) -> list[str]:
         """The base's cases that the head lost."""
-        base = self.base.ids(self.settings.tier, self.settings.devices)
+        base = self.base.ids(self.settings.tier, self.settings.devices, self.settings.rows)
         return sorted(base - supported_ids(self._all_cases))
 
     @property
@@ -106,7 +110,7 @@ class GateSession:
     @property
     def _all_cases(self) -> dict[Case, str | None]:
         head = self.gate.head
-        return matrix(head.kernels, head.modules, TIERS[-1], DEVICES)
+        return matrix(head.kernels, head.modules, TIERS[-1], DEVICES, self.settings.rows)
 
     @property
     def header(self) -> str:
@@ -151,8 +155,11 @@ class GateSession:
                 loaded(base_source, stored, here, repository, what=what, devices=self.settings.devices)
             )
         self.gate = replace(self.gate, base=base)
-        known = {case.id for case in self._all_cases}
-        self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
+        known, today = {case.id for case in self._all_cases}, date.today()  # noqa: DTZ011  # a day where the user is
+        if self.settings.config is not None:
+            self.exceptions = waivers.entries(self.settings.config.file, known, today)
+        elif not self.settings.what.kernels:  # ours: the file of the suite is about them
+            self.exceptions = waivers.read(waivers.WAIVERS, known, today)
 
     def _refuse_code_beside(self, repository: Path) -> None:
         """Refuse a head that needs code of its repository which is not part of what is compared."""
@@ -229,7 +236,7 @@ class GateSession:
             )
         )
         pairs.start(1)
-        supported = pairs.base_supports(self.settings.tier, self.settings.devices)
+        supported = pairs.base_supports(self.settings.tier, self.settings.devices, self.settings.rows)
         pairs.begin(observations_needed(self.test(self.chosen[0].id)))
         self.gate = replace(self.gate, elsewhere=pairs, base=replace(self.base, elsewhere=supported))
 

@@ -25,6 +25,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 DEFAULTS = {
     "--gate-base": "off",
     "--gate-base-python": "off",
+    "--gate-config": "off",
     "--gate-threshold": f"{100 * Policy.threshold:g}%",
     "--gate-budget": f"{Policy.budget_s:g}",
     "--gate-strict": "off",

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from ..cases import matrix, supported_ids
+from ..cases import Row, matrix, supported_ids
 from ..checking.fingerprint import execute
 from ..plain.errors import CannotDo
 from ..sides.reach import watch_files
@@ -63,9 +63,9 @@ class Worker:
         versions = {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
         return versions, self._side.changed
 
-    def supported(self, tier: str, devices: tuple[str, ...]) -> frozenset[str]:
+    def supported(self, tier: str, devices: tuple[str, ...], rows: tuple[Row, ...]) -> frozenset[str]:
         """Return the ids of the cases that the side can run."""
-        return frozenset(supported_ids(matrix(self._side.kernels, self._side.modules, tier, devices)))
+        return frozenset(supported_ids(matrix(self._side.kernels, self._side.modules, tier, devices, rows)))
 
     def take(self, path: Path) -> None:
         """Take up the case whose workload is in a file."""

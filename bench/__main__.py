@@ -10,6 +10,7 @@ from .plain.errors import CannotDo
 
 # Name -> module. Only the one that is asked for is imported: not all of them need torch, which takes seconds.
 COMMANDS = {
+    "bisect": "commands.bisect",
     "explain": "commands.explain",
     "history": "history.command",
     "init": "commands.init",

@@ -175,3 +175,12 @@ def test_another_repository_s_ten_lines_give_inputs_that_the_workflow_has() -> N
     assert required <= set(job["with"]) <= set(inputs)
     for key in set(inputs) - set(job["with"]):
         assert f"`{key}`" in README
+
+
+def test_the_examples_on_other_packages_give_options_that_there_are() -> None:
+    given = re.findall(r"(--(?:gate-)?\w[\w-]*)", " ".join(re.findall(r"pytest SUITE.*?(?=\n\S)", _text(), re.DOTALL)))
+    assert {"--kernel", "--source", "--gate-base", "--gate-base-python"} <= set(given) <= set(declared())
+
+
+def _text() -> str:
+    return (Path(__file__).parents[1] / "bench" / "docs" / "ELSEWHERE-PACKAGES.md").read_text(encoding="utf-8")

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from .cases import TIERS
+from .cases import ROWS, TIERS, Row
 from .judging.policy import Policy
 from .plain.arguments import DEFAULT_THREADS, PERCENT, PORTION, SECONDS, THREADS
 from .plain.errors import CannotDo
+from .sides import config as gate_config
+from .sides.config import GateConfig
 from .sides.what import What
 from .timing.environment import present_devices
 
@@ -40,6 +42,7 @@ _NAMED = {
     "benchmark_storage": "a directory",
     "gate_base": "a revision or a directory",
     "gate_base_python": "an interpreter",
+    "gate_config": "a TOML file",
     "kernel": "a kernel as package.module:function",
     "source": "a package or module",
     "gate_json": "a file",
@@ -64,6 +67,12 @@ class Settings:
     base_python: str | None = None  # the interpreter of the base side, if it is another
     reports: Mapping[str, Path] = field(default_factory=dict)  # format -> file
     annotate: bool = False
+    config: GateConfig | None = None
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the matrix: those of the repository's own file, if it names some."""
+        return self.config.rows if self.config is not None and self.config.rows else ROWS
 
     @property
     def comparing(self) -> bool:
@@ -79,6 +88,7 @@ class Settings:
             "--threads": (self.threads, DEFAULT_THREADS),
             "--gate-threshold": (f"{100 * self.policy.threshold:g}%", f"{100 * Policy.threshold:g}%"),
             "--gate-base-python": (self.base_python, None),
+            "--gate-config": (None if self.config is None else str(self.config.file.path), None),
             "--gate-base": (self.base, None),
         }
         given += [f"{name}={value}" for name, (value, default) in single.items() if value != default]
@@ -93,6 +103,7 @@ def add(parser: pytest.Parser) -> None:
     option = group.addoption
     option("--gate-base", metavar="REV-or-DIR", help="compare with attention/ of a git revision or a directory")
     option("--gate-base-python", metavar="PATH", help="run the base with this interpreter and its torch")
+    option("--gate-config", metavar="FILE", help="kernels, sources, rows and waivers of another repository")
     option("--gate-threshold", metavar="PERCENT", help=f"slowdown not to pass (default {Policy.threshold:.0%})")
     option("--gate-budget", metavar="SECONDS", help=f"most time one measurement may take (default {Policy.budget_s:g})")
     option("--gate-json", metavar="PATH", help="write the verdicts as JSON")
@@ -139,13 +150,14 @@ def settings(config: pytest.Config) -> Settings:
     asked = read("gate_threshold")
     threshold = Policy.threshold if asked is None else PERCENT.read("--gate-threshold", asked)
     undecided = read("gate_undecided")
+    own = None if read("gate_config") is None else gate_config.read(Path(read("gate_config")))
     devices = _devices(_choice("--device", read("device"), DEVICES))
     return Settings(
         tier=_choice("--tier", read("tier"), TIERS),
         devices=devices,
         threads=THREADS.read("--threads", read("threads")),
         shard=_shard(read("shard")),
-        what=What(tuple(dict.fromkeys(read("kernel"))), tuple(dict.fromkeys(read("source")))),
+        what=_what(config, own),
         policy=Policy(
             threshold,
             _budget(read("gate_budget"), threshold, PROCESSES_BUDGET if base_python else 1),
@@ -157,7 +169,18 @@ def settings(config: pytest.Config) -> Settings:
         base_python=base_python,
         reports={f: Path(read(f"gate_{f}")) for f in ("json", "markdown", "html", "pairs") if read(f"gate_{f}")},
         annotate=read("gate_annotations"),
+        config=own,
     )
+
+
+def _what(config: pytest.Config, own: GateConfig | None) -> What:
+    """Return what is compared: options override the file."""
+    kernels, sources = (tuple(dict.fromkeys(config.getoption(name))) for name in ("kernel", "source"))
+    if own is None:
+        return What(kernels, sources)
+    if not (kernels or own.what.kernels):
+        raise CannotDo(f"{own.file.path.name} names no kernels: give kernels = [...] there, or --kernel=PKG.MOD:FN")
+    return What(kernels or own.what.kernels, sources or own.what.sources)
 
 
 def _option(name: str) -> str:

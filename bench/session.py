@@ -32,7 +32,7 @@ from .sides.reach import refuse_code_outside
 from .sides.repository import commit_of, top_level
 from .sides.side import base_side, head_side
 from .sides.source import Source
-from .sides.what import place_of
+from .sides.what import importable, place_of
 from .timing import environment, shards
 from .timing.between import observations_needed
 from .timing.budget import SharedBudget
@@ -67,9 +67,13 @@ class GateSession:
 
     @classmethod
     def start(cls, settings: Settings) -> "GateSession":
-        head = head_side(settings.what, settings.devices)
-        cases = matrix(head.kernels, head.modules, settings.tier, settings.devices)
-        return cls(settings, source.imported(settings.what.names), Gate(head, None), cases)
+        with ExitStack() as resources:
+            if settings.config is not None:
+                resources.enter_context(importable(settings.config.folder))
+            head = head_side(settings.what, settings.devices)
+            cases = matrix(head.kernels, head.modules, settings.tier, settings.devices, settings.rows)
+            head_source = source.imported(settings.what.names)
+            return cls(settings, head_source, Gate(head, None), cases, resources=resources.pop_all())
 
     def runnable(self, cases: Sequence[Case]) -> int:
         """How many of the cases their subjects can run."""
@@ -101,7 +105,7 @@ class GateSession:
     @property
     def missing_ids(self) -> list[str]:
         """The base's cases that the head lost."""
-        base = self.base.ids(self.settings.tier, self.settings.devices)
+        base = self.base.ids(self.settings.tier, self.settings.devices, self.settings.rows)
         return sorted(base - supported_ids(self._all_cases))
 
     @property
@@ -113,7 +117,7 @@ class GateSession:
     @property
     def _all_cases(self) -> dict[Case, str | None]:
         head = self.gate.head
-        return matrix(head.kernels, head.modules, TIERS[-1], DEVICES)
+        return matrix(head.kernels, head.modules, TIERS[-1], DEVICES, self.settings.rows)
 
     @property
     def header(self) -> str:
@@ -160,8 +164,11 @@ class GateSession:
             self.gate = replace(self.gate, anew=cache(self._anew))
         self.gate = replace(self.gate, base=base)
         self.repeatable = replace(self.settings, base=self._lasting_base()).repeatable
-        known = {case.id for case in self._all_cases}
-        self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
+        known, today = {case.id for case in self._all_cases}, date.today()  # noqa: DTZ011  # a day where the user is
+        if self.settings.config is not None:
+            self.exceptions = waivers.entries(self.settings.config.file, known, today)
+        elif not self.settings.what.kernels:  # ours: the file of the suite is about them
+            self.exceptions = waivers.read(waivers.WAIVERS, known, today)
 
     def _anew(self) -> Gate:
         """Load both sides once more, the base first, into copies that live until the session ends."""
@@ -254,7 +261,7 @@ class GateSession:
             )
         )
         pairs.start(1)
-        supported = pairs.base_supports(self.settings.tier, self.settings.devices)
+        supported = pairs.base_supports(self.settings.tier, self.settings.devices, self.settings.rows)
         pairs.begin(observations_needed(self.test(self.chosen[0].id)))
         self.gate = replace(self.gate, elsewhere=pairs, base=replace(self.base, elsewhere=supported))
 

@@ -14,6 +14,7 @@ OPTIONS = {
     "--gate-threshold": "not needed",
     "--kernel": "not shown",
     "--source": "not shown",
+    "--gate-config": "not shown",
     "--gate-base-python": "not shown",
     "--gate-base": "passed on",
     "--benchmark-compare": "not needed",  # it takes the latest baseline, too

@@ -5,6 +5,7 @@ import os
 import pickle
 import select
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,7 @@ def interpreter(path: str) -> dict[str, str]:
     try:
         done = subprocess.run(
             [path, "-c", _ASK],
-            env=_environment(),
+            env=_environment(path),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -64,8 +65,11 @@ def interpreter(path: str) -> dict[str, str]:
     return {"python": found, "torch": version}
 
 
-def _environment() -> dict[str, str]:
+def _environment(python: str) -> dict[str, str]:
     """This process's environment, without variables that lead another interpreter to this one's packages."""
+    if python == sys.executable:
+        places = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     foreign = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONPATH": str(_ROOT)}
 
@@ -87,7 +91,7 @@ class Remote:
             self._process = subprocess.Popen(
                 [python, "-m", "bench.timing.worker", str(given), str(taken)],
                 cwd=_ROOT,
-                env=_environment() | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
+                env=_environment(python) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=(given, taken),

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from ..cases import matrix, supported_ids
+from ..cases import Row, matrix, supported_ids
 from ..checking.calls import execute
 from ..checking.compilation import counters
 from ..checking.fingerprint import fingerprint
@@ -66,9 +66,9 @@ class Worker:
         versions = {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
         return versions, self._side.changed
 
-    def supported(self, tier: str, devices: tuple[str, ...]) -> frozenset[str]:
+    def supported(self, tier: str, devices: tuple[str, ...], rows: tuple[Row, ...]) -> frozenset[str]:
         """Return the ids of the cases that the side can run."""
-        return frozenset(supported_ids(matrix(self._side.kernels, self._side.modules, tier, devices)))
+        return frozenset(supported_ids(matrix(self._side.kernels, self._side.modules, tier, devices, rows)))
 
     def take(self, path: Path) -> None:
         """Take up the case whose workload is in a file."""

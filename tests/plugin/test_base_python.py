@@ -1,6 +1,7 @@
 """The same code under another interpreter: how such a run is asked for, and what it says."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,3 +87,56 @@ def test_without_another_base_both_processes_have_the_head_s_own_code(
     assert report["base"]["torch"] == "2.6.0"
     assert report["base"]["origin"].endswith(" under another (torch 2.6.0)")
     assert report["base"]["source_sha256"] == report["head"]["source_sha256"]
+
+
+def interpreter_with(pytester: pytest.Pytester, text: str) -> Path:
+    """An interpreter that has, as a package of its own, a module ``theirs`` of this text."""
+    own = pytester.mkdir("packages")
+    (own / "theirs.py").write_text(text)
+    python = pytester.path / "python"
+    python.write_text(
+        f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(own))}:$PYTHONPATH exec {shlex.quote(sys.executable)} "$@"\n'
+    )
+    python.chmod(0o755)
+    return python
+
+
+THEIRS = """
+import torch
+def mine(q, k, v, *, mask, causal, scale):
+    if mask is not None: raise NotImplementedError("a mask")
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+"""
+
+
+def test_a_kernel_from_elsewhere_is_each_interpreter_s_own(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.session.observations_needed", lambda _: 1)
+    monkeypatch.setattr("bench.timing.processes.MOST_PAIRS", 1)
+    pytester.makepyfile(theirs=THEIRS + "    # the head's\n")
+    pytester.syspathinsert()
+    python = interpreter_with(pytester, THEIRS.replace("return", "return 0.5 *"))
+    result = bench(
+        f"--gate-base-python={python}", "--kernel=theirs:mine", "--gate-json=report.json", case="b1h4t64d32-full-fp32-"
+    )
+    assert result.ret == 0, result.outlines
+    report = json.loads((pytester.path / "report.json").read_text())
+    assert report["base"]["origin"].startswith(f"packages of {python} under {python} (torch ")
+    assert {case["id"].rpartition("-")[2] for case in report["cases"]} == {"fwd", "fwdbwd"}
+    for case in report["cases"]:
+        assert case["error"]["out"]["bit_equal"] is False  # the base ran its own
+    sys.modules.pop("theirs", None)
+
+
+def test_an_interpreter_that_lacks_the_kernel_from_elsewhere_is_one_sentence(
+    bench: Bench, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(theirs=THEIRS)
+    pytester.syspathinsert()
+    python = interpreter_with(pytester, "")
+    result = bench(f"--gate-base-python={python}", "--kernel=theirs:mine", case=None)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = "base cannot be loaded: --kernel=theirs:mine: it cannot be imported (AttributeError"
+    assert any(said in line for line in (*result.outlines, *result.errlines))
+    sys.modules.pop("theirs", None)

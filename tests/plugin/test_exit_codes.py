@@ -196,7 +196,7 @@ def test_an_expired_waiver_is_one_sentence(
     path.write_text("[[waiver]]\ncase = 'sdpa-*'\nratio = 1.1\nreason = 'r'\nexpires = 2020-01-01\n")
     monkeypatch.setattr("bench.judging.waivers.WAIVERS", path)
     message = sentence(bench(f"--gate-base={REPOSITORY}"))
-    assert message.startswith("waivers.toml: the waiver of 'sdpa-*' expired on 2020-01-01")
+    assert message.startswith("waivers.toml, line 5: the waiver of 'sdpa-*' expired on 2020-01-01")
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ class Runner:
         self.jobs += 1
         workspace, temporary = self.root / f"job-{self.jobs}", self.root / f"temp-{self.jobs}"
         temporary.mkdir()
-        known = {"runner.temp": temporary, "!cancelled()": True, **(expressions or {})}
+        known = {"runner.temp": temporary, "github.workspace": workspace, "!cancelled()": True, **(expressions or {})}
         exit_code, output, summary = 0, "", ""
         for number, step in enumerate(document["jobs"][job]["steps"]):
             if exit_code and "cancelled()" not in str(step.get("if", "")):
@@ -88,14 +88,15 @@ class Runner:
                 worked = self._use(step["uses"].partition("@")[0], _fill(step.get("with", {}), known), workspace)
                 exit_code = exit_code or int(not worked)
                 continue
+            place = workspace / step.get("working-directory", "")
             if step["run"].startswith("make install"):
-                _install(workspace / (".venv-history" if step["run"].endswith("-history") else ".venv"), self.python)
+                _install(place / (".venv-history" if step["run"].endswith("-history") else ".venv"), self.python)
             summary_file = temporary / f"summary-{number}"
             summary_file.touch()
             declared = {**document.get("env", {}), **document["jobs"][job].get("env", {}), **step.get("env", {})}
             done = subprocess.run(
                 ["bash", "-e", "-c", step["run"]],  # as GitHub does where no shell is named
-                cwd=workspace,
+                cwd=place,
                 env=self._environment(temporary, summary_file) | _fill(declared, known),
                 capture_output=True,
                 text=True,
@@ -123,7 +124,8 @@ class Runner:
         path = given.get("path", "")
         if action == "actions/checkout":
             branch = ("--branch", given["ref"]) if "ref" in given else ()
-            subprocess.run(["git", "clone", "-q", *branch, self.remote, workspace / path], check=True)
+            remote = Path(given.get("repository", self.remote))  # of another repository, where that lies
+            subprocess.run(["git", "clone", "-q", *branch, remote, workspace / path], check=True)
         elif action == "actions/upload-artifact":
             return self._keep(workspace, path.split(), given["name"])
         elif action == "actions/upload-pages-artifact":

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.sides import baseline
 
 REPOSITORY = Path(__file__).parents[2]
@@ -97,6 +99,44 @@ def test_a_part_that_ends_without_verdicts_fails_the_whole(runner: Any) -> None:
     verdict = runner.run("gate", "verdict", {"github.event.pull_request.number": 7})
     assert verdict.exit_code == 4, verdict.output
     assert (runner.artifact("gate") / "pull-request").read_text() == "7\n"
+
+
+KERNEL = """
+import torch
+def mine(q, k, v, *, mask, causal, scale):
+    if mask is not None: raise NotImplementedError("a mask")
+    return {factor} * torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+"""
+CONFIG = """kernels = ["called:mine"]
+[[row]]
+shapes = "b1h4t64d32"
+masks = "full"
+directions = "fwd"
+"""
+
+
+@pytest.mark.parametrize(("factor", "code"), [("1", 0), ("1.01", 1)])
+def test_another_repository_is_gated_where_it_is_by_calling_the_workflow(
+    runner: Any, tmp_path: Path, factor: str, code: int
+) -> None:
+    suite = runner.remote.rename(tmp_path / "the-suite")
+    runner.remote.mkdir()
+    (runner.remote / "called.py").write_text(KERNEL.format(factor=1))
+    (runner.remote / "gate.toml").write_text(CONFIG)
+    runner.git("init", "-q", "-b", "main")
+    runner.commit("base")
+    (runner.remote / "called.py").write_text(KERNEL.format(factor=factor) + "\n")
+    runner.commit("head")
+    inputs = {
+        "suite": suite, "suite-commit": "main", "install": '"$PYTHON" -c "import called"', "config": "gate.toml",
+        "threshold": "20%", "tier": "pr", "base": "HEAD^1",
+    }  # fmt: skip
+    given = {f"inputs.{name}": value for name, value in inputs.items()} | {"github.run_attempt": 1}
+    done = runner.run("elsewhere", "gate", given)
+    assert done.exit_code == code, done.output
+    assert f"## Attention gate: {'FAIL, 1 DRIFTED of 1' if code else 'PASS, no slowdown of 20%'}" in done.summary
+    report = json.loads((runner.artifact("gate-1") / "gate.json").read_text())
+    assert [case["id"] for case in report["cases"]] == ["mine-b1h4t64d32-full-fp32-cpu-fwd"]
 
 
 def test_main_s_baseline_is_measured_and_stored_on_its_branch(runner: Any) -> None:

@@ -1,4 +1,4 @@
-"""The formula, compiled."""
+"""The attention formula through ``torch.compile``."""
 
 from typing import Any
 

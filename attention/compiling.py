@@ -1,4 +1,4 @@
-"""What the kernels that ``torch.compile`` makes share: how they are compiled, and what keeps a machine from it."""
+"""Shared by kernels that use ``torch.compile``: how they compile, and why a machine cannot."""
 
 import importlib.util
 import inspect
@@ -16,7 +16,7 @@ RECOMPILE_LIMIT = 256  # shapes of one process; beyond torch's own 8 a run would
 
 
 def obstacle(*, device: str, **_: object) -> str | None:
-    """Say what keeps this machine from compiling for a device type; None if nothing does."""
+    """Say why this machine cannot compile for a device type; None if it can."""
     if torch.compiler.is_compiling():
         return None  # the caller's compiler is at work
     missing = _missing(device)

@@ -1,4 +1,4 @@
-"""FlexAttention: PyTorch's compiled attention, which is told by functions what to hide and skips whole blocks of it."""
+"""FlexAttention: PyTorch's compiled attention, which skips hidden blocks of scores."""
 
 from collections.abc import Callable
 from functools import lru_cache

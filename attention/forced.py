@@ -1,4 +1,4 @@
-"""PyTorch's fused attention with one of its backends forced: what PyTorch would not run with it is refused."""
+"""PyTorch's fused attention with one backend forced; requests that this backend cannot serve are refused."""
 
 import torch
 from torch import Tensor

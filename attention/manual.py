@@ -1,4 +1,4 @@
-"""The formula as it is written, without a mask."""
+"""The attention formula as it is written, without a mask."""
 
 from torch import Tensor
 

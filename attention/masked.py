@@ -1,4 +1,4 @@
-"""The formula with a mask, causal and windowed attention, and rows that see nothing."""
+"""The attention formula with masks, causal attention, windows, and rows that see no key."""
 
 import torch
 from torch import Tensor

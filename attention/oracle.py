@@ -1,4 +1,4 @@
-"""The float64 oracle: what every kernel is held to."""
+"""The float64 oracle that every kernel is compared with."""
 
 import torch
 from torch import Tensor

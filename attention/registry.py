@@ -1,4 +1,4 @@
-"""The registry: kernels by name, each with what it can do as data."""
+"""The registry: kernels by name, with their capabilities as data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

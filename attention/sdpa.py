@@ -1,4 +1,4 @@
-"""PyTorch's fused attention, with the cases it gets wrong put right."""
+"""PyTorch's fused attention, corrected where PyTorch gets it wrong."""
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, 
 
 
 def _mask(q: Tensor, n_queries: int, n_keys: int, mask: Tensor | None, *, causal: bool) -> tuple[Tensor | None, bool]:
-    """Say the same by a mask and an ``is_causal`` that PyTorch gets right."""
+    """Rewrite (mask, causal) as an equivalent pair that PyTorch handles correctly."""
     causal = causal and n_queries > 1  # the last query sees every key
     if mask is not None:
         mask = torch.atleast_2d(mask)

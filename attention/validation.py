@@ -1,4 +1,4 @@
-"""Checks on the inputs of a kernel or module: whatever does not go together is a ValueError that quotes what it saw."""
+"""Checks the inputs of kernels and modules; a ValueError quotes the shapes, dtypes or devices that do not match."""
 
 import torch
 from torch import Tensor

@@ -10,8 +10,11 @@ from .plain.errors import CannotDo
 
 # Name -> module. Only the one that is asked for is imported: not all of them need torch, which takes seconds.
 COMMANDS = {
+    "bisect": "commands.bisect",
+    "conformance": "commands.conformance",
     "explain": "commands.explain",
     "history": "history.command",
+    "init": "commands.init",
     "margins": "commands.margins",
     "merge": "commands.merge",
     "overhead": "commands.overhead",

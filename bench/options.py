@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from .cases import TIERS
+from .cases import ROWS, TIERS, Row
 from .judging.policy import Policy
-from .plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
+from .plain.arguments import DEFAULT_THREADS, PERCENT, PORTION, SECONDS, THREADS
 from .plain.errors import CannotDo
+from .sides import config as gate_config
+from .sides.config import GateConfig
 from .sides.what import What
 from .timing.environment import present_devices
 
@@ -18,6 +20,7 @@ DEVICES = ("cpu", "cuda", "all")
 DEFAULT_TIER = "pr"
 DEFAULT_DEVICE = "all"
 DEFAULT_SHARD = "1/1"
+DEFAULT_UNDECIDED = "5%"
 PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 
 # Options that say how to compare: without a comparison they would do nothing, and a gate must not do nothing.
@@ -25,6 +28,7 @@ _COMPARING = (
     "gate_threshold",
     "gate_budget",
     "gate_strict",
+    "gate_undecided",
     "gate_json",
     "gate_markdown",
     "gate_html",
@@ -38,6 +42,7 @@ _NAMED = {
     "benchmark_storage": "a directory",
     "gate_base": "a revision or a directory",
     "gate_base_python": "an interpreter",
+    "gate_config": "a TOML file",
     "kernel": "a kernel as package.module:function",
     "source": "a package or module",
     "gate_json": "a file",
@@ -62,10 +67,34 @@ class Settings:
     base_python: str | None = None  # the interpreter of the base side, if it is another
     reports: Mapping[str, Path] = field(default_factory=dict)  # format -> file
     annotate: bool = False
+    config: GateConfig | None = None
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the matrix: those of the repository's own file, if it names some."""
+        return self.config.rows if self.config is not None and self.config.rows else ROWS
 
     @property
     def comparing(self) -> bool:
         return bool(self.compare) or self.base is not None or self.base_python is not None
+
+    @property
+    def repeatable(self) -> tuple[str, ...]:
+        """The options under which one case is compared again as here; defaults are left out."""
+        given = [f"--kernel={kernel}" for kernel in self.what.kernels]
+        given += [f"--source={source}" for source in self.what.sources]
+        single = {
+            "--tier": (self.tier, DEFAULT_TIER),
+            "--threads": (self.threads, DEFAULT_THREADS),
+            "--gate-threshold": (f"{100 * self.policy.threshold:g}%", f"{100 * Policy.threshold:g}%"),
+            "--gate-base-python": (self.base_python, None),
+            "--gate-config": (None if self.config is None else str(self.config.file.path), None),
+            "--gate-base": (self.base, None),
+        }
+        given += [f"{name}={value}" for name, (value, default) in single.items() if value != default]
+        if self.compare:  # last, since without a value it would take what follows
+            given.append("--benchmark-compare" if self.compare is True else f"--benchmark-compare={self.compare}")
+        return tuple(given)
 
 
 def add(parser: pytest.Parser) -> None:
@@ -74,6 +103,7 @@ def add(parser: pytest.Parser) -> None:
     option = group.addoption
     option("--gate-base", metavar="REV-or-DIR", help="compare with attention/ of a git revision or a directory")
     option("--gate-base-python", metavar="PATH", help="run the base with this interpreter and its torch")
+    option("--gate-config", metavar="FILE", help="kernels, sources, rows and waivers of another repository")
     option("--gate-threshold", metavar="PERCENT", help=f"slowdown not to pass (default {Policy.threshold:.0%})")
     option("--gate-budget", metavar="SECONDS", help=f"most time one measurement may take (default {Policy.budget_s:g})")
     option("--gate-json", metavar="PATH", help="write the verdicts as JSON")
@@ -82,6 +112,8 @@ def add(parser: pytest.Parser) -> None:
     option("--gate-pairs", metavar="PATH", help="write the raw pairs, to be replayed by python -m bench replay")
     option("--gate-annotations", action="store_true", help="print notes on the kernels' lines, for GitHub Actions")
     option("--gate-strict", action="store_true", help="INCONCLUSIVE fails too (default: it passes)")
+    may = f"how many of the compared cases may be INCONCLUSIVE (default {DEFAULT_UNDECIDED})"
+    option("--gate-undecided", metavar="PERCENT", help=may)
     option("--tier", default=DEFAULT_TIER, metavar="|".join(TIERS), help=f"case matrix (default {DEFAULT_TIER})")
     option("--device", default=DEFAULT_DEVICE, metavar="|".join(DEVICES), help="where (default all that are present)")
     option("--threads", default=str(DEFAULT_THREADS), metavar="N", help=f"CPU threads (default {DEFAULT_THREADS})")
@@ -117,24 +149,38 @@ def settings(config: pytest.Config) -> Settings:
             )
     asked = read("gate_threshold")
     threshold = Policy.threshold if asked is None else PERCENT.read("--gate-threshold", asked)
+    undecided = read("gate_undecided")
+    own = None if read("gate_config") is None else gate_config.read(Path(read("gate_config")))
     devices = _devices(_choice("--device", read("device"), DEVICES))
     return Settings(
         tier=_choice("--tier", read("tier"), TIERS),
         devices=devices,
         threads=THREADS.read("--threads", read("threads")),
         shard=_shard(read("shard")),
-        what=What(tuple(dict.fromkeys(read("kernel"))), tuple(dict.fromkeys(read("source")))),
+        what=_what(config, own),
         policy=Policy(
             threshold,
             _budget(read("gate_budget"), threshold, PROCESSES_BUDGET if base_python else 1),
             strict=read("gate_strict"),
+            undecided=PORTION.read("--gate-undecided", DEFAULT_UNDECIDED if undecided is None else undecided),
         ),
         compare=compare or False,
         base=base,
         base_python=base_python,
         reports={f: Path(read(f"gate_{f}")) for f in ("json", "markdown", "html", "pairs") if read(f"gate_{f}")},
         annotate=read("gate_annotations"),
+        config=own,
     )
+
+
+def _what(config: pytest.Config, own: GateConfig | None) -> What:
+    """Return what is compared: options override the file."""
+    kernels, sources = (tuple(dict.fromkeys(config.getoption(name))) for name in ("kernel", "source"))
+    if own is None:
+        return What(kernels, sources)
+    if not (kernels or own.what.kernels):
+        raise CannotDo(f"{own.file.path.name} names no kernels: give kernels = [...] there, or --kernel=PKG.MOD:FN")
+    return What(kernels or own.what.kernels, sources or own.what.sources)
 
 
 def _option(name: str) -> str:

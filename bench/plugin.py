@@ -111,7 +111,7 @@ def run_case(
         if result.verdict is Verdict.SKIPPED:
             pytest.skip(result.reasons[0])
         if session.settings.policy.fails(result.verdict):
-            pytest.fail(describe(result), pytrace=False)
+            pytest.fail(describe(result, session.repeatable), pytrace=False)
 
     return run
 

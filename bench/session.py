@@ -29,10 +29,10 @@ from .sides.base import Base, loaded, stored_only
 from .sides.baseline import Baseline
 from .sides.places import Place, places
 from .sides.reach import refuse_code_outside
-from .sides.repository import top_level
+from .sides.repository import commit_of, top_level
 from .sides.side import base_side, head_side
 from .sides.source import Source
-from .sides.what import place_of
+from .sides.what import importable, place_of
 from .timing import environment, shards
 from .timing.between import observations_needed
 from .timing.budget import SharedBudget
@@ -63,12 +63,17 @@ class GateSession:
     results: list[CaseResult] = field(default_factory=list)
     untimed: list[dict[str, object]] = field(default_factory=list)  # what a baseline stores of cases without times
     resources: ExitStack = field(default_factory=ExitStack)
+    repeatable: tuple[str, ...] = ()  # the options under which a case is compared again
 
     @classmethod
     def start(cls, settings: Settings) -> "GateSession":
-        head = head_side(settings.what, settings.devices)
-        cases = matrix(head.kernels, head.modules, settings.tier, settings.devices)
-        return cls(settings, source.imported(settings.what.names), Gate(head, None), cases)
+        with ExitStack() as resources:
+            if settings.config is not None:
+                resources.enter_context(importable(settings.config.folder))
+            head = head_side(settings.what, settings.devices)
+            cases = matrix(head.kernels, head.modules, settings.tier, settings.devices, settings.rows)
+            head_source = source.imported(settings.what.names)
+            return cls(settings, head_source, Gate(head, None), cases, resources=resources.pop_all())
 
     def runnable(self, cases: Sequence[Case]) -> int:
         """How many of the cases their subjects can run."""
@@ -100,7 +105,7 @@ class GateSession:
     @property
     def missing_ids(self) -> list[str]:
         """The base's cases that the head lost."""
-        base = self.base.ids(self.settings.tier, self.settings.devices)
+        base = self.base.ids(self.settings.tier, self.settings.devices, self.settings.rows)
         return sorted(base - supported_ids(self._all_cases))
 
     @property
@@ -112,7 +117,7 @@ class GateSession:
     @property
     def _all_cases(self) -> dict[Case, str | None]:
         head = self.gate.head
-        return matrix(head.kernels, head.modules, TIERS[-1], DEVICES)
+        return matrix(head.kernels, head.modules, TIERS[-1], DEVICES, self.settings.rows)
 
     @property
     def header(self) -> str:
@@ -158,8 +163,12 @@ class GateSession:
             )
             self.gate = replace(self.gate, anew=cache(self._anew))
         self.gate = replace(self.gate, base=base)
-        known = {case.id for case in self._all_cases}
-        self.exceptions = waivers.read(waivers.WAIVERS, known, date.today())  # noqa: DTZ011  # a day where the user is
+        self.repeatable = replace(self.settings, base=self._lasting_base()).repeatable
+        known, today = {case.id for case in self._all_cases}, date.today()  # noqa: DTZ011  # a day where the user is
+        if self.settings.config is not None:
+            self.exceptions = waivers.entries(self.settings.config.file, known, today)
+        elif not self.settings.what.kernels:  # ours: the file of the suite is about them
+            self.exceptions = waivers.read(waivers.WAIVERS, known, today)
 
     def _anew(self) -> Gate:
         """Load both sides once more, the base first, into copies that live until the session ends."""
@@ -169,6 +178,13 @@ class GateSession:
             for label, packed in (("base", self.base.source), ("head", self.head_source))
         )
         return replace(self.gate, head=head, base=replace(self.base, side=base), witness=None, anew=None)
+
+    def _lasting_base(self) -> str | None:
+        """Return the base that was asked for; a revision by its commit, since a name such as HEAD moves on."""
+        name = self.settings.base
+        if name is None or Path(name).is_dir():
+            return name
+        return commit_of(place_of(self.settings.what.names[0]), name)[:12]
 
     def _refuse_code_beside(self, repository: Path) -> None:
         """Refuse a head that needs code of its repository which is not part of what is compared."""
@@ -245,7 +261,7 @@ class GateSession:
             )
         )
         pairs.start(1)
-        supported = pairs.base_supports(self.settings.tier, self.settings.devices)
+        supported = pairs.base_supports(self.settings.tier, self.settings.devices, self.settings.rows)
         pairs.begin(observations_needed(self.test(self.chosen[0].id)))
         self.gate = replace(self.gate, elsewhere=pairs, base=replace(self.base, elsewhere=supported))
 
@@ -360,4 +376,5 @@ class GateSession:
             shard=Shard.of(*self.settings.shard, self.settings.tier, ids),
             ceilings=ceilings(result.work for result in self.results if result.work and result.measurements),
             absent=self.absent_ids,
+            options=self.repeatable,
         )

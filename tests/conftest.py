@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,27 +66,64 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@dataclass
+class Tab:
+    """One page of the browser, which shows a text from a file, offline, and notes what goes wrong meanwhile."""
+
+    page: Page
+    path: Path
+    complaints: list[str] = field(default_factory=list)
+    requests: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.page.set_default_timeout(5000)
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.on("request", lambda request: self.requests.add(request.url))
+
+    def show(self, text: str) -> Page:
+        self.path.write_text(text, encoding="utf-8")
+        self.page.goto(self.path.as_uri())
+        return self.page
+
+    def assert_quiet(self) -> None:
+        """Fail if the page complained, or asked for anything but itself."""
+        assert self.complaints == []
+        assert self.requests <= {self.path.as_uri()}
+
+
 @pytest.fixture
 def open_page(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Open a page from a file, offline; afterwards it must not have complained, or asked for anything else."""
-    contexts, complaints, requests = [], [], []
+    """Open a page of its own with settings of its own; afterwards it must have been quiet."""
+    tabs: list[Tab] = []
 
     def opened(text: str, **settings: Any) -> Page:
-        path = tmp_path / "page.html"
-        path.write_text(text, encoding="utf-8")
-        context = browser.new_context(offline=True, **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(5000)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(path.as_uri())
-        return page
+        tabs.append(Tab(browser.new_context(offline=True, **settings).new_page(), tmp_path / f"{len(tabs)}.html"))
+        return tabs[-1].show(text)
 
     yield opened
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert set(requests) <= {(tmp_path / "page.html").as_uri()}
+    for tab in tabs:
+        tab.page.context.close()
+        tab.assert_quiet()
+
+
+@pytest.fixture(scope="module")
+def _shared_tab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    context = browser.new_context(offline=True, reduced_motion="reduce")
+    yield Tab(context.new_page(), tmp_path_factory.mktemp("tab") / "page.html")
+    context.close()
+
+
+@pytest.fixture
+def reopen(_shared_tab: Tab) -> Iterator[Callable[[str], Page]]:
+    """Open a page where the last test had one, since a new one starts a process; 1400 x 900, and as it was written.
+
+    A test that asks for another medium or scheme opens a page of its own.
+    """
+    _shared_tab.page.goto("about:blank")  # a fragment in the last address would keep the page as it is
+    _shared_tab.page.set_viewport_size({"width": 1400, "height": 900})
+    _shared_tab.complaints.clear()
+    _shared_tab.requests.clear()
+    yield _shared_tab.show
+    _shared_tab.assert_quiet()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from attention import KERNELS
 from bench import options
@@ -13,6 +14,7 @@ from bench.judging import changes
 from bench.judging.policy import FAILING, Policy
 from bench.judging.verdict import Verdict
 from bench.plain.arguments import DEFAULT_THREADS
+from bench.report.text import legend
 from bench.timing import ceiling
 from bench.timing.between import observations_needed
 from bench.timing.budget import SHARE
@@ -25,9 +27,11 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 DEFAULTS = {
     "--gate-base": "off",
     "--gate-base-python": "off",
+    "--gate-config": "off",
     "--gate-threshold": f"{100 * Policy.threshold:g}%",
     "--gate-budget": f"{Policy.budget_s:g}",
     "--gate-strict": "off",
+    "--gate-undecided": options.DEFAULT_UNDECIDED,
     "--gate-json": "off",
     "--gate-markdown": "off",
     "--gate-html": "off",
@@ -38,6 +42,7 @@ DEFAULTS = {
     "--threads": str(DEFAULT_THREADS),
     "--shard": options.DEFAULT_SHARD,
     "--kernel": "none",
+    "--source": "none",
 }
 
 
@@ -114,7 +119,7 @@ def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
     assert f"each upper end by itself with {1 - policy.miss:.1%}" in method
     assert f"with probability at most {policy.miss:.1%}" in method
     assert f"at or below {policy.miss:.1%}" in README
-    assert policy.intervals in README
+    assert legend(policy) in README
     agreeing = observations_needed(policy.test(213))
     assert f"{agreeing} pairs of them or more" in " ".join(README.split())
     assert f"before {agreeing} pairs agree" in elsewhere
@@ -160,3 +165,24 @@ def test_the_workflow_table_names_every_workflow() -> None:
     named = re.findall(r"^\| `([\w-]+\.yml)` \|", README, flags=re.MULTILINE)
     folder = Path(__file__).parents[1] / ".github" / "workflows"
     assert sorted(named) == sorted(path.name for path in folder.iterdir())
+
+
+def test_another_repository_s_ten_lines_give_inputs_that_the_workflow_has() -> None:
+    (text,) = re.findall(r"```yaml\n(on: pull_request\n.*?)```", README, flags=re.DOTALL)
+    assert len(text.splitlines()) == 10
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    name = job["uses"].removeprefix("OWNER/SUITE/").removesuffix("@COMMIT")
+    inputs = yaml.safe_load((Path(__file__).parents[1] / name).read_text())[True]["workflow_call"]["inputs"]
+    required = {key for key, value in inputs.items() if value.get("required")}
+    assert required <= set(job["with"]) <= set(inputs)
+    for key in set(inputs) - set(job["with"]):
+        assert f"`{key}`" in README
+
+
+def test_the_examples_on_other_packages_give_options_that_there_are() -> None:
+    given = re.findall(r"(--(?:gate-)?\w[\w-]*)", " ".join(re.findall(r"pytest SUITE.*?(?=\n\S)", _text(), re.DOTALL)))
+    assert {"--kernel", "--source", "--gate-base", "--gate-base-python"} <= set(given) <= set(declared())
+
+
+def _text() -> str:
+    return (Path(__file__).parents[1] / "bench" / "docs" / "ELSEWHERE-PACKAGES.md").read_text(encoding="utf-8")

@@ -7,12 +7,13 @@ import pytest
 from bench import options
 from bench.options import Settings
 from bench.plain.errors import CannotDo
+from bench.report.again import known
 
 
 class Config:
     """Stands in for pytest's, where only what is given here, a base, and what has a default was asked for."""
 
-    def __init__(self, **given: str) -> None:
+    def __init__(self, **given: Any) -> None:
         self.given = {"gate_base": "HEAD", "device": "cpu"} | given
         options.add(self)  # type: ignore[arg-type]  # it has what is used of a parser
 
@@ -26,7 +27,7 @@ class Config:
         return self.given.get(name)
 
 
-def settings(**given: str) -> Settings:
+def settings(**given: Any) -> Settings:
     return options.settings(Config(**given))  # type: ignore[arg-type]  # it has what is used of a config
 
 
@@ -41,6 +42,28 @@ def test_a_senseless_number_is_refused_in_one_sentence(name: str, value: str) ->
 @pytest.mark.parametrize("text", ["5", "5%", "5.0%"])
 def test_a_threshold_needs_no_percent_sign(text: str) -> None:
     assert settings(gate_threshold=text).policy == settings().policy
+
+
+def test_a_twentieth_of_the_cases_may_be_undecided_or_as_many_as_was_asked_for_even_none() -> None:
+    assert settings().policy.undecided == 0.05
+    assert settings(gate_undecided="0%").policy.undecided == 0
+    assert settings(gate_undecided="100").policy.undecided == 1
+
+
+def test_a_case_is_repeated_by_what_was_asked_for_and_no_defaults() -> None:
+    assert settings().repeatable == ("--gate-base=HEAD",)
+    asked = {"tier": "full", "threads": "2", "gate_threshold": "2", "gate_base_python": "python", "device": "cpu"}
+    assert settings(**asked).repeatable == (
+        "--tier=full",
+        "--threads=2",
+        "--gate-threshold=2%",
+        "--gate-base-python=python",
+        "--gate-base=HEAD",
+    )
+    stored = settings(gate_base=None, benchmark_compare=True, kernel=["a:b"], source=["c"])
+    assert stored.repeatable == ("--kernel=a:b", "--source=c", "--benchmark-compare")
+    assert settings(gate_base=None, benchmark_compare="0001").repeatable == ("--benchmark-compare=0001",)
+    assert all(known(option) for option in (*settings(**asked).repeatable, *stored.repeatable))
 
 
 def test_the_default_budget_follows_the_threshold_and_a_given_one_does_not() -> None:

@@ -1,4 +1,4 @@
-"""Whether a call is a call: several of them, on the case's inputs and on others, held against one another.
+"""Checks that a call is a call: makes several, on the case's inputs and on others, and compares them.
 
 All are made on the same tensors, whose contents change in between, so that whatever a side remembers of them, by their
 address, shape, identity or version, is of other contents and shows. In order: a call on other contents; one on the

@@ -214,7 +214,11 @@ def _at(index: int, head: Tensor, exact: Tensor) -> str:
     """Say where the value with a flat index is, and what it is on either side."""
     if exact.numel() == 0:
         return "empty"
-    where = tuple(int(i) for i in torch.unravel_index(torch.tensor(index), exact.shape))
+    where: tuple[int, ...] = ()
+    rest = index
+    for size in reversed(exact.shape):  # torch.unravel_index would load sympy, a third of a second in every run
+        rest, at = divmod(rest, size)
+        where = (at, *where)
     return f"worst at {where}: got {head.flatten()[index].item():.9g}, oracle {exact.flatten()[index].item():.9g}"
 
 

@@ -1,4 +1,4 @@
-"""Memory that is handed out unwritten, filled: a result that depends on it then shows."""
+"""Fills memory that is handed out unwritten, so that a result that depends on it shows."""
 
 import warnings
 from collections.abc import Iterator

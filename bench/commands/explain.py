@@ -1,6 +1,7 @@
 """``python -m bench explain CASE``: what one case executes, base beside head, to find why a gate failed."""
 
 import argparse
+from collections.abc import Sequence
 from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 import attention
 
 from .. import pytest_benchmark_adapter
-from ..cases import TIERS, Case, matrix
+from ..cases import ROWS, TIERS, Case, Row, matrix
 from ..checking import compilation
 from ..checking.calls import execute
 from ..checking.op_trace import OpTrace
@@ -61,14 +62,14 @@ def run(options: argparse.Namespace) -> None:
     print(explain_text.explain(case.id, seen_base, seen_head, work_of(case, workload.d_feedforward)), end="")
 
 
-def find(case_id: str, head: Side) -> Case:
+def find(case_id: str, head: Side, rows: Sequence[Row] = ROWS) -> Case:
     """Find a case of the largest tier by its id.
 
     Raises:
         CannotDo: there is none, its kernel does not support it, or its device is not here.
 
     """
-    cases = {case.id: (case, reason) for case, reason in _every_case(head).items()}
+    cases = {case.id: (case, reason) for case, reason in _every_case(head, rows).items()}
     if case_id not in cases:
         near = ", ".join(get_close_matches(case_id, cases, n=3))
         hint = f"did you mean {near}?" if near else "pytest bench/ --tier=full --collect-only -q lists them"
@@ -82,8 +83,8 @@ def find(case_id: str, head: Side) -> Case:
     return case
 
 
-def _every_case(head: Side) -> dict[Case, str | None]:
-    return matrix(head.kernels, head.modules, TIERS[-1], ("cpu", "cuda"))
+def _every_case(head: Side, rows: Sequence[Row]) -> dict[Case, str | None]:
+    return matrix(head.kernels, head.modules, TIERS[-1], ("cpu", "cuda"), rows)
 
 
 def _base(name: str | None) -> Source:

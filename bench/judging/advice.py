@@ -1,6 +1,4 @@
-"""What to do: about a verdict, and about what made a run less certain than it could be. Pure."""
-
-from math import log1p
+"""Advice: what to do about a verdict, and about a run that could have been more certain. Pure."""
 
 from .run import Run
 from .statistics import median
@@ -8,26 +6,26 @@ from .verdict import Verdict
 
 BUSY_CORES = 0.5  # other processes, in cores
 STOLEN_CORES = 0.1  # taken by the hypervisor, in cores
-LONGEST_BUDGET_S = 300.0  # beyond it, more time is no advice
 SLOW_CLOCK = 0.75  # share of the maximum; nvbench discards samples below the same share of the default clock
 
 # About each verdict that asks for something, for reports that a reviewer reads; the texts hold nothing from outside.
 WHAT_TO_DO = {
-    Verdict.ERROR: "read what was raised, and run the case by hand: `pytest bench/ -k CASE --gate-base=main`.",
+    Verdict.ERROR: "read what was raised, and reproduce it with the command that the case carries.",
     Verdict.DRIFTED: "the numbers are wrong, whatever the speed: mend the kernel. "
     "`bench/docs/NUMERICS.md` says how far is too far.",
-    Verdict.REGRESSED: "reproduce it: `pytest bench/ -k CASE --gate-base=main`. Mend the kernel or, if the slowdown "
-    "is wanted, accept it in `bench/waivers.toml` with a bound, a reason and a last day.",
+    Verdict.REGRESSED: "reproduce it with the command that the case carries. Mend the kernel or, if the slowdown is "
+    "wanted, accept it in `bench/waivers.toml` with a bound, a reason and a last day.",
     Verdict.CHANGED: "find out why another backend ran or more memory was held. There is no waiver: if it is wanted, a "
     "maintainer merges over this check.",
     Verdict.MISSING: "restore the case. If its removal is wanted, a maintainer merges over this check.",
-    Verdict.INCONCLUSIVE: "give it more time with `--gate-budget`, or a machine with less else to do.",
+    Verdict.INCONCLUSIVE: "give it more time with `--gate-budget`, or a machine with less else to do. Where more than "
+    "`--gate-undecided` of the cases are so, the run has compared too little to pass.",
     Verdict.WAIVED: "nothing now; `bench/waivers.toml` says until when it is accepted.",
 }
 
 
 def advice(run: Run) -> tuple[str, ...]:
-    """Return the warnings, one sentence each; first that of the whole run, since shards may bring many."""
+    """Return the warnings, one sentence each; the one about the whole run comes first."""
     return (*_undecided(run), *of_machine(run))
 
 
@@ -61,11 +59,5 @@ def of_machine(run: Run) -> tuple[str, ...]:
 
 
 def _undecided(run: Run) -> tuple[str, ...]:
-    undecided = [case for case in run.cases if case.verdict is Verdict.INCONCLUSIVE]
-    if not undecided:
-        return ()
-    worst = max((case.mde for case in undecided if case.mde is not None), default=None)
-    factor = 4.0 if worst is None else max(2.0, (log1p(worst) / log1p(run.policy.threshold)) ** 2)
-    budget_s = run.policy.budget_s * factor
-    cure = f"give --gate-budget={budget_s:.0f}" if budget_s <= LONGEST_BUDGET_S else "run on a quieter machine"
-    return (f"{len(undecided)} of {len(run.cases)} cases are undecided: {cure}, or raise --gate-threshold",)
+    undecided = run.undecided
+    return (f"{undecided.said}: {undecided.cure}",) if undecided.count else ()

@@ -1,4 +1,4 @@
-"""Two fingerprints compared: changes that fail, notes that do not, and the cause where it can be told. Pure."""
+"""Compares two fingerprints: changes that fail, notes that do not, and the cause where it is known. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -40,7 +40,7 @@ def _backend(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
 
 
 def _cause(base: tuple[SdpaCall, ...], head: tuple[SdpaCall, ...]) -> str:
-    """Say why another backend served head's calls: what a fused one refuses now or no longer, else what differs."""
+    """Say why another backend ran: what a fused backend now refuses or no longer refuses, or which arguments differ."""
     before, after = _refusals(base), _refusals(head)
     now = [reason for reason in after if reason not in before]
     if now:
@@ -185,7 +185,7 @@ def _call_notes(base: Calls | None, head: Calls | None) -> Iterator[str]:
 
 
 def _grown_peaks(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
-    """Hold the peak of the whole call, and where that is inside, the forward pass's own, which serving needs."""
+    """Compare the peak of the whole call; if that is within its limit, also the forward pass's, which serving needs."""
     for name, before, after in (
         ("peak", base.peak_bytes, head.peak_bytes),
         ("forward peak", base.forward.peak_bytes, head.forward.peak_bytes),

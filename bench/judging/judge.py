@@ -1,4 +1,4 @@
-"""Judging: the evidence of one case in, its verdict out. Pure, no torch."""
+"""Turns the evidence of one case into its verdict. Pure, no torch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ def decide(measurement: Measurement, test: PairedTest) -> Change | None:
 
 
 def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[Verdict, tuple[str, ...]]:
-    """Weigh what was found: what is worse comes first, and so do its reasons."""
+    """Pick the worst verdict that the evidence supports; its reasons come first."""
     changes, notes = compare(evidence.base_fingerprint, evidence.head_fingerprint)
     for verdict, reason in (
         (Verdict.ERROR, evidence.error),

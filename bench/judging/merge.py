@@ -1,4 +1,4 @@
-"""The shards' verdicts joined into the one verdict of their run. Pure."""
+"""Joins the verdicts of all shards into the verdict of their run. Pure."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -46,6 +46,7 @@ def merge(runs: Mapping[str, Run]) -> Run:
         shard=replace(shards[first], index=1, count=1),
         notes=tuple(note for index in range(1, count + 1) for note in _notes(index, count, by_index[index])),
         absent=tuple(dict.fromkeys(case_id for run in runs.values() for case_id in run.absent)),
+        options=runs[first].options,
     )
 
 
@@ -56,7 +57,7 @@ def _shard(name: str, run: Run) -> Shard:
 
 
 def _question(run: Run, shard: Shard) -> dict[str, object]:
-    """What was judged by which rule, by name; equal in all shards of one run."""
+    """The parts of a run that are equal in all its shards, by name."""
     return {
         "number of shards": shard.count,
         "tier": shard.tier,
@@ -70,7 +71,7 @@ def _question(run: Run, shard: Shard) -> dict[str, object]:
 
 
 def _joined(repeats: Mapping[str, Run]) -> list[CaseResult]:
-    """Return the cases of one shard: of each the worst result, which says so where they differ in the verdict."""
+    """Return the cases of one shard: the worst result of each, with a note where its verdicts differ."""
     rows = {name: {case.id: case for case in run.cases} for name, run in repeats.items()}
     first, *rest = rows
     for name in rest:
@@ -98,9 +99,10 @@ def _refuse_gaps(cases: Sequence[CaseResult], shard: Shard) -> None:
 
 
 def _notes(index: int, count: int, repeats: Mapping[str, Run]) -> list[str]:
-    """What warned in one shard, and that it was run more than once, if it was with different results."""
+    """The warnings of one shard, and a note if it was run more than once with different results."""
     notes = [f"shard {index}/{count}: {warning}" for run in repeats.values() for warning in of_machine(run)]
     runs = list(repeats.values())
+    notes += [f"shard {index}/{count}: {run.undecided.said}: {run.load}" for run in runs if run.undecided.too_many]
     if any(run != runs[0] for run in runs):
         names = ", ".join(repeats)
         notes.append(f"shard {index}/{count} ran {len(runs)} times ({names}): of each case the worst verdict counts")
@@ -108,7 +110,7 @@ def _notes(index: int, count: int, repeats: Mapping[str, Run]) -> list[str]:
 
 
 def _common(environments: Sequence[Mapping[str, Plain]]) -> dict[str, Plain]:
-    """Return the environments as one: where they differ, every value there was."""
+    """Join the environments; where they differ, list every value."""
     names = dict.fromkeys(name for environment in environments for name in environment)
     merged: dict[str, Plain] = {}
     for name in names:

@@ -24,6 +24,7 @@ class Policy:
     threshold: float = 0.05  # the slowdown that must not pass: 0.05 = 5%
     budget_s: float = 30.0  # the most time one measurement of a case may take
     strict: bool = False  # INCONCLUSIVE fails too
+    undecided: float = 1.0  # the share of the compared cases that may be INCONCLUSIVE; 1 is no limit
     false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
 
     @classmethod
@@ -48,16 +49,13 @@ class Policy:
 
     @property
     def intervals(self) -> str:
-        """Say how sure the intervals of a run are, as a clause.
+        """Say how sure the intervals of a run are, in a few words.
 
         Where a case was measured twice, the second interval is reported. So an upper end has two chances to be wrong. A
         lower end has one: of a case that is not slower, the second measurement only follows a wrong lower end, and of
         one that is slower, a wrong lower end is always followed by a second measurement.
         """
-        return (
-            f"the lower ends of all intervals are right together with probability {1 - self.false_alarm:.1%}, "
-            f"each upper end by itself with {1 - self.miss:.1%}"
-        )
+        return f"simultaneous {1 - self.false_alarm:.1%} lower bounds, upper bounds {1 - self.miss:.1%} each"
 
     def fails(self, verdict: Verdict) -> bool:
         return verdict in FAILING or (self.strict and verdict is Verdict.INCONCLUSIVE)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..plain.evidence import Load, Plain, Shard
 from ..plain.execution import Ceiling
 from .policy import Policy
+from .undecided import Undecided
 from .verdict import CaseResult, Verdict, severity
 
 
@@ -24,6 +25,7 @@ class Run:
     notes: tuple[str, ...] = ()  # warnings about the measuring itself, a sentence each
     ceilings: tuple[Ceiling, ...] = ()
     absent: tuple[str, ...] = ()  # cases of the baseline whose device is not here
+    options: tuple[str, ...] = ()  # of the command line, under which one of the cases is compared again as here
 
     @property
     def worst_first(self) -> list[CaseResult]:
@@ -36,42 +38,60 @@ class Run:
         return {verdict.value: counts[verdict] for verdict in Verdict if counts[verdict]}
 
     @property
+    def undecided(self) -> Undecided:
+        return Undecided.of(self.cases, self.policy, self.load)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether this is one of several shards: merging judges the whole."""
+        return self.shard is not None and self.shard.count > 1
+
+    @property
     def empty_part(self) -> str | None:
-        """Say which of several shards this is, if nothing fell to it that can be compared: merging judges the whole."""
-        if self.shard is None or self.shard.count == 1 or any(c.verdict is not Verdict.SKIPPED for c in self.cases):
+        """Say which of several shards this is, if nothing fell to it that can be compared."""
+        if self.shard is None or not self.is_part or any(c.verdict is not Verdict.SKIPPED for c in self.cases):
             return None
         return f"shard {self.shard.index}/{self.shard.count} has no case to compare"
 
     @property
     def exit_code(self) -> int:
-        """0 pass, or nothing but an empty part; 1 a case failed; 4 nothing was compared."""
+        """0 pass, or nothing but an empty part; 1 a case failed; 4 nothing, or too little, was decided."""
         if any(self.policy.fails(case.verdict) for case in self.cases):
             return 1
-        return 0 if self.empty_part or any(case.verdict.compared for case in self.cases) else 4
+        return 0 if self.not_compared is None else 4
+
+    @property
+    def not_compared(self) -> str | None:
+        """Say why this is no comparison, if it is none. How many may be undecided is a question to the whole run."""
+        if self.empty_part is None and not self.undecided.compared:
+            return "nothing was compared: no selected case is in both base and head"
+        return self.undecided.said if self.undecided.too_many and not self.is_part else None
 
     @property
     def passing(self) -> str:
-        """What a run that passes has found: no more than what is certain."""
-        undecided = sum(case.verdict is Verdict.INCONCLUSIVE for case in self.cases)
-        compared = sum(case.verdict.compared for case in self.cases)
-        if undecided:
-            return f"but {undecided} of {self.timed} timed cases undecided"
-        if not self.timed:
-            return f"no drift in {compared} cases, none of which is timed"
+        """What a passing run found, and nothing that is not certain."""
+        undecided = self.undecided
+        if undecided.count:
+            whole = ": python -m bench merge says if that is too many" if undecided.too_many else ""
+            return f"but {undecided.count} of {undecided.timed} timed cases undecided{whole}"
+        if not undecided.timed:
+            return f"no drift in {undecided.compared} cases, none of which is timed"
         waived = " that is not waived" if any(case.verdict is Verdict.WAIVED for case in self.cases) else ""
-        untimed = "" if self.timed == compared else f" in {self.timed} cases"
-        return f"no slowdown of {100 * self.policy.threshold:g}%{waived}{untimed} and no drift in {compared} cases"
+        untimed = "" if undecided.timed == undecided.compared else f" in {undecided.timed} cases"
+        percent = 100 * self.policy.threshold
+        return f"no slowdown of {percent:g}%{waived}{untimed} and no drift in {undecided.compared} cases"
 
     @property
     def timed(self) -> int:
         """How many cases were timed on both sides; the other compared ones were only checked."""
-        return sum(case.verdict.compared and case.ratio is not None for case in self.cases)
+        return self.undecided.timed
 
     @property
     def closing_line(self) -> str:
         """Say pass or fail, and why, in one line."""
         if self.exit_code == 4:
-            return "gate: ERROR, nothing was compared: no selected case is in both base and head"
+            cure = f": {self.undecided.cure}" if self.undecided.count else ""
+            return f"gate: ERROR, {self.not_compared}{cure}"
         if self.empty_part:
             return f"gate: EMPTY, {self.empty_part}: python -m bench merge gives the verdict of all shards"
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.summary.items())

@@ -120,6 +120,10 @@ class PairedTest:
         return Interval(low, confidence_interval(ordered, self.miss_level).high)
 
     def detectable(self, ordered: Sequence[float]) -> float | None:
-        """Return the smallest slowdown (0.05 = 5%) that pairs of this spread would have shown; None if too few."""
-        low = self.interval(ordered).low
-        return None if low is None else expm1(self.accepted + self.threshold / 2 + median(ordered) - low)
+        """Return the smallest slowdown (0.05 = 5%) that pairs of this spread tell from none; None if too few.
+
+        It is what the upper end, which decides that a case is not slower, leaves open around no change. So whatever is
+        decided has one.
+        """
+        high = self.interval(ordered).high
+        return None if high is None else expm1(self.accepted + high - median(ordered))

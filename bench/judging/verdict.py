@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 
     @property
     def compared(self) -> bool:
-        """Whether base and head were both looked at."""
+        """Whether base and head were compared."""
         return self not in (Verdict.NEW, Verdict.SKIPPED, Verdict.MISSING)
 
 
@@ -33,8 +33,9 @@ class Verdict(StrEnum):
 class CaseResult:
     """One row of the report: what is said of a case, and the evidence. Ratios are head/base (1.05 = 5% slower).
 
-    Ratio, interval, pairs and times (medians per call) are those of the last measurement. A result that was read back
-    from a report has them and no measurements.
+    Ratio, interval, pairs and times (medians per call) are those of the last measurement. The ratio is the median of
+    the pairs' own, not the ratio of both times. A result that was read back from a report has all of them and no
+    measurements.
     """
 
     evidence: Evidence
@@ -43,7 +44,7 @@ class CaseResult:
     ratio: float | None = None
     ci: tuple[float | None, float | None] = (None, None)
     pairs: int = 0
-    mde: float | None = None  # the smallest slowdown this measurement could have seen: 0.03 = 3%
+    mde: float | None = None  # the smallest slowdown that this measurement tells from none: 0.03 = 3%
     base_ns: float | None = None
     head_ns: float | None = None
     seconds: float = 0.0  # of all measurements
@@ -71,6 +72,11 @@ class CaseResult:
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         return self.evidence.measurements
+
+    @property
+    def head_by_ratio_ns(self) -> float | None:
+        """What the ratio makes of the base's time: the head's, in agreement with both. ``head_ns`` is as measured."""
+        return None if self.base_ns is None or self.ratio is None else self.base_ns * self.ratio
 
     @property
     def margin(self) -> float | None:

@@ -1,6 +1,5 @@
 """``bench/waivers.toml``: slowdowns that are accepted and thresholds of single cases, bounded and for a time. Pure."""
 
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plain.errors import CannotDo
+from ..plain.toml import Toml
 from .policy import OwnThreshold
 
 WAIVERS = Path(__file__).parents[1] / "waivers.toml"
@@ -62,55 +62,61 @@ class Exceptions:
 
 
 def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
-    """Read the file; one that does not exist holds nothing.
+    """Read the file of our own kernels; one that does not exist holds nothing.
 
     Raises:
         CannotDo: an entry is malformed, expired, matches no known case, or shares a case with another.
 
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        file = Toml.read(path)
     except FileNotFoundError:
         return Exceptions()
-    except (OSError, ValueError) as error:
-        raise CannotDo(f"{path.name} cannot be read ({error}): mend it") from error
-    if unknown := set(document) - {"waiver", "threshold"}:
+    if unknown := set(file.document) - {"waiver", "threshold"}:
         raise CannotDo(f"{path.name} has {', '.join(sorted(unknown))}: write [[waiver]] and [[threshold]] tables")
-    waivers = tuple(Waiver(**_entry(path, "waiver", e, _WAIVER)) for e in _tables(path, document, "waiver"))
-    thresholds = tuple(
-        Threshold(**_entry(path, "threshold", e, _THRESHOLD)) for e in _tables(path, document, "threshold")
-    )
-    for waiver in waivers:
+    return entries(file, known_ids, today)
+
+
+def entries(file: Toml, known_ids: Collection[str], today: date) -> Exceptions:
+    """Read the waivers and thresholds of a file that may hold other things too.
+
+    Raises:
+        CannotDo: as ``read``; the message has file and line.
+
+    """
+    waivers = tuple(Waiver(**entry) for entry in _entries(file, "waiver", _WAIVER))
+    thresholds = tuple(Threshold(**entry) for entry in _entries(file, "threshold", _THRESHOLD))
+    for number, waiver in enumerate(waivers):
         if not 1 < waiver.ratio <= 10:
             raise CannotDo(
-                f"{path.name}: the waiver of {waiver.case!r} has ratio {waiver.ratio:g}: "
+                f"{file.at('waiver', number, 'ratio')}: the waiver of {waiver.case!r} has ratio {waiver.ratio:g}: "
                 "give head/base above 1 and at most 10, such as 1.1"
             )
-    for entry in thresholds:
+    for number, entry in enumerate(thresholds):
         if not 0 < entry.threshold <= 1:
             raise CannotDo(
-                f"{path.name}: the threshold of {entry.case!r} is {entry.threshold:g}: "
-                "give a share above 0 and at most 1, such as 0.1 for 10%"
+                f"{file.at('threshold', number, 'threshold')}: the threshold of {entry.case!r} is "
+                f"{entry.threshold:g}: give a share above 0 and at most 1, such as 0.1 for 10%"
             )
-    _check(path, "waiver", waivers, known_ids, today)
-    _check(path, "threshold", thresholds, known_ids, today)
+    _check(file, "waiver", waivers, known_ids, today)
+    _check(file, "threshold", thresholds, known_ids, today)
     return Exceptions(waivers, thresholds)
 
 
-def _tables(path: Path, document: Mapping[str, Any], kind: str) -> list[Any]:
-    tables = document.get(kind, [])
+def _entries(file: Toml, kind: str, fields: Mapping[str, type]) -> list[dict[str, Any]]:
+    tables = file.document.get(kind, [])
     if not isinstance(tables, list):
-        raise CannotDo(f"{path.name}: write each {kind} as a table headed [[{kind}]]")
-    return tables
+        raise CannotDo(f"{file.at(kind)}: write each {kind} as a table headed [[{kind}]]")
+    return [_entry(file.at(kind, number), kind, table, fields) for number, table in enumerate(tables)]
 
 
-def _entry(path: Path, kind: str, entry: Any, fields: Mapping[str, type]) -> dict[str, Any]:
+def _entry(where: str, kind: str, entry: Any, fields: Mapping[str, type]) -> dict[str, Any]:
     seen = entry if isinstance(entry, dict) else {}
     values: dict[str, Any] = {name: _as_float(v) if type(v) is int else v for name, v in seen.items()}
     good = set(values) == set(fields) and all(type(values[name]) is kind_ for name, kind_ in fields.items())
     if not good or not values["reason"].strip():
         form = ", ".join(f"{name} ({kind_.__name__})" for name, kind_ in fields.items())
-        raise CannotDo(f"{path.name}: a {kind} must give exactly {form}, none empty; saw {entry!r}")
+        raise CannotDo(f"{where}: a {kind} must give exactly {form}, none empty; saw {entry!r}")
     return values
 
 
@@ -122,19 +128,19 @@ def _as_float(number: int) -> float:
         return inf
 
 
-def _check(
-    path: Path, kind: str, entries: Sequence[Waiver | Threshold], known_ids: Collection[str], today: date
-) -> None:
+def _check(file: Toml, kind: str, given: Sequence[Waiver | Threshold], known_ids: Collection[str], today: date) -> None:
     """Refuse entries that have expired, that match no case, and two for one case."""
-    for entry in entries:
+    for number, entry in enumerate(given):
         if entry.expires < today:
             raise CannotDo(
-                f"{path.name}: the {kind} of {entry.case!r} expired on {entry.expires}: "
+                f"{file.at(kind, number, 'expires')}: the {kind} of {entry.case!r} expired on {entry.expires}: "
                 "mend its cause, or renew it with a reason"
             )
         if not any(fnmatchcase(id_, entry.case) for id_ in known_ids):
-            raise CannotDo(f"{path.name}: {entry.case!r} matches no case: correct it, or remove the entry")
+            raise CannotDo(
+                f"{file.at(kind, number, 'case')}: {entry.case!r} matches no case: correct it, or remove the entry"
+            )
     for id_ in known_ids:
-        matching = [entry.case for entry in entries if fnmatchcase(id_, entry.case)]
+        matching = [entry.case for entry in given if fnmatchcase(id_, entry.case)]
         if len(matching) > 1:
-            raise CannotDo(f"{path.name}: {' and '.join(map(repr, matching))} both match {id_}: keep one of them")
+            raise CannotDo(f"{file.path.name}: {' and '.join(map(repr, matching))} both match {id_}: keep one of them")

@@ -60,6 +60,12 @@ SECONDS = Kind(
 )
 # Read as a share: 5% is 0.05. Below a tenth of a percent no time would be enough, and 0.05 is meant to be 5%.
 PERCENT = Kind("PERCENT", "a percentage from 0.1% to 1000%, such as 5%", _share, lambda share: 0.001 <= share <= 10)
+PORTION = Kind(  # of a whole, which may be nothing
+    "PERCENT",
+    "0% or a percentage from 0.1% to 100%, such as 5%",
+    _share,
+    lambda share: share == 0 or 0.001 <= share <= 1,
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""The one exception that means: what was asked for cannot be done."""
+"""The exception for what cannot be done as asked."""
 
 
 class CannotDo(Exception):

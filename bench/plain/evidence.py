@@ -52,6 +52,14 @@ class Load:
     stolen_cores: float
     clock_share: float | None  # None where the system does not tell
 
+    def __str__(self) -> str:
+        """Say it in a clause, for reports."""
+        clock = "" if self.clock_share is None else f", the clock ran at {self.clock_share:.0%} of its maximum"
+        return (
+            f"other processes kept {self.other_cores:.1f} of {self.cores} cores busy, the hypervisor took "
+            f"{self.stolen_cores:.1f}{clock}"
+        )
+
 
 @dataclass(frozen=True)
 class Shard:

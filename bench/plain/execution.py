@@ -46,7 +46,7 @@ class SdpaCall:
 
 @dataclass(frozen=True)
 class Compilation:
-    """What ``torch.compile`` made of a call: why it broke graphs, and graphs compiled again when it was repeated."""
+    """What ``torch.compile`` did with a call: graphs, reasons of graph breaks, and recompiles when it was repeated."""
 
     graphs: int
     breaks: tuple[str, ...]  # a reason each
@@ -130,13 +130,13 @@ class Fingerprint:
 
 
 def _hashable(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the lists that JSON knows the tuples that they were."""
+    """Turn the lists that JSON has back into tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
 
 
 @dataclass(frozen=True)
 class Work:
-    """The least that a case asks of the machine: floating-point operations, and bytes moved once each."""
+    """The least work of a case: floating-point operations, and each byte moved once."""
 
     flops: int
     moved_bytes: int
@@ -146,7 +146,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What the machine did at best in the same run: a large matrix product, and a copy larger than its caches."""
+    """The machine's best speed in the same run: of a large matrix product, and of a copy larger than its caches."""
 
     dtype: str
     device: str

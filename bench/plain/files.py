@@ -1,4 +1,4 @@
-"""Writing a file so that a killed run leaves the old one or the new one, never half of one."""
+"""Writes files atomically: a killed run leaves the old file or the new one."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Text that a kernel may have written, such as the message it raised, made fit to be shown. Pure."""
+"""Makes text from elsewhere, such as a kernel's error message, printable. Pure."""
 
 import re
 

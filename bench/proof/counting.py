@@ -1,4 +1,4 @@
-"""Shares counted in trials, with their exact intervals."""
+"""Shares of trials with their exact intervals."""
 
 from scipy.stats import binomtest
 

@@ -1,4 +1,4 @@
-"""The picture of a self-test: how noisy one pair is, and how much of a slowdown is caught, by its size."""
+"""Draws a self-test: the noise of one pair, and the share of slowdowns caught by size."""
 
 from io import BytesIO
 from pathlib import Path

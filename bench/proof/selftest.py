@@ -1,4 +1,4 @@
-"""The gate, tried on itself: unchanged code, known slowdowns and known errors, beside the stock gate.
+"""Tries the gate on itself: unchanged code, known slowdowns, errors and silent faults, beside the stock gate.
 
 ``python -m bench selftest`` repeats rounds until its time is up. A round is one run of the stock gate and one of ours
 on unchanged code, then single cases with real extra work of known size, then cases with a known error.

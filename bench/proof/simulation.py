@@ -1,4 +1,4 @@
-"""Recorded noise replayed through the stopping rule: error rates, power and cost in seconds instead of hours. Pure.
+"""Replays recorded noise through the stopping rule: error rates, power and cost in seconds. Pure.
 
 A recording is of unchanged code: each of its log-ratios has the sign that the coin of its pair's order gave it.
 """

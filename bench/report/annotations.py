@@ -20,22 +20,22 @@ def as_annotations(run: Run, places: Mapping[str, Place]) -> list[str]:
         return [_command("error", None, "attention gate", run.closing_line)]
     failing = [case for case in run.worst_first if run.policy.fails(case.verdict)]
     undecided = [case for case in run.cases if case.verdict is Verdict.INCONCLUSIVE and case not in failing]
-    return [*_notes("error", failing, places), *_notes("warning", undecided, places)]
+    return [*_notes(run, "error", failing, places), *_notes(run, "warning", undecided, places)]
 
 
-def _notes(level: str, cases: Iterable[CaseResult], places: Mapping[str, Place]) -> list[str]:
+def _notes(run: Run, level: str, cases: Iterable[CaseResult], places: Mapping[str, Place]) -> list[str]:
     by_subject: dict[str, list[CaseResult]] = {}
     for case in cases:
         by_subject.setdefault(subject(case.id), []).append(case)
-    notes = [_note(level, name, rows, places.get(name)) for name, rows in by_subject.items()]
+    notes = [_note(run, level, name, rows, places.get(name)) for name, rows in by_subject.items()]
     if len(notes) > SHOWN:
         rest = list(by_subject)[SHOWN - 1 :]
         notes[SHOWN - 1 :] = [_command(level, None, "attention gate", f"and {len(rest)} more: {', '.join(rest)}")]
     return notes
 
 
-def _note(level: str, name: str, cases: list[CaseResult], place: Place | None) -> str:
-    lines = [describe(case) for case in cases[:SPELLED_OUT]]
+def _note(run: Run, level: str, name: str, cases: list[CaseResult], place: Place | None) -> str:
+    lines = [describe(case, run.options) for case in cases[:SPELLED_OUT]]
     if len(cases) > SPELLED_OUT:
         lines.append(f"and {len(cases) - SPELLED_OUT} more cases of {name}: see the job's summary")
     lines += [f"{verdict.value}: {WHAT_TO_DO[verdict]}" for verdict in dict.fromkeys(case.verdict for case in cases)]

@@ -9,6 +9,7 @@ from ..judging.roofline import summary
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.printable import readable
+from .again import commands
 from .details import Facts, details, write
 from .forest import Forest, Mark
 from .pages import render
@@ -33,7 +34,7 @@ TABLE = (
     ("Ratio", "number", "head/base, interval"),
     ("Ratio, log scale", "plot", "axis"),
     ("Base", "number", "a call"),
-    ("Head", "number", "a call"),
+    ("Head", "number", "base x ratio"),
     ("Pairs", "number", ""),
     ("Error", "number", "of its budget"),
     ("Why", "why", ""),
@@ -69,6 +70,7 @@ class Row:
     texts: tuple[str, ...]
     reasons: tuple[str, ...]
     more_reasons: int
+    commands: dict[str, str]
 
 
 def as_html(run: Run) -> str:
@@ -79,7 +81,7 @@ def as_html(run: Run) -> str:
     return render(
         "report.html",
         ("colours", "common", "report"),
-        ("filter", "table"),
+        ("filter", "table", "copy"),
         run=run,
         headline=_headline(run, failing),
         tones={verdict.value: tone(verdict, run.policy) for verdict in Verdict},
@@ -103,13 +105,15 @@ def tone(verdict: Verdict, policy: Policy) -> str:
 
 def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
     brief, texts, facts = case.brief, tuple(map(readable, case.reasons)), details(case, run.ceilings)
-    opens = bool(facts) or texts != brief.reasons
+    fails = run.policy.fails(case.verdict)
+    again = commands(case, run.options) if fails else {}
+    opens = bool(facts) or bool(again) or texts != brief.reasons
     shown = REASONS if opens else len(texts)
     return Row(
         number,
         brief,
         cells=dict(zip(COLUMNS, row(brief), strict=True)),
-        fails=run.policy.fails(case.verdict),
+        fails=fails,
         tone=tone(case.verdict, run.policy),
         rank=list(Verdict).index(case.verdict),
         mark=forest.mark(case),
@@ -118,12 +122,13 @@ def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
         texts=texts,
         reasons=brief.reasons[:shown],
         more_reasons=len(texts[shown:]),
+        commands=again,
     )
 
 
 def _headline(run: Run, failing: list[Row]) -> Headline:
     if run.exit_code == 4:
-        return Headline("ERROR", "nothing was compared: no selected case is in both base and head", "fail", ())
+        return Headline("ERROR", run.not_compared or "", "fail", ())
     if run.empty_part:
         return Headline("EMPTY", run.empty_part, "skip", ())
     ran = sum(case.verdict is not Verdict.SKIPPED for case in run.cases)
@@ -143,7 +148,7 @@ def _measured(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
         ("false alarms", f"at most {policy.false_alarm:.1%} of runs without a slowdown"),
         ("misses", f"a case slowed by the threshold is called UNCHANGED in at most {policy.miss:.1%} of runs"),
         ("budget", f"{policy.budget_s:g} s a measurement"),
-        ("undecided cases", "fail" if policy.strict else "pass"),
+        ("undecided cases", "fail" if policy.strict else f"at most {100 * policy.undecided:g}% of those compared"),
         ("timed", f"{sum(case.seconds for case in run.cases):.1f} s in all, {sum(c.pairs for c in run.cases)} pairs"),
     ]
     load = () if run.load is None else vars(run.load).items()

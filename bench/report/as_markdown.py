@@ -1,17 +1,20 @@
-"""The verdicts as Markdown to take in at a glance, for a job summary or a comment: ``--gate-markdown``."""
+"""The verdicts as short Markdown for a job summary or a comment: ``--gate-markdown``."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ..judging.advice import WHAT_TO_DO, advice
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
+from .again import commands
 from .escaping import clip, markdown
-from .text import COLUMNS, counts, row, subject
+from .text import COLUMNS, counts, legend, row, subject
 
 SUMMARY_BYTES = 1024 * 1024  # what GitHub takes as the summary of one step
 FEW = 20  # rows of the table above the fold
 NAMED = 10  # kernels and modules that the first lines name
+REPEATED = 6  # commands to reproduce and explain
 WARNED = 8  # warnings; a merged run has those of all its shards
 CELL = 300  # characters of a cell; the JSON has all of it
 QUIET = (Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED)
@@ -34,6 +37,10 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
         parts.append(_table(few, _GLANCE, limit_bytes // 3))
     if len(mattering) > FEW:
         parts.append(f"{len(mattering) - FEW} more of them are in the table of all cases.")
+    if again := [line for case in failing for line in commands(case, run.options).values()]:
+        parts.append(
+            f"**To reproduce and explain{' the worst' if len(failing) > 1 else ''}**\n\n{_shell(again[:REPEATED])}"
+        )
     todo = [f"- **{verdict}**: {WHAT_TO_DO[Verdict(verdict)]}" for verdict in run.summary if verdict in WHAT_TO_DO]
     if todo:
         parts.append("\n".join(["**What to do**", "", *todo]))
@@ -51,7 +58,7 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
 def _headline(run: Run, failing: Sequence[CaseResult]) -> str:
     """Say pass or fail, and why, in one line."""
     if run.exit_code == 4:
-        return "ERROR, nothing was compared"
+        return f"ERROR, {run.not_compared}"
     if run.empty_part:
         return f"EMPTY, {run.empty_part}"
     compared = sum(case.verdict.compared for case in run.cases)
@@ -70,13 +77,17 @@ def _culprits(failing: Sequence[CaseResult]) -> str:
     return ", ".join(told) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
+def _shell(lines: Sequence[str]) -> str:
+    """Write commands as a block that nothing in them can end."""
+    longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}sh", *lines, fence])
+
+
 def _setting(run: Run) -> str:
     """Say what was compared, where, and how the figures are to be read."""
     machine = ", ".join(f"{name} {value}" for name, value in run.environment.items())
-    return (
-        f"base: {run.base.get('origin')}, head: {run.head.get('origin')}; ratio = head/base; "
-        f"{run.policy.intervals}; {machine}"
-    )
+    return f"base: {run.base.get('origin')}, head: {run.head.get('origin')}; {legend(run.policy)}; {machine}"
 
 
 def _table(cases: Sequence[CaseResult], columns: Sequence[int], room_bytes: int) -> str:

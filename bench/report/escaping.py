@@ -1,4 +1,4 @@
-"""How text that a case, a kernel or a stranger wrote is put into a report so that it stays text."""
+"""Escapes text from cases, kernels and strangers, so that it stays text in a report."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""The geometry of the forest plot: ratios on a logarithmic axis in pixels, cut off where they would dwarf the rest."""
+"""The geometry of the forest plot: ratios on a logarithmic axis in pixels, cut off at the extremes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

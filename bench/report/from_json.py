@@ -1,4 +1,4 @@
-"""A run read back from what ``--gate-json`` wrote. What it reads may come from anyone: every value is checked."""
+"""Reads a run back from ``--gate-json``; it may come from anyone, so every value is checked."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -12,6 +12,7 @@ from ..judging.verdict import CaseResult
 from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, TensorError
 from ..plain.execution import Fingerprint, Work
+from .again import known
 from .as_json import SCHEMA
 from .typed import Unfit, fields_of, typed
 
@@ -49,10 +50,14 @@ def _run(value: Any) -> Run:
             f"document.policy should have a threshold from {LEAST_THRESHOLD:g} to 10, and a budget and a false alarm "
             "probability above zero"
         )
+    if not 0 <= policy.undecided <= 1:
+        raise Unfit("document.policy should have a share of undecided cases from 0 to 1")
     if run.shard is not None and not 1 <= run.shard.index <= run.shard.count:
         raise Unfit("document.shard should have an index from 1 to its count")
     if any(min(ceiling.flops_per_s, ceiling.bytes_per_s) <= 0 for ceiling in run.ceilings):
         raise Unfit("document.ceilings should be above zero")
+    if not all(map(known, run.options)):
+        raise Unfit("document.options should be of those by which a case is repeated")
     _check_cases(run)
     if beside["summary"] != run.summary or beside["exit_code"] != run.exit_code:
         raise Unfit("its summary and exit_code do not follow from its cases")

@@ -1,5 +1,6 @@
 """The terminal's report: a header, one table with the worst first, and the text of a failed case."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..judging.advice import advice
@@ -7,7 +8,8 @@ from ..judging.roofline import summary
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.printable import readable
-from .text import COLUMNS, row
+from .again import commands
+from .text import COLUMNS, legend, row
 
 _RIGHT = ("ratio", "base", "head", "pairs", "error")
 
@@ -20,14 +22,15 @@ class Terminal(Protocol):
     def write_line(self, line: str, **markup: bool) -> None: ...
 
 
-def describe(case: CaseResult) -> str:
-    """Say what failed a case: the verdict, the ratio where there is one, and every reason with all of its lines.
+def describe(case: CaseResult, options: Sequence[str]) -> str:
+    """Say what failed a case: verdict, ratio where there is one, every reason with all of its lines, what to run.
 
     The bar keeps a line that a kernel wrote from being a command to GitHub Actions, which reads the log.
     """
-    ratio = "" if case.ratio is None else f", head/base {row(case)[2]} {row(case)[3]}"
+    ratio = "" if case.ratio is None else f", head/base {row(case)[2]}, {row(case)[3]}"
     reasons = (readable(reason).replace("\n", "\n  | ") for reason in case.reasons)
-    return "\n".join([f"{case.id}: {case.verdict.value}{ratio}", *(f"  {reason}" for reason in reasons)])
+    lines = [*reasons, *(f"to {what} it: {command}" for what, command in commands(case, options).items())]
+    return "\n".join([f"{case.id}: {case.verdict.value}{ratio}", *(f"  {line}" for line in lines)])
 
 
 def write_table(run: Run, terminal: Terminal) -> None:
@@ -59,9 +62,7 @@ def write_table(run: Run, terminal: Terminal) -> None:
     for warning in advice(run):
         terminal.write_line(f"warning: {warning}", yellow=True)
     same = " (identical source)" if run.base.get("source_sha256") == run.head.get("source_sha256") else ""
-    terminal.write_line(
-        f"base: {run.base['origin']}, head: {run.head['origin']}{same}; ratio = head/base; {run.policy.intervals}"
-    )
+    terminal.write_line(f"base: {run.base['origin']}, head: {run.head['origin']}{same}; {legend(run.policy)}")
 
 
 def _markup(run: Run, verdict: Verdict) -> dict[str, bool]:

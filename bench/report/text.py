@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from ..judging.policy import Policy
 from ..judging.verdict import CaseResult, Verdict
 
 COLUMNS = ("case", "verdict", "ratio", "interval", "base", "head", "pairs", "error", "why")
@@ -16,7 +17,7 @@ def row(case: CaseResult) -> tuple[str, ...]:
         "-" if case.ratio is None else f"{case.ratio:.3f}",
         interval(case),
         duration(case.base_ns),
-        duration(case.head_ns),
+        duration(case.head_by_ratio_ns),
         str(case.pairs) if case.pairs else "-",
         "-" if case.margin is None else f"{case.margin:.0%}",
         "; ".join(case.reasons),
@@ -24,11 +25,23 @@ def row(case: CaseResult) -> tuple[str, ...]:
 
 
 def interval(case: CaseResult) -> str:
-    """Write the confidence interval of the ratio; an end that the pairs do not bound is open."""
+    """Write the confidence interval of the ratio, or the one bound that the pairs give."""
     if case.ratio is None:
         return "-"
-    low, high = ("" if end is None else f"{end:.3f}" for end in case.ci)
-    return f"[{low or '0'}, {high or 'inf'}]"
+    match case.ci:
+        case None, None:
+            return "too few pairs"
+        case None, high:
+            return f"at most {high:.3f}"
+        case low, None:
+            return f"at least {low:.3f}"
+        case low, high:
+            return f"[{low:.3f}, {high:.3f}]"
+
+
+def legend(policy: Policy) -> str:
+    """Say once how the figures of all rows are to be read."""
+    return f"ratio = head/base, the median of the pairs; head = base x ratio; intervals: {policy.intervals}"
 
 
 def duration(ns: float | None) -> str:

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..cases import Case, matrix, supported_ids
+from ..cases import ROWS, Case, Row, matrix, supported_ids
 from ..plain.errors import CannotDo
 from ..plain.execution import Fingerprint
 from .baseline import Baseline
@@ -33,7 +33,7 @@ class Base:
             return case.id in self.elsewhere
         return self.side is not None and self.side.supports(case)
 
-    def ids(self, tier: str, devices: Sequence[str]) -> set[str]:
+    def ids(self, tier: str, devices: Sequence[str], rows: Sequence[Row] = ROWS) -> set[str]:
         """Return the ids of its cases of a tier on the devices, and of those that were stored."""
         if self.elsewhere is not None:
             return set(self.elsewhere)
@@ -42,7 +42,7 @@ class Base:
         kernels, modules = self.side.kernels, self.side.modules
         # Of a kernel from outside, a baseline has times and no source: it cannot go missing.
         stored = {id_ for id_ in self.stored_ids if id_.partition("-")[0] in {*kernels, *modules}}
-        return stored | supported_ids(matrix(kernels, modules, tier, devices))
+        return stored | supported_ids(matrix(kernels, modules, tier, devices, rows))
 
 
 def stored_only(source: Source, stored: Baseline | None, here: Mapping[str, object]) -> Base:

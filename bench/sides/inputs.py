@@ -1,4 +1,4 @@
-"""What a case's words ask of its tensors: which keys a mask hides, how large scores are, how they lie in memory."""
+"""What a case's id asks of its tensors: hidden keys, size of scores, layout in memory."""
 
 import torch
 from torch import Tensor

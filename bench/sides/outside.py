@@ -3,31 +3,27 @@
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import reduce
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
     from attention import Kernel
 
 from ..cases import DTYPES
 from ..plain.errors import CannotDo
+from .signatures import ACCEPTED, FLASH, INTERFACE, OURS, FlashLayout, InterfaceLayout, Undeclared, takes, wrapper
 
-OURS = ("mask", "causal", "scale")
-FLASH = ("softmax_scale", "causal")
 PROBE_HEAD_SIZE = 64  # which every kernel of this kind takes
-ACCEPTED = f"(q, k, v, *, {', '.join(OURS)}), as attention.Kernel's, or (q, k, v, {', '.join(FLASH)}), as flash_attn's"
 
 
 def load(names: Iterable[str], devices: Sequence[str]) -> "Mapping[str, Kernel]":
     """Import ``package.module:function`` names, as kernels by function name.
 
     Raises:
-        CannotDo: one cannot be imported, has neither signature, takes another's name, or runs on none of the devices.
+        CannotDo: one cannot be imported, has an unknown signature or another's name, or runs on none of the devices.
 
     """
     kernels: dict[str, Kernel] = {}
@@ -61,82 +57,39 @@ def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Seq
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
-        raise CannotDo(f"--kernel={name}: its signature cannot be read ({error}): wrap it as {ACCEPTED}") from error
-    if _takes(signature, OURS):
+        raise CannotDo(f"--kernel={name}: its signature cannot be read ({error}): {_way(name, None)}") from error
+    if takes(signature, 3, OURS, named=OURS):
         return Kernel(attribute, function, Capabilities())
-    if not _takes(signature, FLASH):
-        raise CannotDo(f"--kernel={name}: its signature is {attribute}{signature}: wrap it as {ACCEPTED}")
-    kernel = FlashLayout(function)
-    refusals = [kernel.refusal(*kind, PROBE_HEAD_SIZE) for kind in product(devices, DTYPES.values())]
-    if None not in refusals:
-        raise CannotDo(f"--kernel={name}: no case can run here, since {refusals[-1]}: run where it is supported")
-    return Kernel(attribute, kernel, Capabilities(masks=frozenset()))
+    if takes(signature, 3, FLASH, named=FLASH):
+        flash = Undeclared(FlashLayout(function))
+        _served(name, flash, devices)
+        return Kernel(attribute, flash, Capabilities(masks=frozenset()))
+    if not takes(signature, 4, INTERFACE, named=INTERFACE[:2]):
+        raise CannotDo(f"--kernel={name}: its signature is {attribute}{signature}: {_way(name, signature)}")
+    device, dtype = _served(name, Undeclared(InterfaceLayout(function)), devices)
+    found = InterfaceLayout.found_by_trying(function, device, dtype, PROBE_HEAD_SIZE)
+    causal = found.heeds_causal or bool(found.masks)
+    return Kernel(attribute, Undeclared(found), Capabilities(masks=found.masks, causal=causal))
 
 
-def _takes(signature: inspect.Signature, options: tuple[str, ...]) -> bool:
-    """Whether it can be called with three tensors and the options by name, none of which it merely lets through."""
-    leading = list(signature.parameters.values())[:3]
-    if any(p.default is not p.empty for p in leading) or not set(options) <= set(signature.parameters):
-        return False
-    try:
-        signature.bind(*"qkv", **dict.fromkeys(options))
-    except TypeError:
-        return False
-    return True
+def _served(name: str, kernel: Undeclared, devices: Sequence[str]) -> tuple[str, torch.dtype]:
+    """Return a device and a dtype for which the kernel serves a token.
 
+    Raises:
+        CannotDo: there is none.
 
-@dataclass(frozen=True)
-class FlashLayout:
-    """A function of flash_attn's signature as a kernel's: tokens before heads, no mask, the scale by another name.
-
-    flash_attn_func of github.com/Dao-AILab/flash-attention takes q (B, Tq, Hq, D), k and v (B, Tk, Hkv, D), is causal
-    bottom-right since version 2.1, and may return the log-sum-exp too since version 3. The transposes are views.
     """
+    refusal: str | None = None
+    for device, dtype in product(devices, DTYPES.values()):
+        refusal = kernel.refusal(device, dtype, PROBE_HEAD_SIZE)
+        if refusal is None:
+            return device, dtype
+    raise CannotDo(f"--kernel={name}: no case can run here, since {refusal}: run where it is supported")
 
-    function: Callable[..., Any]
-    refusals: dict[tuple[str, torch.dtype, int, bool], str | None] = field(default_factory=dict)  # by kind of request
 
-    def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None
-    ) -> Tensor:
-        """Attend; arguments and shapes as ``attention.Kernel.__call__``.
-
-        Raises:
-            NotImplementedError: the function refuses the simplest request of this kind.
-
-        """
-        assert mask is None  # by the capabilities
-        backward = torch.is_grad_enabled() and q.requires_grad
-        refusal = self.refusal(q.device.type, q.dtype, q.shape[-1], backward=backward)
-        if refusal is not None:
-            raise NotImplementedError(refusal)
-        return self._attend(q, k, v, causal=causal, scale=scale)
-
-    def refusal(self, device: str, dtype: torch.dtype, head_size: int, *, backward: bool = False) -> str | None:
-        """Say in the function's own words what it has against the simplest request of a kind; None if it serves that.
-
-        Such functions declare nothing, and raise whatever comes first. One that refuses a single token does not support
-        its kind; one that serves that and raises later is broken.
-        """
-        kind = (device, dtype, head_size, backward)
-        if kind not in self.refusals:
-            token = torch.zeros(1, 1, 1, head_size, dtype=dtype, device=device, requires_grad=backward)
-            self.refusals[kind] = None
-            try:
-                with torch.set_grad_enabled(backward):
-                    out = self._attend(token, token, token, causal=False, scale=None)
-                    if backward:
-                        torch.autograd.grad(out.sum(), token)
-            except Exception as error:  # noqa: BLE001  # whatever it raises is its answer
-                words = str(error).partition("\n")[0]
-                self.refusals[kind] = (
-                    f"it refuses {'a backward pass in ' if backward else ''}{dtype} with head size {head_size} on "
-                    f"{device} ({type(error).__name__}: {words})"
-                )
-        return self.refusals[kind]
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float | None) -> Tensor:
-        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-        out = self.function(q, k, v, softmax_scale=scale, causal=causal)
-        attended: Tensor = out[0] if isinstance(out, tuple) else out
-        return attended.transpose(1, 2)
+def _way(name: str, signature: inspect.Signature | None) -> str:
+    """Say how a function of another signature can be measured."""
+    module, _, attribute = name.partition(":")
+    own, top = attribute.rpartition(".")[2], module.partition(".")[0]
+    written = wrapper(module, attribute, None if signature is None else signature.parameters)
+    return f"wrap it as {ACCEPTED}, in a file wrapped.py say, for --kernel=wrapped:{own} --source={top}:\n\n{written}"

@@ -1,4 +1,4 @@
-"""Code of a side's repository that is not part of its source: both sides would run the same, so it is named."""
+"""Finds code of a side's repository that is not part of its source: both sides would share it."""
 
 import ast
 import importlib.util
@@ -46,7 +46,9 @@ def watch_files(repository: Path, own: Path) -> list[str]:
 
     For a process that holds one side and nothing else, since Python cannot be told to stop watching.
     """
-    root, suite = repository.resolve(), Path(__file__).resolve().parents[1]
+    root, bench = repository.resolve(), Path(__file__).resolve().parents[1]
+    inside = bench.parent != root and bench.parent.is_relative_to(root)  # of a repository that it measures
+    suite = bench.parent if inside else bench
     read: list[str] = []
 
     def note(event: str, arguments: tuple[object, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Git, asked about the repository that a directory lies in, whatever repository the environment names."""
+"""Asks git about the repository that a directory lies in, whatever repository the environment names."""
 
 import os
 import re

@@ -2,6 +2,8 @@
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,16 @@ class What:
 
 
 ATTENTION = What()
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Have what lies in a folder found first by import, for as long as the context lasts."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def place_of(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The time of a run, shared: what decided cases leave over goes to the undecided ones."""
+"""Shares the time of a run: what decided cases leave over goes to the undecided ones."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""The machine's ceiling, measured in a moment: a large matrix product, and a copy larger than the caches."""
+"""Measures the machine's ceiling: the speed of a large matrix product, and of a copy larger than the caches."""
 
 import time
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""The little that timing needs of a CUDA device, so that a fake one can stand in for it."""
+"""The small interface to a CUDA device that timing needs; a fake device can stand in for it."""
 
 import importlib
 from collections.abc import Callable

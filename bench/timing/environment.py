@@ -1,4 +1,4 @@
-"""The machine: what a measurement depends on, described; and what can be held still, held still."""
+"""The machine: describes what a measurement depends on, and holds still what can be held still."""
 
 import ctypes
 import os

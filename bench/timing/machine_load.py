@@ -36,7 +36,7 @@ def _seconds_of(process: psutil.Process) -> float:
 
 @dataclass(frozen=True)
 class LoadMeter:
-    """Made when the run starts; ``read`` says what the machine did since."""
+    """Measures from when it is made; ``read`` says what the machine did since."""
 
     start: _Seconds = field(default_factory=_now)
 

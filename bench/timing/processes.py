@@ -1,4 +1,4 @@
-"""Base and head in processes of their own, so that the base can have another interpreter: several pairs of them."""
+"""Runs base and head in several pairs of processes, so that the base can have another interpreter."""
 
 import os
 import random
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..cases import ROWS, Row
 from ..judging.statistics import PairedTest
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
@@ -113,10 +114,10 @@ class ProcessPairs:
             self.loading.append(started[label])
         return started["base"], started["head"]
 
-    def base_supports(self, tier: str, devices: tuple[str, ...]) -> frozenset[str]:
+    def base_supports(self, tier: str, devices: tuple[str, ...], rows: tuple[Row, ...] = ROWS) -> frozenset[str]:
         """Return the ids of the cases that the base can run."""
         base, _ = self.pairs[0]
-        return frozenset(base.ask("supported", tier, devices))
+        return frozenset(base.ask("supported", tier, devices, rows))
 
     def check_base(self, workload: Workload) -> tuple[Mapping[str, Tensor], Fingerprint]:
         """Run the base once in its process; returns its output and gradients, and its fingerprint.

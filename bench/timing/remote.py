@@ -1,10 +1,11 @@
-"""A side of a comparison in a process of its own, under any interpreter that has torch: started, asked, ended."""
+"""Starts, asks and ends a side in a process of its own, under any interpreter that has torch."""
 
 import json
 import os
 import pickle
 import select
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,7 @@ def interpreter(path: str) -> dict[str, str]:
     try:
         done = subprocess.run(
             [path, "-c", _ASK],
-            env=_environment(),
+            env=_environment(path),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -64,8 +65,11 @@ def interpreter(path: str) -> dict[str, str]:
     return {"python": found, "torch": version}
 
 
-def _environment() -> dict[str, str]:
-    """This process's, without what would make another interpreter look for packages where this one does."""
+def _environment(python: str) -> dict[str, str]:
+    """This process's environment, without variables that lead another interpreter to this one's packages."""
+    if python == sys.executable:
+        places = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     foreign = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONPATH": str(_ROOT)}
 
@@ -87,7 +91,7 @@ class Remote:
             self._process = subprocess.Popen(
                 [python, "-m", "bench.timing.worker", str(given), str(taken)],
                 cwd=_ROOT,
-                env=_environment() | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
+                env=_environment(python) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=(given, taken),
@@ -153,7 +157,7 @@ class Remote:
 
 
 class _Reader:
-    """Reads a pipe as pickle wants it, until the process behind it has ended or a moment has come."""
+    """Reads a pipe for pickle until the process behind it ends or a deadline passes."""
 
     def __init__(self, pipe: int, process: subprocess.Popen[bytes]) -> None:
         self.until = 0.0
@@ -173,7 +177,7 @@ class _Reader:
         return line + end
 
     def _more(self) -> bytes:
-        """Return what has come, nothing once no more can: a child of the process may hold its end of the pipe open."""
+        """Return what has arrived; nothing once the process ended, though a child of it may hold the pipe open."""
         while True:
             ended = self._process.poll() is not None
             ready, _, _ = select.select([self._pipe], [], [], 0 if ended else 1)

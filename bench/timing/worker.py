@@ -11,14 +11,17 @@ import pickle
 import platform
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
-from ..cases import matrix, supported_ids
+from ..cases import Row, matrix, supported_ids
 from ..checking.calls import execute
+from ..checking.compilation import counters
+from ..checking.fingerprint import fingerprint
 from ..plain.errors import CannotDo
 from ..sides.reach import watch_files
 from ..sides.side import Side, base_side, head_side
@@ -63,9 +66,9 @@ class Worker:
         versions = {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
         return versions, self._side.changed
 
-    def supported(self, tier: str, devices: tuple[str, ...]) -> frozenset[str]:
+    def supported(self, tier: str, devices: tuple[str, ...], rows: tuple[Row, ...]) -> frozenset[str]:
         """Return the ids of the cases that the side can run."""
-        return frozenset(supported_ids(matrix(self._side.kernels, self._side.modules, tier, devices)))
+        return frozenset(supported_ids(matrix(self._side.kernels, self._side.modules, tier, devices, rows)))
 
     def take(self, path: Path) -> None:
         """Take up the case whose workload is in a file."""
@@ -77,10 +80,18 @@ class Worker:
 
     def check(self) -> tuple[bytes, Any]:
         """Run the case for its results, for its fingerprint, and to compare its calls."""
-        results, fingerprint = execute(self._call, self._workload)
-        buffer = io.BytesIO()
-        torch.save({name: tensor.cpu() for name, tensor in results.items()}, buffer)
-        return buffer.getvalue(), fingerprint
+        results, print_ = execute(self._call, self._workload)
+        return _packed(results), print_
+
+    def testify(self) -> tuple[bytes, Any]:
+        """Run the case for its results, and once more for what it executes."""
+        call, before = self._call, counters()
+        with call.view:
+            results = call.results()
+            compiled = counters().since(before)
+            backward = call.differentiate if call.backward else None
+            print_ = fingerprint(call.forward, backward, device=self._workload.case.device, compiled=compiled)
+        return _packed(results), print_
 
     def burst(self, calls: int) -> float:
         """Call once untimed, since another process had the caches, then time so many calls; returns ns per call."""
@@ -95,6 +106,12 @@ class Worker:
     def wrote(self) -> bool:
         """Whether the inputs are no longer what they were when the case was taken up."""
         return self._workload.differs_from(self._given)
+
+
+def _packed(results: Mapping[str, torch.Tensor]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({name: tensor.cpu() for name, tensor in results.items()}, buffer)
+    return buffer.getvalue()
 
 
 def serve(commands: BinaryIO, answers: BinaryIO) -> None:

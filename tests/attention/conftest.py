@@ -1,7 +1,8 @@
 """Every kernel with every request it claims to serve, inputs for them, and the error rule they are held to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from hypothesis import is_hypothesis_test
 from torch import Tensor
 
-from attention import KERNELS, Kernel, reference
+from attention import KERNELS, Kernel, compiling, reference
 from bench.cases import COMPILING, VARIANTS
 from bench.checking.drift import hold_to_budget
 from bench.checking.naive import naive_attention
@@ -93,6 +94,20 @@ def _spell(asked: dict[str, Any], wanted: list[str]) -> list[str]:
         spelled[asked[name]].format(name) if isinstance(asked[name], bool) else str(asked[name]).removeprefix("torch.")
         for name in wanted
     ]
+
+
+@pytest.fixture
+def aot_eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Have ``torch.compile`` trace, and run what it traced without generating code; the backend counts the graphs."""
+    from torch._dynamo.testing import CompileCounterWithBackend  # noqa: PLC0415  # a second, for the few that use it
+
+    counter = CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    torch.compiler.reset()
+    compiling.compile_whole.cache_clear()
+    yield counter
+    compiling.compile_whole.cache_clear()
+    torch.compiler.reset()
 
 
 @pytest.fixture(scope="session")

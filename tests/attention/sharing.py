@@ -1,7 +1,9 @@
-"""What ``test_parallel.py`` runs in two processes: shared-out attention against the module it is of, in float64."""
+"""What ``test_parallel.py`` runs in two processes: shared-out attention against its module, and then the launcher."""
 
 import re
+import runpy
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,9 +68,9 @@ def check_refusals(share: TensorParallelAttention) -> None:
             share(x, mask=mask)
 
 
-def main(meeting_place: str, rank: str) -> None:
+def check(meeting_place: Path, rank: str) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{meeting_place}", rank=int(rank), world_size=2)
+    distributed.init_process_group("gloo", init_method=meeting_place.as_uri(), rank=int(rank), world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     masks = [None, normal(2, HEADS, TOKENS, TOKENS, seed=5) > -0.5, normal(HEADS, TOKENS, TOKENS, seed=6)]
     for kv_heads, kernel, bias in ((HEADS, "sdpa", False), (2, "masked", True)):
@@ -85,5 +87,12 @@ def main(meeting_place: str, rank: str) -> None:
     distributed.destroy_process_group()
 
 
+def launch(meeting_place: Path) -> None:
+    sys.argv[1:] = ["--shapes", "b1h4kv2t16d8", "--pairs=3", f"--init={meeting_place.as_uri()}"]
+    runpy.run_module("bench.commands.tensor_parallel", run_name="__main__", alter_sys=True)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    directory = Path(sys.argv[1])
+    check(directory / "sharing", sys.argv[2])
+    launch(directory / "launcher")

@@ -1,4 +1,7 @@
-"""Kernels that compile: a few requests that hold all that the other tests ask of a kernel one by one."""
+"""Kernels that compile: a few requests that hold all that the other tests ask of a kernel one by one.
+
+Code is generated where it is held to its budget, which takes seconds; the other tests trace it.
+"""
 
 import re
 import sys
@@ -16,7 +19,6 @@ import attention
 from attention import KERNELS, Kernel, compiling, reference
 from bench.cases import COMPILING, matrix
 from bench.checking.drift import hold_to_budget
-from bench.checking.fingerprint import fingerprint
 from bench.checking.naive import naive_attention
 from bench.sides import source
 from bench.sides.side import base_side
@@ -68,17 +70,19 @@ def test_float_mask_scale_and_values_of_their_own_size_are_within_budget_in_fp16
 
 
 @EVERY_KERNEL
-def test_inference_mode_no_grad_and_both_sides_give_the_same_result(attend: Kernel, make: Make) -> None:
+def test_inference_mode_no_grad_and_both_sides_give_the_same_result_each_compiled(
+    attend: Kernel, make: Make, aot_eager: Any
+) -> None:
     q, k, v = (t.detach() for t in make(1, 2, 8, 8, 4))
     want = KERNELS["masked"](q, k, v, causal=True)
     with torch.inference_mode():
         torch.testing.assert_close(attend(q, k, v, causal=True), want)
     torch.testing.assert_close(attend(q, k, v, causal=True), want)
+    by_head = aot_eager.frame_count
+    assert by_head > 0
     with base_side(source.from_directory(Path(attention.__file__ or "").parent)) as side:
-        base = side.kernels[attend.name]
-        torch.testing.assert_close(base(q, k, v, causal=True), want)
-        executed = fingerprint(lambda: base(q, k, v, causal=True))
-        assert executed.ops != fingerprint(lambda: side.kernels["masked"](q, k, v, causal=True)).ops
+        torch.testing.assert_close(side.kernels[attend.name](q, k, v, causal=True), want)
+    assert aot_eager.frame_count > by_head
 
 
 @EVERY_KERNEL
@@ -136,12 +140,14 @@ def test_machine_without_a_compiler_is_a_reason_to_skip(
     )
 
 
-@pytest.mark.parametrize(("version", "supported"), [((3, 13), True), ((3, 99), False)])
+@pytest.mark.parametrize(
+    ("version", "said"), [((3, 13), None), ((3, 99), "device cpu here: this torch does not compile on Python 3.99")]
+)
 def test_python_that_torch_does_not_compile_on_is_named(
-    version: tuple[int, int], supported: bool, monkeypatch: pytest.MonkeyPatch
+    version: tuple[int, int], said: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = type("Version", (tuple,), {"major": version[0], "minor": version[1]})(version)
     monkeypatch.setattr(sys, "version_info", info)
+    monkeypatch.setattr("shutil.which", lambda name: name)  # nothing else keeps this machine from it
     monkeypatch.setattr(compiling, "_missing", compiling._missing.__wrapped__)
-    said = compiling.obstacle(device="cpu", dtype=torch.float32, mask=None, backward=False)
-    assert supported or said == "device cpu here: this torch does not compile on Python 3.99"
+    assert compiling.obstacle(device="cpu", dtype=torch.float32, mask=None, backward=False) == said

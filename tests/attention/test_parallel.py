@@ -16,12 +16,14 @@ from attention import MultiHeadAttention, tensor_parallel
 REPOSITORY = Path(__file__).parents[2]
 
 
-def in_two_processes(*arguments: str | Path, ranks: list[str] | None = None) -> list[tuple[int, str]]:
-    """Run Python with the arguments as ranks 0 and 1; returns the exit code and the output of each."""
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
+    """Run ``sharing.py``, which ends with the launcher, as ranks 0 and 1; returns the exit code and output of each."""
+    meeting_place = tmp_path_factory.mktemp("meet")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"WORLD_SIZE": "2"}
     processes = [
         subprocess.Popen(
-            [sys.executable, *arguments, *([] if ranks is None else [rank])],
+            [sys.executable, REPOSITORY / "tests" / "attention" / "sharing.py", meeting_place, rank],
             cwd=REPOSITORY,
             env=environment | {"RANK": rank, "PYTHONPATH": str(REPOSITORY)},
             stdout=subprocess.PIPE,
@@ -38,20 +40,12 @@ def in_two_processes(*arguments: str | Path, ranks: list[str] | None = None) -> 
     return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
 
 
-def test_two_processes_give_the_outputs_gradients_and_decoding_of_one(tmp_path: Path) -> None:
-    worker = REPOSITORY / "tests" / "attention" / "sharing.py"
-    assert in_two_processes(worker, tmp_path / "meet", ranks=["0", "1"]) == [(0, ""), (0, "")]
+def test_two_processes_give_the_outputs_gradients_and_decoding_of_one(ended: list[tuple[int, str]]) -> None:
+    assert [code for code, _ in ended] == [0, 0], ended
 
 
-def test_the_launcher_checks_and_times_every_mask(tmp_path: Path) -> None:
-    (code, shown), other = in_two_processes(
-        "-m",
-        "bench.commands.tensor_parallel",
-        "--shapes",
-        "b1h4kv2t16d8",
-        "--pairs=3",
-        f"--init=file://{tmp_path / 'meet'}",
-    )
+def test_the_launcher_checks_and_times_every_mask(ended: list[tuple[int, str]]) -> None:
+    (code, shown), other = ended
     assert (code, other) == (0, (0, "")), shown
     rows = re.findall(r"^mha-b1h4kv2t16d8-(\w+)-fp32-cpu-fwdbwd +\d+\.\d{3} .* \d+%$", shown, flags=re.MULTILINE)
     assert rows == ["full", "causal", "boolmask", "floatmask"]
@@ -88,8 +82,3 @@ def test_a_torch_without_distributed_serves_all_else_and_says_so(monkeypatch: py
     monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
     with pytest.raises(NotImplementedError, match=r"tensor_parallel needs torch\.distributed, which this build"):
         tensor_parallel(MultiHeadAttention(8, 2), SimpleNamespace())  # type: ignore[arg-type]  # it is not reached
-
-
-def test_importing_the_package_imports_no_tensor_parallelism() -> None:
-    code = "import sys, attention; sys.exit(any(m.startswith('torch.distributed.tensor') for m in sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0

@@ -46,8 +46,8 @@ def text() -> str:
 
 
 @pytest.fixture
-def page(open_page: Open, text: str) -> Page:
-    return open_page(text, viewport={"width": 1400, "height": 900})
+def page(reopen: Open, text: str) -> Page:
+    return reopen(text)
 
 
 @pytest.mark.parametrize(

@@ -41,15 +41,33 @@ def test_a_throttled_clock_is_named() -> None:
 def test_undecided_cases_are_counted_and_a_budget_is_proposed() -> None:
     cases = (
         CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, mde=0.10),
-        CaseResult(Evidence("b"), Verdict.UNCHANGED, mde=0.04),
+        CaseResult(Evidence("b"), Verdict.UNCHANGED, ratio=1.0, mde=0.04),
     )
     (warning,) = advice(run(QUIET, *cases))
-    assert warning == "1 of 2 cases are undecided: give --gate-budget=114, or raise --gate-threshold"
+    assert warning == (
+        "1 of 2 timed cases are undecided: give --gate-budget=114, run on a quieter machine, share the cases out "
+        "with --shard, or raise --gate-threshold"
+    )
 
 
 def test_more_time_is_no_advice_where_it_would_take_hours() -> None:
     (warning,) = advice(run(QUIET, CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, mde=0.9)))
-    assert warning == "1 of 1 cases are undecided: run on a quieter machine, or raise --gate-threshold"
+    assert warning == (
+        "1 of 1 timed cases are undecided: run on a quieter machine, share the cases out with --shard, or raise "
+        "--gate-threshold"
+    )
+
+
+def test_more_undecided_cases_than_may_be_are_explained_by_what_else_the_machine_did() -> None:
+    busy = replace(
+        run(Load(2, 0.4, 0.05, 0.8), CaseResult(Evidence("a"), Verdict.INCONCLUSIVE)), policy=Policy(undecided=0)
+    )
+    (warning,) = advice(busy)
+    assert warning == (
+        "1 of 1 timed cases are undecided, and at most 0% may be: other processes kept 0.4 of 2 cores busy, the "
+        "hypervisor took 0.1, the clock ran at 80% of its maximum; give --gate-budget=120, run on a quieter machine, "
+        "share the cases out with --shard, or raise --gate-threshold"
+    )
 
 
 def test_stored_cases_of_a_device_that_is_not_here_are_counted_and_not_passed_over() -> None:

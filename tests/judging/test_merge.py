@@ -135,6 +135,24 @@ def test_gaps_and_overlaps_are_refused(change: Callable[[dict[str, Run]], object
     assert expected in str(refused.value)
 
 
+def test_how_much_may_be_undecided_is_asked_of_the_whole_and_not_of_its_parts() -> None:
+    def limited(**verdicts: Verdict) -> dict[str, Run]:
+        given = {name: replace(run, policy=Policy(undecided=0.2)) for name, run in shards(**verdicts).items()}
+        return {name: replace(run, load=Load(2, 1.8, 0.0, None)) for name, run in given.items()}
+
+    one, two = limited(a=Verdict.INCONCLUSIVE), limited(a=Verdict.INCONCLUSIVE, c=Verdict.INCONCLUSIVE)
+    assert {run.exit_code for run in two.values()} == {0}
+    assert "1 of 2 timed cases undecided: python -m bench merge says if that is too many" in two["1.json"].closing_line
+    assert merge(one).exit_code == 0
+    merged = merge(two)
+    assert merged.exit_code == 4
+    assert merged.closing_line.startswith("gate: ERROR, 2 of 5 timed cases are undecided, and at most 20% may be: ")
+    assert any(
+        note.startswith("shard 3/3: 1 of 1 timed cases are undecided, and at most 20% may be: other processes kept 1.8")
+        for note in merged.notes
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [

@@ -178,13 +178,15 @@ def test_what_looks_faster_may_stop_once_it_is_certainly_not_faster_by_the_thres
     assert test.decide([-1.2 * test.threshold] * 22) is Change.FASTER
 
 
-def test_the_detectable_slowdown_is_half_the_threshold_plus_what_the_spread_hides() -> None:
+def test_the_detectable_slowdown_is_what_the_upper_end_leaves_open_around_no_change() -> None:
     ordered = sorted([0.0] * 30)
-    assert TEST.detectable(ordered) == pytest.approx(math.expm1(TEST.threshold / 2))
+    assert TEST.detectable(ordered) == 0
     accepting = PairedTest(TEST.threshold, TEST.alarm_level, TEST.miss_level, accepted=0.1)
-    assert accepting.detectable(ordered) == pytest.approx(math.expm1(0.1 + TEST.threshold / 2))
+    assert accepting.detectable(ordered) == pytest.approx(math.expm1(0.1))
     wide = sorted(i / 100 for i in range(-50, 51))
-    low = TEST.interval(wide).low
-    assert low is not None
-    assert TEST.detectable(wide) == pytest.approx(math.expm1(TEST.threshold / 2 - low))
+    high = TEST.interval(wide).high
+    assert high is not None
+    assert TEST.detectable(wide) == pytest.approx(math.expm1(high))
+    assert TEST.detectable([d - 0.2 for d in wide]) == pytest.approx(math.expm1(high))  # wherever they lie
+    assert TEST.detectable([0.0] * 13) == 0  # as soon as anything can be decided
     assert TEST.detectable([0.0] * 3) is None

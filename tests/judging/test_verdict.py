@@ -1,5 +1,6 @@
 """From evidence to verdict, exit code and closing line."""
 
+import json
 import random
 from dataclasses import replace
 
@@ -9,9 +10,11 @@ from bench.judging.judge import judge_case
 from bench.judging.policy import FAILING, OwnThreshold, Policy
 from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, Verdict
-from bench.plain.evidence import Evidence, Measurement, Pair, TensorError
+from bench.plain.evidence import Evidence, Load, Measurement, Pair, TensorError
 from bench.plain.execution import Fingerprint, Pass
+from bench.report.annotations import as_annotations
 from bench.report.as_html import as_html
+from bench.report.as_json import as_json
 from bench.report.as_markdown import as_markdown
 
 POLICY = Policy()
@@ -116,10 +119,19 @@ def test_a_timed_result_carries_ratio_interval_times_and_what_could_have_been_se
     assert result.ci[1] is not None
     assert result.ci[0] < result.ratio < result.ci[1]
     assert result.mde is not None
-    assert 0.02 < result.mde < 0.06
+    assert 0.0 < result.mde < 0.02
     assert result.base_ns == 1000.0
     assert result.pairs == 60
     assert result.seconds == 0.5
+
+
+@pytest.mark.parametrize("ratio", [0.8, 1.0])
+@pytest.mark.parametrize("pairs", [13, 21, 22, 60])
+def test_every_decided_case_says_which_slowdown_it_could_have_seen(ratio: float, pairs: int) -> None:
+    result = judge_case(Evidence("c", measurements=(measured(ratio, pairs=pairs, noise=0.001),)), POLICY.test(213))
+    assert result.verdict in (Verdict.UNCHANGED, Verdict.FASTER)
+    assert result.mde is not None
+    assert 0.0 < result.mde < 0.01
 
 
 def test_a_remeasured_case_reports_the_time_of_both_measurements() -> None:
@@ -134,7 +146,7 @@ def test_the_alarms_of_all_cases_share_one_level_and_each_case_has_all_of_it_for
 
 def test_what_can_go_wrong_in_a_run_follows_from_one_level() -> None:
     assert POLICY.miss == 2 * POLICY.false_alarm  # in either of two measurements
-    assert "right together with probability 99.9%, each upper end by itself with 99.8%" in POLICY.intervals
+    assert POLICY.intervals == "simultaneous 99.9% lower bounds, upper bounds 99.8% each"
 
 
 @pytest.mark.parametrize(
@@ -191,6 +203,43 @@ def test_one_failing_case_among_passing_ones_gives_exit_code_1(verdict: Verdict)
 def test_inconclusive_passes_unless_strict() -> None:
     assert run(Verdict.INCONCLUSIVE).exit_code == 0
     assert run(Verdict.INCONCLUSIVE, policy=Policy(strict=True)).exit_code == 1
+
+
+LIMITED = Policy(undecided=0.05)
+
+
+@pytest.mark.parametrize(("decided", "exit_code"), [(1, 4), (18, 4), (19, 0), (200, 0)])
+def test_a_run_with_more_undecided_cases_than_may_be_is_no_comparison(decided: int, exit_code: int) -> None:
+    one = run(*[Verdict.UNCHANGED] * decided, Verdict.NEW, Verdict.SKIPPED, Verdict.INCONCLUSIVE, policy=LIMITED)
+    assert one.exit_code == exit_code
+
+
+@pytest.mark.parametrize("share", [i / 100 for i in range(100)])
+def test_as_many_as_may_be_undecided_are_not_too_many(share: float) -> None:
+    undecided = round(100 * share)
+    exact = run(*[Verdict.INCONCLUSIVE] * undecided, *[Verdict.UNCHANGED] * (100 - undecided))
+    assert replace(exact, policy=Policy(undecided=share)).exit_code == 0
+    more = replace(exact, cases=exact.cases[:-1])
+    assert replace(more, policy=Policy(undecided=share)).exit_code == (4 if undecided else 0)
+
+
+def test_a_failing_case_or_a_strict_gate_fails_whatever_is_undecided() -> None:
+    assert run(Verdict.INCONCLUSIVE, Verdict.REGRESSED, policy=LIMITED).exit_code == 1
+    assert run(Verdict.INCONCLUSIVE, policy=replace(LIMITED, strict=True)).exit_code == 1
+
+
+def test_every_report_of_a_run_that_left_too_much_undecided_says_so_and_what_to_do() -> None:
+    busy = replace(run(Verdict.INCONCLUSIVE, Verdict.UNCHANGED, policy=LIMITED), load=Load(2, 1.9, 0.0, None))
+    said = "1 of 2 timed cases are undecided, and at most 5% may be"
+    why = "other processes kept 1.9 of 2 cores busy, the hypervisor took 0.0; give --gate-budget="
+    assert busy.closing_line.startswith(f"gate: ERROR, {said}: {why}")
+    assert as_markdown(busy).startswith(f"## Attention gate: ERROR, {said}\n")
+    assert f"> **Warning:** {said}: {why}" in as_markdown(busy)
+    assert f"<strong>ERROR</strong> {said}" in as_html(busy)
+    assert f"{said}: {why}" in as_html(busy)
+    assert json.loads(as_json(busy))["warnings"][0].startswith(f"{said}: {why}")
+    (note,) = as_annotations(busy, {})
+    assert f"ERROR, {said}: {why}".replace("%", "%25") in note
 
 
 @pytest.mark.parametrize("verdicts", [(), (Verdict.SKIPPED,), (Verdict.NEW, Verdict.SKIPPED)])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.plain.arguments import COUNT, PERCENT, SECONDS, THREADS, Kind, Parser
+from bench.plain.arguments import COUNT, PERCENT, PORTION, SECONDS, THREADS, Kind, Parser
 from bench.plain.errors import CannotDo
 
 
@@ -20,6 +20,9 @@ from bench.plain.errors import CannotDo
         (PERCENT, "5.0%", 0.05),
         (PERCENT, "0.1", 0.001),
         (PERCENT, "1000%", 10.0),
+        (PORTION, "0", 0.0),
+        (PORTION, "0.1%", 0.001),
+        (PORTION, "100%", 1.0),
     ],
 )
 def test_what_makes_sense_is_read(kind: Kind[float], text: str, number: float) -> None:
@@ -39,6 +42,10 @@ def test_what_makes_sense_is_read(kind: Kind[float], text: str, number: float) -
         (PERCENT, "5%%", "a percentage from 0.1% to 1000%, such as 5%"),
         (PERCENT, "%", "a percentage from 0.1% to 1000%, such as 5%"),
         (PERCENT, "1001%", "a percentage from 0.1% to 1000%, such as 5%"),
+        (PORTION, "0.05", "0% or a percentage from 0.1% to 100%, such as 5%"),
+        (PORTION, "101%", "0% or a percentage from 0.1% to 100%, such as 5%"),
+        (PORTION, "-1%", "0% or a percentage from 0.1% to 100%, such as 5%"),
+        (PORTION, "nan", "0% or a percentage from 0.1% to 100%, such as 5%"),
     ],
 )
 def test_what_makes_none_is_refused_with_what_to_give(kind: Kind[float], text: str, form: str) -> None:

@@ -1,6 +1,7 @@
 """The same code under another interpreter: how such a run is asked for, and what it says."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,8 @@ def test_the_head_s_own_code_runs_under_the_other_interpreter_and_too_few_proces
     monkeypatch.setattr("bench.session.observations_needed", one)
     monkeypatch.setattr("bench.timing.processes.MOST_PAIRS", 1)
     result = bench(f"--gate-base-python={sys.executable}", "--gate-json=report.json")
-    assert result.ret == 0
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.outlines[-1].startswith("gate: ERROR, 1 of 1 timed cases are undecided, and at most 5% may be: ")
     report = json.loads((pytester.path / "report.json").read_text())
     (case,) = report["cases"]
     assert case["verdict"] == "INCONCLUSIVE"
@@ -37,19 +39,104 @@ def test_the_head_s_own_code_runs_under_the_other_interpreter_and_too_few_proces
     assert report["notes"][0].startswith("base and head ran in 1 pairs of processes, each of which is one pair in the")
 
 
-def test_a_side_that_fails_in_its_process_is_an_error_that_names_it(
+def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error_that_names_the_side(
     bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = pytester.mkdir("attention")
     for path in Path(attention.__file__ or "").parent.glob("*.py"):
         (base / path.name).write_text(path.read_text())
-    with (base / "sdpa.py").open("a") as file:
+    with (base / "masked.py").open("a") as file:
         file.write(
             "\nfrom .registry import KERNELS, Kernel\n"
             "def broken(*_, **__): raise RuntimeError('not with this torch')\n"
-            "KERNELS['sdpa'] = Kernel('sdpa', broken, sdpa.capabilities)\n"
+            "KERNELS['masked'] = Kernel('masked', broken, masked.capabilities)\n"
         )
-    monkeypatch.setattr("bench.session.observations_needed", lambda _: 1)
-    result = bench(f"--gate-base={pytester.path}", f"--gate-base-python={sys.executable}")
+
+    def one(_: PairedTest) -> int:
+        return 1
+
+    monkeypatch.setattr("bench.session.observations_needed", one)
+    monkeypatch.setattr("bench.timing.processes.MOST_PAIRS", 1)
+    both = "(sdpa or masked) and b1h4t64d32-full-fp32-cpu-fwd]"
+    words = (f"--gate-base={pytester.path}", f"--gate-base-python={sys.executable}", "--gate-json=report.json")
+    result = bench(*words, case=both)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert any("base raised RuntimeError: not with this torch" in line for line in result.outlines)
+    report = json.loads((pytester.path / "report.json").read_text())
+    failed, case = report["cases"]
+    assert failed["verdict"] == "ERROR"
+    assert failed["reasons"] == ["base raised RuntimeError: not with this torch"]
+    assert case["verdict"] == "INCONCLUSIVE"  # too few processes decide nothing
+    assert case["pairs"] == 1
+    assert case["error"]["out"]["bit_equal"] is True
+    assert case["fingerprint"]["base"] == case["fingerprint"]["head"]
+    assert report["base"]["torch"] == torch.__version__
+    assert report["base"]["origin"].endswith(f" under {sys.executable} (torch {torch.__version__})")
+    assert report["policy"]["budget_s"] == 120
+    assert report["notes"][0].startswith("base and head ran in 1 pairs of processes, each of which is one pair in the")
+
+
+def test_without_another_base_both_processes_have_the_head_s_own_code(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.session.interpreter", lambda _: {"python": "3.11.1", "torch": "2.6.0"})
+    monkeypatch.setattr("bench.timing.processes.ProcessPairs.start", lambda *_: None)
+    monkeypatch.setattr("bench.timing.processes.ProcessPairs.begin", lambda *_: None)
+    monkeypatch.setattr("bench.timing.processes.ProcessPairs.base_supports", lambda *_: frozenset())
+    bench("--gate-base-python=another", "--gate-json=report.json")
+    report = json.loads((pytester.path / "report.json").read_text())
+    assert report["base"]["torch"] == "2.6.0"
+    assert report["base"]["origin"].endswith(" under another (torch 2.6.0)")
+    assert report["base"]["source_sha256"] == report["head"]["source_sha256"]
+
+
+def interpreter_with(pytester: pytest.Pytester, text: str) -> Path:
+    """An interpreter that has, as a package of its own, a module ``theirs`` of this text."""
+    own = pytester.mkdir("packages")
+    (own / "theirs.py").write_text(text)
+    python = pytester.path / "python"
+    python.write_text(
+        f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(own))}:$PYTHONPATH exec {shlex.quote(sys.executable)} "$@"\n'
+    )
+    python.chmod(0o755)
+    return python
+
+
+THEIRS = """
+import torch
+def mine(q, k, v, *, mask, causal, scale):
+    if mask is not None: raise NotImplementedError("a mask")
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+"""
+
+
+def test_a_kernel_from_elsewhere_is_each_interpreter_s_own(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.session.observations_needed", lambda _: 1)
+    monkeypatch.setattr("bench.timing.processes.MOST_PAIRS", 1)
+    pytester.makepyfile(theirs=THEIRS + "    # the head's\n")
+    pytester.syspathinsert()
+    python = interpreter_with(pytester, THEIRS.replace("return", "return 0.5 *"))
+    result = bench(
+        f"--gate-base-python={python}", "--kernel=theirs:mine", "--gate-json=report.json", case="b1h4t64d32-full-fp32-"
+    )
+    assert result.ret == 0, result.outlines
+    report = json.loads((pytester.path / "report.json").read_text())
+    assert report["base"]["origin"].startswith(f"packages of {python} under {python} (torch ")
+    assert {case["id"].rpartition("-")[2] for case in report["cases"]} == {"fwd", "fwdbwd"}
+    for case in report["cases"]:
+        assert case["error"]["out"]["bit_equal"] is False  # the base ran its own
+    sys.modules.pop("theirs", None)
+
+
+def test_an_interpreter_that_lacks_the_kernel_from_elsewhere_is_one_sentence(
+    bench: Bench, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(theirs=THEIRS)
+    pytester.syspathinsert()
+    python = interpreter_with(pytester, "")
+    result = bench(f"--gate-base-python={python}", "--kernel=theirs:mine", case=None)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = "base cannot be loaded: --kernel=theirs:mine: it cannot be imported (AttributeError"
+    assert any(said in line for line in (*result.outlines, *result.errlines))
+    sys.modules.pop("theirs", None)

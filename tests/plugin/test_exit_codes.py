@@ -35,6 +35,8 @@ def sentence(result: pytest.RunResult) -> str:
         (["--gate-base=HEAD", "--gate-budget=soon"], "--gate-budget=soon: give a positive number of seconds"),
         (["--gate-base=HEAD", "--gate-budget=nan"], "--gate-budget=nan: give a positive number of seconds"),
         (["--gate-base=HEAD", "--gate-budget=" + 400 * "9"], "9: give a positive number of seconds, at most 86400"),
+        (["--gate-base=HEAD", "--gate-undecided=101%"], "--gate-undecided=101%: give 0% or a percentage from 0.1% to"),
+        (["--gate-undecided=0%"], "--gate-undecided is about a comparison and none was asked for"),
         (["--tier=huge"], "--tier=huge: choose one of smoke, pr, full"),
         (["--device=tpu"], "--device=tpu: choose one of cpu, cuda, all"),
         (["--threads=0"], "--threads=0: give a whole number from 1"),
@@ -194,7 +196,7 @@ def test_an_expired_waiver_is_one_sentence(
     path.write_text("[[waiver]]\ncase = 'sdpa-*'\nratio = 1.1\nreason = 'r'\nexpires = 2020-01-01\n")
     monkeypatch.setattr("bench.judging.waivers.WAIVERS", path)
     message = sentence(bench(f"--gate-base={REPOSITORY}"))
-    assert message.startswith("waivers.toml: the waiver of 'sdpa-*' expired on 2020-01-01")
+    assert message.startswith("waivers.toml, line 5: the waiver of 'sdpa-*' expired on 2020-01-01")
 
 
 @pytest.mark.parametrize(

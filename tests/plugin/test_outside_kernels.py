@@ -198,3 +198,38 @@ def test_another_signature_is_a_usage_error(bench: Bench, pytester: pytest.Pytes
     result = bench("--kernel=outside:mine")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert any("its signature is mine(q, k, v, is_causal=False): wrap it as" in line for line in result.errlines)
+
+
+def test_a_repository_s_own_file_says_what_is_compared_and_options_override_it(
+    bench: Bench, pytester: pytest.Pytester
+) -> None:
+    theirs = pytester.mkdir("theirs")
+    text = (
+        "import torch\n"
+        "def mine(q, k, v, *, mask, causal, scale):\n"
+        "    return torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)\n"
+    )
+    (theirs / "configured.py").write_text(text + "other = mine\n")
+    (theirs / "gate.toml").write_text(
+        'kernels = ["configured:mine"]\n'
+        '[[row]]\ntier = "smoke"\nshapes = "b1h1t8d16"\nmasks = "full"\n'
+        '[[waiver]]\ncase = "nothing-*"\nratio = 1.1\nreason = "r"\nexpires = 2999-01-01\n'
+    )
+    config = f"--gate-config={theirs / 'gate.toml'}"
+    own = bench(config, "--benchmark-disable", "-v", case=None)
+    assert own.ret == 0, own.outlines
+    assert own.parseoutcomes()["passed"] == 2
+    assert any("mine-b1h1t8d16-full-fp32-cpu-fwdbwd" in line for line in own.outlines)
+    assert str(theirs) not in sys.path
+    other = bench(config, "--kernel=configured:other", "--benchmark-disable", "-v", case=None)
+    assert any("other-b1h1t8d16-full-fp32-cpu-fwdbwd" in line for line in other.outlines)
+    compared = bench(config, f"--gate-base={theirs}", case=None)
+    assert compared.ret == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: gate.toml, line 7: 'nothing-*' matches no case: correct it, or remove the entry" in compared.errlines
+
+
+def test_a_file_without_kernels_is_one_sentence(bench: Bench, pytester: pytest.Pytester) -> None:
+    (pytester.path / "gate.toml").write_text("sources = []\n")
+    result = bench("--gate-config=gate.toml")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: gate.toml names no kernels: give kernels = [...] there, or --kernel=PKG.MOD:FN" in result.errlines

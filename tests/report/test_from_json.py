@@ -66,6 +66,7 @@ RUN = Run(
     notes=("the clock of the GPU was not watched",),
     ceilings=(Ceiling("fp32", "cpu", 1, 1e11, 1e10),),
     absent=("sdpa-b1h8t128d64-causal-fp32-cuda-fwd",),
+    options=("--tier=full", "--gate-base=main"),
 )
 PLAIN = Run(*SIDES, {}, Policy(), (TIMED,))
 Change = Callable[[dict[str, Any]], object]
@@ -106,14 +107,22 @@ def test_a_file_of_schema_1_is_read_as_it_was_first_written_and_none_of_its_keys
         CaseResult(Evidence(skipped), Verdict.SKIPPED, ("manual does not support causal attention",)),
     )
     run = from_json(text)
-    assert run == replace(RUN, cases=cases)
+    assert run == replace(RUN, cases=cases, options=())
     assert set(leaves(json.loads(text))) <= set(leaves(json.loads(as_json(run))))
 
 
 def test_what_has_a_default_may_be_absent_from_a_file() -> None:
     document = json.loads(as_json(PLAIN))
     (case,) = document["cases"]
-    for part, key in ((document, "notes"), (document, "load"), (case, "mde"), (case["error"]["out"], "bit_equal")):
+    absent = (
+        (document, "notes"),
+        (document, "load"),
+        (document, "options"),
+        (document["policy"], "undecided"),
+        (case, "mde"),
+        (case["error"]["out"], "bit_equal"),
+    )
+    for part, key in absent:
         del part[key]
     out, dq = ERRORS
     found = replace(FOUND, errors=(replace(out, bit_equal=None), dq))
@@ -167,6 +176,7 @@ def changed(change: Change) -> str:
         (lambda d: d["policy"].update(threshold=0), "should have a threshold from 1e-09 to 10, and a budget and"),
         (lambda d: d["policy"].update(threshold=1e-200), "should have a threshold from 1e-09 to 10, and a budget and"),
         (lambda d: d["policy"].update(budget_s=0.0), "a budget and a false alarm probability above zero"),
+        (lambda d: d["policy"].update(undecided=1.5), "document.policy should have a share of undecided cases from 0"),
         (lambda d: d["environment"].update(cpu=[]), "document.environment['cpu'] should be one of str, int, float"),
         (lambda d: d["base"].pop("origin"), "document.base should name its origin and source_sha256"),
         (lambda d: d["head"].update(source_sha256=1), "document.head should name its origin and source_sha256"),

@@ -1,5 +1,6 @@
 """The page of a run in a real browser, used as a reviewer would: sort, filter, open, print, narrow, dark, keyboard."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -25,8 +26,8 @@ def text(large_run: Run) -> str:
 
 
 @pytest.fixture
-def page(open_page: Open, text: str) -> Page:
-    return open_page(text, viewport={"width": 1400, "height": 900}, reduced_motion="reduce")
+def page(reopen: Open, text: str) -> Page:
+    return reopen(text)
 
 
 def values(page: Page, column: int = RATIO) -> list[str]:
@@ -172,7 +173,17 @@ def test_a_card_leads_to_its_row(page: Page) -> None:
     assert row.evaluate("row => row.getBoundingClientRect().top > document.querySelector('thead').offsetHeight")
 
 
-def test_the_page_never_scrolls_sideways(page: Page) -> None:
+def test_a_click_copies_the_command_of_a_failing_case(open_page: Open, large_run: Run) -> None:
+    page = open_page(as_html(replace(large_run, options=("--gate-base=main",))))
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.locator("button.copy").first).to_have_text(re.compile("Copied|Selected"))
+    command = page.locator(".card code").first.inner_text()
+    assert command.startswith("pytest bench/ -k ")
+    assert page.evaluate("getSelection().toString()") == command
+
+
+def test_the_page_never_scrolls_sideways(open_page: Open, large_run: Run) -> None:
+    page = open_page(as_html(replace(large_run, options=("--gate-base=main",))))
     page.locator("button.toggle").nth(1).click()
     for width in (320, 380, 768, 1359, 1360, 1400, 2200):
         page.set_viewport_size({"width": width, "height": 800})
@@ -194,7 +205,9 @@ def test_on_a_narrow_screen_the_table_scrolls_inside_its_region_by_keyboard(open
 def test_axe_finds_no_barrier(open_page: Open, large_run: Run, scheme: str, width: int) -> None:
     few = {case.verdict: case for case in large_run.cases}.values()  # the same row a hundred times takes it seconds
     page = open_page(
-        as_html(replace(large_run, cases=tuple(few))), color_scheme=scheme, viewport={"width": width, "height": 800}
+        as_html(replace(large_run, cases=tuple(few), options=("--gate-base=main",))),
+        color_scheme=scheme,
+        viewport={"width": width, "height": 800},
     )
     page.get_by_role("button", name="sdpa-b1h4t256d64-boolmask-fp32-cpu-fwd").click()
     page.get_by_role("button", name="Ratio").click()
@@ -202,14 +215,16 @@ def test_axe_finds_no_barrier(open_page: Open, large_run: Run, scheme: str, widt
     assert found.violations_count == 0, found.generate_report()
 
 
-def test_the_scheme_follows_the_reader_s(page: Page) -> None:
+def test_the_scheme_follows_the_reader_s(open_page: Open, text: str) -> None:
+    page = open_page(text)
     ground = "getComputedStyle(document.documentElement).backgroundColor"
     assert page.evaluate(ground) == "rgb(255, 255, 255)"
     page.emulate_media(color_scheme="dark")
     assert page.evaluate(ground) == "rgb(20, 23, 26)"
 
 
-def test_nothing_moves_where_motion_is_not_wanted(page: Page) -> None:
+def test_nothing_moves_where_motion_is_not_wanted(open_page: Open, text: str) -> None:
+    page = open_page(text, reduced_motion="reduce")
     behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
     assert page.evaluate(behaviour) == "auto"
     page.emulate_media(reduced_motion="no-preference")
@@ -224,7 +239,8 @@ def test_without_scripts_every_case_and_detail_is_there_and_no_dead_control(open
     assert page.locator("button:enabled").count() == 0
 
 
-def test_on_paper_there_are_the_rows_that_were_chosen_and_no_controls(page: Page) -> None:
+def test_on_paper_there_are_the_rows_that_were_chosen_and_no_controls(open_page: Open, text: str) -> None:
+    page = open_page(text)
     page.get_by_label("Filter by text").fill("masked")
     page.emulate_media(media="print", color_scheme="dark")
     page.set_viewport_size({"width": 1030, "height": 700})  # A4 across, without its margins

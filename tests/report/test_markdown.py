@@ -49,13 +49,21 @@ def test_a_failure_counts_what_failed_and_shows_only_the_cases_that_matter() -> 
     assert "<details><summary>All 52 cases: 1 DRIFTED, 1 REGRESSED, 50 UNCHANGED</summary>" in text
 
 
+def test_times_and_ratio_agree_though_the_times_were_measured_otherwise() -> None:
+    row = replace(case(Verdict.REGRESSED), ratio=1.199, base_ns=75_100.0, head_ns=81_300.0)
+    assert "1.199 | 75.1 us | 90 us" in as_markdown(run(row))
+    assert "81.3 us" not in as_markdown(run(row))
+
+
 def test_an_empty_part_of_a_run_is_no_pass() -> None:
     part = replace(run(case(Verdict.SKIPPED)), shard=Shard.of(2, 3, "pr", ["a", "b"]))
     assert as_markdown(part).startswith("## Attention gate: EMPTY, shard 2/3 has no case to compare\n")
 
 
 def test_nothing_compared_is_an_error_not_a_pass() -> None:
-    assert as_markdown(run(case(Verdict.NEW))).startswith("## Attention gate: ERROR, nothing was compared\n")
+    assert as_markdown(run(case(Verdict.NEW))).startswith(
+        "## Attention gate: ERROR, nothing was compared: no selected case"
+    )
 
 
 @pytest.mark.parametrize("verdict", [*FAILING, Verdict.INCONCLUSIVE, Verdict.WAIVED])
@@ -106,7 +114,7 @@ def test_the_warnings_of_many_shards_are_shown_up_to_a_number_with_what_the_whol
     undecided = run(case(Verdict.INCONCLUSIVE))
     text = above(as_markdown(replace(undecided, notes=tuple(f"shard {i}/600: busy" for i in range(600)))))
     assert text.count("> **Warning:** ") == WARNED
-    assert "> **Warning:** 1 of 1 cases are undecided" in text
+    assert "> **Warning:** 1 of 1 timed cases are undecided" in text
     assert f"{600 + 1 - WARNED} more warnings are in the JSON and HTML reports." in text
 
 

@@ -60,13 +60,13 @@ def test_a_message_of_many_lines_is_its_first_in_the_table_and_the_closing_line(
 
 
 def test_a_message_of_many_lines_is_whole_where_a_failure_is_described_and_gives_no_commands() -> None:
-    assert describe(LONG).splitlines()[:4] == [
+    assert describe(LONG, ()).splitlines()[:4] == [
         "k: ERROR",
         "  head raised ValueError: no  tiles",
         "  | ::error file=x::hit",
         "  | 0",
     ]
-    assert describe(LONG).endswith("\n  | 40")
+    assert describe(LONG, ()).endswith("\n  | 40")
 
 
 @pytest.mark.parametrize(

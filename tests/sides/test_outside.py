@@ -10,7 +10,8 @@ from torch import Tensor
 
 from attention import KERNELS, reference
 from bench.plain.errors import CannotDo
-from bench.sides.outside import FlashLayout, load
+from bench.sides.outside import load
+from bench.sides.signatures import ACCEPTED, FlashLayout, InterfaceLayout, Undeclared
 
 
 def tokens_first(q: Tensor, k: Tensor, v: Tensor, *, softmax_scale: float | None, causal: bool) -> Tensor:
@@ -52,7 +53,7 @@ def test_each_kind_of_request_is_tried_once() -> None:
         seen.append(tuple(q.shape))
         return q
 
-    kernel = FlashLayout(spy)
+    kernel = Undeclared(FlashLayout(spy))
     for _ in range(2):
         kernel(*inputs(), mask=None, causal=False, scale=None)
     assert seen == [(1, 1, 1, 8), (2, 3, 4, 8), (2, 3, 4, 8)]
@@ -79,7 +80,7 @@ def write(directory: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
 def test_both_signatures_are_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signature: str) -> None:
     module = write(tmp_path, monkeypatch, "mine", f"def mine({signature}): return q")
     (kernel,) = load([f"{module}:mine"], ["cpu"]).values()
-    assert isinstance(kernel.function, FlashLayout) == ("softmax_scale" in signature)
+    assert isinstance(kernel.function, Undeclared) == ("softmax_scale" in signature)
     assert bool(kernel.capabilities.masks) == ("mask" in signature)
 
 
@@ -100,10 +101,10 @@ def test_any_other_signature_is_refused_and_shown_beside_those_accepted(
 ) -> None:
     name = write(tmp_path, monkeypatch, "mine", f"def mine({signature}): ...") + ":mine"
     message = (
-        f"--kernel={name}: its signature is mine({signature}): wrap it as (q, k, v, *, mask, causal, scale), as "
-        "attention.Kernel's, or (q, k, v, softmax_scale, causal), as flash_attn's"
+        f"--kernel={name}: its signature is mine({signature}): wrap it as {ACCEPTED}, in a file wrapped.py say, for "
+        f"--kernel=wrapped:mine --source={name.partition(':')[0]}:\n\nimport "
     )
-    with pytest.raises(CannotDo, match=f"^{re.escape(message)}$"):
+    with pytest.raises(CannotDo, match=f"^{re.escape(message)}"):
         load([name], ["cpu"])
 
 
@@ -135,3 +136,105 @@ def test_a_module_that_quits_is_refused_and_does_not_end_the_run(
     name = write(tmp_path, monkeypatch, "quits", "import sys; sys.exit(0)") + ":mine"
     with pytest.raises(CannotDo, match=r": it cannot be imported \(SystemExit: 0\): give an importable module"):
         load([name], ["cpu"])
+
+
+def test_the_wrapper_that_a_refusal_shows_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "import torch\n"
+        "class Mine:\n"
+        "    @staticmethod\n"
+        "    def attend(query, key, value, is_causal=False, sm_scale=None):\n"
+        "        return torch.nn.functional.scaled_dot_product_attention(\n"
+        "            query, key, value, is_causal=is_causal, scale=sm_scale)\n"
+    )
+    with pytest.raises(CannotDo) as refused:
+        load([f"{write(tmp_path, monkeypatch, 'theirs', text)}:Mine.attend"], ["cpu"])
+    shown = str(refused.value).partition("\n\n")[2]
+    assert len(shown.splitlines()) == 5
+    (kernel,) = load([f"{write(tmp_path, monkeypatch, 'wrapped', shown)}:attend"], ["cpu"]).values()
+    q = inputs()[0]
+    torch.testing.assert_close(
+        kernel(q, q, q, causal=True, scale=0.3), reference(q, q, q, causal=True, scale=0.3).float()
+    )
+    with pytest.raises(NotImplementedError, match=r"^a mask$"):
+        kernel(q, q, q, mask=torch.ones(3, 3))
+
+
+def sdpa_forward(  # noqa: PLR0917  # as transformers' sdpa_attention_forward
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    dropout: float = 0.0, scaling: float | None = None, is_causal: bool | None = None, **_: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    key, value = (t.repeat_interleave(module.num_key_value_groups, dim=1) for t in (key, value))
+    causal = attention_mask is None and (module.is_causal if is_causal is None else is_causal)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attention_mask, dropout, is_causal=causal, scale=scaling
+    )
+    return out.transpose(1, 2), None
+
+
+# To it a mask is numbers, and nothing else is causal.
+def eager_forward(  # noqa: PLR0917  # as transformers' eager_attention_forward
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float,
+    dropout: float = 0.0, **_: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    key, value = (t.repeat_interleave(module.num_key_value_groups, dim=1) for t in (key, value))
+    scores = query @ key.mT * scaling
+    weights = (scores if attention_mask is None else scores + attention_mask).softmax(-1)
+    return (weights @ value).transpose(1, 2), weights
+
+
+FORWARDS = {"sdpa": (sdpa_forward, {"bool", "float"}, True), "eager": (eager_forward, {"float"}, False)}
+
+
+def interface_kernel(monkeypatch: pytest.MonkeyPatch, forward: Any) -> Any:
+    monkeypatch.setattr(torch, "forward_under_test", forward, raising=False)
+    (kernel,) = load(["torch:forward_under_test"], ["cpu"]).values()
+    return kernel
+
+
+@pytest.mark.parametrize("name", FORWARDS)
+def test_what_a_function_of_the_attention_interface_heeds_is_found_by_trying(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    forward, masks, heeds_causal = FORWARDS[name]
+    kernel = interface_kernel(monkeypatch, forward)
+    assert kernel.capabilities.masks == masks
+    assert kernel.capabilities.causal
+    assert isinstance(kernel.function.layout, InterfaceLayout)
+    assert kernel.function.layout.heeds_causal == heeds_causal
+
+
+@pytest.mark.parametrize("kind", [None, "bool", "float"])
+@pytest.mark.parametrize("name", FORWARDS)
+def test_a_function_of_the_attention_interface_gives_what_the_contract_says(
+    monkeypatch: pytest.MonkeyPatch, name: str, kind: str | None
+) -> None:
+    kernel = interface_kernel(monkeypatch, FORWARDS[name][0])
+    if kind not in {None, *kernel.capabilities.masks}:
+        pytest.skip("it does not take such a mask")
+    q, k, v = inputs()
+    seen = torch.tensor([[True, False, True, True, True], [True, True, False, True, True], [True] * 5])
+    mask = {None: None, "bool": seen, "float": torch.zeros(3, 5).masked_fill(~seen, -torch.inf)}[kind]
+    for causal in (False, True):
+        for scale in (None, 0.3):
+            got = kernel(q, k, v, mask=mask, causal=causal, scale=scale)
+            torch.testing.assert_close(got, reference(q, k, v, mask=mask, causal=causal, scale=scale).float())
+    q = q[:, :2].repeat(1, 1, 2, 1)[:, :, :5]  # as many queries as keys
+    k, v = k[:, :, : q.shape[2]], v[:, :, : q.shape[2]]
+    torch.testing.assert_close(kernel(q, k, v, causal=True), reference(q, k, v, causal=True).float())
+
+
+def test_the_causal_mask_is_made_once_as_a_model_makes_it_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Tensor | None] = []
+
+    def spy(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **options: Any) -> Any:
+        given.append(attention_mask)
+        return sdpa_forward(module, query, key, value, attention_mask, **options)
+
+    layout = InterfaceLayout(spy)
+    for _ in range(2):
+        layout(*inputs(), mask=None, causal=True, scale=None)
+    assert given[0] is not None
+    assert given[1] is not None
+    assert given[0].data_ptr() == given[1].data_ptr()
+    assert given[0].shape == (1, 1, 3, 5)

@@ -37,11 +37,13 @@ class Runner:
     """A repository at a remote place, and a machine that runs jobs on it, each in a new workspace.
 
     ``run:`` steps are executed as they stand. Of actions it does what these workflows use: checkout clones, artifacts
-    are copied, setup-python is the Python that runs this test, with what `make install` and its like would install.
+    are copied, setup-python is the Python that runs this test, with what `make install` and its like would install, or
+    a script in its place.
     """
 
     root: Path
     variables: dict[str, str] = field(default_factory=dict)  # of every step, beside the workflow's own
+    python: str | None = None  # the text of a script that stands in for the environment's Python
     jobs: int = 0
 
     def __post_init__(self) -> None:
@@ -77,7 +79,7 @@ class Runner:
         self.jobs += 1
         workspace, temporary = self.root / f"job-{self.jobs}", self.root / f"temp-{self.jobs}"
         temporary.mkdir()
-        known = {"runner.temp": temporary, "!cancelled()": True, **(expressions or {})}
+        known = {"runner.temp": temporary, "github.workspace": workspace, "!cancelled()": True, **(expressions or {})}
         exit_code, output, summary = 0, "", ""
         for number, step in enumerate(document["jobs"][job]["steps"]):
             if exit_code and "cancelled()" not in str(step.get("if", "")):
@@ -86,14 +88,15 @@ class Runner:
                 worked = self._use(step["uses"].partition("@")[0], _fill(step.get("with", {}), known), workspace)
                 exit_code = exit_code or int(not worked)
                 continue
+            place = workspace / step.get("working-directory", "")
             if step["run"].startswith("make install"):
-                _install(workspace / (".venv-history" if step["run"].endswith("-history") else ".venv"))
+                _install(place / (".venv-history" if step["run"].endswith("-history") else ".venv"), self.python)
             summary_file = temporary / f"summary-{number}"
             summary_file.touch()
             declared = {**document.get("env", {}), **document["jobs"][job].get("env", {}), **step.get("env", {})}
             done = subprocess.run(
                 ["bash", "-e", "-c", step["run"]],  # as GitHub does where no shell is named
-                cwd=workspace,
+                cwd=place,
                 env=self._environment(temporary, summary_file) | _fill(declared, known),
                 capture_output=True,
                 text=True,
@@ -121,7 +124,8 @@ class Runner:
         path = given.get("path", "")
         if action == "actions/checkout":
             branch = ("--branch", given["ref"]) if "ref" in given else ()
-            subprocess.run(["git", "clone", "-q", *branch, self.remote, workspace / path], check=True)
+            remote = Path(given.get("repository", self.remote))  # of another repository, where that lies
+            subprocess.run(["git", "clone", "-q", *branch, remote, workspace / path], check=True)
         elif action == "actions/upload-artifact":
             return self._keep(workspace, path.split(), given["name"])
         elif action == "actions/upload-pages-artifact":
@@ -149,11 +153,15 @@ def _fill(values: Mapping[str, object], known: Mapping[str, object]) -> dict[str
     return {n: re.sub(r"\$\{\{ (.*?) \}\}", lambda m: str(known[m[1]]), str(v)) for n, v in values.items()}
 
 
-def _install(environment: Path) -> None:
+def _install(environment: Path, python: str | None) -> None:
     """Put the environment that runs this test where `make install` and its like look for the one that they built."""
     environment.mkdir()
+    if python is not None:
+        (environment / "bin").mkdir()
+        (environment / "bin" / "python").write_text(python)
+        (environment / "bin" / "python").chmod(0o755)
     for name in ("bin", "lib", "lib64", "include", "pyvenv.cfg"):
-        if (Path(sys.prefix) / name).exists():
+        if python is None and (Path(sys.prefix) / name).exists():
             (environment / name).symlink_to(Path(sys.prefix) / name)
     for stamp in ("ready", "ready-gpu"):
         (environment / stamp).touch()

@@ -40,7 +40,7 @@ def steps(texts: Texts, action: str = "") -> Iterator[tuple[str, dict[str, Any],
 
 
 def for_strangers(starts: dict[str, Any]) -> bool:
-    return any(event.startswith("pull_request") for event in starts)
+    return any(event.startswith("pull_request") or event == "workflow_call" for event in starts)
 
 
 def writes(job: dict[str, Any]) -> bool:
@@ -54,7 +54,7 @@ def code(texts: Texts) -> str:
 
 def base_and_head_are_measured_by_one_command(texts: Texts) -> bool:
     gates = [step["run"] for _, step, _ in steps(texts) if "--gate-json" in step["run"] and "pytest" in step["run"]]
-    return len(gates) == 2 and all('--gate-base="$BASE"' in run for run in gates)
+    return len(gates) == 3 and all('--gate-base="$BASE"' in run for run in gates)
 
 
 def the_base_is_fetched(texts: Texts) -> bool:
@@ -139,7 +139,23 @@ def what_may_write_has_nothing_of_a_pull_request(texts: Texts) -> bool:
         for _, starts, job in jobs(texts)
     )
     refs = {step["with"].get("ref") for _, step, job in steps(texts, "checkout") if writes(job)}
-    return safe and refs <= {None, "baselines"} and "repository:" not in code(texts)
+    foreign = any("repository" in step["with"] for _, step, job in steps(texts, "checkout") if writes(job))
+    return safe and refs <= {None, "baselines"} and not foreign
+
+
+def another_repository_s_code_comes_from_where_its_caller_says(texts: Texts) -> bool:
+    found = [(name, step["with"]) for name, step, _ in steps(texts, "checkout") if "repository" in step["with"]]
+    return [name for name, _ in found] == ["elsewhere/gate"] and all(
+        given["repository"] == "${{ inputs.suite }}" and given["ref"] == "${{ inputs.suite-commit }}"
+        for _, given in found
+    )
+
+
+def another_repository_s_verdict_is_a_summary_with_notes_and_files(texts: Texts) -> bool:
+    (run,) = (s["run"] for name, s, _ in steps(texts) if name == "elsewhere/gate" and "pytest" in s["run"])
+    needed = ('--gate-markdown="$GITHUB_STEP_SUMMARY"', "--gate-annotations", "--gate-json=", "--gate-html=")
+    kept = [step["with"]["path"] for name, step, _ in steps(texts, "upload-artifact") if name == "elsewhere/gate"]
+    return all(option in run for option in needed) and kept == ["reports/"]
 
 
 def what_may_write_installs_nothing_and_runs_one_known_thing(texts: Texts) -> bool:
@@ -194,7 +210,12 @@ def comments_and_baselines_are_written_one_after_the_other(texts: Texts) -> bool
 
 
 def an_own_runner_is_ephemeral_and_waits_for_a_maintainer(texts: Texts) -> bool:
-    own = [(starts, job) for _, starts, job in jobs(texts) if job["runs-on"] != HOSTED]
+    called = "${{ inputs.runner }}"  # its caller's to choose
+    own = [
+        (starts, job)
+        for _, starts, job in jobs(texts)
+        if job["runs-on"] != (called if "workflow_call" in starts else HOSTED)
+    ]
     events = {"push": {"branches": ["main"]}, "workflow_dispatch": None, "pull_request": {"types": ["labeled"]}}
     condition = "github.event_name != 'pull_request' || github.event.label.name == 'gpu'"
     return len(own) == 1 and all(

@@ -13,8 +13,14 @@ TEXTS = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.yml"))}
 
 # Rule -> edits that break it: the workflow, a text of it, and what is put in the place of its first occurrence.
 BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
-    rules.base_and_head_are_measured_by_one_command: (("gate", '--gate-base="$BASE"', "--benchmark-compare"),),
-    rules.the_base_is_fetched: (("gate", "fetch-depth: 0", "fetch-depth: 1"),),
+    rules.base_and_head_are_measured_by_one_command: (
+        ("gate", '--gate-base="$BASE"', "--benchmark-compare"),
+        ("elsewhere", '--gate-base="$BASE"', "--benchmark-compare"),
+    ),
+    rules.the_base_is_fetched: (
+        ("gate", "fetch-depth: 0", "fetch-depth: 1"),
+        ("elsewhere", "fetch-depth: 0", "fetch-depth: 1"),
+    ),
     rules.a_step_is_one_command_whose_exit_code_is_kept: (
         ("gate", '"shards/$SHARD-$ATTEMPT.json"', '"shards/$SHARD-$ATTEMPT.json" | tee log'),
         ("tests", "run: make test\n", "run: make test || true\n"),
@@ -25,6 +31,7 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
     rules.strangers_code_can_only_read: (
         ("gate", "contents: read", "contents: write"),
         ("tests", "contents: read", "pull-requests: write"),
+        ("elsewhere", "contents: read", "contents: write"),
         ("baseline", "  push:", "  pull_request:\n  push:"),
     ),
     rules.permissions_are_nothing_but_what_a_job_needs: (
@@ -49,9 +56,13 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
     ),
     rules.credentials_stay_in_no_checkout_but_the_one_that_pushes: (
         ("gate", "credentials: false", "credentials: true"),
+        ("elsewhere", "credentials: false", "credentials: true"),
         ("comment", "credentials: false", "credentials: true"),
     ),
-    rules.no_expression_is_pasted_into_a_command: (("gate", '"$BASE"', '"${{ github.head_ref }}"'),),
+    rules.no_expression_is_pasted_into_a_command: (
+        ("gate", '"$BASE"', '"${{ github.head_ref }}"'),
+        ("elsewhere", 'bash -c "$INSTALL"', "${{ inputs.install }}"),
+    ),
     rules.no_command_writes_to_the_runner_s_own_files: (("gate", "> pull-request", '>> "$GITHUB_ENV"'),),
     rules.the_verdict_is_a_summary_with_notes_and_files: (
         ("gate", " --gate-annotations", ""),
@@ -74,6 +85,16 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
         ("comment", "credentials: false", "credentials: false\n          repository: x/y"),
         ("baseline", "  push:", "  pull_request:\n  push:"),
     ),
+    rules.another_repository_s_code_comes_from_where_its_caller_says: (
+        ("elsewhere", "repository: ${{ inputs.suite }}", "repository: x/y"),
+        ("elsewhere", "ref: ${{ inputs.suite-commit }}", "ref: main"),
+        ("gate", "credentials: false", "credentials: false\n          repository: x/y"),
+    ),
+    rules.another_repository_s_verdict_is_a_summary_with_notes_and_files: (
+        ("elsewhere", " --gate-annotations", ""),
+        ("elsewhere", '--gate-markdown="$GITHUB_STEP_SUMMARY"', ""),
+        ("elsewhere", "path: reports/", "path: theirs/"),
+    ),
     rules.what_may_write_installs_nothing_and_runs_one_known_thing: (
         ("comment", "python -m bench.commands.comment", "make test #"),
         ("baseline", "run: git push", "run: make push"),
@@ -84,9 +105,13 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
         ("comment", " # v8.0.1", ""),
         ("gate", "# v8.0.1", "# v8.0.2"),
     ),
-    rules.a_job_ends_in_time: (("gate", "timeout-minutes: 30", "timeout-minutes: 360"),),
+    rules.a_job_ends_in_time: (
+        ("gate", "timeout-minutes: 30", "timeout-minutes: 360"),
+        ("elsewhere", "timeout-minutes: 60", "timeout-minutes: 360"),
+    ),
     rules.a_newer_push_to_a_pull_request_stops_the_older_run: (
         ("gate", "in-progress: true", "in-progress: false"),
+        ("elsewhere", "in-progress: true", "in-progress: false"),
         ("tests", "github.event.pull_request.number || ", ""),
     ),
     rules.every_push_to_a_pull_request_is_gated_and_tested: (
@@ -107,6 +132,8 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
         ("gpu", "[labeled]", "[labeled, synchronize]"),
         ("gpu", " == 'gpu'", " != ''"),
         ("gate", "runs-on: ubuntu-24.04", "runs-on: [self-hosted]"),
+        ("gate", "runs-on: ubuntu-24.04", "runs-on: ${{ inputs.runner }}"),
+        ("elsewhere", "runs-on: ${{ inputs.runner }}", "runs-on: [self-hosted]"),
         ("gate", "runs-on: ubuntu-24.04", "runs-on: {group: gpus}"),
         ("tests", "runs-on: ubuntu-24.04", "runs-on: gpu"),
         ("tests", "runs-on: ubuntu-24.04", "runs-on: [gpu, linux]"),

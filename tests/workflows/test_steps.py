@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from bench.sides import baseline
 
@@ -14,25 +13,30 @@ REPOSITORY = Path(__file__).parents[2]
 
 # One case a part, forward, and forward with backward; certain soon, whatever else the machine does.
 QUICK = "-k 'sdpa-b1h4t64d32-full-fp32-cpu' --gate-threshold=20% -p no:cacheprovider"
-EDITS = {
-    "slower": "def changed(*args, **kwargs):\n    right(*args, **kwargs)\n    return right(*args, **kwargs)\n",
-    "wrong": "def changed(*args, **kwargs):\n    return 1.01 * right(*args, **kwargs)\n",
-}
-REPLACE = """
+# Twice the time, so that it is certain soon, and wrong by 1% with gradients: of two cases, one is slower and one wrong.
+EDIT = """
+import torch
 from .registry import KERNELS, Kernel
+
 right = sdpa.function
+
+def changed(*args, **kwargs):
+    right(*args, **kwargs)
+    out = right(*args, **kwargs)
+    return 1.01 * out if torch.is_grad_enabled() else out
+
 KERNELS["sdpa"] = Kernel("sdpa", changed, sdpa.capabilities)
 """
+LINE = EDIT.splitlines().index("def changed(*args, **kwargs):")
 
 
-def propose(runner: Any, edit: str | None) -> int:
+def propose(runner: Any, edit: str = "") -> int:
     """Commit a head on top of the base; returns the line on which its kernel then is."""
     path = runner.remote / "attention" / "sdpa.py"
     lines = len(path.read_text().splitlines())
-    if edit is not None:
-        path.write_text(path.read_text() + EDITS[edit] + REPLACE)
+    path.write_text(path.read_text() + edit)
     runner.commit("head")
-    return lines + 1
+    return lines + LINE + 1
 
 
 def gate(runner: Any) -> tuple[list[Any], Any]:
@@ -43,7 +47,7 @@ def gate(runner: Any) -> tuple[list[Any], Any]:
 
 
 def test_the_same_code_passes(runner: Any) -> None:
-    propose(runner, None)
+    propose(runner)
     parts, verdict = gate(runner)
     assert [part.exit_code for part in parts] == [0, 0], parts[0].output + parts[1].output
     assert verdict.exit_code == 0, verdict.output
@@ -57,20 +61,20 @@ def test_the_same_code_passes(runner: Any) -> None:
     assert "<html" in (runner.artifact("gate") / "reports" / "gate.html").read_text()
 
 
-@pytest.mark.parametrize(("edit", "found"), [("slower", "REGRESSED"), ("wrong", "DRIFTED")])
-def test_a_kernel_made_slower_or_wrong_fails_and_is_shown_where_it_is_written(
-    runner: Any, hub: Any, edit: str, found: str
-) -> None:
-    line = propose(runner, edit)
+def test_a_kernel_made_slower_and_wrong_fails_and_is_shown_where_it_is_written(runner: Any, hub: Any) -> None:
+    line = propose(runner, EDIT)
     parts, verdict = gate(runner)
     assert [part.exit_code for part in parts] == [1, 1], parts[0].output + parts[1].output
-    note = f"\n::error file=attention/sdpa.py,line={line},title=sdpa%3A 1 {found}::sdpa-b1h4t64d32-full-fp32-cpu-fwd"
-    assert all(note in part.output for part in parts), parts[0].output
+    note = f"\n::error file=attention/sdpa.py,line={line},title=sdpa%3A 1 {{}}::sdpa-b1h4t64d32-full-fp32-cpu-{{}}"
+    found = {"REGRESSED": "fwd: ", "DRIFTED": "fwdbwd: "}
+    for verdict_, direction in found.items():
+        assert sum(note.format(verdict_, direction) in part.output for part in parts) == 1, parts[0].output
     assert verdict.exit_code == 1, verdict.output
-    assert verdict.summary.startswith(f"## Attention gate: FAIL, 2 {found} of 2 compared cases")
-    assert f"- **{found}**: " in verdict.summary
+    headline = "## Attention gate: FAIL, 1 DRIFTED, 1 REGRESSED of 2 compared cases"
+    assert verdict.summary.startswith(headline)
+    assert all(f"- **{verdict_}**: " in verdict.summary for verdict_ in found)
     report = json.loads((runner.artifact("gate") / "reports" / "gate.json").read_text())
-    assert report["summary"] == {found: 2}
+    assert report["summary"] == dict.fromkeys(found, 1)
 
     head = hub.head = runner.git("rev-parse", "HEAD")
     runner.variables = hub.variables
@@ -84,17 +88,55 @@ def test_a_kernel_made_slower_or_wrong_fails_and_is_shown_where_it_is_written(
     comment = runner.run("comment", "comment", {event + k: v for k, v in given.items()} | {"github.token": "secret"})
     assert comment.exit_code == 0, comment.output
     (written,) = hub.comments
-    assert f"## Attention gate: FAIL, 2 {found} of 2 compared cases" in written["body"]
+    assert headline in written["body"]
 
 
-def test_a_part_that_compared_nothing_fails_the_whole(runner: Any) -> None:
-    propose(runner, None)
-    runner.variables["PYTEST_ADDOPTS"] = "-k no_such_case"
+def test_a_part_that_ends_without_verdicts_fails_the_whole(runner: Any) -> None:
+    propose(runner)
+    runner.variables["PYTEST_ADDOPTS"] = "-c no-such-file"
     part = runner.run("gate", "measure", {"matrix.shard": 1, "github.run_attempt": 1})
     assert part.exit_code == 4, part.output
     verdict = runner.run("gate", "verdict", {"github.event.pull_request.number": 7})
     assert verdict.exit_code == 4, verdict.output
     assert (runner.artifact("gate") / "pull-request").read_text() == "7\n"
+
+
+KERNEL = """
+import torch
+def mine(q, k, v, *, mask, causal, scale):
+    if mask is not None: raise NotImplementedError("a mask")
+    return {factor} * torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+"""
+CONFIG = """kernels = ["called:mine"]
+[[row]]
+shapes = "b1h4t64d32"
+masks = "full"
+directions = "fwd"
+"""
+
+
+@pytest.mark.parametrize(("factor", "code"), [("1", 0), ("1.01", 1)])
+def test_another_repository_is_gated_where_it_is_by_calling_the_workflow(
+    runner: Any, tmp_path: Path, factor: str, code: int
+) -> None:
+    suite = runner.remote.rename(tmp_path / "the-suite")
+    runner.remote.mkdir()
+    (runner.remote / "called.py").write_text(KERNEL.format(factor=1))
+    (runner.remote / "gate.toml").write_text(CONFIG)
+    runner.git("init", "-q", "-b", "main")
+    runner.commit("base")
+    (runner.remote / "called.py").write_text(KERNEL.format(factor=factor) + "\n")
+    runner.commit("head")
+    inputs = {
+        "suite": suite, "suite-commit": "main", "install": '"$PYTHON" -c "import called"', "config": "gate.toml",
+        "threshold": "20%", "tier": "pr", "base": "HEAD^1",
+    }  # fmt: skip
+    given = {f"inputs.{name}": value for name, value in inputs.items()} | {"github.run_attempt": 1}
+    done = runner.run("elsewhere", "gate", given)
+    assert done.exit_code == code, done.output
+    assert f"## Attention gate: {'FAIL, 1 DRIFTED of 1' if code else 'PASS, no slowdown of 20%'}" in done.summary
+    report = json.loads((runner.artifact("gate-1") / "gate.json").read_text())
+    assert [case["id"] for case in report["cases"]] == ["mine-b1h4t64d32-full-fp32-cpu-fwd"]
 
 
 def test_main_s_baseline_is_measured_and_stored_on_its_branch(runner: Any) -> None:
@@ -113,14 +155,15 @@ def test_main_s_baseline_is_measured_and_stored_on_its_branch(runner: Any) -> No
     assert baseline.KEY in json.loads(runner.git("show", f"baselines:{name}"))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a GPU")
 def test_the_gpu_job_fails_on_a_machine_without_a_gpu_instead_of_skipping_everything(runner: Any) -> None:
-    (runner.remote / "tests").mkdir()
-    (runner.remote / "tests" / "test_cuda.py").write_text("def test_nothing(): ...\n")
-    runner.commit("head")
+    # What the option does is shown in plugin/test_exit_codes.py; here, that both steps give it and fail with it.
+    runner.python = '#!/bin/sh\ncase "$*" in *--device=cuda*) echo refused: "$*"; exit 4;; esac\n'
     done = runner.run("gpu", "gpu", {"github.event.before || 'HEAD^1'": "HEAD^1"})
     assert done.exit_code == 4
-    assert done.output.count("--device=cuda: torch sees only cpu here") == 2
+    assert [line.split()[:4] for line in done.output.splitlines() if line.startswith("refused: ")] == [
+        ["refused:", "-m", "pytest", "tests/"],
+        ["refused:", "-m", "pytest", "bench/"],
+    ]
 
 
 def test_main_s_history_page_is_drawn_from_the_stored_baselines(runner: Any) -> None:

@@ -1,0 +1,242 @@
+"""``python -m bench bisect``: which commit made a case slower, wrong or different, with nothing checked out."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import ceil, log2
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..cases import ROWS, Case, Row
+from ..gate import Gate
+from ..judging.policy import Policy
+from ..judging.run import Run
+from ..judging.verdict import CaseResult, Verdict
+from ..plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
+from ..plain.errors import CannotDo
+from ..report import formats
+from ..report.terminal import describe
+from ..sides import config, source
+from ..sides.base import Base
+from ..sides.repository import GitFailed, commit_of, git, top_level
+from ..sides.side import base_side
+from ..sides.source import Source
+from ..sides.what import What, importable, place_of
+from ..timing import environment
+from .explain import find
+
+REPORTS = ("json", "markdown", "html")
+UNDECIDED = 125  # what git bisect run takes for "skip this one"
+FINE = (Verdict.UNCHANGED, Verdict.WAIVED, Verdict.FASTER)
+TELLING = (Verdict.REGRESSED, Verdict.DRIFTED, Verdict.CHANGED, Verdict.FASTER, Verdict.ERROR, Verdict.MISSING)
+
+Judge = Callable[[str], CaseResult]  # a commit, or "" for the working tree, against good
+
+
+def add_command(commands: Any) -> None:
+    """Declare ``bisect`` among the commands of the command line."""
+    parser = commands.add_parser("bisect", help="find the commit that made a case slower, wrong or different")
+    parser.add_argument("case", metavar="CASE", help="its id, as reports show it")
+    parser.add_argument("--good", required=True, metavar="REV", help="a revision that is as it should be")
+    parser.add_argument("--bad", metavar="REV", help="one that is not (default HEAD; with --step the working tree)")
+    parser.add_argument(
+        "--step",
+        action="store_true",
+        help=f"judge --bad alone, for git bisect run: exit code 0 good, 1 bad, {UNDECIDED} neither is certain",
+    )
+    parser.add_argument("--kernel", action="append", default=[], metavar="PKG.MOD:FN", help="as for pytest")
+    parser.add_argument("--source", action="append", default=[], metavar="NAME", help="as for pytest")
+    parser.add_argument("--gate-config", type=Path, metavar="FILE", help="as for pytest")
+    PERCENT.declare(parser, "--gate-threshold", f"{Policy.threshold:.0%}", "what counts as slower")
+    SECONDS.declare(parser, "--gate-budget", f"{Policy.budget_s:g}", "most time one measurement of a step may take")
+    THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
+    for form in REPORTS:
+        parser.add_argument(f"--{form}", type=Path, metavar="PATH", help=f"write the commit's verdict as {form}")
+    parser.set_defaults(run=run)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What every step of the search shares: the good source, the case, and how sure a verdict must be."""
+
+    good: Source
+    what: What
+    rows: Sequence[Row]
+    place: Path
+    policy: Policy
+    case_id: str
+
+    def judge(self, commit: str) -> CaseResult:
+        """Compare the source of a commit, or of the working tree if that is empty, with the good one.
+
+        Raises:
+            CannotDo: one of them does not load, or has no such case.
+
+        """
+        head_source = self.source_of(commit)
+        repository = top_level(self.place)
+        with ExitStack() as stack:
+            base, head = (
+                stack.enter_context(base_side(one, label, repository, what=self.what, devices=present))
+                for label, one, present in (
+                    ("base", self.good, environment.present_devices()),
+                    ("head", head_source, environment.present_devices()),
+                )
+            )
+            case: Case = find(self.case_id, base, self.rows)
+            if not head.supports(case):
+                raise CannotDo(f"{head_source.origin} does not support {self.case_id}")
+            gate = Gate(head, Base(base, self.good))
+            return gate.compare(case, self.policy.test(1), self.policy.budget_s)
+
+    def source_of(self, commit: str) -> Source:
+        if not commit:
+            return source.imported(self.what.names)
+        return source.from_revision(self.place, commit, self.what.names)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Search, print each step, and report on the commit that is found.
+
+    Returns 0 where a commit was found; with ``--step`` what ``git bisect run`` is told.
+
+    Raises:
+        CannotDo: no such revision or case, or good and bad do not differ with certainty.
+
+    """
+    torch.set_num_threads(options.threads)
+    environment.steady_allocator()
+    with ExitStack() as stack:
+        what, rows = What(tuple(options.kernel), tuple(options.source)), ROWS
+        if options.gate_config is not None:
+            own = config.read(options.gate_config)
+            stack.enter_context(importable(own.folder))
+            what, rows = What(what.kernels or own.what.kernels, what.sources or own.what.sources), own.rows or ROWS
+        policy = Policy(options.gate_threshold, options.gate_budget)
+        place = place_of(what.names[0])
+        good = source.from_revision(place, options.good, what.names)
+        comparison = Comparison(good, what, rows, place, policy, options.case)
+        if options.step:
+            return _step(comparison, options.bad or "")
+        history = History(place, what.names, commit_of_or_refuse(place, options.good))
+        found, result = search(history, comparison.judge, commit_of_or_refuse(place, options.bad or "HEAD"))
+        _report(comparison, history, found, result, options)
+    return 0
+
+
+def _step(comparison: Comparison, commit: str) -> int:
+    try:
+        result = comparison.judge(commit)
+    except CannotDo as why:  # no such state can be judged, and another may
+        print(f"skipped: {why}")
+        return UNDECIDED
+    print(describe(result, ()))
+    if result.verdict in FINE:
+        return 0
+    return UNDECIDED if result.verdict in {Verdict.INCONCLUSIVE, Verdict.SKIPPED, Verdict.ERROR} else 1
+
+
+@dataclass(frozen=True)
+class History:
+    """The commits that changed what is compared, as git orders them for a search."""
+
+    place: Path
+    names: Sequence[str]
+    good: str
+
+    def halving(self, bad: str, goods: Sequence[str]) -> list[str]:
+        """List the commits that ``bad`` has and no good one has, those first that halve what is left; ``bad`` too."""
+        paths = [f"{folder}{name}{ending}" for name in self.names for folder in ("", "src/") for ending in ("", ".py")]
+        excluded = [f"^{commit}" for commit in (self.good, *goods)]
+        listed = git(self.place, "rev-list", "--bisect-all", bad, *excluded, "--", *paths).decode()
+        return [line.split()[0] for line in listed.splitlines()]
+
+    def describe(self, commit: str) -> str:
+        return git(self.place, "show", "-s", "--format=%h %s (%an, %as)", commit).decode().strip()
+
+
+def commit_of_or_refuse(place: Path, revision: str) -> str:
+    """Return the commit of a revision.
+
+    Raises:
+        CannotDo: git knows none of that name.
+
+    """
+    try:
+        return commit_of(place, revision)
+    except GitFailed as error:
+        raise CannotDo(
+            f"{revision} is no revision that git knows here ({error}): check the name, or fetch it"
+        ) from error
+
+
+def search(history: History, judge: Judge, bad: str, say: Callable[[str], None] = print) -> tuple[str, CaseResult]:
+    """Find the first commit that has the verdict of ``bad``; what is undecided, or fails in another way, is skipped.
+
+    Raises:
+        CannotDo: bad is not certainly different from good, or all that is left was skipped.
+
+    """
+    left = history.halving(bad, [])
+    if not left:
+        raise CannotDo("no commit between good and bad changed what is compared: choose others")
+    worst = judge(bad)
+    say(f"bad   {history.describe(bad)}: {_brief(worst)}")
+    if worst.verdict not in TELLING:
+        raise CannotDo(f"bad is {_brief(worst)} against good: choose others, or give a higher --gate-budget")
+    results, goods, skipped = {bad: worst}, list[str](), set[str]()
+    while True:
+        untried = [commit for commit in left if commit not in {bad, *skipped}]
+        if not untried:
+            break
+        commit = untried[0]
+        if len(left) == 1:  # all changes of bad are this commit's
+            results[commit], bad = worst, commit
+            break
+        say(f"next  {history.describe(commit)}; {len(untried)} left, about {ceil(log2(len(untried) + 1))} steps")
+        try:
+            results[commit] = judge(commit)
+        except CannotDo as why:
+            say(f"skip  it: {why}")
+            skipped.add(commit)
+            continue
+        verdict = results[commit].verdict
+        if verdict is worst.verdict:
+            bad = commit
+        elif verdict in FINE:
+            goods.append(commit)
+        else:
+            skipped.add(commit)
+        say(f"{'bad ' if bad == commit else 'good' if commit in goods else 'skip'}  it is {_brief(results[commit])}")
+        left = history.halving(bad, goods)
+    if maybe := [commit for commit in left if commit in skipped]:
+        listed = "; ".join(history.describe(commit) for commit in [*maybe, bad])
+        raise CannotDo(
+            f"it is one of these, of which only the last could be judged: {listed}; give a higher --gate-budget"
+        )
+    return bad, results[bad]
+
+
+def _brief(result: CaseResult) -> str:
+    ratio = "" if result.ratio is None else f" {result.ratio:.3f}"
+    return f"{result.verdict.value}{ratio}{f', {result.reasons[0]}' if result.reasons else ''}".partition("\n")[0]
+
+
+def _report(
+    comparison: Comparison, history: History, found: str, result: CaseResult, options: argparse.Namespace
+) -> None:
+    head = comparison.source_of(found)
+    print(f"\n{found} is the first that is {result.verdict.value}\n{history.describe(found)}\n{describe(result, ())}")
+    run_ = Run(
+        base={"origin": comparison.good.origin, "source_sha256": comparison.good.sha256},
+        head={"origin": head.origin, "source_sha256": head.sha256},
+        environment=environment.describe(environment.steady_allocator()),
+        policy=comparison.policy,
+        cases=(result,),
+    )
+    for form in REPORTS:
+        if getattr(options, form) is not None:
+            formats.write(form, run_, getattr(options, form))

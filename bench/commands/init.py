@@ -1,0 +1,124 @@
+"""``python -m bench init PKG.MOD:FN``: the first ``--gate-config`` of a repository, with what its kernel serves."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..cases import Row, matrix
+from ..gate import CaseFailed, CaseSkipped, Gate
+from ..plain.errors import CannotDo
+from ..plain.files import write_atomically
+from ..sides.side import Side, head_side
+from ..sides.what import What, importable
+from ..timing.environment import present_devices
+
+DEFAULT_OUTPUT = "gate.toml"
+EVERY = {"masks": "full causal boolmask floatmask causalboolmask window16 causalwindow16"}
+DRAFTS = (
+    Row("smoke", "b1h4t64d64", EVERY["masks"], "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
+    Row("smoke", "b2h4kv2t48d64", EVERY["masks"], "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
+    Row("smoke", "b2h4t16k48d64", EVERY["masks"], "fp32 bf16 fp16", "fwd", "kernels"),
+    Row("smoke", "b1h8t1k256d64", "full causal", "fp32 bf16 fp16", "fwd", "kernels"),
+    Row("pr", "b1h2t512d64 b1h8t128d64", "full causal", "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A row with the words that hold, None if none do, and why others do not, in words."""
+
+    row: Row | None
+    left_out: tuple[str, ...]
+
+
+def add_command(commands: Any) -> None:
+    """Declare ``init`` among the commands of the command line."""
+    parser = commands.add_parser("init", help="write the first --gate-config for a kernel of another repository")
+    parser.add_argument("kernel", metavar="PKG.MOD:FN", help="the kernel, as for --kernel")
+    parser.add_argument("--source", action="append", default=[], metavar="NAME", help="as for pytest; repeatable")
+    parser.add_argument("--output", default=DEFAULT_OUTPUT, metavar="FILE", help="where to (default %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Try the kernel on small cases, and write a file whose rows are those that it serves rightly.
+
+    Raises:
+        CannotDo: the file is there already, the kernel cannot be imported, or it serves nothing rightly.
+
+    """
+    path = Path(options.output)
+    if path.exists():
+        raise CannotDo(f"{path} is there already: edit it, or give another --output")
+    what = What((options.kernel,), tuple(options.source))
+    torch.set_num_threads(1)
+    with importable(path.resolve().parent):
+        head = head_side(what, present_devices())
+        found = [fitting(head, draft, present_devices()) for draft in DRAFTS]
+    if not any(one.row for one in found):
+        raise CannotDo(f"{options.kernel} serves no case rightly: {found[0].left_out[0]}")
+    write_atomically(path, as_toml(what, found))
+    print(
+        f"wrote {path}: {sum(one.row is not None for one in found)} rows; compare with "
+        f"pytest {Path(__file__).parents[1]} --gate-config={path} --gate-base=REV-or-DIR"
+    )
+
+
+def fitting(head: Side, draft: Row, devices: Sequence[str]) -> Found:
+    """Keep of a row the directions, dtypes and masks with which every case holds, judged in this order."""
+    left_out: list[str] = []
+    row = draft
+    for axis in ("directions", "dtypes", "masks"):
+        kept = []
+        others = {other: getattr(row, other).split()[0] for other in ("shapes", "directions", "dtypes", "masks")}
+        for word in getattr(row, axis).split():
+            # The first words of the other axes are the plainest; masks come last and are tried with all that is left.
+            words: dict[str, Any] = others | {axis: word} if axis != "masks" else {"masks": word}
+            tried = replace(row, **words)
+            against = next(_against(head, tried, devices), None)
+            kept += [word] if against is None else []
+            left_out += [] if against is None else [f"{word}: {against}"]
+        if not kept:
+            return Found(None, (f"{draft.shapes}: {left_out[0]}",))
+        remaining: dict[str, Any] = {axis: " ".join(kept)}
+        row = replace(row, **remaining)
+    return Found(row, tuple(left_out))
+
+
+def _against(head: Side, row: Row, devices: Sequence[str]) -> Iterator[str]:
+    """Yield what speaks against each case of a row that does not hold."""
+    for case, unsupported in matrix(head.kernels, {}, row.tier, devices, [row]).items():
+        if unsupported is not None:
+            yield unsupported
+            continue
+        try:
+            errors = Gate(head, None).check(case).evidence.errors
+        except (CaseFailed, CaseSkipped) as why:
+            yield str(why).partition("\n")[0]
+        else:
+            yield from (complaint for error in errors for complaint in error.complaints)
+
+
+def as_toml(what: What, found: Sequence[Found]) -> str:
+    """Write the file; what was left out, and why, are its comments."""
+    lines = [
+        "# What the attention gate compares here: pytest SUITE/bench --gate-config=FILE. A row is every combination of",
+        "# its words; what was found not to hold is left out of it, and said above it.",
+        f"kernels = [{', '.join(map(_quoted, what.kernels))}]",
+        f"sources = [{', '.join(map(_quoted, what.sources))}]",
+    ]
+    for one in found:
+        lines.append("")
+        lines += [f"# without {why}" for why in one.left_out]
+        if one.row is not None:
+            keys = ("tier", "shapes", "masks", "dtypes", "directions")
+            lines += ["[[row]]", *(f"{key} = {_quoted(getattr(one.row, key))}" for key in keys)]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'

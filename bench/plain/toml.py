@@ -1,0 +1,55 @@
+"""A TOML file that is read, and on which line of it a value stands, for messages."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import CannotDo
+
+
+@dataclass(frozen=True)
+class Toml:
+    """What a file holds; ``text`` is how it is written."""
+
+    path: Path
+    text: str
+    document: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "Toml":
+        """Read a file.
+
+        Raises:
+            CannotDo: it cannot be read, or is no TOML.
+            FileNotFoundError: there is none.
+
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+            return cls(path, text, tomllib.loads(text))
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            raise CannotDo(f"{path.name} cannot be read ({error}): mend it") from error
+
+    def at(self, table: str = "", number: int = 0, key: str = "") -> str:
+        """Say where a key stands, of the table's entry of that number or before all tables: "gate.toml, line 7".
+
+        Where it does not stand there, it is the line of the entry's heading; before all tables, the file alone.
+        """
+        heading = re.compile(rf"\s*\[\[?\s*{re.escape(table)}\s*\]")
+        assignment = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
+        entry, inside, found = -1, not table, None
+        for line, written in enumerate(self.text.splitlines(), 1):
+            if re.match(r"\s*\[", written):
+                own = bool(table and heading.match(written))
+                entry += own
+                inside = own and entry == number
+                found = line if inside else found
+            elif inside and key and assignment.match(written):
+                found = line
+                break
+        return self.path.name if found is None else f"{self.path.name}, line {found}"

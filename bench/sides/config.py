@@ -1,0 +1,104 @@
+"""``--gate-config``: the kernels, sources and rows that a repository of its own asks for, in one TOML file of its."""
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..cases import DIRECTIONS, DTYPES, TIERS, Mask, Row, Shape
+from ..plain.errors import CannotDo
+from ..plain.toml import Toml
+from .what import What
+
+TABLES = ("row", "waiver", "threshold")
+SUBJECTS = ("kernels", "compiling", "variants", "modules")
+DEFAULT_TIER = "pr"  # of a row that names none
+_KERNEL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_NAME = re.compile(r"[^\W\d]\w*")
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """What the file says; ``rows`` are empty where it names none. Its waivers and thresholds are read from ``file``."""
+
+    file: Toml
+    what: What
+    rows: tuple[Row, ...]
+
+    @property
+    def folder(self) -> Path:
+        """The directory that the file lies in, from which its kernels are imported."""
+        return self.file.path.resolve().parent
+
+
+def read(path: Path) -> GateConfig:
+    """Read the file.
+
+    Raises:
+        CannotDo: there is none, or a key or value in it makes no sense; the message has file, line and key.
+
+    """
+    try:
+        file = Toml.read(path)
+    except FileNotFoundError as error:
+        raise CannotDo(f"--gate-config={path} is not there: name a file that python -m bench init wrote") from error
+    for key, value in file.document.items():
+        if key not in {"kernels", "sources", *TABLES}:
+            tables = value if isinstance(value, list) else [value]
+            where = file.at(key) if any(isinstance(table, dict) for table in tables) else file.at(key=key)
+            raise CannotDo(
+                f"{where}: {key} is no key of a gate's file: write kernels, sources, [[row]], [[waiver]] and "
+                "[[threshold]]"
+            )
+    kernels = _texts(file, "kernels", _KERNEL, "kernels as package.module:function")
+    sources = _texts(file, "sources", _NAME, "top-level packages or modules by name")
+    tables = file.document.get("row", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise CannotDo(f"{file.at('row')}: row: write each row as a table headed [[row]]")
+    return GateConfig(file, What(kernels, sources), tuple(_row(file, n, table) for n, table in enumerate(tables)))
+
+
+def _texts(file: Toml, key: str, form: re.Pattern[str], what: str) -> tuple[str, ...]:
+    values = file.document.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(v, str) and form.fullmatch(v) for v in values):
+        raise CannotDo(f"{file.at(key=key)}: {key}: give a list of {what}; saw {values!r}")
+    return tuple(dict.fromkeys(values))
+
+
+def _row(file: Toml, number: int, table: dict[str, Any]) -> Row:
+    """Read one row: every word of every value must be one that the matrix knows."""
+    for key, value in table.items():
+        where = f"{file.at('row', number, key)}: {key}"
+        if key not in {field.name for field in fields(Row)}:
+            raise CannotDo(f"{where}: a row has {', '.join(field.name for field in fields(Row))}: remove it")
+        if not isinstance(value, str) or not value.split():
+            raise CannotDo(f"{where}: give words in one text, such as {_EXAMPLES[key]!r}; saw {value!r}")
+        for word in value.split():
+            _check_word(where, key, word)
+    if "shapes" not in table:
+        raise CannotDo(f"{file.at('row', number)}: shapes: a row needs some, such as {_EXAMPLES['shapes']!r}")
+    if len(table.get("tier", DEFAULT_TIER).split()) != 1:
+        raise CannotDo(f"{file.at('row', number, 'tier')}: tier: give one of {', '.join(TIERS)}")
+    return Row(**{"tier": DEFAULT_TIER, **table})
+
+
+_CHOICES = {"tier": TIERS, "dtypes": tuple(DTYPES), "directions": DIRECTIONS, "subjects": SUBJECTS}
+_EXAMPLES = {
+    "tier": "pr",
+    "shapes": "b1h8t512d64 b1h8kv2t1k1024d64",
+    "masks": "full causal",
+    "dtypes": "fp32 bf16",
+    "directions": "fwd fwdbwd",
+    "subjects": "kernels",
+}
+
+
+def _check_word(where: str, key: str, word: str) -> None:
+    try:
+        if key in _CHOICES:
+            if word not in _CHOICES[key]:
+                raise ValueError(f"it is made of {', '.join(_CHOICES[key])}; saw {word!r}")  # noqa: TRY301  # one message
+        else:
+            (Shape if key == "shapes" else Mask).parse(word)
+    except ValueError as error:
+        raise CannotDo(f"{where}: {error}") from error

@@ -1,0 +1,146 @@
+"""``python -m bench bisect``: the commit that it finds, what it skips, and what it says where there is none."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import main
+from bench.commands import bisect
+from bench.commands.bisect import History, search
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.errors import CannotDo
+from bench.plain.evidence import Evidence
+
+Commit = Callable[[str], str]
+KERNEL = """
+import torch
+def mine(q, k, v, *, mask, causal, scale):
+    if mask is not None: raise NotImplementedError("a mask")
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+    return {result}
+"""
+CASE = "mine-b1h4t64d32-full-fp32-cpu-fwd"
+
+
+def git(directory: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *identity, *arguments], cwd=directory, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commit:
+    """Commit a text as the module ``bisected`` of a repository that is imported from; returns the commit."""
+    git(tmp_path, "init", "-q", "-b", "main")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def add(text: str) -> str:
+        (tmp_path / "bisected.py").write_text(text)
+        git(tmp_path, "add", ".")
+        git(tmp_path, "commit", "-q", "--allow-empty", "-m", text.splitlines()[-1].strip() or "empty")
+        return git(tmp_path, "rev-parse", "HEAD")
+
+    return add
+
+
+def verdicts(tmp_path: Path, by_commit: dict[str, str]) -> tuple[str, list[str]]:
+    """Search among commits with these verdicts, the first of which is good; returns what was found and was asked."""
+    good, *others = by_commit
+    asked: list[str] = []
+
+    def judge(commit: str) -> CaseResult:
+        asked.append(commit)
+        if by_commit[commit] == "broken":
+            raise CannotDo("it does not import")
+        return CaseResult(Evidence(CASE), Verdict(by_commit[commit]))
+
+    found, _ = search(History(tmp_path, ["bisected"], good), judge, others[-1], lambda _: None)
+    return found, asked
+
+
+@pytest.mark.parametrize("first", range(1, 9))
+def test_the_first_commit_that_is_bad_is_found_in_as_many_steps_as_halving_takes(
+    tmp_path: Path, commit: Commit, first: int
+) -> None:
+    commits = [commit(f"# {i}") for i in range(9)]
+    found, asked = verdicts(tmp_path, {c: "REGRESSED" if i >= first else "UNCHANGED" for i, c in enumerate(commits)})
+    assert found == commits[first]
+    assert asked[0] == commits[-1]
+    assert len(asked) <= 4  # bad itself, and three that halve eight
+
+
+@pytest.mark.parametrize("how", ["INCONCLUSIVE", "broken", "ERROR", "DRIFTED"])
+def test_a_commit_that_is_undecided_broken_or_bad_in_another_way_is_skipped(
+    tmp_path: Path, commit: Commit, how: str
+) -> None:
+    commits = [commit(f"# {i}") for i in range(7)]
+    told = dict(zip(commits, ["UNCHANGED", "UNCHANGED", how, how, "UNCHANGED", "REGRESSED", "REGRESSED"], strict=True))
+    assert verdicts(tmp_path, told)[0] == commits[5]
+
+
+def test_commits_that_were_skipped_beside_the_first_bad_one_are_named(tmp_path: Path, commit: Commit) -> None:
+    commits = [commit(f"# {i}") for i in range(4)]
+    told = dict(zip(commits, ["UNCHANGED", "UNCHANGED", "INCONCLUSIVE", "REGRESSED"], strict=True))
+    with pytest.raises(CannotDo, match=r"^it is one of these, of which only the last could be judged: \w+ # 2 .*# 3 "):
+        verdicts(tmp_path, told)
+
+
+def test_only_commits_that_changed_what_is_compared_are_tried(tmp_path: Path, commit: Commit) -> None:
+    good = commit("# 0")
+    (tmp_path / "other.py").touch()
+    other = commit("# 0")
+    bad = commit("# 1")
+    (tmp_path / "another.py").touch()
+    last = commit("# 1")
+    found, asked = verdicts(tmp_path, {good: "UNCHANGED", other: "ERROR", bad: "REGRESSED", last: "REGRESSED"})
+    assert (found, asked) == (bad, [last])
+    with pytest.raises(CannotDo, match="^no commit between good and bad changed what is compared: choose others$"):
+        verdicts(tmp_path, {good: "UNCHANGED", other: "UNCHANGED"})
+
+
+def test_a_bad_revision_that_is_fine_is_refused(tmp_path: Path, commit: Commit) -> None:
+    with pytest.raises(CannotDo, match="^bad is UNCHANGED against good: choose others, or"):
+        verdicts(tmp_path, {commit("# 0"): "UNCHANGED", commit("# 1"): "UNCHANGED"})
+
+
+def test_a_wrong_kernel_is_led_back_to_its_commit_with_nothing_checked_out(
+    tmp_path: Path, commit: Commit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = commit(KERNEL.format(result="out"))
+    commit(KERNEL.format(result="out + 0"))
+    wrong = commit(KERNEL.format(result="out * 1.01"))
+    commit(KERNEL.format(result="out * 1.01 + 0"))
+    (tmp_path / "bisected.py").write_text("broken, and not committed")
+    report = tmp_path / "report.json"
+    given = ("--kernel=bisected:mine", "--gate-budget=3", "--gate-threshold=100%")
+    assert main(["bisect", CASE, f"--good={good}", *given, f"--json={report}"]) == 0
+    said = capsys.readouterr().out
+    assert f"{wrong} is the first that is DRIFTED" in said
+    assert "return out * 1.01 (t, " in said
+    assert '"DRIFTED"' in report.read_text()
+    assert git(tmp_path, "rev-parse", "--abbrev-ref", "HEAD") == "main"
+
+
+@pytest.mark.parametrize(("result", "code"), [("out", 0), ("out * 1.01", 1), ("no_such_name", 125)])
+def test_a_step_tells_git_bisect_run_what_the_working_tree_is(
+    commit: Commit, capsys: pytest.CaptureFixture[str], tmp_path: Path, result: str, code: int
+) -> None:
+    good = commit(KERNEL.format(result="out"))
+    (tmp_path / "bisected.py").write_text(KERNEL.format(result=result))
+    given = ("--kernel=bisected:mine", "--gate-budget=20", "--gate-threshold=100%", "--step")
+    assert main(["bisect", CASE, f"--good={good}", *given]) == code
+
+
+def test_a_revision_or_case_that_is_not_there_is_one_sentence(
+    commit: Commit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = commit(KERNEL.format(result="out"))
+    commit(KERNEL.format(result="out * 2"))
+    kernel = "--kernel=bisected:mine"
+    assert main(["bisect", CASE, f"--good={good}", "--bad=nowhere", kernel]) == 4
+    assert "nowhere is no revision that git knows here" in capsys.readouterr().err
+    assert main(["bisect", "mine-b1h4t64d32-fulll-fp32-cpu-fwd", f"--good={good}", kernel]) == 4
+    assert f"did you mean {CASE}" in capsys.readouterr().err
+    assert bisect.UNDECIDED == 125

@@ -71,6 +71,10 @@ def _row(file: Toml, number: int, table: dict[str, Any]) -> Row:
         where = f"{file.at('row', number, key)}: {key}"
         if key not in {field.name for field in fields(Row)}:
             raise CannotDo(f"{where}: a row has {', '.join(field.name for field in fields(Row))}: remove it")
+        if key == "timed":
+            if not isinstance(value, bool):
+                raise CannotDo(f"{where}: give true, or false for cases that are only checked; saw {value!r}")
+            continue
         if not isinstance(value, str) or not value.split():
             raise CannotDo(f"{where}: give words in one text, such as {_EXAMPLES[key]!r}; saw {value!r}")
         for word in value.split():

@@ -23,6 +23,7 @@ shapes = "b1h2t128d64"
 dtypes = "bf16 fp16"
 directions = "fwd"
 subjects = "kernels"
+timed = false
 
 [[waiver]]
 case = "*"
@@ -40,7 +41,7 @@ def test_the_file_says_kernels_sources_and_rows(tmp_path: Path) -> None:
     assert found.what == What(("mypkg.attn:attend", "mypkg.attn:Attend.fast"), ("helpers",))
     assert found.rows == (
         Row("smoke", "b1h4t64d32 b1h8kv2t1k1024d64", "full causal"),
-        Row("pr", "b1h2t128d64", dtypes="bf16 fp16", directions="fwd", subjects="kernels"),
+        Row("pr", "b1h2t128d64", dtypes="bf16 fp16", directions="fwd", subjects="kernels", timed=False),
     )
     assert found.folder == tmp_path.resolve()
     assert found.file.document["waiver"] == [{"case": "*"}]
@@ -57,7 +58,7 @@ def test_all_of_it_may_be_left_out(tmp_path: Path) -> None:
             ("sources", "source"),
             "gate.toml, line 3: source is no key of a gate's file: write kernels, so",
         ),
-        (("[[waiver]]", "[[waver]]"), "gate.toml, line 16: waver is no key"),
+        (("[[waiver]]", "[[waver]]"), "gate.toml, line 17: waver is no key"),
         (
             ('"mypkg.attn:attend"', '"mypkg.attn"'),
             "gate.toml, line 2: kernels: give a list of kernels as package",
@@ -76,6 +77,10 @@ def test_all_of_it_may_be_left_out(tmp_path: Path) -> None:
         (
             ("subjects", "subject"),
             "gate.toml, line 14: subject: a row has tier, shapes, masks, dtypes, directions",
+        ),
+        (
+            ("timed = false", 'timed = "no"'),
+            "gate.toml, line 15: timed: give true, or false for cases that are only checked; saw 'no'",
         ),
         (("[[row]]", "[row]"), "gate.toml cannot be read ("),
         (("[[row]]", "[[row"), "gate.toml cannot be read ("),

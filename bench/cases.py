@@ -204,6 +204,7 @@ ROWS = (
     Row("smoke", "b2h4t64d64transposed", "full", directions="fwd", subjects="kernels"),  # as projections give them
     # Each by itself and as small as it can be: what a wrong kernel gets wrong.
     Checked("smoke", "b1h2t24d8scale0", "causal", directions="fwdbwd"),
+    Checked("smoke", "b1h2t24d64scale0.3", "full"),
     Checked("smoke", "b2h2t20k28d64v16", "causal", directions="fwdbwd"),
     Checked("smoke", "b1h1t300d16scale0.1", "causalboolmask", directions="fwdbwd"),
     Checked("smoke", "b1h2t24d64large", "full", "fp32 fp16"),
@@ -226,10 +227,10 @@ ROWS = (
     Checked("smoke", "b1h4t2k9d64", "causal window5"),
     Checked("smoke", "b2h8t1k17d64 b1h1t257d16", "causal", directions="fwdbwd"),
     Checked("smoke", "b1h1t65d16", "window1 causalwindow64"),
-    Checked("smoke", "b2h2t20k28d64transposed", "full", subjects="variants"),
-    Checked("pr", "b2h2t20k28d64", "boolmaskbhqk floatmaskbqk", directions="fwdbwd", subjects="variants"),
+    Checked("smoke", "b2h2t20k28d64transposed b2h2t20k28d64v16", "full", subjects="variants"),
+    Checked("pr", "b2h2t20k28d64", "boolmaskbhqk floatmaskbqk", directions="fwd fwdbwd", subjects="variants"),
     Checked("pr", "b1h1t270d16", "boolmaskk"),
-    Checked("pr", "b1h1t270d16", "full", "bf16 fp16", directions="fwdbwd"),
+    Checked("pr", "b1h1t2400k20d16", "full", "bf16", directions="fwdbwd"),  # sums of many tiles
     Checked("pr", "b1h4t7k9d64", "full causal"),
     Checked("pr", "b1h4t2k9d64", "causalwindow5"),
     Checked("pr", "b2h2t20d64columns", "full", directions="fwd fwdbwd"),
@@ -256,7 +257,7 @@ ROWS = (
     Row("pr", "b1h4t128d64", "causal", "bf16", "fwd", subjects="variants"),
     Row("pr", "b1h4t256d32 b4h8kv2t64d32", "causal", subjects="modules"),
     Row("pr", "b1h4t128d32", "causal", "bf16", subjects="modules"),
-    Checked("full", "b2h2t20k28d64transposed", "causalboolmaskbhqk floatmaskbqk", subjects="compiling"),
+    Checked("full", "b2h2t20k28d64transposed", "causalboolmaskbhqk floatmaskbqk window7", subjects="compiling"),
     # The study: its single-head configuration, and its multi-head matrix.
     Row("full", "b4h1t8d10"),
     *(

@@ -33,6 +33,7 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
     "manual.py": {
         "scale off by a little": ("** -0.5", "** -0.501"),
         "scale forgotten": ("regroup(q * scale, n_kv_heads)", "regroup(q, n_kv_heads)"),
+        "scale ignored": ("if scale is None:", "if True:"),
         "scale from the number of queries": ("q.shape[-1] ** -0.5", "q.shape[-2] ** -0.5"),
         "softmax over the queries": ("softmax(dim=-1)", "softmax(dim=-2)"),
         "batch dimension swapped in the transpose": ("@ k.transpose(-2, -1)", "@ k.flip(1).transpose(-2, -1)"),
@@ -264,6 +265,7 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "decode.py": {
         "cache not grown": ("            cache.append(k[:, :, token], v[:, :, token])\n", ""),
+        "size of the values ignored": (", value_size=value_size, dtype", ", dtype"),
         "half of the keys where all are seen": (" if causal else n_keys", ""),
         "values of the cache read as if they were contiguous": (
             "(first, cache.keys, cache.values, mask",
@@ -324,6 +326,7 @@ COMPILING_MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "bool mask of the first head": ("& mask[b, h, i, j]", "& mask[b, 0 * h, i, j]"),
         "bias of the first item": ("score + bias[b, h, i, j]", "score + bias[0 * b, h, i, j]"),
         "aligned top-left": ("position = i + offset", "position = i"),
+        "window open to the future": (" & (j < position + window)", ""),
         "window one key too wide": ("(j > position - window)", "(j >= position - window)"),
     },
 }

@@ -15,8 +15,11 @@ from bench.plain.arguments import Parser
 SENSELESS = ("0", "-1", "nan", "inf", "1e99", "x", "", "5%%")
 # Nothing else of a command is a number, and none has another word for time, threads or the threshold.
 NUMBERS = {
+    "bisect": {"--gate-budget", "--gate-threshold", "--threads"},
+    "conformance": set[str](),
     "explain": {"--threads"},
     "history": set[str](),
+    "init": set[str](),
     "margins": set[str](),
     "merge": set[str](),
     "overhead": {"--threads", "--time-limit"},

@@ -79,10 +79,12 @@ class _Observer:
     recorder: OpTrace = field(default_factory=OpTrace)  # of the call for the fingerprint
 
     def observe(self) -> tuple[Fingerprint, Calls]:
-        print_, unlike = self._fingerprint()
+        poison = Poison(NAN)
+        print_, unlike = self._fingerprint(poison)
         kept, cached = leaks.kept(self.call, self._grown()) if self._keeps() else (None, None)
         compiled = self.first.any
-        unwritten = self._unwritten() if unlike or compiled else set[str]()
+        # What memory happened to hold in the calls before may have been like either filling, so these are compared too.
+        unwritten = self._unwritten() if unlike or compiled or poison.filled else set[str]()
         noise: dict[str, float] = {}
         if unlike:
             plain = self.call.results()
@@ -108,7 +110,7 @@ class _Observer:
         )
         return print_, calls
 
-    def _fingerprint(self) -> tuple[Fingerprint, tuple[str, ...]]:
+    def _fingerprint(self, poison: Poison) -> tuple[Fingerprint, tuple[str, ...]]:
         """Take the fingerprint; returns which results of that call are unlike the ones before."""
         outs: list[Tensor] = []
         gradients: list[tuple[Tensor, ...]] = []
@@ -129,7 +131,7 @@ class _Observer:
 
         failed = False
         try:
-            with nullcontext() if self.first.any else Poison(NAN):
+            with nullcontext() if self.first.any else poison:
                 print_ = take(self.recorder)
         except Exception:  # noqa: BLE001  # it raises again, unless it was for what the memory held
             failed, print_ = True, take(OpTrace())

@@ -44,6 +44,7 @@ class Poison(EagerMode):
 
     def __init__(self, filling: Filling) -> None:
         super().__init__()
+        self.filled = 0  # how many tensors
         self._filling = filling
 
     def __torch_dispatch__(
@@ -71,6 +72,7 @@ class Poison(EagerMode):
 
     def _fill(self, tensor: Tensor) -> None:
         if tensor.layout is torch.strided and tensor.numel():
+            self.filled += 1
             tensor.fill_(self._filling.of(tensor.dtype))
 
 

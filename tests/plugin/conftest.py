@@ -1,5 +1,6 @@
 """Inner pytest sessions over the real ``bench/``, in this process, with an empty directory and a clock that ticks."""
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,12 @@ class Ticking:
     def __call__(self) -> int:
         self.now_ns += 1_000_000
         return self.now_ns
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compiler() -> None:
+    """Load torch's compiler before an inner run does: what that loads is forgotten, and cannot be loaded twice."""
+    importlib.import_module("torch._inductor.compile_fx")
 
 
 @pytest.fixture

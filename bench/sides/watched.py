@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
@@ -77,7 +77,10 @@ def restore_switches(before: Mapping[str, Any]) -> None:
     """Set every switch that is no longer as it was read, so that what comes after is measured as asked."""
     for switch in _switches():
         if switch.name in before and _read(switch) != before[switch.name]:
-            switch.write(before[switch.name])
+            with suppress(
+                RuntimeError
+            ):  # a property of torch.backends may be frozen; the setting has another name, too
+                switch.write(before[switch.name])
 
 
 def called_functions() -> Functions:

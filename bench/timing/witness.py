@@ -70,7 +70,12 @@ class Witness:
         return self.cases.get(case.subject) == case
 
     def note(self, workload: Workload, statements: Mapping[str, Statement]) -> None:
-        """Keep what the shared process gave for a case that is asked about."""
+        """Keep what the shared process gave for a case that is asked about.
+
+        Compiled code is not: each process would compile it again, for longer than a run checks all else.
+        """
+        if any(statement.fingerprint.compilation is not None for statement in statements.values()):
+            return
         self.given[workload.case.id] = workload, dict(statements)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:

@@ -49,7 +49,8 @@ SWITCHES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
+def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)  # torch's own tests freeze them
     before = read_switches()
     yield
     restore_switches(before)

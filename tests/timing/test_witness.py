@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
+import attention
 from bench.cases import Case, Shape
 from bench.plain.errors import CannotDo
-from bench.plain.execution import Fingerprint, Pass
-from bench.sides.side import base_side
+from bench.plain.execution import Compilation, Fingerprint, Pass
+from bench.sides.side import Side, base_side
 from bench.sides.source import Source, from_directory
 from bench.sides.what import ATTENTION
 from bench.sides.workload import build
-from bench.timing.witness import Statement, smallest, witness
+from bench.timing.witness import Statement, Witness, smallest, witness
 
 CASE = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
 REPOSITORY = Path(__file__).parents[2]  # where its processes run
@@ -84,6 +85,14 @@ def test_what_the_shared_process_gave_is_held_to_what_each_side_gives_alone(writ
         said = dict(two.contradictions())
     assert list(said) == [CASE.id]
     assert "the head gives another out beside the other side than alone in a process" in said[CASE.id]
+
+
+def test_compiled_code_is_not_compiled_once_more_in_each_process() -> None:
+    asked = Witness({}, Path())
+    work = build(Case("sdpa", False, CASE.shape, "full", "fp32", "cpu", "fwd"), Side.of("head", attention))
+    built = Fingerprint(Pass({}, 0, 0), compilation=Compilation(1, (), 0, 1))
+    asked.note(work, {"head": Statement({}, built), "base": Statement({}, Fingerprint(Pass({}, 0, 0)))})
+    assert list(asked.contradictions()) == []
 
 
 def test_the_smallest_case_of_each_subject_is_asked_for_with_gradients_where_there_are_any() -> None:

@@ -14,7 +14,7 @@ from textwrap import indent
 from ..sides.what import PACKAGE
 
 SUITE = ("bench", "conftest.py", "pyproject.toml")
-CASES = "probe and b1h4t64d32-full-fp32"
+CASES = "probe and (b1h4t64d32-full-fp32 or large)"
 
 KERNEL = """
 import torch

@@ -82,11 +82,6 @@ class Run:
         return f"no slowdown of {percent:g}%{waived}{untimed} and no drift in {undecided.compared} cases"
 
     @property
-    def timed(self) -> int:
-        """How many cases were timed on both sides; the other compared ones were only checked."""
-        return self.undecided.timed
-
-    @property
     def closing_line(self) -> str:
         """Say pass or fail, and why, in one line."""
         if self.exit_code == 4:

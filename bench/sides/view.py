@@ -2,8 +2,7 @@
 
 A view is entered while its side is imported, called (a burst at a time, outside of what is timed) and asked. Inside of
 it, ``import``, ``importlib``, resources and ``torch.ops`` give the side its own modules and operators, however and
-whenever it asks. Entering and leaving takes some microseconds (``python -m timeit`` in METHOD.md), and the same for
-either side.
+whenever it asks. Entering and leaving takes some microseconds, the same for either side.
 """
 
 import re

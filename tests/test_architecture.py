@@ -137,3 +137,9 @@ def test_a_file_says_what_it_does() -> None:
         if text and not docstring.partition("\n")[0].endswith((".", ":")):  # the __init__ of a room is empty
             silent.append(path)
     assert silent == []
+
+
+def test_the_head_is_not_imported_before_what_it_registers_is_watched() -> None:
+    code = "import sys, bench.plugin; assert 'attention' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -14,8 +14,6 @@ from math import floor, inf, log2
 import torch
 from torch import Tensor
 
-from attention import reference
-
 from ..plain.evidence import TensorError
 from ..sides.inputs import NORMAL_SCORE
 from ..sides.workload import Workload
@@ -31,6 +29,8 @@ RMS_ULPS = 0.1  # for tensors whose naive error happens to vanish
 
 def oracle(workload: Workload) -> dict[str, Tensor]:
     """The exact output and gradients, float64, one batch item at a time so that memory does not grow with the batch."""
+    from attention import reference  # noqa: PLC0415  # not before what it registers with torch is watched
+
     inputs, mask = workload.inputs, workload.mask
     batch, mask_shape = workload.case.shape.batch, workload.case.mask_shape or ()
     batched = {"x", "q", "k", "v"}  # parameters, and masks of no item, serve every item

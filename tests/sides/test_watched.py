@@ -49,10 +49,10 @@ SWITCHES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)  # torch's own tests freeze them
+def _as_it_was() -> Iterator[None]:
     before = read_switches()
-    yield
+    with torch.backends.__allow_nonbracketed_mutation():  # torch's own test helpers, once imported, freeze its flags
+        yield
     restore_switches(before)
     assert changed_switches(before) == ()
 
@@ -64,6 +64,14 @@ def test_a_switch_that_was_turned_is_named_and_turned_back(name: str, turn: Call
     (first, *rest) = changed_switches(before)
     assert any(name in str(change) for change in (first, *rest))
     assert " -> " in str(first)
+    restore_switches(before)
+    assert changed_switches(before) == ()
+
+
+def test_a_switch_whose_property_torch_froze_is_turned_back_by_its_other_name() -> None:
+    before = read_switches()
+    setattr(torch.backends.mkldnn, "enabled", False)  # noqa: B010  # mypy takes the property for its value
+    torch.backends.disable_global_flags()
     restore_switches(before)
     assert changed_switches(before) == ()
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from pickle import PicklingError
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,10 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A registered kernel: call it as ``kernel(q, k, v, *, mask=None, causal=False, scale=None, window=None)``."""
+    """A registered kernel: call it as ``kernel(q, k, v, *, mask=None, causal=False, scale=None, window=None)``.
+
+    It is pickled by its name, and copied as itself.
+    """
 
     name: str
     function: AttentionFunction
@@ -162,9 +166,24 @@ class Kernel:
         limit: Any = {"window": window}  # only a function that claims windows has the argument
         return self.function(q, k, v, mask=mask, causal=causal, scale=scale, **limit)
 
+    def __reduce__(self) -> tuple[Callable[[str], "Kernel"], tuple[str]]:
+        if KERNELS.get(self.name) is not self:
+            raise PicklingError(f"kernel {self.name!r} is not in KERNELS, and a kernel is pickled by name: register it")
+        return kernel_named, (self.name,)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
 
 KERNELS: dict[str, Kernel] = {}
 MODULES: dict[str, type[nn.Module]] = {}
+
+
+def kernel_named(name: str) -> Kernel:
+    """Return the kernel that is registered under a name; ValueError if none is."""
+    if name not in KERNELS:
+        raise ValueError(f"no kernel is named {name!r}; there are {', '.join(KERNELS)}")
+    return KERNELS[name]
 
 
 def register(name: str, capabilities: Capabilities = Capabilities()) -> Callable[[AttentionFunction], Kernel]:

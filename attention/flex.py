@@ -45,7 +45,7 @@ def flex(
     Source: Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention Kernels".
 
     """
-    if q.device.type == "meta" or torch.compiler.is_compiling():
+    if compiling.is_traced(q):
         out: Tensor = masked.function(q, k, v, mask=mask, causal=causal, scale=scale, window=window)  # type: ignore[call-arg]  # it claims windows
         return out
     if 0 in (q.numel(), k.numel(), v.numel()):

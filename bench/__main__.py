@@ -12,6 +12,7 @@ from .plain.errors import CannotDo
 COMMANDS = {
     "bisect": "commands.bisect",
     "conformance": "commands.conformance",
+    "demo": "proof.demo",
     "explain": "commands.explain",
     "history": "history.command",
     "init": "commands.init",

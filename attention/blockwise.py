@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from .registry import Capabilities, register
+from .scoring import cap
 from .shapes import band, regroup
 
 BLOCK = 256  # queries, and keys, of one tile
 
 
-@register("blockwise", Capabilities(window=True))
+@register("blockwise", Capabilities(window=True, softcap=True, sinks=True))
 def blockwise(
     q: Tensor,
     k: Tensor,
@@ -24,6 +25,8 @@ def blockwise(
     causal: bool,
     scale: float | None,
     window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
     block: int = BLOCK,
 ) -> Tensor:
     """``softmax(q k^T / sqrt(D) + mask) v`` without the score matrix; see ``Kernel.__call__`` for the shapes.
@@ -43,7 +46,7 @@ def blockwise(
         q, k, v = q.to(lower), k.to(lower), v.to(lower)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     tiling = _Tiling(q.shape[2], k.shape[2], causal, window, block, q.device)
-    out: Tensor = _Blockwise.apply(q, k, v, mask, tiling, scale)  # type: ignore[no-untyped-call]  # torch gives it no types
+    out: Tensor = _Blockwise.apply(q, k, v, mask, sinks, tiling, scale, softcap)  # type: ignore[no-untyped-call]  # torch gives it no types
     return out
 
 
@@ -101,6 +104,7 @@ class _Problem:
     mask: Tensor | None
     tiling: _Tiling
     scale: float
+    softcap: float | None
 
     @property
     def wide(self) -> torch.dtype:
@@ -115,10 +119,14 @@ class _Problem:
     def four_dimensional(self, mask: Tensor) -> Tensor:
         return mask[(None,) * (4 - mask.dim())]
 
-    def scores(self, q: Tensor, poison: Tensor | None, rows: slice, columns: slice) -> Tensor:
-        """Scores of scaled queries (B, Hq, bq, D) with the keys of the columns: (B, Hq, bq, bk), -inf where hidden."""
+    def scores(self, q: Tensor, poison: Tensor | None, rows: slice, columns: slice) -> tuple[Tensor, Tensor | None]:
+        """Scores of scaled queries (B, Hq, bq, D) with the keys of the columns: (B, Hq, bq, bk), -inf where hidden.
+
+        With them the slope of the cap, (B, Hkv, G * bq, bk), None where there is none.
+        """
         k = self.k[:, :, columns].to(self.wide)
-        scores = regroup(q, k.shape[1]) @ k.transpose(-2, -1)  # (B, Hkv, G * bq, bk)
+        scores = cap(regroup(q, k.shape[1]) @ k.transpose(-2, -1), self.softcap)  # (B, Hkv, G * bq, bk)
+        slope = None if self.softcap is None else 1 - (scores / self.softcap) ** 2
         if poison is not None:
             scores += poison[..., columns]
         scores = regroup(scores, q.shape[1])
@@ -130,7 +138,12 @@ class _Problem:
                 mask = mask != -torch.inf
             scores = scores.masked_fill(~mask, -torch.inf)
         seen = self.tiling.band(rows, columns)
-        return scores if seen is None else scores.masked_fill(~seen, -torch.inf)
+        return scores if seen is None else scores.masked_fill(~seen, -torch.inf), slope
+
+
+def _finite(highest: Tensor) -> Tensor:
+    """What to take off scores before exp: their highest, and zero where they are all hidden; -inf less -inf is NaN."""
+    return highest.masked_fill(highest == -torch.inf, 0.0)
 
 
 def _unlowered(device: torch.device) -> AbstractContextManager[object]:
@@ -143,9 +156,17 @@ class _Blockwise(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: PLR0917  # autograd passes them by position
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, tiling: _Tiling, scale: float
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        sinks: Tensor | None,
+        tiling: _Tiling,
+        scale: float,
+        softcap: float | None,
     ) -> Tensor:
-        problem = _Problem(q, k, v, mask, tiling, scale)
+        problem = _Problem(q, k, v, mask, tiling, scale, softcap)
         n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
         values, poison = problem.split_values()
         out = q.new_empty(*q.shape[:3], v.shape[3])
@@ -154,12 +175,15 @@ class _Blockwise(torch.autograd.Function):
             for rows in tiling.rows():
                 q_rows = q[:, :, rows].to(wide) * scale
                 size = q_rows.shape[:3]
-                highest, shift = q_rows.new_full((*size, 1), -torch.inf), q_rows.new_zeros(*size, 1)
-                total, summed = q_rows.new_zeros(*size, 1), q_rows.new_zeros(*size, v.shape[3])
+                highest = q_rows.new_full((*size, 1), -torch.inf)
+                if sinks is not None:  # the sum begins with them
+                    highest = highest.maximum(sinks.to(wide)[:, None, None])
+                shift = _finite(highest)
+                total, summed = (highest - shift).exp(), q_rows.new_zeros(*size, v.shape[3])
                 for columns in tiling.columns(rows):
-                    scores = problem.scores(q_rows, poison, rows, columns)  # (B, Hq, bq, bk)
+                    scores, _ = problem.scores(q_rows, poison, rows, columns)  # (B, Hq, bq, bk)
                     higher = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
-                    shift = higher.masked_fill(higher == -torch.inf, 0.0)  # -inf - (-inf) would be NaN
+                    shift = _finite(higher)
                     kept, terms = (highest - shift).exp(), (scores - shift).exp()
                     weighed = regroup(terms, n_kv_heads) @ values[:, :, columns].to(wide)  # (B, Hkv, G * bq, Dv)
                     total = total * kept + terms.sum(dim=-1, keepdim=True)
@@ -167,15 +191,15 @@ class _Blockwise(torch.autograd.Function):
                     highest = higher
                 total = total.masked_fill(total == 0.0, 1.0)  # of a row that sees nothing
                 out[:, :, rows], shifts[:, :, rows], totals[:, :, rows] = summed / total, shift, total
-        ctx.save_for_backward(q, k, v, mask, out, shifts, totals)
-        ctx.tiling, ctx.scale = tiling, scale
+        ctx.save_for_backward(q, k, v, mask, sinks, out, shifts, totals)
+        ctx.tiling, ctx.scale, ctx.softcap = tiling, scale, softcap
         return out
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[3]  # the mask's
-        gradients = _Backward.apply(d_out, *ctx.saved_tensors, ctx.tiling, ctx.scale, wanted)  # type: ignore[no-untyped-call]  # likewise
-        return *gradients, None, None
+        gradients = _Backward.apply(d_out, *ctx.saved_tensors, ctx.tiling, ctx.scale, ctx.softcap, wanted)  # type: ignore[no-untyped-call]  # likewise
+        return *gradients, None, None, None
 
 
 class _Backward(torch.autograd.Function):
@@ -189,18 +213,21 @@ class _Backward(torch.autograd.Function):
         k: Tensor,
         v: Tensor,
         mask: Tensor | None,
+        sinks: Tensor | None,
         out: Tensor,
         shifts: Tensor,
         totals: Tensor,
         tiling: _Tiling,
         scale: float,
+        softcap: float | None,
         mask_wanted: bool,
     ) -> tuple[Tensor | None, ...]:
-        problem = _Problem(q, k, v, mask, tiling, scale)
+        problem = _Problem(q, k, v, mask, tiling, scale, softcap)
         n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
         values, poison = problem.split_values()
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
         d_mask = torch.zeros_like(mask, dtype=wide) if mask is not None and mask_wanted else None
+        d_sinks = None if sinks is None else torch.zeros_like(sinks, dtype=wide)
         with _unlowered(q.device):
             for rows in tiling.rows():
                 q_rows, do_rows = q[:, :, rows].to(wide) * scale, d_out[:, :, rows].to(wide)
@@ -209,7 +236,7 @@ class _Backward(torch.autograd.Function):
                 dq_rows = torch.zeros_like(q_rows)
                 every = list(tiling.columns(rows))
                 for columns in every:
-                    scores = problem.scores(regroup(q_rows, n_heads), poison, rows, columns)  # (B, Hq, bq, bk)
+                    scores, slope = problem.scores(regroup(q_rows, n_heads), poison, rows, columns)  # (B, Hq, bq, bk)
                     weights = (scores - shifts[:, :, rows]).exp() / totals[:, :, rows]
                     dv[:, :, columns] += regroup(weights, n_kv_heads).transpose(-2, -1) @ do_rows
                     d_weights = do_rows @ values[:, :, columns].to(wide).transpose(-2, -1)  # (B, Hkv, G * bq, bk)
@@ -221,12 +248,19 @@ class _Backward(torch.autograd.Function):
                         tile = _tile(problem.four_dimensional(d_mask), rows, columns)
                         tile += d_scores.sum_to_size(tile.shape)
                     d_scores = regroup(d_scores, n_kv_heads)
+                    if slope is not None:
+                        d_scores = d_scores * slope
                     dq_rows += d_scores @ k[:, :, columns].to(wide)
                     dk[:, :, columns] += d_scores.transpose(-2, -1) @ q_rows
                 dq[:, :, rows] = regroup(dq_rows, n_heads) * scale
+                if sinks is not None and d_sinks is not None:  # a weight of its own, and a value of zero
+                    kept = (sinks.to(wide)[:, None, None] - shifts[:, :, rows]).exp() / totals[:, :, rows]
+                    d_sinks -= (kept * mean).sum(dim=(0, 2, 3))
         if mask is not None and d_mask is not None:
             d_mask = d_mask.to(mask.dtype)
-        return dq, dk.to(k.dtype), dv.to(v.dtype), d_mask
+        if sinks is not None and d_sinks is not None:
+            d_sinks = d_sinks.to(sinks.dtype)
+        return dq, dk.to(k.dtype), dv.to(v.dtype), d_mask, d_sinks
 
     @staticmethod
     def backward(_: Any, *__: Tensor) -> Any:

@@ -10,8 +10,10 @@ from .masked import masked
 from .registry import Capabilities, register
 
 
-@register("compiled", Capabilities(obstacle=obstacle))
-def compiled(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+@register("compiled", Capabilities(softcap=True, sinks=True, obstacle=obstacle))
+def compiled(
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
+) -> Tensor:
     """``masked`` through ``torch.compile``, for each shape at its first call; see ``Kernel.__call__`` for the shapes.
 
     Tensors without data, and callers that are being compiled themselves, get the formula as it is.
@@ -23,5 +25,5 @@ def compiled(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bo
     function: Any = masked.function
     if q.device.type != "meta" and not torch.compiler.is_compiling():
         function = compile_whole(function)
-    out: Tensor = function(q, k, v, mask=mask, causal=causal, scale=scale)
+    out: Tensor = function(q, k, v, mask=mask, causal=causal, scale=scale, **options)
     return out

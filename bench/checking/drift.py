@@ -33,7 +33,7 @@ def oracle(workload: Workload) -> dict[str, Tensor]:
 
     inputs, mask = workload.inputs, workload.mask
     batch, mask_shape = workload.case.shape.batch, workload.case.mask_shape or ()
-    batched = {"x", "q", "k", "v"}  # parameters, and masks of no item, serve every item
+    batched = {"x", "q", "k", "v"}  # parameters, sinks, and masks of no item, serve every item
     if len(mask_shape) == 4 and mask_shape[0] == batch:
         batched.add("mask")
     parts: list[dict[str, Tensor]] = []
@@ -69,7 +69,17 @@ def attended(workload: Workload, inputs: Mapping[str, Tensor], mask: Tensor | No
         parameters = {**inputs, **{name: t.to(x.dtype) for name, t in workload.frozen.items()}}
         return naive_module(x, parameters, partial(attend, mask=mask, causal=hiding.causal), **heads)
     q, k, v = inputs["q"], inputs["k"], inputs["v"]
-    return attend(q, k, v, mask=mask, causal=hiding.causal, scale=shape.scale, window=hiding.window)
+    return attend(
+        q,
+        k,
+        v,
+        mask=mask,
+        causal=hiding.causal,
+        scale=shape.scale,
+        window=hiding.window,
+        softcap=shape.softcap,
+        sinks=inputs.get("sinks"),
+    )
 
 
 def _with_gradients(

@@ -235,14 +235,17 @@ class _Backward(torch.autograd.Function):
                 q_rows, do_rows = regroup(q_rows, n_kv_heads), regroup(do_rows, n_kv_heads)  # (B, Hkv, G * bq, ..)
                 dq_rows = torch.zeros_like(q_rows)
                 every = list(tiling.columns(rows))
+                whole = torch.zeros_like(mean)  # the mean without the rounding of out
                 for columns in every:
                     scores, slope = problem.scores(regroup(q_rows, n_heads), poison, rows, columns)  # (B, Hq, bq, bk)
                     weights = (scores - shifts[:, :, rows]).exp() / totals[:, :, rows]
                     dv[:, :, columns] += regroup(weights, n_kv_heads).transpose(-2, -1) @ do_rows
                     d_weights = do_rows @ values[:, :, columns].to(wide).transpose(-2, -1)  # (B, Hkv, G * bq, bk)
                     d_weights = regroup(d_weights, n_heads)
+                    if len(every) == 1 or sinks is not None:
+                        whole = whole + (weights * d_weights).sum(dim=-1, keepdim=True)
                     if len(every) == 1:  # the mean itself is at hand, and exact where one weight is nearly all
-                        mean = (weights * d_weights).sum(dim=-1, keepdim=True)
+                        mean = whole
                     d_scores = weights * (d_weights - mean)
                     if d_mask is not None:
                         tile = _tile(problem.four_dimensional(d_mask), rows, columns)
@@ -255,7 +258,7 @@ class _Backward(torch.autograd.Function):
                 dq[:, :, rows] = regroup(dq_rows, n_heads) * scale
                 if sinks is not None and d_sinks is not None:  # a weight of its own, and a value of zero
                     kept = (sinks.to(wide)[:, None, None] - shifts[:, :, rows]).exp() / totals[:, :, rows]
-                    d_sinks -= (kept * mean).sum(dim=(0, 2, 3))
+                    d_sinks -= (kept * whole).sum(dim=(0, 2, 3))
         if mask is not None and d_mask is not None:
             d_mask = d_mask.to(mask.dtype)
         if sinks is not None and d_sinks is not None:

@@ -6,7 +6,7 @@ RUN = $(VENV)/bin/python -m
 # The cores that this may use; auto counts those that the machine has.
 WORKERS ?= $(shell nproc 2>/dev/null || echo auto)
 
-.PHONY: install install-gpu install-history bench study test test-history lint format clean
+.PHONY: install install-gpu install-history bench demo study test test-history lint format clean
 
 install: $(VENV)/ready
 
@@ -16,6 +16,9 @@ install-history: $(VENV)-history/ready
 
 bench: $(VENV)/ready
 	$(RUN) pytest $(ARGS) bench/ --benchmark-compare
+
+demo: $(VENV)/ready
+	$(RUN) bench demo $(ARGS)
 
 study: $(VENV)/ready
 	$(RUN) bench study $(ARGS)

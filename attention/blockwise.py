@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from .registry import Capabilities, register
+from .scoring import cap
 from .shapes import band, regroup
 from .validation import check_counts_known
 
 BLOCK = 256  # queries, and keys, of one tile
 
 
-@register("blockwise", Capabilities(window=True))
+@register("blockwise", Capabilities(window=True, softcap=True, sinks=True))
 def blockwise(
     q: Tensor,
     k: Tensor,
@@ -26,6 +27,8 @@ def blockwise(
     causal: bool,
     scale: float | None,
     window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
     block: int = BLOCK,
 ) -> Tensor:
     """``softmax(q k^T / sqrt(D) + mask) v`` without the score matrix; see ``Kernel.__call__`` for the shapes.
@@ -48,7 +51,9 @@ def blockwise(
     tiling = _Tiling(q.shape[2], k.shape[2], causal, window, block, q.device)
     if mask is not None:
         mask = mask[(None,) * (4 - mask.dim())]
-    out: Tensor = _apply(_Blockwise, q, k, v, mask, tiling, scale)[0]
+    if sinks is not None:
+        sinks = sinks[None, :, None, None]
+    out: Tensor = _apply(_Blockwise, q, k, v, mask, sinks, tiling, scale, softcap)[0]
     return out
 
 
@@ -106,6 +111,7 @@ class _Problem:
     mask: Tensor | None  # (B or 1, Hq or 1, Tq or 1, Tk or 1)
     tiling: _Tiling
     scale: float
+    softcap: float | None
 
     @property
     def wide(self) -> torch.dtype:
@@ -117,10 +123,14 @@ class _Problem:
             return self.v, None
         return self.v.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), (self.v * 0.0).sum(dim=-1).unsqueeze(-2)
 
-    def scores(self, q: Tensor, poison: Tensor | None, rows: slice, columns: slice) -> Tensor:
-        """Scores of scaled queries (B, Hq, bq, D) with the keys of the columns: (B, Hq, bq, bk), -inf where hidden."""
+    def scores(self, q: Tensor, poison: Tensor | None, rows: slice, columns: slice) -> tuple[Tensor, Tensor | None]:
+        """Scores of scaled queries (B, Hq, bq, D) with the keys of the columns: (B, Hq, bq, bk), -inf where hidden.
+
+        With them the slope of the cap, (B, Hkv, G * bq, bk), None where there is none.
+        """
         k = self.k[:, :, columns].to(self.wide)
-        scores = regroup(q, k.shape[1]) @ k.transpose(-2, -1)  # (B, Hkv, G * bq, bk)
+        scores = cap(regroup(q, k.shape[1]) @ k.transpose(-2, -1), self.softcap)  # (B, Hkv, G * bq, bk)
+        slope = None if self.softcap is None else 1 - (scores / self.softcap) ** 2
         if poison is not None:
             scores += poison[..., columns]
         scores = regroup(scores, q.shape[1])
@@ -132,7 +142,12 @@ class _Problem:
                 mask = mask != -torch.inf
             scores = scores.masked_fill(~mask, -torch.inf)
         seen = self.tiling.band(rows, columns)
-        return scores if seen is None else scores.masked_fill(~seen, -torch.inf)
+        return scores if seen is None else scores.masked_fill(~seen, -torch.inf), slope
+
+
+def _finite(highest: Tensor) -> Tensor:
+    """What to take off scores before exp: their highest, and zero where they are all hidden; -inf less -inf is NaN."""
+    return highest.masked_fill(highest == -torch.inf, 0.0)
 
 
 def _unlowered(device: torch.device) -> AbstractContextManager[object]:
@@ -141,10 +156,20 @@ def _unlowered(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _attend(  # noqa: PLR0917  # autograd passes them by position
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, tiling: _Tiling, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    sinks: Tensor | None,
+    tiling: _Tiling,
+    scale: float,
+    softcap: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Attend by online softmax; returns (B, Hq, Tq, Dv), and of each row (B, Hq, Tq, 1) the shift and the total."""
-    problem = _Problem(q, k, v, mask, tiling, scale)
+    """Attend by online softmax; returns (B, Hq, Tq, Dv), and of each row (B, Hq, Tq, 1) the shift and the total.
+
+    sinks are (B or 1, Hq, 1, 1).
+    """
+    problem = _Problem(q, k, v, mask, tiling, scale, softcap)
     n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
     values, poison = problem.split_values()
     out = q.new_empty(*q.shape[:3], v.shape[3])
@@ -153,12 +178,15 @@ def _attend(  # noqa: PLR0917  # autograd passes them by position
         for rows in tiling.rows():
             q_rows = q[:, :, rows].to(wide) * scale
             size = q_rows.shape[:3]
-            highest, shift = q_rows.new_full((*size, 1), -torch.inf), q_rows.new_zeros(*size, 1)
-            total, summed = q_rows.new_zeros(*size, 1), q_rows.new_zeros(*size, v.shape[3])
+            highest = q_rows.new_full((*size, 1), -torch.inf)
+            if sinks is not None:  # the sum begins with them
+                highest = highest.maximum(sinks.to(wide))
+            shift = _finite(highest)
+            total, summed = (highest - shift).exp(), q_rows.new_zeros(*size, v.shape[3])
             for columns in tiling.columns(rows):
-                scores = problem.scores(q_rows, poison, rows, columns)  # (B, Hq, bq, bk)
+                scores, _ = problem.scores(q_rows, poison, rows, columns)  # (B, Hq, bq, bk)
                 higher = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
-                shift = higher.masked_fill(higher == -torch.inf, 0.0)  # -inf - (-inf) would be NaN
+                shift = _finite(higher)
                 kept, terms = (highest - shift).exp(), (scores - shift).exp()
                 weighed = regroup(terms, n_kv_heads) @ values[:, :, columns].to(wide)  # (B, Hkv, G * bq, Dv)
                 total = total * kept + terms.sum(dim=-1, keepdim=True)
@@ -175,19 +203,22 @@ def _gradients(  # noqa: PLR0917  # likewise
     k: Tensor,
     v: Tensor,
     mask: Tensor | None,
+    sinks: Tensor | None,
     out: Tensor,
     shifts: Tensor,
     totals: Tensor,
     tiling: _Tiling,
     scale: float,
+    softcap: float | None,
     mask_wanted: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients of q, k, v and, if it is wanted, mask by recomputation from the rows' statistics."""
-    problem = _Problem(q, k, v, mask, tiling, scale)
+    """Compute the gradients of q, k, v, sinks and, if it is wanted, mask by recomputation from the rows' statistics."""
+    problem = _Problem(q, k, v, mask, tiling, scale, softcap)
     n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
     values, poison = problem.split_values()
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
     d_mask = torch.zeros_like(mask, dtype=wide) if mask is not None and mask_wanted else None
+    d_sinks = None if sinks is None else torch.zeros_like(sinks, dtype=wide)
     with _unlowered(q.device):
         for rows in tiling.rows():
             q_rows, do_rows = q[:, :, rows].to(wide) * scale, d_out[:, :, rows].to(wide)
@@ -195,25 +226,35 @@ def _gradients(  # noqa: PLR0917  # likewise
             q_rows, do_rows = regroup(q_rows, n_kv_heads), regroup(do_rows, n_kv_heads)  # (B, Hkv, G * bq, ..)
             dq_rows = torch.zeros_like(q_rows)
             every = list(tiling.columns(rows))
+            whole = torch.zeros_like(mean)  # the mean without the rounding of out
             for columns in every:
-                scores = problem.scores(regroup(q_rows, n_heads), poison, rows, columns)  # (B, Hq, bq, bk)
+                scores, slope = problem.scores(regroup(q_rows, n_heads), poison, rows, columns)  # (B, Hq, bq, bk)
                 weights = (scores - shifts[:, :, rows]).exp() / totals[:, :, rows]
                 dv[:, :, columns] += regroup(weights, n_kv_heads).transpose(-2, -1) @ do_rows
                 d_weights = do_rows @ values[:, :, columns].to(wide).transpose(-2, -1)  # (B, Hkv, G * bq, bk)
                 d_weights = regroup(d_weights, n_heads)
+                if len(every) == 1 or sinks is not None:
+                    whole = whole + (weights * d_weights).sum(dim=-1, keepdim=True)
                 if len(every) == 1:  # the mean itself is at hand, and exact where one weight is nearly all
-                    mean = (weights * d_weights).sum(dim=-1, keepdim=True)
+                    mean = whole
                 d_scores = weights * (d_weights - mean)
                 if d_mask is not None:
                     tile = _tile(d_mask, rows, columns)
                     tile += d_scores.sum_to_size(tile.shape)
                 d_scores = regroup(d_scores, n_kv_heads)
+                if slope is not None:
+                    d_scores = d_scores * slope
                 dq_rows += d_scores @ k[:, :, columns].to(wide)
                 dk[:, :, columns] += d_scores.transpose(-2, -1) @ q_rows
             dq[:, :, rows] = regroup(dq_rows, n_heads) * scale
+            if sinks is not None and d_sinks is not None:  # a weight of its own, and a value of zero
+                kept = (sinks.to(wide) - shifts[:, :, rows]).exp() / totals[:, :, rows]
+                d_sinks -= (kept * whole).sum_to_size(d_sinks.shape)
     if mask is not None and d_mask is not None:
         d_mask = d_mask.to(mask.dtype)
-    return dq, dk.to(k.dtype), dv.to(v.dtype), d_mask
+    if sinks is not None and d_sinks is not None:
+        d_sinks = d_sinks.to(sinks.dtype)
+    return dq, dk.to(k.dtype), dv.to(v.dtype), d_mask, d_sinks
 
 
 class _Blockwise(torch.autograd.Function):
@@ -229,14 +270,15 @@ class _Blockwise(torch.autograd.Function):
 
     @staticmethod
     def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *tensors, ctx.tiling, ctx.scale = inputs
+        *tensors, ctx.tiling, ctx.scale, ctx.softcap = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(*tensors, *output)
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[3]  # the mask's
-        return *_apply(_Backward, d_out, *ctx.saved_tensors, ctx.tiling, ctx.scale, wanted), None, None
+        gradients = _apply(_Backward, d_out, *ctx.saved_tensors, ctx.tiling, ctx.scale, ctx.softcap, wanted)
+        return *gradients, None, None, None
 
 
 class _Backward(torch.autograd.Function):

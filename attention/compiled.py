@@ -9,8 +9,10 @@ from .masked import masked
 from .registry import Capabilities, register
 
 
-@register("compiled", Capabilities(obstacle=obstacle))
-def compiled(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+@register("compiled", Capabilities(softcap=True, sinks=True, obstacle=obstacle))
+def compiled(
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
+) -> Tensor:
     """``masked`` through ``torch.compile``, for each shape at its first call; see ``Kernel.__call__`` for the shapes.
 
     Tensors without data, and callers that are being compiled themselves, get the formula as it is.
@@ -22,5 +24,5 @@ def compiled(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bo
     function: Any = masked.function
     if not is_traced(q):
         function = compile_whole(function)
-    out: Tensor = function(q, k, v, mask=mask, causal=causal, scale=scale)
+    out: Tensor = function(q, k, v, mask=mask, causal=causal, scale=scale, **options)
     return out

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from . import compiling
 from .masked import masked
 from .registry import FLOATING, Capabilities, register
+from .scoring import cap
 
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # batch, head, query, key -> whether the query sees it
 LEAST_HEAD_SIZE = {"cuda": 16}  # of q, k and v, as PyTorch has it
@@ -19,7 +22,10 @@ def _obstacle(*, device: str, backward: bool, **_: object) -> str | None:
     return compiling.obstacle(device=device) or ("a backward pass on cpu" if backward and device == "cpu" else None)
 
 
-@register("flex", Capabilities(window=True, dtypes=FLOATING - {torch.float64}, obstacle=_obstacle))
+@register(
+    "flex",
+    Capabilities(window=True, softcap=True, sinks=True, dtypes=FLOATING - {torch.float64}, obstacle=_obstacle),
+)
 def flex(
     q: Tensor,
     k: Tensor,
@@ -29,6 +35,8 @@ def flex(
     causal: bool,
     scale: float | None,
     window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """``torch.nn.attention.flex_attention``, compiled for each shape at its first call; see ``Kernel.__call__``.
 
@@ -46,7 +54,10 @@ def flex(
 
     """
     if compiling.is_traced(q):
-        out: Tensor = masked.function(q, k, v, mask=mask, causal=causal, scale=scale, window=window)  # type: ignore[call-arg]  # it claims windows
+        formula: Any = masked.function
+        out: Tensor = formula(
+            q, k, v, mask=mask, causal=causal, scale=scale, window=window, softcap=softcap, sinks=sinks
+        )
         return out
     if 0 in (q.numel(), k.numel(), v.numel()):
         return q.new_zeros(*q.shape[:3], v.shape[3])  # PyTorch's kernel ends the process with a division by zero
@@ -60,25 +71,30 @@ def flex(
         q, k, v = q.detach(), k.detach(), v.detach()
     window = None if window is None else min(window, n_queries + n_keys)  # beyond that it hides nothing
     every = None if mask is None else mask.expand(batch, n_heads, n_queries, n_keys)
+    sink = None if sinks is None else n_keys  # its position: one more key, which all see, with a value of zero
+    if sink is not None:
+        k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
+        every = None if every is None else F.pad(every, (0, 1), value=every.dtype == torch.bool)
     blocks: BlockMask | None
     if every is not None and every.dtype == torch.bool:
-        seen = _both(_band(n_keys - n_queries, causal=causal, window=window), every)
-        blocks, score = create_block_mask(seen, batch, n_heads, n_queries, n_keys, device=q.device), None
+        seen = _both(_band(n_keys - n_queries, causal=causal, window=window, sink=sink), every)
+        blocks, bias = create_block_mask(seen, batch, n_heads, n_queries, k.shape[2], device=q.device), None
     else:
-        blocks = _band_blocks(n_queries, n_keys, q.device, causal=causal, window=window)
-        score = None if every is None else _add(every.to(q.dtype))
+        blocks = _band_blocks(n_queries, n_keys, q.device, causal=causal, window=window, sink=sink)
+        bias = None if every is None else every.to(q.dtype)
+    score = _score(softcap, bias, sinks, sink)
     attend = compiling.compile_whole(flex_attention)
     rows: Tensor = attend(q, k, v, score_mod=score, block_mask=blocks, scale=scale, enable_gqa=n_heads != k.shape[1])
     return rows
 
 
-def _band(offset: int, *, causal: bool, window: int | None) -> MaskMod:
+def _band(offset: int, *, causal: bool, window: int | None, sink: int | None) -> MaskMod:
     def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:  # noqa: ARG001  # the signature is PyTorch's
         position = i + offset
         visible = j <= position if causal else j >= 0
         if window is not None:
             visible = visible & (j > position - window) & (j < position + window)
-        return visible
+        return visible if sink is None else visible | (j == sink)
 
     return seen
 
@@ -87,16 +103,30 @@ def _both(near: MaskMod, mask: Tensor) -> MaskMod:
     return lambda b, h, i, j: near(b, h, i, j) & mask[b, h, i, j]
 
 
-def _add(bias: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
-    return lambda score, b, h, i, j: score + bias[b, h, i, j]
+def _score(
+    softcap: float | None, bias: Tensor | None, sinks: Tensor | None, sink: int | None
+) -> Callable[..., Tensor] | None:
+    """What becomes of a score: the cap, then the bias (B, Hq, Tq, Tk), or the sink's own; None where it stays."""
+    if softcap is None and bias is None and sinks is None:
+        return None
+
+    def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        score = cap(score, softcap)
+        if bias is not None:
+            score = score + bias[b, h, i, j]
+        if sinks is None or sink is None:
+            return score
+        return torch.where(torch.eq(j, sink), sinks[h].to(score.dtype), score)
+
+    return score_mod
 
 
 @lru_cache(maxsize=compiling.RECOMPILE_LIMIT)
 def _band_blocks(
-    n_queries: int, n_keys: int, device: torch.device, *, causal: bool, window: int | None
+    n_queries: int, n_keys: int, device: torch.device, *, causal: bool, window: int | None, sink: int | None
 ) -> BlockMask | None:
     if not causal and window is None:
         return None
     with torch.inference_mode(mode=False):  # tensors made in inference mode would serve nowhere else
-        seen = _band(n_keys - n_queries, causal=causal, window=window)
-        return create_block_mask(seen, None, None, n_queries, n_keys, device=device)
+        seen = _band(n_keys - n_queries, causal=causal, window=window, sink=sink)
+        return create_block_mask(seen, None, None, n_queries, n_keys + (sink is not None), device=device)

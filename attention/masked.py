@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 
 from .registry import Capabilities, register
+from .scoring import cap, softmax
 from .shapes import band, regroup
 
 
-@register("masked", Capabilities(window=True))
+@register("masked", Capabilities(window=True, softcap=True, sinks=True))
 def masked(
     q: Tensor,
     k: Tensor,
@@ -17,6 +18,8 @@ def masked(
     causal: bool,
     scale: float | None,
     window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """``softmax(q k^T / sqrt(D) + mask) v``, rows that see no key zero; see ``Kernel.__call__`` for the shapes.
 
@@ -26,10 +29,11 @@ def masked(
     n_heads, n_kv_heads = q.shape[1], k.shape[1]
     if scale is None:
         scale = q.shape[-1] ** -0.5
-    scores = regroup(q * scale, n_kv_heads) @ k.transpose(-2, -1)  # (B, Hkv, G * Tq, Tk)
+    scores = cap(regroup(q * scale, n_kv_heads) @ k.transpose(-2, -1), softcap)  # (B, Hkv, G * Tq, Tk)
     visible = band(q.shape[-2], k.shape[-2], q.device, causal=causal, window=window)  # (Tq, Tk)
     if mask is None and visible is None:
-        return regroup(scores.softmax(dim=-1) @ v, n_heads)  # (B, Hq, Tq, Dv)
+        weights = regroup(softmax(regroup(scores, n_heads), sinks), n_kv_heads)
+        return regroup(weights @ v, n_heads)  # (B, Hq, Tq, Dv)
 
     # A weight of zero does not silence NaN or inf in v, so they move to the scores, which visibility can silence.
     scores = scores + (v.detach() * 0.0).sum(dim=-1).unsqueeze(-2)  # plus (B, Hkv, 1, Tk), zero or NaN
@@ -47,5 +51,6 @@ def masked(
     # A row of -inf makes softmax NaN, forward and backward. Neutral scores before it keep the gradients finite, and a
     # zero result after it keeps the row out of them.
     blind = ~visible.any(dim=-1, keepdim=True)  # broadcastable to (B, Hq, Tq, 1)
-    weights = scores.masked_fill(~visible, -torch.inf).masked_fill(blind, 0.0).softmax(dim=-1)  # (B, Hq, Tq, Tk)
+    scores = scores.masked_fill(~visible, -torch.inf).masked_fill(blind, 0.0)
+    weights = softmax(scores, sinks)  # (B, Hq, Tq, Tk)
     return regroup(regroup(weights, n_kv_heads) @ v, n_heads).masked_fill(blind, 0.0)  # (B, Hq, Tq, Dv)

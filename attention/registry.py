@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from .validation import check_inputs
 
 Module = TypeVar("Module", bound=nn.Module)
+# What a request may have besides, by the capability it needs, and what that is called. A kernel that does not claim it
+# never sees it.
+OPTIONS = {"window": "a window", "softcap": "a cap on scores", "sinks": "sinks"}
 FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 
 
 class AttentionFunction(Protocol):
     """What a kernel's author writes; the inputs it is given have been checked.
 
-    With the capability ``window`` it takes one more argument, ``window: int | None = None``; others never see it.
+    With a capability of ``OPTIONS`` it takes one more argument of that name, None by default; others never see it.
     """
 
     def __call__(
@@ -46,8 +49,8 @@ class Capabilities:
     """What a kernel supports. A request outside of it is refused, never served by something else.
 
     ``masks`` holds the kinds of ``mask`` it takes: ``"bool"``, ``"float"``. ``window``: it can limit how far a query
-    sees; ``windowless``: it can leave that out. ``value_size``: v may have a head size of its own. ``devices`` holds
-    device types; ``obstacle`` is asked last.
+    sees; ``windowless``: it can leave that out. ``softcap``, ``sinks``: it can cap scores, and add a logit a head.
+    ``value_size``: v may have a head size of its own. ``devices`` holds device types; ``obstacle`` is asked last.
     """
 
     masks: frozenset[str] = frozenset({"bool", "float"})
@@ -58,6 +61,8 @@ class Capabilities:
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
     window: bool = False
     windowless: bool = True
+    softcap: bool = False
+    sinks: bool = False
     value_size: bool = True
     obstacle: Obstacle | None = None
 
@@ -70,16 +75,20 @@ class Capabilities:
         dtype: torch.dtype,
         device: str,
         backward: bool = False,
-        window: int | None = None,
         value_size: bool = False,
+        **options: object,
     ) -> str | None:
-        """Name the first capability that the request needs and the kernel lacks; None if it lacks none."""
+        """Name the first capability that the request needs and the kernel lacks; None if it lacks none.
+
+        ``options`` are some of ``OPTIONS``; one that is None is not asked for.
+        """
         if mask is not None and mask not in self.masks:
             return f"a {mask} mask"
         if causal and not self.causal:
             return "causal attention"
-        if window is not None and not self.window:
-            return "a window"
+        for name, what in OPTIONS.items():
+            if options.get(name) is not None and not getattr(self, name):
+                return what
         if grouped and not self.grouped:
             return "grouped queries"
         if dtype not in self.dtypes:
@@ -88,7 +97,7 @@ class Capabilities:
             return f"device {device}"
         if backward and not self.backward:
             return "a backward pass"
-        if window is None and not self.windowless:
+        if options.get("window") is None and not self.windowless:
             return "attention without a window"
         if value_size and not self.value_size:
             return "values with a head size of their own"
@@ -99,7 +108,7 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A registered kernel: call it as ``kernel(q, k, v, *, mask=None, causal=False, scale=None, window=None)``.
+    """A registered kernel: call it as ``kernel(q, k, v, *, mask=None, causal=False, scale=None)``, and ``OPTIONS``.
 
     It is pickled by its name, and copied as itself.
     """
@@ -118,6 +127,8 @@ class Kernel:
         causal: bool = False,
         scale: float | None = None,
         window: int | None = None,
+        softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """Attend: ``softmax(scale * q k^T + mask) v``, query head ``h`` reading key head ``h // (Hq // Hkv)``.
 
@@ -133,19 +144,24 @@ class Kernel:
             window: how many keys a query sees to each side, the one at its own position included: the query at position
                 p, where the last query's is that of the last key, sees the keys j with ``|p - j| < window``; with
                 ``causal`` those with ``p - window < j <= p``. None: no limit.
+            softcap: scores become ``softcap * tanh(scores / softcap)``, after the scale, before the mask. None: no cap.
+            sinks: one more logit a head in the sum of the softmax, with no value: (Hq,), floating. None: no sinks.
 
         Returns:
             (B, Hq, Tq, Dv). A query row that sees no key is zero, and so are its gradients.
 
         Raises:
-            ValueError: shapes, dtypes or devices that do not go together, or a window that is not a whole number from
-                1; the message quotes them.
+            ValueError: shapes, dtypes or devices that do not go together, a window that is not a whole number from 1,
+                or a softcap that is not above zero; the message quotes them.
             NotImplementedError: a valid request that this kernel does not support.
 
-        Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1; grouped queries: Ainslie et al. 2023.
+        Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1; grouped queries: Ainslie et al. 2023;
+        ``softcap`` and ``sinks``: ``scoring.py``.
 
         """
-        grouped, value_size = check_inputs(q, k, v, mask, causal=causal, window=window)
+        asked = {"window": window, "softcap": softcap, "sinks": sinks}
+        options: Any = {name: value for name, value in asked.items() if value is not None}
+        grouped, value_size = check_inputs(q, k, v, mask, causal=causal, **options)
         can = self.capabilities
         lacks = can.lacks(
             mask=None if mask is None else "bool" if mask.dtype == torch.bool else "float",
@@ -155,16 +171,13 @@ class Kernel:
             device=q.device.type,
             backward=(not can.backward or can.obstacle is not None)
             and torch.is_grad_enabled()
-            and any(t.requires_grad for t in (q, k, v, mask) if t is not None),
-            window=window,
+            and any(t.requires_grad for t in (q, k, v, mask, sinks) if t is not None),
             value_size=value_size,
+            **options,
         )
         if lacks is not None:
             raise NotImplementedError(f"kernel {self.name!r} does not support {lacks}")
-        if window is None:
-            return self.function(q, k, v, mask=mask, causal=causal, scale=scale)
-        limit: Any = {"window": window}  # only a function that claims windows has the argument
-        return self.function(q, k, v, mask=mask, causal=causal, scale=scale, **limit)
+        return self.function(q, k, v, mask=mask, causal=causal, scale=scale, **options)
 
     def __reduce__(self) -> tuple[Callable[[str], "Kernel"], tuple[str]]:
         if KERNELS.get(self.name) is not self:

@@ -1,5 +1,7 @@
 """Windowed attention that computes the band of visible keys alone: work and memory grow with T x window."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +14,7 @@ from .validation import check_counts_known
 BLOCK = 64  # the fewest queries of one block: narrower ones would be too little work for one matrix product
 
 
-@register("sliding_window", Capabilities(masks=frozenset(), window=True, windowless=False))
+@register("sliding_window", Capabilities(masks=frozenset(), window=True, windowless=False, softcap=True, sinks=True))
 def sliding_window(
     q: Tensor,
     k: Tensor,
@@ -22,6 +24,7 @@ def sliding_window(
     causal: bool,
     scale: float | None,
     window: int | None = None,
+    **scoring: Any,
 ) -> Tensor:
     """``softmax(q k^T / sqrt(D)) v`` over the keys within a window; see ``Kernel.__call__`` for the shapes.
 
@@ -59,6 +62,7 @@ def sliding_window(
         mask=seen.repeat(batch, 1, 1, 1),
         causal=False,
         scale=scale,
+        **scoring,
     )
     rows: Tensor = out.unflatten(0, (batch, n_blocks)).transpose(1, 2).flatten(2, 3)  # (B, Hq, n_blocks * block, Dv)
     return rows[:, :, :n_queries]

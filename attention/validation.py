@@ -1,11 +1,21 @@
 """Checks the inputs of kernels and modules; a ValueError quotes the shapes, dtypes or devices that do not match."""
 
+from math import inf
+
 import torch
 from torch import Tensor
 
 
 def check_inputs(  # noqa: C901  # one line a rule
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool, window: int | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    *,
+    causal: bool,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> tuple[bool, bool]:
     """Raise ValueError unless q (B, Hq, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv) and the options go together.
 
@@ -33,6 +43,13 @@ def check_inputs(  # noqa: C901  # one line a rule
         raise ValueError(f"causal attention needs at least as many keys as queries; {_seen(q, k, v)}")
     if window is not None:
         _check_window(window)
+    if softcap is not None and not (isinstance(softcap, int | float) and 0 < softcap < inf):
+        raise ValueError(f"softcap must be a number above zero, or None for no cap; saw {softcap!r}")
+    if sinks is not None and (sinks.shape != (n_heads,) or not sinks.is_floating_point() or sinks.device != device):
+        raise ValueError(
+            f"sinks must be floating, one for each of q's {n_heads} heads, on {device}; "
+            f"saw {tuple(sinks.shape)}, {sinks.dtype}, {sinks.device}"
+        )
     if mask is not None:
         check_mask(mask, (batch, n_heads, n_queries, n_keys), device)
     return n_heads != n_kv_heads, v_shape[3] != head_size

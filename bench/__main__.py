@@ -12,6 +12,7 @@ from .plain.errors import CannotDo
 COMMANDS = {
     "bisect": "commands.bisect",
     "conformance": "commands.conformance",
+    "demo": "proof.demo",
     "explain": "commands.explain",
     "history": "history.command",
     "init": "commands.init",
@@ -31,10 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     Where whoever reads the output stops, it is 141, as a shell has it for anything that such a reader ends.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = Parser(prog="python -m bench", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name in set(arguments[:1]) & COMMANDS.keys() or COMMANDS:
-        importlib.import_module(f".{COMMANDS[name]}", __package__).add_command(commands)
+    parser = parser_of(arguments)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a message or a name may hold what it cannot encode
     try:
@@ -48,6 +46,15 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
         return 141
     return exit_code or 0
+
+
+def parser_of(arguments: list[str]) -> Parser:
+    """Build the parser of the command that is asked for, or of all if it is none of them."""
+    parser = Parser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name in set(arguments[:1]) & COMMANDS.keys() or COMMANDS:
+        importlib.import_module(f".{COMMANDS[name]}", __package__).add_command(commands)
+    return parser
 
 
 if __name__ == "__main__":

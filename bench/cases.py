@@ -9,13 +9,22 @@ from typing import Any
 
 import torch
 
-TIERS = ("smoke", "pr", "full")  # each holds the ones before it
+NESTED = ("smoke", "pr", "full")  # each holds the ones before it
+TIERS = (*NESTED, "models")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DIRECTIONS = ("fwd", "fwdbwd")
 
 # Kernels that few rows measure; a kernel that is named nowhere here is in every row of kernels.
 COMPILING = ("compiled", "flex")  # for seconds a case and side
 VARIANTS = ("decode", "sdpa_cudnn", "sdpa_efficient", "sdpa_flash", "sdpa_math")  # sdpa, made to go one way
+
+# Capabilities that a base may not know yet, and what is called what they ask for.
+_LATER = {
+    "window": "a window",
+    "softcap": "a cap on scores",
+    "sinks": "sinks",
+    "value_size": "values with a head size of their own",
+}
 
 # What a shape can say of the scores and of the memory of its tensors; ``sides/workload.py`` makes them so.
 SCORES = ("large", "peaked")
@@ -32,7 +41,7 @@ _MASKS = {
 }
 _MASK = re.compile(rf"full|(causal)?(?:({'|'.join(_MASKS)})mask(b?h?q?k?)|window(\d+))?")
 _SHAPE = re.compile(
-    r"b(\d+)h(\d+)(?:kv(\d+))?t(\d+)(?:k(\d+))?d(\d+)(?:v(\d+))?(?:scale(\d+(?:\.\d+)?))?"
+    r"b(\d+)h(\d+)(?:kv(\d+))?t(\d+)(?:k(\d+))?d(\d+)(?:v(\d+))?(?:scale(\d+(?:\.\d+)?))?(?:softcap(\d+(?:\.\d+)?))?(sinks)?"
     rf"({'|'.join(SCORES)})?({'|'.join(LAYOUTS)})?"
 )
 
@@ -41,8 +50,8 @@ _SHAPE = re.compile(
 class Shape:
     """Sizes of one case: q is (batch, heads, queries, head_size), k has as many kv_heads and keys, and v value_size.
 
-    ``scale`` is that of the scores; None means ``head_size ** -0.5``. ``scores`` and ``layout`` are none of those
-    named above, or one.
+    ``scale`` is that of the scores; None means ``head_size ** -0.5``. ``softcap`` caps them, ``sinks`` add a logit a
+    head. ``scores`` and ``layout`` are none of those named above, or one.
 
     - ``large`` scores are beyond the range of exp in the case's dtype, above zero and below it.
     - ``peaked`` scores overflow fp16 before they are scaled, and one of each row is far above the others.
@@ -62,28 +71,32 @@ class Shape:
     scale: float | None = None
     scores: str | None = None
     layout: str | None = None
+    softcap: float | None = None
+    sinks: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Shape":
         """Read ``b1h8t512d64``; ``h8kv2`` groups the queries, ``t1k1024`` gives keys a length of their own.
 
-        ``d64v32`` gives values a size of their own. Behind that come ``scale0.3``, the scale, one of ``SCORES``, and
-        one of ``LAYOUTS``.
+        ``d64v32`` gives values a size of their own. Behind that come ``scale0.3``, ``softcap30``, ``sinks``, one
+        of ``SCORES``, and one of ``LAYOUTS``.
         """
         match = _SHAPE.fullmatch(text)
         if match is None:
             raise ValueError(f"a shape is written like b1h8t512d64, b1h8kv2t512d64 or b1h8t1k1024d64; saw {text!r}")
-        b, h, kv, t, k, d, v, scale, scores, layout = match.groups()
+        b, h, kv, t, k, d, v, *numbers, sinks, scores, layout = match.groups()
         batch, heads, kv_heads, queries, keys, size, value_size = map(int, (b, h, kv or h, t, k or t, d, v or d))
-        own_scale = None if scale is None else float(scale)
-        return cls(batch, heads, kv_heads, queries, keys, size, value_size, own_scale, scores, layout)
+        scale, softcap = (None if number is None else float(number) for number in numbers)
+        sizes = batch, heads, kv_heads, queries, keys, size, value_size
+        return cls(*sizes, scale, scores, layout, softcap, sinks is not None)
 
     def __str__(self) -> str:
         kv = "" if self.kv_heads == self.heads else f"kv{self.kv_heads}"
         k = "" if self.keys == self.queries else f"k{self.keys}"
         v = "" if self.value_size == self.head_size else f"v{self.value_size}"
         scale = "" if self.scale is None else f"scale{self.scale:g}"
-        words = f"{self.scores or ''}{self.layout or ''}"
+        softcap = "" if self.softcap is None else f"softcap{self.softcap:g}"
+        words = f"{softcap}{'sinks' * self.sinks}{self.scores or ''}{self.layout or ''}"
         return f"b{self.batch}h{self.heads}{kv}t{self.queries}{k}d{self.head_size}{v}{scale}{words}"
 
 
@@ -132,7 +145,8 @@ class Mask:
 class Case:
     """One thing to check and time. ``subject`` names a kernel, or a multi-head module where ``module`` is true.
 
-    One that is not ``timed`` is only checked, which takes some hundredths of a second.
+    One that is not ``timed`` is only checked, which takes some hundredths of a second. ``model`` names the model that
+    does such work, where it stands for one.
     """
 
     subject: str
@@ -143,6 +157,7 @@ class Case:
     device: str
     direction: str
     timed: bool = field(default=True, compare=False)
+    model: str = field(default="", compare=False)
 
     @property
     def id(self) -> str:
@@ -174,7 +189,7 @@ class Row:
 
     ``subjects`` are some of ``kernels``, ``compiling`` (those in ``COMPILING``), ``variants`` and ``modules``; each
     kernel is one of the first three. A row that is not ``timed`` has inputs that tell a wrong kernel from a right one,
-    and says nothing of speed that others do not.
+    and says nothing of speed that others do not. ``model`` names the model whose attention it is.
     """
 
     tier: str
@@ -184,10 +199,31 @@ class Row:
     directions: str = "fwd fwdbwd"
     subjects: str = "kernels modules"
     timed: bool = True
+    model: str = ""
 
 
 # A row that is checked and not timed, of kernels forward if it does not say otherwise.
 Checked = partial(Row, timed=False, directions="fwd", subjects="kernels")
+
+# Attention of models as they run it, in batch 1 and at some hundred tokens: prefill, then decoding one token. Heads,
+# sizes, caps, sinks and scales are the model's own; windows are cut as the tokens are.
+_Model = partial(Row, "models", dtypes="bf16", directions="fwd", subjects="kernels")
+MODELS = (
+    _Model("b1h12t256d64 b1h12t1k512d64", "causal", model="GPT-2"),
+    _Model("b2h12t128d64", "paddingmask", model="BERT base"),
+    _Model("b1h12t197d64", "full", model="ViT-B/16"),
+    _Model("b1h12t128d64scale1", "floatmask", model="T5 base"),
+    _Model("b1h20t300d64 b1h20t64k300d64", "full", model="Whisper large-v3"),
+    _Model("b1h71kv1t64d64 b1h71kv1t1k512d64", "causal", model="Falcon 7B"),
+    _Model("b1h32kv8t128d128 b1h32kv8t1k512d128", "causal", model="Llama 3.1 8B"),
+    _Model("b1h28kv4t128d128 b1h28kv4t1k512d128", "causal", model="Qwen2.5 7B"),
+    _Model("b1h32kv8t128d128 b1h32kv8t1k512d128", "causalwindow64", model="Mistral 7B v0.1"),
+    _Model("b1h32t128d96 b1h32t1k512d96", "causalwindow64", model="Phi-3 mini"),
+    _Model("b1h16kv8t128d256softcap50 b1h16kv8t1k512d256softcap50", "causal causalwindow64", model="Gemma 2 9B"),
+    _Model("b1h8kv4t128d256 b1h8kv4t1k512d256", "causal causalwindow32", model="Gemma 3 4B"),
+    _Model("b1h64kv8t128d64sinks b1h64kv8t1k512d64sinks", "causal causalwindow32", model="gpt-oss 20B"),
+    _Model("b1h128t32d192v128 b1h128t1k256d192v128", "causal", model="DeepSeek-V3"),
+)
 
 ROWS = (
     Row("smoke", "b1h4t64d32"),
@@ -227,8 +263,14 @@ ROWS = (
     Checked("smoke", "b1h4t2k9d64", "causal window5"),
     Checked("smoke", "b2h8t1k17d64 b1h1t257d16", "causal", directions="fwdbwd"),
     Checked("smoke", "b2h1t65d16", "window1 causalwindow64"),
+    Checked("smoke", "b2h4kv2t20k28d64softcap2", "causal boolmask floatmask", directions="fwdbwd"),
+    Checked("smoke", "b2h4kv2t20k28d64sinks", "causal boolmask", directions="fwdbwd"),
+    Checked("smoke", "b1h2t270d16softcap2sinks", "causalwindow16 window16", directions="fwdbwd"),
     Checked("smoke", "b2h2t20k28d64transposed b2h2t20k28d64v16", "full", subjects="variants"),
     Checked("pr", "b2h2t20k28d64", "boolmaskbhqk floatmaskbqk", directions="fwd fwdbwd", subjects="variants"),
+    Checked("pr", "b2h4kv2t20k28d64softcap2", "full", "bf16 fp16", directions="fwdbwd"),
+    Checked("pr", "b2h4kv2t20k28d64sinks", "full", "bf16 fp16", directions="fwdbwd"),
+    Checked("pr", "b1h2t24d64softcap50large b1h2t24d64sinkslarge", "causal", directions="fwdbwd"),
     Checked("pr", "b1h1t270d16", "boolmaskk"),
     Checked("pr", "b1h1t2400k20d16", "full", "bf16", directions="fwdbwd"),  # sums of many tiles
     Checked("pr", "b1h4t7k9d64", "full causal"),
@@ -250,6 +292,9 @@ ROWS = (
     Row("pr", "b1h8t1k1024d64 b1h8kv2t1k1024d64", "full", directions="fwd", subjects="kernels"),
     Row("pr", "b1h4t64k512d64", "causal", subjects="kernels"),
     Row("pr", "b1h2t256d64", "window64 causalwindow64", subjects="kernels"),
+    Row("pr", "b1h2t256d64softcap20", "causal", subjects="kernels"),
+    Row("pr", "b1h4kv2t256d64sinks", "causalwindow64", subjects="kernels"),
+    Row("pr", "b1h4t256d64transposed", "causal", subjects="kernels"),  # as projections give them
     Row("pr", "b1h2t512d64", "causal", subjects="kernels compiling variants"),
     Row("pr", "b1h8kv2t128d64", "boolmask", directions="fwdbwd", subjects="variants"),
     Row("pr", "b1h8kv2t128d64", "boolmask", directions="fwd", subjects="compiling"),
@@ -264,20 +309,24 @@ ROWS = (
         Row("full", f"b{batch}h{heads}t{tokens}d64", dtypes="fp32 fp16")
         for batch, tokens, heads in product((1, 8, 32), (128, 512, 1024), (4, 8, 16))
     ),
+    *MODELS,
 )
 
 
 def matrix(
     kernels: Mapping[str, Any],
     modules: Mapping[str, Any],
-    tier: str,
+    tier: str | None,
     devices: Sequence[str],
     rows: Sequence[Row] = ROWS,
 ) -> dict[Case, str | None]:
-    """Every case of the tier on the devices, in a stable order, with the reason where its subject cannot run it."""
+    """Every case of the tier on the devices, in a stable order, with the reason where its subject cannot run it.
+
+    Without a tier, those of all tiers.
+    """
     cases: dict[Case, str | None] = {}
     for row in rows:
-        if TIERS.index(row.tier) > TIERS.index(tier):
+        if tier is not None and not _holds(tier, row.tier):
             continue
         subjects = row.subjects.split()
         chosen = [(name, False) for name in kernels if _group(name) in subjects]
@@ -285,9 +334,14 @@ def matrix(
         for device, (subject, module), shape, mask, dtype, direction in product(
             devices, chosen, row.shapes.split(), row.masks.split(), row.dtypes.split(), row.directions.split()
         ):
-            case = Case(subject, module, Shape.parse(shape), mask, dtype, device, direction, row.timed)
+            case = Case(subject, module, Shape.parse(shape), mask, dtype, device, direction, row.timed, row.model)
             cases[case] = None if module else lacks(kernels[subject], case)
     return cases
+
+
+def _holds(tier: str, of_row: str) -> bool:
+    """Whether a tier has the rows of another."""
+    return of_row == tier or (of_row in NESTED and tier in NESTED[NESTED.index(of_row) :])
 
 
 def _group(kernel: str) -> str:
@@ -298,16 +352,21 @@ def _group(kernel: str) -> str:
 def lacks(kernel: Any, case: Case) -> str | None:
     """Say what the kernel does not support of the case, from the capabilities it is registered with; None if it can."""
     capabilities, hiding = kernel.capabilities, case.hiding
-    asked: dict[str, Any] = {} if hiding.window is None else {"window": hiding.window}
-    if case.shape.value_size != case.shape.head_size:
-        asked["value_size"] = True
-    for name, what in (("window", "a window"), ("value_size", "values with a head size of their own")):
-        if name in asked and not hasattr(capabilities, name):
-            return f"{case.subject} does not support {what}"  # it comes from a base that did not know of them
+    shape = case.shape
+    wanted: dict[str, Any] = {
+        "window": hiding.window,
+        "softcap": shape.softcap,
+        "sinks": shape.sinks or None,
+        "value_size": shape.value_size != shape.head_size or None,
+    }
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    for name in asked:
+        if not hasattr(capabilities, name):  # it comes from a base that did not know of them
+            return f"{case.subject} does not support {_LATER[name]}"
     missing: str | None = capabilities.lacks(
         mask=hiding.kind,
         causal=hiding.causal,
-        grouped=case.shape.kv_heads != case.shape.heads,
+        grouped=shape.kv_heads != shape.heads,
         dtype=DTYPES[case.dtype],
         device=case.device,
         backward=case.backward,

@@ -156,6 +156,7 @@ class Gate:
             raise CaseFailed(f"head returns memory that its next call overwrites: {what}", head_print)
         evidence = Evidence(
             case.id,
+            model=case.model,
             errors=held_to_calls(errors, head_print.calls),
             base_fingerprint=base_print,
             head_fingerprint=head_print,

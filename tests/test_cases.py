@@ -7,13 +7,13 @@ import pytest
 import attention
 from attention import KERNELS, MODULES
 from attention.registry import Capabilities, Kernel
-from bench.cases import COMPILING, DTYPES, ROWS, TIERS, VARIANTS, Case, Mask, Row, Shape, matrix
+from bench.cases import COMPILING, DTYPES, MODELS, NESTED, ROWS, VARIANTS, Case, Mask, Row, Shape, matrix
 from bench.gate import Gate
 from bench.sides.side import Side
 from bench.sides.workload import bytes_needed
 
 ID = re.compile(
-    r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+(v\d+)?(scale\d+(\.\d+)?)?"
+    r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+(v\d+)?(scale\d+(\.\d+)?)?(softcap\d+(\.\d+)?)?(sinks)?"
     r"(large|peaked)?(transposed|fused|sliced|expanded|columns)?-"
     r"(full|(causal)?((bool|true|padding|float|low|learned)mask(b?h?q?k?)|window\d+)?)-"
     r"(fp32|bf16|fp16)-(cpu|cuda)-(fwd|fwdbwd)"
@@ -32,6 +32,8 @@ ID = re.compile(
         ("b1h2t16d32scale0", Shape(1, 2, 2, 16, 16, 32, 32, 0.0)),
         ("b1h2t16d32large", Shape(1, 2, 2, 16, 16, 32, 32, scores="large")),
         ("b1h2t16d32transposed", Shape(1, 2, 2, 16, 16, 32, 32, layout="transposed")),
+        ("b1h2t16d32softcap2.5", Shape(1, 2, 2, 16, 16, 32, 32, softcap=2.5)),
+        ("b1h2t16d32scale1softcap30sinkslarge", Shape(1, 2, 2, 16, 16, 32, 32, 1.0, "large", None, 30.0, sinks=True)),
         ("b1h2t16d32scale0.3peakedsliced", Shape(1, 2, 2, 16, 16, 32, 32, 0.3, "peaked", "sliced")),
     ],
 )
@@ -56,11 +58,25 @@ def test_ids_are_unique_and_follow_the_contract() -> None:
 
 
 def test_each_tier_holds_the_one_before() -> None:
-    smoke, pr, full = (set(matrix(KERNELS, MODULES, tier, ("cpu",))) for tier in TIERS)
+    smoke, pr, full = (set(matrix(KERNELS, MODULES, tier, ("cpu",))) for tier in NESTED)
     assert smoke < pr < full
     supported = {case for case, reason in matrix(KERNELS, MODULES, "pr", ("cpu",)).items() if reason is None}
     assert 150 <= sum(case.timed for case in supported) <= 250
-    assert sum(not case.timed for case in supported) <= 220
+    assert sum(not case.timed for case in supported) <= 260
+
+
+def test_the_models_are_a_tier_of_their_own_and_each_case_says_whose_it_is() -> None:
+    models = matrix(KERNELS, MODULES, "models", ("cpu",))
+    assert {case.model for case in models} == {row.model for row in MODELS}
+    assert len({row.model for row in MODELS}) >= 10
+    assert not {case.id for case in models if case.id in {c.id for c in matrix(KERNELS, MODULES, "full", ("cpu",))}}
+    every = matrix(KERNELS, MODULES, None, ("cpu",))
+    assert set(every) == {*models, *matrix(KERNELS, MODULES, "full", ("cpu",))}
+
+
+def test_every_model_runs_on_some_kernel_that_claims_what_it_needs() -> None:
+    runs = {case.model for case, reason in matrix(KERNELS, MODULES, "models", ("cpu",)).items() if reason is None}
+    assert runs == {row.model for row in MODELS}
 
 
 def test_full_holds_the_whole_matrix_of_the_study() -> None:

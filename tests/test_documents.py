@@ -1,4 +1,4 @@
-"""The README's tables against the code."""
+"""The documents' tables and figures against the code, and the ways between the pages."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,12 @@ from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
 from bench.timing.measure import BURST_NS, BURST_RESOLUTIONS
 from bench.timing.processes import BURST_PAIRS, MOST_PAIRS
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "bench" / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPTIONS, VERDICTS, MATRIX, CI, OUTSIDE = (
+    (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("OPTIONS", "VERDICTS", "MATRIX", "CI", "OUTSIDE")
+)
 
 DEFAULTS = {
     "--gate-base": "off",
@@ -66,8 +71,8 @@ def declared() -> dict[str, dict[str, Any]]:
 
 
 def rows() -> dict[str, str]:
-    """The README's option table: option -> default."""
-    found = re.findall(r"^\| `(--[\w-]+)[^|]*(?:\\\|[^|]*)*\| ([^|]+) \|", README, flags=re.MULTILINE)
+    """The option table: option -> default."""
+    found = re.findall(r"^\| `(--[\w-]+)[^|]*(?:\\\|[^|]*)*\| ([^|]+) \|", OPTIONS, flags=re.MULTILINE)
     return {name: default.strip() for name, default in found}
 
 
@@ -78,18 +83,18 @@ def test_the_option_table_names_every_option_and_its_default() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, value in DEFAULTS.items() if value not in ("off", "none")])
-def test_the_help_states_the_default_of_the_readme(name: str) -> None:
+def test_the_help_states_the_default_of_the_table(name: str) -> None:
     assert f"default {DEFAULTS[name]}" in declared()[name]["help"].replace("all that are present", "all")
 
 
 def test_the_option_table_writes_each_option_s_values_as_the_help_does() -> None:
     for name, settings in declared().items():
         if "metavar" in settings:
-            assert f"`{name}={settings['metavar']}".replace("|", r"\|") in README
+            assert f"`{name}={settings['metavar']}".replace("|", r"\|") in OPTIONS
 
 
 def test_the_verdict_table_names_every_verdict_and_whether_it_fails() -> None:
-    found = re.findall(r"^\| `([A-Z]+)` \| .* \| ([^|]+) \|$", README, flags=re.MULTILINE)
+    found = re.findall(r"^\| `([A-Z]+)` \| .* \| ([^|]+) \|$", VERDICTS, flags=re.MULTILINE)
     assert [name for name, _ in found] == [verdict.value for verdict in Verdict]
     for name, fails in found:
         verdict = Verdict(name)
@@ -98,46 +103,47 @@ def test_the_verdict_table_names_every_verdict_and_whether_it_fails() -> None:
 
 
 def test_the_kernel_table_names_every_kernel() -> None:
-    table = README.split("| kernel | what it is |")[1].split("\n\n")[0]
+    table = MATRIX.split("| kernel | what it is |")[1].split("\n\n")[0]
     names = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
     assert names == set(KERNELS)
 
 
 def _page(name: str) -> str:
     """Return a page of the documentation without its line breaks."""
-    return " ".join((Path(__file__).parents[1] / "bench" / "docs" / name).read_text(encoding="utf-8").split())
+    return " ".join((DOCS / name).read_text(encoding="utf-8").split())
 
 
 def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
-    method, elsewhere = _page("METHOD.md"), _page("ELSEWHERE.md")
+    method, gpu, other = _page("METHOD.md"), _page("GPU.md"), _page("ANOTHER-TORCH.md")
     policy = Policy()
-    assert f"(1 + {SHARE:g} n)" in README
-    assert f"at or below {policy.false_alarm:.1%}" in README
+    assert f"(1 + {SHARE:g} n)" in OPTIONS
+    assert f"at or below {policy.false_alarm:.1%}" in VERDICTS
     assert f"{100 * SHARE:g}% of it is each case's own" in method
     assert f"{policy.false_alarm:.1%} / number of cases" in method
     assert f"right together with probability {1 - policy.false_alarm:.1%}" in method
     assert f"each upper end by itself with {1 - policy.miss:.1%}" in method
     assert f"with probability at most {policy.miss:.1%}" in method
-    assert f"at or below {policy.miss:.1%}" in README
+    assert f"at or below {policy.miss:.1%}" in VERDICTS
     assert legend(policy) in README
     agreeing = observations_needed(policy.test(213))
-    assert f"{agreeing} pairs of them or more" in " ".join(README.split())
-    assert f"before {agreeing} pairs agree" in elsewhere
+    assert f"{agreeing} pairs of them or more" in other
+    assert f"before {agreeing} pairs agree" in other
     assert f"an upper end takes {agreeing} pairs" in method
     assert f"at least {BURST_NS / 1e6:g} ms and at least {BURST_RESOLUTIONS} times" in method
-    assert f"{options.PROCESSES_BUDGET} times as much with `--gate-base-python`" in README
-    assert f"{BURST_PAIRS} pairs of bursts" in elsewhere
-    assert f"at most {MOST_PAIRS} pairs of processes" in elsewhere
+    assert f"{options.PROCESSES_BUDGET} times as much with `--gate-base-python`" in OPTIONS
+    assert f"{BURST_PAIRS} pairs of bursts" in other
+    assert f"at most {MOST_PAIRS} pairs of processes" in other
     assert (
         f"below {SLOW_CLOCK:.0%} of its default is taken again after a pause of {1000 * RECOVERY_S:g} ms, "
         f"at most {RETAKES} times"
-    ) in elsewhere
+    ) in gpu
 
 
 def test_the_figures_of_the_error_rule_are_those_of_the_code() -> None:
     text = _page("NUMERICS.md")
     assert f"+ {drift.ULPS:g} ulp" in text
     assert f"plus {drift.RMS_ULPS:g} ulp" in text
+    assert f"fewer than {drift.FEW} values" in text
     assert f"c = {drift.FORWARD_FACTOR:g} for outputs, {drift.GRADIENT_FACTOR:g} for gradients" in text
     caps = {str(dtype).removeprefix("torch."): cap for dtype, cap in alike.CAPS.items()}
     assert f"fp32 {_power(caps['float32'][0])} (gradients {_power(caps['float32'][1])})" in text
@@ -155,15 +161,32 @@ def _power(value: float) -> str:
 
 
 def test_every_file_that_the_documents_name_exists() -> None:
-    root = Path(__file__).parents[1]
-    for document in ("README.md", "CONTRIBUTING.md"):
-        for name in re.findall(r"`((?:attention|bench|tests)/[\w/.]*)`", (root / document).read_text()):
-            assert (root / name).exists() or name == "attention/masked.py", name
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")):
+        for name in re.findall(r"`((?:attention|bench|tests)/[\w/.]*)`", document.read_text()):
+            assert (ROOT / name).exists(), f"{document.name}: {name}"
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")):
+        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_the_index_leads_to_every_page_and_every_page_leads_back() -> None:
+    pages = {path.name for path in DOCS.glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "README.md").read_text())) == pages
+    for name in pages - {"STUDY.md"}:  # that is as ``make study`` writes it
+        assert "(README.md)" in (DOCS / name).read_text().splitlines()[0], name
+    assert "(bench/docs/README.md)" in README
+
+
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert len(README.split()) <= 1400
 
 
 def test_the_workflow_table_names_every_workflow() -> None:
-    named = re.findall(r"^\| `([\w-]+\.yml)` \|", README, flags=re.MULTILINE)
-    folder = Path(__file__).parents[1] / ".github" / "workflows"
+    named = re.findall(r"^\| `([\w-]+\.yml)` \|", CI, flags=re.MULTILINE)
+    folder = ROOT / ".github" / "workflows"
     assert sorted(named) == sorted(path.name for path in folder.iterdir())
 
 
@@ -172,11 +195,11 @@ def test_another_repository_s_ten_lines_give_inputs_that_the_workflow_has() -> N
     assert len(text.splitlines()) == 10
     (job,) = yaml.safe_load(text)["jobs"].values()
     name = job["uses"].removeprefix("OWNER/SUITE/").removesuffix("@COMMIT")
-    inputs = yaml.safe_load((Path(__file__).parents[1] / name).read_text())[True]["workflow_call"]["inputs"]
+    inputs = yaml.safe_load((ROOT / name).read_text())[True]["workflow_call"]["inputs"]
     required = {key for key, value in inputs.items() if value.get("required")}
     assert required <= set(job["with"]) <= set(inputs)
     for key in set(inputs) - set(job["with"]):
-        assert f"`{key}`" in README
+        assert f"`{key}`" in OUTSIDE
 
 
 def test_the_examples_on_other_packages_give_options_that_there_are() -> None:
@@ -185,4 +208,4 @@ def test_the_examples_on_other_packages_give_options_that_there_are() -> None:
 
 
 def _text() -> str:
-    return (Path(__file__).parents[1] / "bench" / "docs" / "ELSEWHERE-PACKAGES.md").read_text(encoding="utf-8")
+    return (DOCS / "OUTSIDE-EXAMPLES.md").read_text(encoding="utf-8")

@@ -83,8 +83,9 @@ class _Observer:
         print_, unlike = self._fingerprint(poison)
         kept, cached = leaks.kept(self.call, self._grown()) if self._keeps() else (None, None)
         compiled = self.first.any
-        # What memory happened to hold in the calls before may have been like either filling, so these are compared too.
-        unwritten = self._unwritten() if unlike or compiled or poison.filled else set[str]()
+        # What memory happened to hold in the calls before may have been like one filling, but not like both.
+        suspect = unlike or compiled or (poison.filled and _unlike(self.own, self._attempt(LARGE)))
+        unwritten = self._unwritten() if suspect else set[str]()
         noise: dict[str, float] = {}
         if unlike:
             plain = self.call.results()

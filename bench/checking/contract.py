@@ -123,14 +123,18 @@ def _budget(
     generator = torch.Generator().manual_seed(2)
     upstream = torch.randn(*x.q.shape[:3], x.v.shape[3], generator=generator).to(x.q)
 
+    given = dict(zip(("q", "k", "v"), x.tensors, strict=True))
+    if options.pop("sinks", False):
+        given["sinks"] = torch.randn(x.q.shape[1], generator=generator).to(x.q)
+
     def results(attend: Attend, dtype: torch.dtype) -> dict[str, Tensor]:
-        leaves = [t.to(dtype).detach().requires_grad_(backward) for t in x.tensors]
+        leaves = {name: t.to(dtype).detach().requires_grad_(backward) for name, t in given.items()}
         with torch.set_grad_enabled(backward):
-            out = attend(*leaves, **options)
+            out = attend(**leaves, **options)
             found = {"out": out.detach()}
             if backward:
-                gradients = torch.autograd.grad(out, leaves, upstream.to(out.dtype))
-                found |= dict(zip(("dq", "dk", "dv"), gradients, strict=True))
+                gradients = torch.autograd.grad(out, list(leaves.values()), upstream.to(out.dtype))
+                found |= {f"d{name}": g for name, g in zip(leaves, gradients, strict=True)}
         return found
 
     got, exact, naive = (
@@ -311,6 +315,12 @@ def _empty(kernel: Attend, x: Inputs, *, what: str) -> Complaints:
 _KINDS: tuple[tuple[str, dict[str, Any]], ...] = (("bool mask", {"kind": "bool"}), ("float mask", {"kind": "float"}))
 _CAUSAL: tuple[tuple[str, dict[str, Any]], ...] = (("full", {"causal": False}), ("causal", {"causal": True}))
 _LOW: tuple[tuple[str, dict[str, Any]], ...] = (("bf16", {"dtype": torch.bfloat16}), ("fp16", {"dtype": torch.float16}))
+_SCORING: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("softcap", {"softcap": 2.0}),
+    ("softcap, causal, float mask", {"softcap": 2.0, "causal": True, "kind": "float"}),
+    ("sinks", {"sinks": True}),
+    ("sinks, causal, bool mask", {"sinks": True, "causal": True, "kind": "bool"}),
+)
 
 
 def _with(variants: Sequence[tuple[str, dict[str, Any]]], **more: Any) -> tuple[tuple[str, dict[str, Any]], ...]:
@@ -328,12 +338,16 @@ RULES = (
             *_LOW,
             ("window", {"window": 2}),
             ("causal, window", {"window": 2, "causal": True}),
+            *_SCORING,
         ),
     ),
     Rule(
         "gradients are within the error budget",
         _budget,
-        _with((*_CAUSAL, *_KINDS, *((f"causal, {n}", o | {"causal": True}) for n, o in _KINDS), *_LOW), backward=True),
+        _with(
+            (*_CAUSAL, *_KINDS, *((f"causal, {n}", o | {"causal": True}) for n, o in _KINDS), *_LOW, *_SCORING),
+            backward=True,
+        ),
     ),
     Rule("causal: the last query sees every key, each earlier one a key less", _bottom_right),
     Rule("causal: a future key changes no bit", _future),

@@ -24,6 +24,8 @@ class Attend(Protocol):
         causal: bool,
         scale: float | None = None,
         window: int | None = None,
+        softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor: ...
 
 
@@ -36,12 +38,16 @@ def naive_attention(
     causal: bool,
     scale: float | None = None,
     window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
-    """Score, scale, mask, softmax, weigh, each step rounded to q's dtype: (B, Hq, Tq, Dv)."""
+    """Score, scale, cap, mask, softmax, weigh, each step rounded to q's dtype: (B, Hq, Tq, Dv)."""
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
     scaled = q / q.shape[-1] ** 0.5 if scale is None else q * scale
     scores = scaled @ k.transpose(-2, -1)  # (B, Hq, Tq, Tk)
+    if softcap is not None:
+        scores = (scores / softcap).tanh() * softcap
     visible = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device)
     if causal:
         visible = visible.tril(k.shape[-2] - q.shape[-2])
@@ -54,7 +60,10 @@ def naive_attention(
         scores = scores + mask.to(q.dtype)
     scores = scores.masked_fill(~visible, -torch.inf)
     unseeing = (scores == -torch.inf).all(dim=-1, keepdim=True)
-    weights = scores.masked_fill(unseeing, 0.0).softmax(dim=-1).masked_fill(unseeing, 0.0)
+    scores = scores.masked_fill(unseeing, 0.0)
+    if sinks is not None:
+        scores = torch.cat([scores, sinks[:, None, None].expand(*scores.shape[:-1], 1)], dim=-1)
+    weights = scores.softmax(dim=-1)[..., : k.shape[-2]].masked_fill(unseeing, 0.0)
     out: Tensor = weights @ v
     return out
 

@@ -12,7 +12,7 @@ import torch
 import attention
 
 from .. import pytest_benchmark_adapter
-from ..cases import ROWS, TIERS, Case, Row, matrix
+from ..cases import ROWS, Case, Row, matrix
 from ..checking import compilation
 from ..checking.calls import execute
 from ..checking.op_trace import OpTrace
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def find(case_id: str, head: Side, rows: Sequence[Row] = ROWS) -> Case:
-    """Find a case of the largest tier by its id.
+    """Find a case of any tier by its id.
 
     Raises:
         CannotDo: there is none, its kernel does not support it, or its device is not here.
@@ -84,7 +84,7 @@ def find(case_id: str, head: Side, rows: Sequence[Row] = ROWS) -> Case:
 
 
 def _every_case(head: Side, rows: Sequence[Row]) -> dict[Case, str | None]:
-    return matrix(head.kernels, head.modules, TIERS[-1], ("cpu", "cuda"), rows)
+    return matrix(head.kernels, head.modules, None, ("cpu", "cuda"), rows)
 
 
 def _base(name: str | None) -> Source:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..cases import Row, matrix
+from ..cases import Row, Shape, matrix
 from ..gate import CaseFailed, CaseSkipped, Gate
 from ..plain.errors import CannotDo
 from ..plain.files import write_atomically
@@ -23,6 +23,8 @@ DRAFTS = (
     Row("smoke", "b2h4kv2t48d64", EVERY["masks"], "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
     Row("smoke", "b2h4t16k48d64", EVERY["masks"], "fp32 bf16 fp16", "fwd", "kernels"),
     Row("smoke", "b1h8t1k256d64", "full causal", "fp32 bf16 fp16", "fwd", "kernels"),
+    Row("smoke", "b1h4t64d64softcap2", "full causal", "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
+    Row("smoke", "b1h4t64d64sinks", "full causal", "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
     Row("pr", "b1h2t512d64 b1h8t128d64", "full causal", "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
 )
 
@@ -58,13 +60,25 @@ def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     with importable(path.resolve().parent):
         head = head_side(what, present_devices())
-        found = [fitting(head, draft, present_devices()) for draft in DRAFTS]
+        found = [
+            fitting(head, draft, present_devices())
+            for draft in DRAFTS
+            if _claimed(head, Shape.parse(draft.shapes.split()[0]))
+        ]
     if not any(one.row for one in found):
         raise CannotDo(f"{options.kernel} serves no case rightly: {found[0].left_out[0]}")
     write_atomically(path, as_toml(what, found))
     print(
         f"wrote {path}: {sum(one.row is not None for one in found)} rows; compare with "
         f"pytest {Path(__file__).parents[1]} --gate-config={path} --gate-base=REV-or-DIR"
+    )
+
+
+def _claimed(head: Side, shape: Shape) -> bool:
+    """Whether some kernel claims what the shape asks of scores."""
+    claims = [kernel.capabilities for kernel in head.kernels.values()]
+    return (shape.softcap is None or any(c.softcap for c in claims)) and (
+        not shape.sinks or any(c.sinks for c in claims)
     )
 
 

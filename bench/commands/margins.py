@@ -14,7 +14,9 @@ from ..sides.side import Side
 
 # Every kernel and module in every dtype, both ways: more than a gate has time for.
 EVERY_SUBJECT = "kernels compiling variants modules"
-EVERYTHING = Row("pr", "b1h4t128d64", "full causal causalwindow32", " ".join(DTYPES), subjects=EVERY_SUBJECT)
+EVERYTHING = Row(
+    "pr", "b1h4t128d64 b1h4t128d64softcap2sinks", "full causal causalwindow32", " ".join(DTYPES), subjects=EVERY_SUBJECT
+)
 
 
 def add_command(commands: Any) -> None:

@@ -54,7 +54,8 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
         else:
             notes = (f"needs its waiver no longer ({waiver})", *notes)
     untimed = () if evidence.timed else ("checked, not timed",)
-    return verdict, drifts + speed_reasons + changes + untimed + notes
+    model = (f"as in {evidence.model}",) if evidence.model else ()
+    return verdict, drifts + speed_reasons + changes + untimed + model + notes
 
 
 def _speed(measurements: Sequence[Measurement], test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:

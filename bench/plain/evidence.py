@@ -110,7 +110,7 @@ class Evidence:
     """All that was found out about one case; ``measurements`` has a second entry where the first was a slowdown.
 
     At most one of ``error``, ``skipped`` and ``missing`` is set; it says why there is no more. A case that is not
-    ``timed`` was checked on both sides, and there is no more of it either.
+    ``timed`` was checked on both sides, and there is no more of it either. ``model`` is the one that it stands for.
     """
 
     case_id: str
@@ -119,6 +119,7 @@ class Evidence:
     missing: str | None = None
     new: bool = False
     timed: bool = True
+    model: str = ""
     errors: tuple[TensorError, ...] = ()
     base_fingerprint: Fingerprint | None = None
     head_fingerprint: Fingerprint | None = None

@@ -157,6 +157,15 @@ class Trial:
         return self.exit_code in (1, 4) and self.fault.said in self.said
 
 
+def copy_suite(suite: Path, place: Path) -> None:
+    """Copy the gate, without its documents, to a directory beside whose package it can run."""
+    for name in SUITE:
+        if (suite / name).is_dir():
+            shutil.copytree(suite / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "docs"))
+        else:
+            shutil.copy(suite / name, place / name)
+
+
 def attempt(fault: Fault, suite: Path, scratch: Path, cases: str = CASES) -> Trial:
     """Plant a fault in a copy of the suite, below a scratch directory, and run the gate on it."""
     for label, before, call, files in (
@@ -168,11 +177,7 @@ def attempt(fault: Fault, suite: Path, scratch: Path, cases: str = CASES) -> Tri
         text = KERNEL.format(before=before, call=indent(call, "    "))
         for name, content in {**files, f"{PACKAGE}/probe.py": text}.items():
             (root / name).write_text(content, encoding="utf-8")
-    for name in SUITE:
-        if (suite / name).is_dir():
-            shutil.copytree(suite / name, scratch / "head" / name, ignore=shutil.ignore_patterns("__pycache__", "docs"))
-        else:
-            shutil.copy(suite / name, scratch / "head" / name)
+    copy_suite(suite, scratch / "head")
     pytest = [sys.executable, "-m", "pytest", "bench/", "--tier=smoke", "-q"]
     done = subprocess.run(
         [*pytest, "-k", cases, f"--gate-base={scratch / 'base'}"],

@@ -13,6 +13,8 @@ from .again import commands
 from .details import Facts, details, write
 from .forest import Forest, Mark
 from .pages import render
+from .speed import COLUMNS as SPEED_COLUMNS
+from .speed import speeds
 from .text import COLUMNS, row
 
 CARDS = 12  # cases that are shown before the table; it has them all
@@ -95,6 +97,8 @@ def as_html(run: Run) -> str:
         worst=failing[:CARDS],
         more_worst=len(failing[CARDS:]),
         measured=_measured(run),
+        speed_columns=SPEED_COLUMNS,
+        speeds=speeds(run.cases),
     )
 
 

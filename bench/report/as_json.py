@@ -34,6 +34,7 @@ def _case(case: CaseResult, ceilings: Sequence[Ceiling]) -> dict[str, Any]:
     own = {name: value for name, value in vars(case).items() if name != "evidence"}
     return {
         "id": case.id,
+        "model": case.evidence.model or None,
         **own,
         "error": {error.name: _error(error) for error in case.errors},
         "fingerprint": {"base": case.base_fingerprint, "head": case.head_fingerprint},

@@ -9,6 +9,8 @@ from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from .again import commands
 from .escaping import clip, markdown
+from .speed import COLUMNS as SPEED_COLUMNS
+from .speed import speeds
 from .text import COLUMNS, counts, legend, row, subject
 
 SUMMARY_BYTES = 1024 * 1024  # what GitHub takes as the summary of one step
@@ -37,6 +39,8 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
         parts.append(_table(few, _GLANCE, limit_bytes // 3))
     if len(mattering) > FEW:
         parts.append(f"{len(mattering) - FEW} more of them are in the table of all cases.")
+    if rows := [speed.cells for speed in speeds(run.cases)]:
+        parts.append(f"**Speed as a whole** (head/base is the geometric mean)\n\n{_speed_table(rows)}")
     if again := [line for case in failing for line in commands(case, run.options).values()]:
         parts.append(
             f"**To reproduce and explain{' the worst' if len(failing) > 1 else ''}**\n\n{_shell(again[:REPEATED])}"
@@ -103,6 +107,15 @@ def _table(cases: Sequence[CaseResult], columns: Sequence[int], room_bytes: int)
         if used > room_bytes:
             return "\n".join(lines[:-1]) + left_out.format(len(cases) - done)
     return "\n".join(lines)
+
+
+def _speed_table(rows: Sequence[Sequence[str]]) -> str:
+    """Write what a change did to speed; the kernels that do not fit are counted."""
+    shown = [*rows[: NAMED - 1], rows[-1]] if len(rows) > NAMED else rows
+    lines = [f"| {' | '.join(SPEED_COLUMNS)} |", f"|{' --- |' * len(SPEED_COLUMNS)}"]
+    lines += [f"| {' | '.join(_cell(cell, 80) for cell in cells)} |" for cells in shown]
+    more = f"\n\n{len(rows) - len(shown)} more kernels are in the HTML report." if len(rows) > len(shown) else ""
+    return "\n".join(lines) + more
 
 
 def _cell(text: str, length: int = CELL) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Mapping
 from functools import partial
 from math import inf
-from typing import Any, NoReturn
+from typing import Any, NoReturn, NotRequired
 
 from ..judging.roofline import Achieved
 from ..judging.run import Run
@@ -90,6 +90,7 @@ def _case(value: object, where: str) -> CaseResult:
         without=("evidence",),
         beside={
             "id": str,
+            "model": NotRequired[str | None],
             "error": Mapping[str, TensorError],
             "fingerprint": {"base": Fingerprint | None, "head": Fingerprint | None},
             "work": Work | None,
@@ -98,6 +99,7 @@ def _case(value: object, where: str) -> CaseResult:
     )
     evidence = Evidence(
         beside["id"],
+        model=beside.get("model") or "",
         errors=tuple(error(name) for name, error in beside["error"].items()),
         base_fingerprint=beside["fingerprint"]["base"],
         head_fingerprint=beside["fingerprint"]["head"],

@@ -19,7 +19,7 @@ def row(case: CaseResult) -> tuple[str, ...]:
         duration(case.base_ns),
         duration(case.head_by_ratio_ns),
         str(case.pairs) if case.pairs else "-",
-        "-" if case.margin is None else f"{case.margin:.0%}",
+        share(case.margin),
         "; ".join(case.reasons),
     )
 
@@ -37,6 +37,15 @@ def interval(case: CaseResult) -> str:
             return f"at least {low:.3f}"
         case low, high:
             return f"[{low:.3f}, {high:.3f}]"
+
+
+def share(margin: float | None) -> str:
+    """Write the largest error as a share of its budget, in percent where that is readable."""
+    if margin is None:
+        return "-"
+    if margin < 100:
+        return f"{margin:.0%}"
+    return f"{margin:,.0f} x" if margin < 1e6 else f"{margin:.0e} x"
 
 
 def legend(policy: Policy) -> str:

@@ -50,7 +50,7 @@ def _import(name: str) -> tuple[Callable[..., Any], str]:
 
 
 def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Sequence[str]) -> "Kernel":
-    from attention.registry import Capabilities, Kernel  # noqa: PLC0415  # a side alone in its process does without
+    from attention.registry import OPTIONS, Capabilities, Kernel  # noqa: PLC0415  # a side alone in its process does without
 
     if isinstance(function, Kernel):
         return function
@@ -59,17 +59,20 @@ def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Seq
     except (TypeError, ValueError) as error:
         raise CannotDo(f"--kernel={name}: its signature cannot be read ({error}): {_way(name, None)}") from error
     if takes(signature, 3, OURS, named=OURS):
-        return Kernel(attribute, function, Capabilities())
+        claims: Any = {name: name in signature.parameters for name in OPTIONS}
+        return Kernel(attribute, function, Capabilities(**claims))
     if takes(signature, 3, FLASH, named=FLASH):
         flash = Undeclared(FlashLayout(function))
         _served(name, flash, devices)
-        return Kernel(attribute, flash, Capabilities(masks=frozenset()))
+        window, softcap = "window_size" in signature.parameters, "softcap" in signature.parameters
+        return Kernel(attribute, flash, Capabilities(masks=frozenset(), window=window, softcap=softcap))
     if not takes(signature, 4, INTERFACE, named=INTERFACE[:2]):
         raise CannotDo(f"--kernel={name}: its signature is {attribute}{signature}: {_way(name, signature)}")
     device, dtype = _served(name, Undeclared(InterfaceLayout(function)), devices)
     found = InterfaceLayout.found_by_trying(function, device, dtype, PROBE_HEAD_SIZE)
     causal = found.heeds_causal or bool(found.masks)
-    return Kernel(attribute, Undeclared(found), Capabilities(masks=found.masks, causal=causal))
+    softcap = "softcap" in signature.parameters
+    return Kernel(attribute, Undeclared(found), Capabilities(masks=found.masks, causal=causal, softcap=softcap))
 
 
 def _served(name: str, kernel: Undeclared, devices: Sequence[str]) -> tuple[str, torch.dtype]:

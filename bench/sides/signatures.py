@@ -33,7 +33,7 @@ class Layout(Protocol):
     """Calls a function of another signature as a kernel is called."""
 
     def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
     ) -> Tensor:
         """Attend; arguments and shapes as ``attention.Kernel.__call__``."""
 
@@ -58,18 +58,22 @@ class FlashLayout:
     """A function of flash_attn's signature: tokens before heads, no mask, the scale by another name.
 
     flash_attn_func of github.com/Dao-AILab/flash-attention takes q (B, Tq, Hq, D), k and v (B, Tk, Hkv, D), is causal
-    bottom-right since version 2.1, and may return the log-sum-exp too since version 3. The transposes are views.
+    bottom-right since version 2.1, and may return the log-sum-exp too since version 3. Since 2.3 it has
+    ``window_size=(left, right)``, keys beside a query's own, and since 2.6 ``softcap``. The transposes are views.
     """
 
     function: Callable[..., Any]
 
     def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
     ) -> Tensor:
         """Attend; arguments and shapes as ``attention.Kernel.__call__``."""
         assert mask is None  # by the capabilities
+        window = options.pop("window", None)
+        if window is not None:
+            options["window_size"] = (window - 1, 0 if causal else window - 1)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-        return _first(self.function(q, k, v, softmax_scale=scale, causal=causal)).transpose(1, 2)
+        return _first(self.function(q, k, v, softmax_scale=scale, causal=causal, **options)).transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class InterfaceLayout:
         return cls(function, masks, heeds(None, causal=True), takes_causal)
 
     def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
     ) -> Tensor:
         """Attend; arguments and shapes as ``attention.Kernel.__call__``."""
         batch, heads, queries, size = q.shape
@@ -123,7 +127,7 @@ class InterfaceLayout:
         if mask is not None:
             mask = mask[(None,) * (4 - mask.dim())]
             mask = mask.expand(*mask.shape[:2], queries, keys)
-        more = {"is_causal": causal} if self.takes_causal else {}
+        more = options | ({"is_causal": causal} if self.takes_causal else {})
         module = self._module(causal=causal, groups=heads // k.shape[1] if batch and heads else 1, size=size)
         scaling = size**-0.5 if scale is None else scale
         out = _first(self.function(module, q, k, v, mask, scaling=scaling, dropout=0.0, **more))
@@ -167,7 +171,7 @@ class Undeclared:
     refusals: dict[tuple[str, torch.dtype, int, bool], str | None] = field(default_factory=dict)  # by kind of request
 
     def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
     ) -> Tensor:
         """Attend; arguments and shapes as ``attention.Kernel.__call__``.
 
@@ -179,7 +183,7 @@ class Undeclared:
         refusal = self.refusal(q.device.type, q.dtype, q.shape[-1], backward=backward)
         if refusal is not None:
             raise NotImplementedError(refusal)
-        return self.layout(q, k, v, mask=mask, causal=causal, scale=scale)
+        return self.layout(q, k, v, mask=mask, causal=causal, scale=scale, **options)
 
     def refusal(self, device: str, dtype: torch.dtype, head_size: int, *, backward: bool = False) -> str | None:
         """Say in the function's own words what it has against the simplest request of a kind; None if it serves that.

@@ -23,7 +23,8 @@ class Workload:
     """The tensors of one case, rounded to its dtype, on its device.
 
     ``inputs`` holds q, k, v of a kernel (shapes as ``attention.Kernel.__call__``), or x (B, T, E) and the parameters
-    of a module; they are what gradients are taken of, and a learned mask is among them, as ``mask``. ``frozen`` holds
+    of a module; they are what gradients are taken of, and a learned mask is among them, as ``mask``, and ``sinks`` of a
+    kernel. ``frozen`` holds
     the parameters of a module's norms: PyTorch sums their gradients over all tokens with an error of its own, which
     says nothing of attention. ``upstream`` is the gradient that reaches the output.
     """
@@ -132,6 +133,8 @@ def build(case: Case, head: Side, attempt: int = 0) -> Workload:
         v = normal(*kv_size, shape.value_size)
         q, k = enlarge(case, q, k)
         inputs = {"q": q, "k": k, "v": v}
+        if shape.sinks:
+            drawn["sinks"] = given(normal(shape.heads))
         out_shape = (*q.shape[:3], shape.value_size)
     made = mask(case, generator)
     if case.mask_shape is not None and case.hiding.learned:
@@ -175,7 +178,8 @@ def bind(workload: Workload, side: Side) -> Call:
     kernel = side.kernels[case.subject]
     q, k, v = inputs["q"], inputs["k"], inputs["v"]
     # What is not asked for is not passed: a kernel's side may not know it.
-    asked = {"window": case.hiding.window, "scale": case.shape.scale}
+    shape, sinks = case.shape, inputs.get("sinks")
+    asked = {"window": case.hiding.window, "scale": shape.scale, "softcap": shape.softcap, "sinks": sinks}
     options = {name: value for name, value in asked.items() if value is not None}
     return Call(
         lambda: kernel(q, k, v, mask=mask, causal=causal, **options),

@@ -1,7 +1,7 @@
 """Turns each pair of processes into one observation of a case, judged by the same rule as a pair of bursts. Pure.
 
 Two processes that run the same code differ by some percent, each pair of them by its own amount, however long one
-measures (see ELSEWHERE.md). So bursts taken in one pair of processes depend on each other, and only the pairs are
+measures (see ANOTHER-TORCH.md). So bursts taken in one pair of processes depend on each other, and only the pairs are
 independent observations of the ratio.
 """
 

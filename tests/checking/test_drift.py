@@ -106,6 +106,21 @@ def test_drift_from_the_base_inside_the_budget_is_reported_as_drift() -> None:
     assert error.complaints == ()
 
 
+def test_a_gradient_of_few_values_is_held_to_the_rounding_of_its_sums_where_the_yardstick_is_exact_by_chance() -> None:
+    exact = {
+        "out": torch.zeros(1, 4, 256, 8, dtype=torch.float64),
+        "dsinks": torch.full((4,), 0.5, dtype=torch.float64),
+    }
+    naive = {"out": torch.zeros(1, 4, 256, 8), "dsinks": torch.full((4,), 0.5)}
+
+    def complaints(off: float) -> tuple[str, ...]:
+        head = {"out": naive["out"], "dsinks": naive["dsinks"] + off}
+        return drift.hold_to_budget(head, exact, naive)[1].complaints
+
+    assert complaints(16 * 5e-8) == ()  # the root of 256 terms, in ulp
+    assert complaints(1e-4)
+
+
 def test_a_result_off_everywhere_by_one_percent_drifts_from_the_base_where_the_yardstick_would_let_it_pass() -> None:
     multi_head = Case("mha", True, Shape.parse("b1h4t128d32"), "causal", "bf16", "cpu", "fwd")
     work = build(multi_head, HEAD)

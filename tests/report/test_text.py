@@ -5,7 +5,7 @@ import pytest
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence
-from bench.report.text import COLUMNS, legend, row
+from bench.report.text import COLUMNS, legend, row, share
 
 
 def cells(
@@ -39,3 +39,11 @@ def test_the_legend_says_once_how_figures_are_to_be_read() -> None:
         "ratio = head/base, the median of the pairs; head = base x ratio; "
         "intervals: simultaneous 99.9% lower bounds, upper bounds 99.8% each"
     )
+
+
+@pytest.mark.parametrize(
+    ("margin", "text"),
+    [(None, "-"), (0.5, "50%"), (99.4, "9940%"), (43976.6, "43,977 x"), (3e20, "3e+20 x"), (float("inf"), "inf x")],
+)
+def test_an_error_beyond_reading_as_percent_is_a_multiple_of_its_budget(margin: float | None, text: str) -> None:
+    assert share(margin) == text

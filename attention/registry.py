@@ -86,9 +86,9 @@ class Capabilities:
             return f"a {mask} mask"
         if causal and not self.causal:
             return "causal attention"
-        for name, what in OPTIONS.items():
-            if options.get(name) is not None and not getattr(self, name):
-                return what
+        for name, value in options.items():
+            if value is not None and not getattr(self, name):
+                return OPTIONS[name]
         if grouped and not self.grouped:
             return "grouped queries"
         if dtype not in self.dtypes:

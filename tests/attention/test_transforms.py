@@ -93,6 +93,20 @@ def test_a_learned_mask_has_a_gradient_of_each_sample(
         torch.testing.assert_close(got[i], torch.autograd.grad(loss(q[i], k[i], v[i], leaf), leaf)[0])
 
 
+@pytest.mark.parametrize("name", ["masked", "blockwise"])
+def test_learned_sinks_have_a_gradient_of_each_sample_beside_a_softcap(name: str, make: Make) -> None:
+    q, k, v = three_items(make, 9)
+    sinks = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+
+    def loss(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor) -> Tensor:
+        return KERNELS[name](q, k, v, sinks=sinks, softcap=2.0, causal=True).square().sum()
+
+    got = vmap(grad(loss, argnums=3))(q, k, v, sinks)
+    for i in range(3):
+        leaf = sinks[i].clone().requires_grad_()
+        torch.testing.assert_close(got[i], torch.autograd.grad(loss(q[i], k[i], v[i], leaf), leaf)[0])
+
+
 @pytest.mark.parametrize("lowered", [False, True])
 def test_sdpa_names_the_float_masks_whose_gradients_it_cannot_give_under_a_transform(
     make: Make, *, lowered: bool

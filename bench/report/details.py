@@ -9,6 +9,7 @@ from ..judging.roofline import achieved
 from ..judging.verdict import CaseResult
 from ..plain.evidence import TensorError
 from ..plain.execution import Ceiling
+from .text import duration
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Facts:
 
 def details(case: CaseResult, ceilings: Sequence[Ceiling] = ()) -> tuple[Facts, ...]:
     """Collect every table that has rows. What is found out about a case in future is one more function here."""
-    tables = (*_errors(case), *_timed(case), *_speed(case, ceilings), *_executed(case))
+    tables = (*_errors(case), *_timed(case), *_host(case), *_speed(case, ceilings), *_executed(case))
     return tuple(table for table in tables if table.rows)
 
 
@@ -68,6 +69,12 @@ def _timed(case: CaseResult) -> Iterator[Facts]:
     yield Facts(
         "Measurements", ("measurement", "pairs", "calls a burst", "rounds of warming up", "seconds"), tuple(rows)
     )
+
+
+def _host(case: CaseResult) -> Iterator[Facts]:
+    if case.base_host_ns is not None and case.head_host_ns is not None:
+        times = (duration(case.base_host_ns), duration(case.head_host_ns))
+        yield Facts("Time beside the device's", ("property", "base", "head"), (Cells("host, a call", times),))
 
 
 def _speed(case: CaseResult, ceilings: Sequence[Ceiling]) -> Iterator[Facts]:

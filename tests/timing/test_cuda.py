@@ -100,6 +100,28 @@ def test_warming_up_is_waited_for_before_the_first_event() -> None:
     assert {(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs} == {(BURST_NS, 2 * BURST_NS)}
 
 
+def test_the_host_s_time_of_a_call_is_told_apart_from_the_device_s() -> None:
+    device, host_ns = FakeDevice(), 0
+
+    def side(work_ns: int, launch_ns: int) -> Callable[[], None]:
+        work = device.launch("call", work_ns)
+
+        def call() -> None:
+            nonlocal host_ns
+            work()
+            host_ns += launch_ns
+
+        return call
+
+    clock = CudaClock(device, read_ns=lambda: host_ns)
+    base, head = side(BURST_NS, 2_000), side(BURST_NS, 9_000)
+    result = measure(base, head, clock=clock, rule=StopAfter(3), budget_s=9, order=random.Random(0))
+    assert {pair.log_ratio for pair in result.pairs} == {0.0}
+    assert (result.base_host_ns_per_call, result.head_host_ns_per_call) == (2_000, 9_000)
+    of_a_cpu = measure(base, head, clock=Clock.of("cpu"), rule=StopAfter(1), budget_s=9, order=random.Random(0))
+    assert of_a_cpu.head_host_ns_per_call is None
+
+
 def test_a_burst_taken_while_the_clock_was_low_is_taken_again_after_a_pause() -> None:
     device, pauses = FakeDevice(shares=[0.74, 0.5, 0.75]), list[float]()
     clock = CudaClock(device, sleep=pauses.append)

@@ -94,7 +94,7 @@ def _executed(case: CaseResult) -> Iterator[Facts]:
     base, head = ({name: value for name, value in side.items() if name not in mappings} for side in sides)
     yield _beside("What ran", "property", base, head, label=_label)
     for name in mappings:
-        base, head = (side.get(name, {}) for side in sides)
+        base, head = (side.get(name) or {} for side in sides)
         yield _beside(f"What ran: {_label(name)}", "name", base, head)
 
 

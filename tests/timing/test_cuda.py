@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._C._autograd import DeviceType
 
 import attention
 from attention.registry import Capabilities, Kernel
 from bench.cases import Case, Shape, matrix
+from bench.checking.profiling import launched
 from bench.gate import Gate
 from bench.judging.policy import Policy
 from bench.judging.verdict import Verdict
@@ -213,6 +215,32 @@ def test_the_clock_is_read_as_a_share_of_its_default_where_the_driver_tells(
     monkeypatch.setitem(sys.modules, "pynvml", nvml)  # None: cannot be imported
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: SimpleNamespace(uuid="1-2"))
     assert cuda.sm_clock_share()() == share
+
+
+def test_launches_are_what_ran_on_the_device_by_name_and_no_ranges_that_somebody_marked() -> None:
+    def event(name: str, device_type: DeviceType, *, marked: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(name=name, device_type=device_type, is_user_annotation=marked)
+
+    events = [
+        event("aten::bmm", DeviceType.CPU),
+        event("gemm<float>", DeviceType.CUDA),
+        event("softmax", DeviceType.CUDA),
+        event("gemm<float>", DeviceType.CUDA),
+        event("a step", DeviceType.CUDA, marked=True),
+    ]
+    assert launched(events) == {"gemm<float>": 2, "softmax": 1}
+
+
+@pytest.mark.cuda
+def test_launches_of_a_call_on_cuda_are_its_kernels_forward_and_backward() -> None:
+    gate, counts = Gate(Side.of("head", attention), None), []
+    for direction in ("fwd", "fwdbwd"):
+        case = Case("manual", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cuda", direction)
+        found = gate.check(case).evidence.head_fingerprint
+        assert found is not None
+        assert found.launches
+        counts.append(sum(found.launches.values()))
+    assert counts[0] < counts[1]
 
 
 def test_a_dtype_that_the_device_lacks_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The registry: kernels by name, with their capabilities as data."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pickle import PicklingError
@@ -188,6 +189,8 @@ class Kernel:
         return self
 
 
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")  # a case's id, a waiver and pytest's -k have it in them
+
 KERNELS: dict[str, Kernel] = {}
 MODULES: dict[str, type[nn.Module]] = {}
 
@@ -199,13 +202,23 @@ def kernel_named(name: str) -> Kernel:
     return KERNELS[name]
 
 
+def check_name(name: str) -> None:
+    """Raise ValueError unless a kernel or a module can have this name."""
+    if not NAME.fullmatch(name):
+        shown = name if len(name) <= 80 else f"{name[:80]}..."
+        raise ValueError(
+            f"a name is a letter or _, then letters, digits or _, 64 at most, all ASCII; saw {shown!a}: choose another"
+        )
+
+
 def register(name: str, capabilities: Capabilities = Capabilities()) -> Callable[[AttentionFunction], Kernel]:
     """Register the decorated function as kernel ``name``; the name it is bound to becomes the ``Kernel``.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, or is none: a letter or ``_``, then letters, digits or ``_``, 64 at most, ASCII.
 
     """
+    check_name(name)
 
     def add(function: AttentionFunction) -> Kernel:
         if name in KERNELS:
@@ -220,9 +233,10 @@ def register_module(name: str) -> Callable[[type[Module]], type[Module]]:
     """Register the decorated multi-head module; it is built as ``cls(d_model, n_heads, n_kv_heads=...)``.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, or is none, as of a kernel.
 
     """
+    check_name(name)
 
     def add(cls: type[Module]) -> type[Module]:
         if name in MODULES:

@@ -12,6 +12,7 @@ from pytest_benchmark.utils import get_machine_id, safe_dumps
 
 from .plain.errors import CannotDo
 from .plain.files import check_writable, write_atomically
+from .plain.strict_json import strict
 
 _NUMBERED = "[0-9][0-9][0-9][0-9]_"
 
@@ -34,17 +35,17 @@ def save_atomically(config: pytest.Config) -> None:
 
     def save(output: dict[str, Any], name: str) -> None:
         path = storage.get(f"{storage._next_num}_{name}.json")
-        write_atomically(path, safe_dumps(output, ensure_ascii=True, indent=4))
+        write_atomically(path, safe_dumps(strict(output), ensure_ascii=True, indent=4))
         storage.logger.info(f"Saved benchmark data in: {path}")
 
     def save_json(output: dict[str, Any]) -> None:
-        write_atomically(Path(session.json), safe_dumps(output, ensure_ascii=True, indent=4))
+        write_atomically(Path(session.json), safe_dumps(strict(output), ensure_ascii=True, indent=4))
         session.logger.info(f"Wrote benchmark data in: {session.json}", purple=True)
 
     if isinstance(storage, FileStorage):
         storage.save = save  # type: ignore[method-assign]  # the one way in: the class is fixed by the URL
         if name := session.save or session.autosave:
-            check_writable(storage.get(f"{name}.json"))
+            check_writable(storage.get(f"{storage._next_num}_{name}.json"))
     session.save_json = save_json
     if session.json:
         check_writable(Path(session.json))

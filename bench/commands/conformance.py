@@ -1,7 +1,6 @@
 """``python -m bench conformance``: the contract of a kernel as a table: what holds, is refused, or fails, and where."""
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from ..cases import DTYPES
 from ..checking.contract import FAILS, Finding, examine
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable, write_atomically
+from ..plain.strict_json import dumps
 from ..report.escaping import markdown as cell
 from ..sides.side import head_side
 from ..sides.what import What
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
             found[name] = list(examine(kernel, options.device, DTYPES[options.dtype]))
         print(as_text(name, found[name]))
     if options.json is not None:
-        write_atomically(options.json, json.dumps({n: [asdict(f) for f in fs] for n, fs in found.items()}, indent=1))
+        write_atomically(options.json, dumps({n: [asdict(f) for f in fs] for n, fs in found.items()}, indent=1))
     if options.markdown is not None:
         write_atomically(options.markdown, as_markdown(found))
     return int(any(finding.outcome == FAILS for findings in found.values() for finding in findings))

@@ -1,7 +1,6 @@
 """``python -m bench history``: the trends of all stored baselines as text, as one page, and as JSON."""
 
 import argparse
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from math import log
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plain.files import write_atomically
+from ..plain.strict_json import dumps
 from .page import as_html
 from .steps import otava
 from .trends import MIN_POINTS, History, find_steps, read
@@ -70,4 +70,4 @@ def as_json(history: History) -> str:
         "groups": [{**asdict(group), "environment": dict(group.environment)} for group in history.groups],
         "refused": dict(history.refused),
     }
-    return json.dumps(document, indent=1, default=str, allow_nan=False) + "\n"
+    return dumps(document, indent=1, default=str)

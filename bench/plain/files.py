@@ -4,10 +4,12 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import CannotDo
+
+TEMPORARY = ".unfinished-"  # no part of the name it will have, which may be as long as a name can be
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -26,7 +28,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             path.write_bytes(data)
             return
         target = Path(os.path.realpath(path))
-        handle, name = tempfile.mkstemp(dir=_folder(target), prefix=f".{target.name}.")
+        handle, name = tempfile.mkstemp(dir=_folder(target), prefix=TEMPORARY)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -50,7 +52,9 @@ def check_writable(path: Path) -> None:
     with _refusals(path):
         if not _is_device(path):
             target = Path(os.path.realpath(path))
-            with tempfile.NamedTemporaryFile(dir=_folder(target), prefix=f".{target.name}."):
+            with suppress(FileNotFoundError):
+                target.stat()  # a name that is too long, say
+            with tempfile.NamedTemporaryFile(dir=_folder(target), prefix=TEMPORARY):
                 pass
 
 

@@ -1,6 +1,5 @@
 """What a self-test found: values, the table against the targets, and JSON."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from ..judging.statistics import median
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.evidence import Load
 from ..plain.files import write_atomically
+from ..plain.strict_json import dumps
 from .counting import proportion, share
 from .silent import Trial
 from .simulation import wald_pairs
@@ -80,7 +80,7 @@ def report(findings: Findings, as_json: Path | None) -> None:
     for line in table(findings):
         print(line)
     if as_json is not None:
-        write_atomically(as_json, json.dumps(document(findings), indent=2) + "\n")
+        write_atomically(as_json, dumps(document(findings), indent=2))
 
 
 def table(findings: Findings) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from ..judging.run import Run
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement, Pair
+from ..plain.strict_json import dumps
 
 SCHEMA = 1
 
@@ -31,7 +32,7 @@ def as_pairs(run: Run) -> str:
         if case.measurements
     ]
     document = {"schema": SCHEMA, "environment": dict(run.environment), "cases": cases}
-    return json.dumps(document, separators=(",", ":")) + "\n"
+    return dumps(document, separators=(",", ":"))
 
 
 def read(path: Path) -> dict[str, Measurement]:

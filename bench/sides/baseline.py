@@ -71,6 +71,11 @@ def extra_info(case_id: str, errors: tuple[TensorError, ...], fingerprint: Finge
     }
 
 
+def _errors(stored: Mapping[str, Any]) -> dict[str, float]:
+    """Return the error of each tensor; one that was infinite is stored as null, and binds nobody."""
+    return {name: float(e["error"]) for name, e in stored.items() if e["error"] is not None}
+
+
 def read(path: Path) -> Baseline:
     """Read a stored baseline.
 
@@ -98,7 +103,7 @@ def read(path: Path) -> Baseline:
         source = Source(f"baseline {path.name}", archive)
         intact = source.sha256 == part["source_sha256"]
         cases = [benchmark["extra_info"] for benchmark in stored["benchmarks"]] + part.get("untimed", [])
-        errors = {c["case"]: {name: float(e["error"]) for name, e in c["errors"].items()} for c in cases}
+        errors = {c["case"]: _errors(c["errors"]) for c in cases}
         timed = [benchmark for benchmark in stored["benchmarks"] if "stats" in benchmark]
         seconds = {b["extra_info"]["case"]: float(b["stats"]["median"]) for b in timed}
         environment = dict(part["environment"])

@@ -50,10 +50,14 @@ def _import(name: str) -> tuple[Callable[..., Any], str]:
 
 
 def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Sequence[str]) -> "Kernel":
-    from attention.registry import OPTIONS, Capabilities, Kernel  # noqa: PLC0415  # a side alone in its process does without
+    from attention.registry import OPTIONS, Capabilities, Kernel, check_name  # noqa: PLC0415  # a side alone in its process does without
 
     if isinstance(function, Kernel):
         return function
+    try:
+        check_name(attribute)
+    except ValueError as error:
+        raise CannotDo(f"--kernel={name}: {error}, or wrap it in a function that has one") from error
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:

@@ -1,7 +1,6 @@
 """``python -m bench study``: measure every table of the study, part by part, and write the page and the Markdown."""
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +15,7 @@ import attention
 from ..plain.arguments import DEFAULT_THREADS, SECONDS, THREADS
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable, write_atomically
+from ..plain.strict_json import dumps
 from ..sides import source
 from ..timing import environment
 from ..timing.clock import Clock
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
         "other load": f"{load.other_cores:.2f} of {load.cores} cores, and {load.stolen_cores:.2f} stolen",
     }
     values = {"environment": record, "series": [asdict(series) for series in results.series]}
-    write_atomically(options.output / "study.json", json.dumps(values) + "\n")
+    write_atomically(options.output / "study.json", dumps(values))
     made = report.make(results, devices, record)
     report.write(made, options.output)
     print(f"{made.summary}\n{options.output / report.PAGE}\n{options.output / report.TEXT}")

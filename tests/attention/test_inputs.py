@@ -1,6 +1,7 @@
 """Requests that are refused: each message says what was asked and what was seen."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -199,3 +200,21 @@ def test_name_that_is_taken_is_not_registered_again() -> None:
     with pytest.raises(ValueError, match=r"^a module named 'mha' is registered already$"):
         register_module("mha")(MultiHeadAttention)
     assert (kernels, modules) == (KERNELS, MODULES)
+
+
+NO_NAMES = ["", "a/b", "mine[64]", "two\nlines", "x" * 300, "größe", "9lives", "a-b", "a b", "*"]
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
+@pytest.mark.parametrize("add", [register, register_module])
+def test_a_name_that_ids_and_waivers_could_not_hold_is_refused_with_the_rule(
+    add: Callable[[str], object], name: str
+) -> None:
+    known = len(KERNELS), len(MODULES)
+    with pytest.raises(
+        ValueError, match=r"^a name is a letter or _, then letters, digits or _, 64 at most.*; saw "
+    ) as e:
+        add(name)
+    assert "\n" not in str(e.value)
+    assert len(str(e.value)) < 250
+    assert (len(KERNELS), len(MODULES)) == known

@@ -90,3 +90,12 @@ def test_asking_first_leaves_nothing(tmp_path: Path) -> None:
 def test_text_that_utf_8_cannot_hold_is_escaped(tmp_path: Path) -> None:
     write_atomically(tmp_path / "file", "ü \udcff")
     assert (tmp_path / "file").read_text(encoding="utf-8") == "ü \\udcff"
+
+
+def test_a_name_as_long_as_a_name_can_be_is_written_and_a_longer_one_refused_before(tmp_path: Path) -> None:
+    longest = tmp_path / ("x" * 250 + ".json")
+    check_writable(longest)
+    write_atomically(longest, "text")
+    assert longest.read_text() == "text"
+    with pytest.raises(CannotDo, match="cannot be written"):
+        check_writable(tmp_path / ("x" * 251 + ".json"))

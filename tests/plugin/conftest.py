@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,17 @@ def _compiler() -> None:
 @pytest.fixture
 def clock() -> Ticking:
     return Ticking()
+
+
+@pytest.fixture
+def alone() -> None:
+    """Ask for this where an inner run is to start its witness, two processes that import torch."""
+
+
+@pytest.fixture(autouse=True)
+def _no_witness(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "alone" not in request.fixturenames:
+        monkeypatch.setattr("bench.session.witness", lambda *_, **__: nullcontext())
 
 
 @pytest.fixture

@@ -22,8 +22,16 @@ def flash_attn_func(
 ):
     {refuse}
     q, k, v = (t.repeat_interleave(q.shape[2] // t.shape[2], 2).transpose(1, 2) for t in (q, k, v))
-    seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril({diagonal}) if causal else None
-    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=softmax_scale)
+    scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
+    scores = q * scale @ k.mT
+    if softcap > 0:
+        scores = softcap * torch.tanh(scores / softcap)
+    left, right = window_size
+    offset, seen = k.shape[2] - q.shape[2], torch.ones(q.shape[2], k.shape[2], dtype=torch.bool)
+    seen = seen if left < 0 else seen.triu(offset - left)
+    seen = seen if right < 0 else seen.tril(offset + right)
+    seen = seen.tril({diagonal}) if causal else seen
+    out = torch.softmax(scores.masked_fill(~seen, float("-inf")), -1) @ v
     return {returned}
 """
 # Later by some milliseconds of the clock that ticks, which only this process has.

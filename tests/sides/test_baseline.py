@@ -11,6 +11,7 @@ import pytest
 from bench.plain.errors import CannotDo
 from bench.plain.evidence import TensorError
 from bench.plain.execution import Fingerprint, Pass
+from bench.plain.strict_json import dumps
 from bench.sides import baseline
 from bench.sides.source import from_directory
 
@@ -34,6 +35,15 @@ def test_what_is_recorded_is_read_back(tmp_path: Path, stored: dict[str, Any]) -
     assert read.environment == {"threads": 1}
     assert read.source.sha256 == from_directory(HEAD).sha256
     assert read.source.origin == "baseline 0001_x.json"
+
+
+def test_an_error_that_was_infinite_is_stored_as_null_and_binds_nobody(tmp_path: Path, stored: dict[str, Any]) -> None:
+    far = TensorError("out", float("inf"), 2e-7, 5e-7)
+    stored["benchmarks"][0]["extra_info"] = baseline.extra_info("sdpa-x", (far,), None)
+    path = tmp_path / "0001_x.json"
+    path.write_text(dumps(stored))
+    assert "Infinity" not in path.read_text()
+    assert baseline.read(path).errors == {"sdpa-x": {}}
 
 
 def test_stored_errors_bind_only_on_the_same_cpu_and_torch(tmp_path: Path, stored: dict[str, Any]) -> None:

@@ -238,3 +238,12 @@ def test_the_causal_mask_is_made_once_as_a_model_makes_it_for_all_layers(monkeyp
     assert given[1] is not None
     assert given[0].data_ptr() == given[1].data_ptr()
     assert given[0].shape == (1, 1, 3, 5)
+
+
+def test_a_function_whose_name_no_case_id_can_hold_is_refused_with_the_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd_names.py").write_text("def größe(q, k, v, *, mask, causal, scale): ...\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CannotDo, match=r"--kernel=odd_names:größe: a name is a letter or _.*wrap it in a function"):
+        load(["odd_names:größe"], ["cpu"])

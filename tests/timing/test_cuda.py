@@ -2,7 +2,8 @@
 
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -167,6 +168,52 @@ def test_pairs_of_a_cuda_device_are_judged_by_the_same_rule(slowdown: float, ver
     gate = Gate(side("head", slowdown * BURST_NS), base(side("base", BURST_NS)), clock_of=lambda _: CudaClock(device))
     case = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
     assert gate.compare(case, Policy().test(100), budget_s=5.0).verdict is verdict
+
+
+def test_what_is_timed_is_the_replay_of_a_graph_where_that_was_asked_for() -> None:
+    device, captured = FakeDevice(), list[Any]()
+
+    def graphed(call: Callable[[], None]) -> Callable[[], None]:
+        captured.append(call)
+        return device.launch("replay", 2 * BURST_NS)
+
+    head = Side.of("head", attention)
+    gate = Gate(head, base(head), clock_of=lambda _: CudaClock(device), graphed=graphed)
+    case = Case("masked", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
+    (timed,) = gate.compare(case, Policy().test(100), budget_s=1.0).measurements
+    assert len(captured) == 2
+    assert {(p.base_ns_per_call, p.head_ns_per_call) for p in timed.pairs} == {(2 * BURST_NS, 2 * BURST_NS)}
+
+
+def test_a_call_is_captured_after_warming_up_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    @contextmanager
+    def inside(name: str) -> Iterator[None]:
+        log.append(f"{name} begins")
+        yield
+        log.append(f"{name} ends")
+
+    def stream(name: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, wait_stream=lambda other: log.append(f"{name} waits for {other.name}"))
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream("side"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream("main"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda of: inside(of.name))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: log.append("replay")))
+    monkeypatch.setattr(torch.cuda, "graph", lambda _: inside("capture"))
+    cuda.graphed(lambda: log.append("call"))()
+    warm = ["side waits for main", "side begins", *["call"] * cuda.GRAPH_WARMUPS, "side ends", "main waits for side"]
+    assert log == [*warm, "capture begins", "call", "capture ends", "replay"]
+
+
+@pytest.mark.cuda
+def test_a_replayed_graph_gives_what_the_call_gives_on_the_contents_of_then() -> None:
+    x, out = torch.randn(64, 64, device="cuda"), torch.empty(64, 64, device="cuda")
+    replay = cuda.graphed(lambda: torch.mm(x, x, out=out))
+    x.fill_(2.0)
+    replay()
+    torch.testing.assert_close(out, x @ x)
 
 
 @pytest.mark.parametrize(("l2_bytes", "flushed"), [(50 * 2**20, 100 * 2**20), (0, 256 * 2**20)])

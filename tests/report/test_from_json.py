@@ -37,6 +37,7 @@ FOUND = Evidence(
     base_fingerprint=FLASH,
     head_fingerprint=replace(FLASH, backend=None, launches={"flash_fwd": 1}),
     work=Work(10**9, 10**6, "fp32", "cpu"),
+    model="a model",
 )
 TIMED = CaseResult(
     FOUND,
@@ -98,7 +99,7 @@ def test_every_field_of_a_case_is_given_a_value_above_so_that_none_can_be_forgot
 def test_a_file_of_schema_1_is_read_as_it_was_first_written_and_none_of_its_keys_is_lost() -> None:
     text = SCHEMA_1.read_text()
     off, fine, skipped = "sdpa-b1h8t128d64-full-fp32-cpu-fwdbwd", FOUND.case_id, "manual-b1h4t64d32-causal-fp32-cpu-fwd"
-    found = replace(FOUND, head_fingerprint=replace(FLASH, backend=None))  # without what came later
+    found = replace(FOUND, head_fingerprint=replace(FLASH, backend=None), model="")  # without what came later
     timed = replace(TIMED, base_host_ns=None, head_host_ns=None)
     cases = (
         replace(

@@ -47,6 +47,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, 
     - raises RuntimeError when a gradient is differentiated again.
     """
     (_, n_heads, n_queries, size), (_, n_kv_heads, n_keys, _) = q.shape, k.shape  # each read is a call into torch
+    causal = causal and bool(n_queries > 1)  # the last query sees every key
     if mask is None and q.is_cpu and (isinstance(n_keys, torch.SymInt) or n_keys < VECTOR_LANES):
         mask, causal = _nan_keeping(q, n_queries if causal else 1, n_keys), False
     elif causal or mask is not None:
@@ -77,7 +78,6 @@ def _nan_keeping(q: Tensor, n_queries: int, n_keys: int) -> Tensor:
 
 def _mask(q: Tensor, n_queries: int, n_keys: int, mask: Tensor | None, *, causal: bool) -> tuple[Tensor | None, bool]:
     """Rewrite (mask, causal) as an equivalent pair that PyTorch handles correctly."""
-    causal = bool(causal and n_queries > 1)  # the last query sees every key
     if mask is not None:
         mask = torch.atleast_2d(mask)
         if mask.dtype != torch.bool:

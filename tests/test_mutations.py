@@ -123,14 +123,56 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "mask in place of causal": ("attended if visible is None else visible & attended", "attended"),
         "scale ignored": ("if scale is None:", "if True:"),
         "blind rows not zero": ("n_heads).masked_fill(blind, 0.0)  #", "n_heads)  #"),
-        "blind rows NaN": (".masked_fill(blind, 0.0).softmax(dim=-1)", ".softmax(dim=-1)"),
+        "blind rows NaN": (
+            "masked_fill(~visible, -torch.inf).masked_fill(blind, 0.0)",
+            "masked_fill(~visible, -torch.inf)",
+        ),
+        "cap forgotten": (", softcap)  #", ", None)  #"),
+        "cap before the scale": (
+            "cap(regroup(q * scale, n_kv_heads) @ k.transpose(-2, -1), softcap)",
+            "cap(regroup(q, n_kv_heads) @ k.transpose(-2, -1), softcap) * scale",
+        ),
+        "cap after the bias": (
+            "(scores + mask.to(scores.dtype)).clamp",
+            "cap(scores + mask.to(scores.dtype), softcap).clamp",
+        ),
+        "sinks forgotten where keys are hidden": (
+            "weights = softmax(scores, sinks)",
+            "weights = softmax(scores, None)",
+        ),
+        "sinks forgotten where no key is hidden": (
+            "softmax(regroup(scores, n_heads), sinks)",
+            "softmax(regroup(scores, n_heads), None)",
+        ),
         "gradient of the scores cut": ("= scores.masked_fill(~visible", "= scores.detach().masked_fill(~visible"),
-        "softmax over the queries": (
-            "masked_fill(blind, 0.0).softmax(dim=-1)",
-            "masked_fill(blind, 0.0).softmax(dim=-2)",
+    },
+    "scoring.py": {
+        "softmax over the queries": ("scores.softmax(dim=-1)", "scores.softmax(dim=-2)"),
+        "cap that clips": ("torch.tanh(scores / softcap)", "(scores / softcap).clamp(-1.0, 1.0)"),
+        "cap without its size": ("torch.tanh(scores / softcap) * softcap", "torch.tanh(scores / softcap)"),
+        "gradient of the cap taken for one": (
+            "torch.tanh(scores / softcap) * softcap",
+            "scores + (torch.tanh(scores / softcap) * softcap - scores).detach()",
+        ),
+        "sink of the first head": ("sinks.to(scores.dtype)[:, None", "sinks.to(scores.dtype)[:1, None"),
+        "sinks as zeros": ("sinks.to(scores.dtype)", "(0 * sinks).to(scores.dtype)"),
+        "gradient of the sinks cut": ("sinks.to(scores.dtype)", "(sinks.detach() + 0 * sinks).to(scores.dtype)"),
+        "sink for the last key": ("[..., :-1]", "[..., 1:]"),
+        "weights made to sum to one without the sink": (
+            "torch.cat([scores, column], dim=-1).softmax(dim=-1)[..., :-1]",
+            "scores.softmax(dim=-1) + 0 * column",
         ),
     },
     "blockwise.py": {
+        "cap forgotten": (", self.softcap)  #", ", None)  #"),
+        "slope of the cap forgotten": ("d_scores = d_scores * slope", "d_scores = d_scores"),
+        "slope of the cap of other scores": ("1 - (scores / self.softcap) ** 2", "1 - scores ** 2"),
+        "sinks forgotten": ("if sinks is not None:  # the sum begins", "if False:  # the sum begins"),
+        "sinks in the maximum alone": ("(highest - shift).exp(), q_rows", "torch.zeros_like(shift), q_rows"),
+        "sink of the first head": ("maximum(sinks.to(wide)[:, None", "maximum(sinks.to(wide)[:1, None"),
+        "gradient of the sinks forgotten": ("(kept * whole)", "(0 * kept * whole)"),
+        "gradient of the sinks of the other sign": ("d_sinks -= ", "d_sinks += "),
+        "gradient of the sinks of the first item": ("(kept * whole).sum(", "(kept * whole)[:1].sum("),
         "sum not rescaled to the new maximum": ("total = total * kept", "total = total"),
         "output not rescaled to the new maximum": ("summed = summed * kept", "summed = summed"),
         "running maximum not updated": ("                    highest = higher\n", ""),
@@ -156,7 +198,7 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "mask of the first head": ("    return mask[:, :, rows if", "    return mask[:, :1, rows if"),
         "mask of one key cut into tiles": ("columns if mask.shape[3] > 1 else every", "columns"),
         "rescaled the wrong way": ("(highest - shift).exp(), (scores", "(shift - highest).exp(), (scores"),
-        "maximum of a hidden block subtracted": ("higher.masked_fill(higher == -torch.inf, 0.0)", "higher"),
+        "maximum of a hidden block subtracted": ("highest.masked_fill(highest == -torch.inf, 0.0)", "highest"),
         "last partial block dropped": (
             "range(first, end, block)",
             "range(first, max(end - block + 1, first + 1), block)",
@@ -172,7 +214,10 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "backward without the mean": ("weights * (d_weights - mean)", "weights * d_weights"),
         "mean of the gradient alone": ("(do_rows * out[:, :, rows]).sum", "do_rows.sum"),
-        "weights of the backward pass not normalised": (".exp() / totals[:, :, rows]", ".exp()"),
+        "weights of the backward pass not normalised": (
+            "rows]).exp() / totals[:, :, rows]\n                    dv",
+            "rows]).exp()\n                    dv",
+        ),
         "gradient of the queries not scaled": ("regroup(dq_rows, n_heads) * scale", "regroup(dq_rows, n_heads)"),
         "gradient of the keys scaled twice": (
             "d_scores.transpose(-2, -1) @ q_rows",
@@ -201,6 +246,7 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
     "sliding_window.py": {
+        "cap and sinks forgotten": ("        **scoring,\n", ""),
         "window one key too wide": ("causal=causal, window=window, offset", "causal=causal, window=window + 1, offset"),
         "window one key too narrow": (
             "causal=causal, window=window, offset",
@@ -319,13 +365,19 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
 COMPILING_MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
     "compiled.py": {
         "mask not passed on": (
-            "(q, k, v, mask=mask, causal=causal, scale=scale)",
-            "(q, k, v, mask=None, causal=causal, scale=scale)",
+            "(q, k, v, mask=mask, causal=causal, scale=scale, **options)",
+            "(q, k, v, mask=None, causal=causal, scale=scale, **options)",
         ),
-        "scale ignored": ("causal=causal, scale=scale)", "causal=causal, scale=None)"),
-        "causal dropped": ("causal=causal, scale=scale)", "causal=False, scale=scale)"),
+        "scale ignored": ("causal=causal, scale=scale, **", "causal=causal, scale=None, **"),
+        "options not passed on": (", **options)\n", ")\n"),
+        "causal dropped": ("causal=causal, scale=scale, **", "causal=False, scale=scale, **"),
     },
     "flex.py": {
+        "cap forgotten": ("score = cap(score, softcap)", "score = score"),
+        "sinks of the first head": ("sinks[h]", "sinks[0 * h]"),
+        "sink hidden by causal": ("visible if sink is None else visible | (j == sink)", "visible"),
+        "sink hidden by a bool mask": ("value=every.dtype == torch.bool", "value=0"),
+        "value of the sink's key kept": ("F.pad(v, (0, 0, 0, 1))", "torch.cat([v, v[:, :, :1]], 2)"),
         "scale ignored": ("block_mask=blocks, scale=scale", "block_mask=blocks, scale=None"),
         "bool mask inverted": ("near(b, h, i, j) & mask[b, h, i, j]", "near(b, h, i, j) & ~mask[b, h, i, j]"),
         "float mask subtracted": ("score + bias[b, h, i, j]", "score - bias[b, h, i, j]"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from .registry import Capabilities, register
 from .scoring import cap
 from .shapes import band, regroup
+from .validation import check_counts_known
 
 BLOCK = 256  # queries, and keys, of one tile
 
@@ -41,12 +43,17 @@ def blockwise(
     pass, Dao et al. 2022, algorithm 4.
 
     """
+    check_counts_known("blockwise", q, k)
     if q.device.type != "meta" and torch.is_autocast_enabled(q.device.type) and q.dtype != torch.float64:
         lower = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(lower), k.to(lower), v.to(lower)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     tiling = _Tiling(q.shape[2], k.shape[2], causal, window, block, q.device)
-    out: Tensor = _Blockwise.apply(q, k, v, mask, sinks, tiling, scale, softcap)  # type: ignore[no-untyped-call]  # torch gives it no types
+    if mask is not None:
+        mask = mask[(None,) * (4 - mask.dim())]
+    if sinks is not None:
+        sinks = sinks[None, :, None, None]
+    out: Tensor = _apply(_Blockwise, q, k, v, mask, sinks, tiling, scale, softcap)[0]
     return out
 
 
@@ -101,7 +108,7 @@ class _Problem:
     q: Tensor  # (B, Hq, Tq, D)
     k: Tensor  # (B, Hkv, Tk, D)
     v: Tensor  # (B, Hkv, Tk, Dv)
-    mask: Tensor | None
+    mask: Tensor | None  # (B or 1, Hq or 1, Tq or 1, Tk or 1)
     tiling: _Tiling
     scale: float
     softcap: float | None
@@ -116,9 +123,6 @@ class _Problem:
             return self.v, None
         return self.v.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), (self.v * 0.0).sum(dim=-1).unsqueeze(-2)
 
-    def four_dimensional(self, mask: Tensor) -> Tensor:
-        return mask[(None,) * (4 - mask.dim())]
-
     def scores(self, q: Tensor, poison: Tensor | None, rows: slice, columns: slice) -> tuple[Tensor, Tensor | None]:
         """Scores of scaled queries (B, Hq, bq, D) with the keys of the columns: (B, Hq, bq, bk), -inf where hidden.
 
@@ -131,7 +135,7 @@ class _Problem:
             scores += poison[..., columns]
         scores = regroup(scores, q.shape[1])
         if self.mask is not None:
-            mask = _tile(self.four_dimensional(self.mask), rows, columns)
+            mask = _tile(self.mask, rows, columns)
             if mask.dtype != torch.bool:
                 mask = mask.to(self.q.dtype)
                 scores += mask
@@ -151,120 +155,179 @@ def _unlowered(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
+def _attend(  # noqa: PLR0917  # autograd passes them by position
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    sinks: Tensor | None,
+    tiling: _Tiling,
+    scale: float,
+    softcap: float | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Attend by online softmax; returns (B, Hq, Tq, Dv), and of each row (B, Hq, Tq, 1) the shift and the total.
+
+    sinks are (B or 1, Hq, 1, 1).
+    """
+    problem = _Problem(q, k, v, mask, tiling, scale, softcap)
+    n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
+    values, poison = problem.split_values()
+    out = q.new_empty(*q.shape[:3], v.shape[3])
+    shifts, totals = (q.new_empty(*q.shape[:3], 1, dtype=wide) for _ in range(2))
+    with _unlowered(q.device):
+        for rows in tiling.rows():
+            q_rows = q[:, :, rows].to(wide) * scale
+            size = q_rows.shape[:3]
+            highest = q_rows.new_full((*size, 1), -torch.inf)
+            if sinks is not None:  # the sum begins with them
+                highest = highest.maximum(sinks.to(wide))
+            shift = _finite(highest)
+            total, summed = (highest - shift).exp(), q_rows.new_zeros(*size, v.shape[3])
+            for columns in tiling.columns(rows):
+                scores, _ = problem.scores(q_rows, poison, rows, columns)  # (B, Hq, bq, bk)
+                higher = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
+                shift = _finite(higher)
+                kept, terms = (highest - shift).exp(), (scores - shift).exp()
+                weighed = regroup(terms, n_kv_heads) @ values[:, :, columns].to(wide)  # (B, Hkv, G * bq, Dv)
+                total = total * kept + terms.sum(dim=-1, keepdim=True)
+                summed = summed * kept + regroup(weighed, n_heads)
+                highest = higher
+            total = total.masked_fill(total == 0.0, 1.0)  # of a row that sees nothing
+            out[:, :, rows], shifts[:, :, rows], totals[:, :, rows] = summed / total, shift, total
+    return out, shifts, totals
+
+
+def _gradients(  # noqa: PLR0917  # likewise
+    d_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    sinks: Tensor | None,
+    out: Tensor,
+    shifts: Tensor,
+    totals: Tensor,
+    tiling: _Tiling,
+    scale: float,
+    softcap: float | None,
+    mask_wanted: bool,
+) -> tuple[Tensor | None, ...]:
+    """Compute the gradients of q, k, v, sinks and, if it is wanted, mask by recomputation from the rows' statistics."""
+    problem = _Problem(q, k, v, mask, tiling, scale, softcap)
+    n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
+    values, poison = problem.split_values()
+    dq, dk, dv = torch.empty_like(q), torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
+    d_mask = torch.zeros_like(mask, dtype=wide) if mask is not None and mask_wanted else None
+    d_sinks = None if sinks is None else torch.zeros_like(sinks, dtype=wide)
+    with _unlowered(q.device):
+        for rows in tiling.rows():
+            q_rows, do_rows = q[:, :, rows].to(wide) * scale, d_out[:, :, rows].to(wide)
+            mean = (do_rows * out[:, :, rows]).sum(dim=-1, keepdim=True)  # D of Dao et al.
+            q_rows, do_rows = regroup(q_rows, n_kv_heads), regroup(do_rows, n_kv_heads)  # (B, Hkv, G * bq, ..)
+            dq_rows = torch.zeros_like(q_rows)
+            every = list(tiling.columns(rows))
+            whole = torch.zeros_like(mean)  # the mean without the rounding of out
+            for columns in every:
+                scores, slope = problem.scores(regroup(q_rows, n_heads), poison, rows, columns)  # (B, Hq, bq, bk)
+                weights = (scores - shifts[:, :, rows]).exp() / totals[:, :, rows]
+                dv[:, :, columns] += regroup(weights, n_kv_heads).transpose(-2, -1) @ do_rows
+                d_weights = do_rows @ values[:, :, columns].to(wide).transpose(-2, -1)  # (B, Hkv, G * bq, bk)
+                d_weights = regroup(d_weights, n_heads)
+                if len(every) == 1 or sinks is not None:
+                    whole = whole + (weights * d_weights).sum(dim=-1, keepdim=True)
+                if len(every) == 1:  # the mean itself is at hand, and exact where one weight is nearly all
+                    mean = whole
+                d_scores = weights * (d_weights - mean)
+                if d_mask is not None:
+                    tile = _tile(d_mask, rows, columns)
+                    tile += d_scores.sum_to_size(tile.shape)
+                d_scores = regroup(d_scores, n_kv_heads)
+                if slope is not None:
+                    d_scores = d_scores * slope
+                dq_rows += d_scores @ k[:, :, columns].to(wide)
+                dk[:, :, columns] += d_scores.transpose(-2, -1) @ q_rows
+            dq[:, :, rows] = regroup(dq_rows, n_heads) * scale
+            if sinks is not None and d_sinks is not None:  # a weight of its own, and a value of zero
+                kept = (sinks.to(wide) - shifts[:, :, rows]).exp() / totals[:, :, rows]
+                d_sinks -= (kept * whole).sum_to_size(d_sinks.shape)
+    if mask is not None and d_mask is not None:
+        d_mask = d_mask.to(mask.dtype)
+    if sinks is not None and d_sinks is not None:
+        d_sinks = d_sinks.to(sinks.dtype)
+    return dq, dk.to(k.dtype), dv.to(v.dtype), d_mask, d_sinks
+
+
 class _Blockwise(torch.autograd.Function):
-    """Online softmax forward; backward from the row statistics alone."""
+    """``_attend`` with its gradients."""
+
+    compute = staticmethod(_attend)
 
     @staticmethod
-    def forward(  # noqa: PLR0917  # autograd passes them by position
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None,
-        sinks: Tensor | None,
-        tiling: _Tiling,
-        scale: float,
-        softcap: float | None,
-    ) -> Tensor:
-        problem = _Problem(q, k, v, mask, tiling, scale, softcap)
-        n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
-        values, poison = problem.split_values()
-        out = q.new_empty(*q.shape[:3], v.shape[3])
-        shifts, totals = (q.new_empty(*q.shape[:3], 1, dtype=wide) for _ in range(2))
-        with _unlowered(q.device):
-            for rows in tiling.rows():
-                q_rows = q[:, :, rows].to(wide) * scale
-                size = q_rows.shape[:3]
-                highest = q_rows.new_full((*size, 1), -torch.inf)
-                if sinks is not None:  # the sum begins with them
-                    highest = highest.maximum(sinks.to(wide)[:, None, None])
-                shift = _finite(highest)
-                total, summed = (highest - shift).exp(), q_rows.new_zeros(*size, v.shape[3])
-                for columns in tiling.columns(rows):
-                    scores, _ = problem.scores(q_rows, poison, rows, columns)  # (B, Hq, bq, bk)
-                    higher = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
-                    shift = _finite(higher)
-                    kept, terms = (highest - shift).exp(), (scores - shift).exp()
-                    weighed = regroup(terms, n_kv_heads) @ values[:, :, columns].to(wide)  # (B, Hkv, G * bq, Dv)
-                    total = total * kept + terms.sum(dim=-1, keepdim=True)
-                    summed = summed * kept + regroup(weighed, n_heads)
-                    highest = higher
-                total = total.masked_fill(total == 0.0, 1.0)  # of a row that sees nothing
-                out[:, :, rows], shifts[:, :, rows], totals[:, :, rows] = summed / total, shift, total
-        ctx.save_for_backward(q, k, v, mask, sinks, out, shifts, totals)
-        ctx.tiling, ctx.scale, ctx.softcap = tiling, scale, softcap
-        return out
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = _attend(*inputs)
+        _Blockwise.keep(ctx, inputs, output)
+        return output
 
     @staticmethod
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *tensors, ctx.tiling, ctx.scale, ctx.softcap = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*tensors, *output)
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[3]  # the mask's
-        gradients = _Backward.apply(d_out, *ctx.saved_tensors, ctx.tiling, ctx.scale, ctx.softcap, wanted)  # type: ignore[no-untyped-call]  # likewise
+        gradients = _apply(_Backward, d_out, *ctx.saved_tensors, ctx.tiling, ctx.scale, ctx.softcap, wanted)
         return *gradients, None, None, None
 
 
 class _Backward(torch.autograd.Function):
-    """The gradients by recomputation; a function of its own, so that asking for theirs is noticed."""
+    """``_gradients`` as a function of its own, so that asking for theirs is noticed."""
+
+    compute = staticmethod(_gradients)
 
     @staticmethod
-    def forward(  # noqa: PLR0917  # likewise
-        _: Any,
-        d_out: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None,
-        sinks: Tensor | None,
-        out: Tensor,
-        shifts: Tensor,
-        totals: Tensor,
-        tiling: _Tiling,
-        scale: float,
-        softcap: float | None,
-        mask_wanted: bool,
-    ) -> tuple[Tensor | None, ...]:
-        problem = _Problem(q, k, v, mask, tiling, scale, softcap)
-        n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
-        values, poison = problem.split_values()
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
-        d_mask = torch.zeros_like(mask, dtype=wide) if mask is not None and mask_wanted else None
-        d_sinks = None if sinks is None else torch.zeros_like(sinks, dtype=wide)
-        with _unlowered(q.device):
-            for rows in tiling.rows():
-                q_rows, do_rows = q[:, :, rows].to(wide) * scale, d_out[:, :, rows].to(wide)
-                mean = (do_rows * out[:, :, rows]).sum(dim=-1, keepdim=True)  # D of Dao et al.
-                q_rows, do_rows = regroup(q_rows, n_kv_heads), regroup(do_rows, n_kv_heads)  # (B, Hkv, G * bq, ..)
-                dq_rows = torch.zeros_like(q_rows)
-                every = list(tiling.columns(rows))
-                whole = torch.zeros_like(mean)  # the mean without the rounding of out
-                for columns in every:
-                    scores, slope = problem.scores(regroup(q_rows, n_heads), poison, rows, columns)  # (B, Hq, bq, bk)
-                    weights = (scores - shifts[:, :, rows]).exp() / totals[:, :, rows]
-                    dv[:, :, columns] += regroup(weights, n_kv_heads).transpose(-2, -1) @ do_rows
-                    d_weights = do_rows @ values[:, :, columns].to(wide).transpose(-2, -1)  # (B, Hkv, G * bq, bk)
-                    d_weights = regroup(d_weights, n_heads)
-                    if len(every) == 1 or sinks is not None:
-                        whole = whole + (weights * d_weights).sum(dim=-1, keepdim=True)
-                    if len(every) == 1:  # the mean itself is at hand, and exact where one weight is nearly all
-                        mean = whole
-                    d_scores = weights * (d_weights - mean)
-                    if d_mask is not None:
-                        tile = _tile(problem.four_dimensional(d_mask), rows, columns)
-                        tile += d_scores.sum_to_size(tile.shape)
-                    d_scores = regroup(d_scores, n_kv_heads)
-                    if slope is not None:
-                        d_scores = d_scores * slope
-                    dq_rows += d_scores @ k[:, :, columns].to(wide)
-                    dk[:, :, columns] += d_scores.transpose(-2, -1) @ q_rows
-                dq[:, :, rows] = regroup(dq_rows, n_heads) * scale
-                if sinks is not None and d_sinks is not None:  # a weight of its own, and a value of zero
-                    kept = (sinks.to(wide)[:, None, None] - shifts[:, :, rows]).exp() / totals[:, :, rows]
-                    d_sinks -= (kept * whole).sum(dim=(0, 2, 3))
-        if mask is not None and d_mask is not None:
-            d_mask = d_mask.to(mask.dtype)
-        if sinks is not None and d_sinks is not None:
-            d_sinks = d_sinks.to(sinks.dtype)
-        return dq, dk.to(k.dtype), dv.to(v.dtype), d_mask, d_sinks
+    def forward(_: Any, *inputs: Any) -> Any:
+        return _gradients(*inputs)
+
+    @staticmethod
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
+        pass
 
     @staticmethod
     def backward(_: Any, *__: Tensor) -> Any:
         raise RuntimeError("blockwise attention has no second derivative: differentiate twice through 'masked'")
+
+
+def _apply(function: Any, *inputs: Any) -> Any:
+    """Apply an autograd function in the form that torch.func's transforms need, but only there: it is slower."""
+    return (_transformable(function) if torch._C._are_functorch_transforms_active() else function).apply(*inputs)  # noqa: SLF001  # there is no public question
+
+
+@cache
+def _transformable(function: Any) -> Any:
+    """Make the form of an autograd function that torch.func can transform: for vmap, its items join the batch."""
+
+    class Transformable(function):  # type: ignore[misc]  # the base is what was asked for
+        forward, setup_context = staticmethod(function.compute), staticmethod(function.keep)
+
+        @staticmethod
+        def jvp(_: Any, *__: Tensor) -> Any:
+            raise NotImplementedError("blockwise does not support forward-mode derivatives: take them through 'masked'")
+
+        @staticmethod
+        def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
+            items = info.batch_size
+            batch = next(n for i, n in enumerate(inputs[0].shape) if i != dims[0])
+
+            def fold(x: Any, dim: int | None) -> Any:
+                if not isinstance(x, Tensor):
+                    return x
+                x = x.expand(items, *x.shape) if dim is None else x.movedim(dim, 0)  # (N, B, ..)
+                return x.expand(-1, batch, *x.shape[2:]).flatten(0, 1)  # a mask may be one for the batch
+
+            folded = _apply(function, *map(fold, inputs, dims))
+            apart = tuple(None if x is None else x.unflatten(0, (items, batch)) for x in folded)
+            return apart, tuple(None if x is None else 0 for x in apart)
+
+    return Transformable

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor
 
 
 class KVCache:
@@ -42,7 +43,7 @@ class KVCache:
                 f"saw {', '.join(map(str, (*sizes, value_size)))}"
             )
         # A tensor made in inference mode could never be written to outside of it.
-        with torch.inference_mode(mode=False):
+        with torch.inference_mode(False):  # noqa: FBT003  # torch.compile does not know it by name
             self._keys = torch.empty(sizes, dtype=dtype, device=device)
             self._values = torch.empty((*sizes[:3], value_size), dtype=dtype, device=device)
         self._length = 0
@@ -72,7 +73,7 @@ class KVCache:
 
         Raises:
             ValueError: they do not fit, or are not of the cache's shape, dtype and device.
-            NotImplementedError: they require a gradient.
+            NotImplementedError: they require a gradient, or are torch.func.vmap's.
 
         """
         for name, new, own in (("k", k, self._keys), ("v", v, self._values)):
@@ -85,6 +86,8 @@ class KVCache:
                 )
         if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):
             raise NotImplementedError("KVCache does not support a backward pass: decode under torch.no_grad()")
+        if is_batchedtensor(k) or is_batchedtensor(v):
+            raise NotImplementedError("KVCache does not support torch.func.vmap: give it a batch of sequences")
         start, end = self._length, self._length + k.shape[2]
         if end > self.capacity:
             raise ValueError(

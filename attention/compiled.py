@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from .compiling import compile_whole, obstacle
+from .compiling import compile_whole, is_traced, obstacle
 from .masked import masked
 from .registry import Capabilities, register
 
@@ -23,7 +22,7 @@ def compiled(
 
     """
     function: Any = masked.function
-    if q.device.type != "meta" and not torch.compiler.is_compiling():
+    if not is_traced(q):
         function = compile_whole(function)
     out: Tensor = function(q, k, v, mask=mask, causal=causal, scale=scale, **options)
     return out

@@ -11,6 +11,8 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 
 RECOMPILE_LIMIT = 256  # shapes of one process; beyond torch's own 8 a run would end in the middle
 
@@ -19,8 +21,15 @@ def obstacle(*, device: str, **_: object) -> str | None:
     """Say why this machine cannot compile for a device type; None if it can."""
     if torch.compiler.is_compiling():
         return None  # the caller's compiler is at work
+    if torch._C._are_functorch_transforms_active():  # noqa: SLF001  # there is no public question
+        return "torch.func's transforms: compile the transformed function instead"
     missing = _missing(device)
     return None if missing is None else f"device {device} here: {missing}"
+
+
+def is_traced(q: Tensor) -> bool:
+    """Whether a call is traced or has no data: code that was compiled would end the process on what is not there."""
+    return q.device.type == "meta" or torch.compiler.is_compiling() or is_fake(q)
 
 
 @cache

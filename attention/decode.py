@@ -6,6 +6,7 @@ from torch import Tensor
 from .cache import KVCache
 from .registry import Capabilities, register
 from .sdpa import sdpa
+from .validation import check_counts_known
 
 
 @register("decode", Capabilities(masks=frozenset(), backward=False))
@@ -27,6 +28,7 @@ def decode(
     Source: Pope et al. 2022, "Efficiently Scaling Transformer Inference", section 2.1 (prefill and decode).
 
     """
+    check_counts_known("decode", q, k)
     (batch, n_kv_heads, n_keys, head_size), n_queries, value_size = k.shape, q.shape[2], v.shape[3]
     if 0 in (q.numel(), k.numel(), v.numel()):
         return q.new_zeros(*q.shape[:3], value_size)

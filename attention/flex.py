@@ -53,7 +53,7 @@ def flex(
     Source: Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention Kernels".
 
     """
-    if q.device.type == "meta" or torch.compiler.is_compiling():
+    if compiling.is_traced(q):
         formula: Any = masked.function
         out: Tensor = formula(
             q, k, v, mask=mask, causal=causal, scale=scale, window=window, softcap=softcap, sinks=sinks

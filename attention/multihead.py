@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cache import KVCache
-from .registry import KERNELS, Kernel, register_module
+from .registry import Kernel, kernel_named, register_module
 from .validation import check_mask, check_tokens
 
 
@@ -68,10 +68,8 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"d_model must be a multiple of n_heads; saw d_model={d_model}, n_heads={n_heads}")
         if n_kv_heads < 1 or n_heads % n_kv_heads:
             raise ValueError(f"n_heads must be a multiple of n_kv_heads; saw {n_heads} and {n_kv_heads}")
-        if kernel not in KERNELS:
-            raise ValueError(f"no kernel is named {kernel!r}; there are {', '.join(KERNELS)}")
         self.d_model, self.n_heads, self.n_kv_heads, self.head_size = d_model, n_heads, n_kv_heads, d_model // n_heads
-        self.kernel = KERNELS[kernel]
+        self.kernel = kernel_named(kernel)
         rows = d_model + 2 * n_kv_heads * self.head_size
         self.in_proj_weight = nn.Parameter(torch.empty(rows, d_model))  # (E + 2 Hkv D, E): rows of W_Q, W_K, W_V
         self.in_proj_bias = nn.Parameter(torch.zeros(rows)) if bias else None

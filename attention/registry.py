@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from pickle import PicklingError
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +87,9 @@ class Capabilities:
             return f"a {mask} mask"
         if causal and not self.causal:
             return "causal attention"
-        for name, what in OPTIONS.items():
-            if options.get(name) is not None and not getattr(self, name):
-                return what
+        for name, value in options.items():
+            if value is not None and not getattr(self, name):
+                return OPTIONS[name]
         if grouped and not self.grouped:
             return "grouped queries"
         if dtype not in self.dtypes:
@@ -108,7 +109,10 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A registered kernel: call it as ``kernel(q, k, v, *, mask=None, causal=False, scale=None)``, and ``OPTIONS``."""
+    """A registered kernel: call it as ``kernel(q, k, v, *, mask=None, causal=False, scale=None)``, and ``OPTIONS``.
+
+    It is pickled by its name, and copied as itself.
+    """
 
     name: str
     function: AttentionFunction
@@ -176,11 +180,26 @@ class Kernel:
             raise NotImplementedError(f"kernel {self.name!r} does not support {lacks}")
         return self.function(q, k, v, mask=mask, causal=causal, scale=scale, **options)
 
+    def __reduce__(self) -> tuple[Callable[[str], "Kernel"], tuple[str]]:
+        if KERNELS.get(self.name) is not self:
+            raise PicklingError(f"kernel {self.name!r} is not in KERNELS, and a kernel is pickled by name: register it")
+        return kernel_named, (self.name,)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")  # a case's id, a waiver and pytest's -k have it in them
 
 KERNELS: dict[str, Kernel] = {}
 MODULES: dict[str, type[nn.Module]] = {}
+
+
+def kernel_named(name: str) -> Kernel:
+    """Return the kernel that is registered under a name; ValueError if none is."""
+    if name not in KERNELS:
+        raise ValueError(f"no kernel is named {name!r}; there are {', '.join(KERNELS)}")
+    return KERNELS[name]
 
 
 def check_name(name: str) -> None:

@@ -3,17 +3,36 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 
-from .registry import register
+from .registry import FLOATING, register
 from .shapes import causal_mask
 
 VECTOR_LANES = 16  # fp32 values in the widest CPU register
 FAR = -(2.0**20)  # so far below zero fp32 keeps few bits of what is added
 
 
+def _additive_triangle(n_queries: int, n_keys: int, like: Tensor) -> Tensor:
+    """Zero where a query sees a key by causal, -inf elsewhere: (Tq, Tk); of one query, who sees every key, all zero."""
+    return like.new_full((n_queries, n_keys), -torch.inf).triu(n_keys - n_queries + 1)
+
+
+# Made once, since with so few keys making one takes half as long as attending.
+TRIANGLES = {
+    (dtype, n_queries, n_keys): _additive_triangle(n_queries, n_keys, torch.empty(0, dtype=dtype, device="cpu"))
+    for dtype in FLOATING
+    for n_keys in range(VECTOR_LANES)
+    for n_queries in range(max(1, n_keys) + 1)
+}
+
+
 @register("sdpa")
 def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
     """``torch.nn.functional.scaled_dot_product_attention`` with this package's semantics (see ``Kernel.__call__``).
+
+    Raises:
+        NotImplementedError: under ``torch.func``, gradients beside a float mask that vmap hands out, or that lowers all
+            that a row sees.
 
     Corrected here, as seen with torch 2.13 on CPU: ``is_causal`` is aligned top-left, so it serves only Tq = Tk;
     ``is_causal`` with a mask; a mask of one dimension; ``is_causal`` with a scale of zero or below, which gives NaN;
@@ -23,11 +42,14 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, 
     PyTorch silently takes the formula, with its score matrix.
     Left as it is: PyTorch chooses the backend. A mask that requires a gradient takes the formula, since the fused
     backend on CPU has no such gradient. That backend
+    - makes the row of a query that holds inf NaN, as the formula, or zero: it depends on dtype, keys and signs;
     - lets NaN and inf at a masked key reach every row, from k with a mask and from v in any case;
     - raises RuntimeError when a gradient is differentiated again.
     """
     (_, n_heads, n_queries, size), (_, n_kv_heads, n_keys, _) = q.shape, k.shape  # each read is a call into torch
-    if causal or mask is not None or n_keys < VECTOR_LANES:
+    if mask is None and q.is_cpu and (isinstance(n_keys, torch.SymInt) or n_keys < VECTOR_LANES):
+        mask, causal = _nan_keeping(q, n_queries if causal else 1, n_keys), False
+    elif causal or mask is not None:
         mask, causal = _mask(q, n_queries, n_keys, mask, causal=causal)
         if causal and scale is not None and scale <= 0:
             q, scale = q * scale, 1.0
@@ -46,17 +68,20 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, 
     return out if size == v_size else out[..., :v_size]
 
 
+def _nan_keeping(q: Tensor, n_queries: int, n_keys: int) -> Tensor:
+    """Make the mask that changes nothing but that NaN stays NaN; a tracer gets one of its own, for any sizes."""
+    if torch.compiler.is_compiling() or type(q) is not Tensor:
+        return _additive_triangle(n_queries, n_keys, q)
+    return TRIANGLES[q.dtype, n_queries, n_keys]
+
+
 def _mask(q: Tensor, n_queries: int, n_keys: int, mask: Tensor | None, *, causal: bool) -> tuple[Tensor | None, bool]:
     """Rewrite (mask, causal) as an equivalent pair that PyTorch handles correctly."""
-    causal = causal and n_queries > 1  # the last query sees every key
+    causal = bool(causal and n_queries > 1)  # the last query sees every key
     if mask is not None:
         mask = torch.atleast_2d(mask)
         if mask.dtype != torch.bool:
             mask = mask.to(q.dtype)
-    elif n_keys < VECTOR_LANES and q.is_cpu:  # with a mask, NaN stays NaN
-        if not causal:
-            return q.new_zeros(1, 1), False
-        return q.new_full((n_queries, n_keys), -torch.inf).triu(n_keys - n_queries + 1), False
     if not causal or (mask is None and n_queries == n_keys):
         return mask, causal
     triangle = causal_mask(n_queries, n_keys, q.device)
@@ -69,8 +94,23 @@ def _mask(q: Tensor, n_queries: int, n_keys: int, mask: Tensor | None, *, causal
 
 def _differentiable(mask: Tensor) -> Tensor:
     """Require the mask's gradient, for which PyTorch takes the formula, where the fused backend loses a row's sum."""
-    if not (mask.is_cpu and mask.is_floating_point() and mask.numel()) or torch.compiler.is_compiling():
+    if mask.requires_grad or not (mask.is_cpu and mask.is_floating_point() and mask.numel()):
         return mask
-    highest = mask.detach().amax(dim=-1)
-    lost = (highest < FAR) & (highest > -torch.inf)
-    return mask.detach().requires_grad_() if bool(lost.any()) and not mask.requires_grad else mask
+    if torch.compiler.is_compiling() or is_fake(mask):
+        return mask
+    transformed = torch._C._are_functorch_transforms_active()  # noqa: SLF001  # there is no public question
+    highest = mask.amax(dim=-1)
+    try:
+        lost = bool(((highest < FAR) & (highest > -torch.inf)).any())
+    except RuntimeError:
+        if not transformed:
+            raise
+        lost = True  # for all that vmap lets us know
+    if not lost:
+        return mask
+    if transformed:
+        raise NotImplementedError(
+            "sdpa does not support gradients with a float mask that torch.func.vmap hands out, or that lowers all that "
+            "a row sees, under torch.func: differentiate through 'masked'"
+        )
+    return mask.detach().requires_grad_()

@@ -9,6 +9,7 @@ from torch import Tensor
 from .masked import masked
 from .registry import Capabilities, register
 from .shapes import band
+from .validation import check_counts_known
 
 BLOCK = 64  # the fewest queries of one block: narrower ones would be too little work for one matrix product
 
@@ -34,6 +35,7 @@ def sliding_window(
 
     """
     assert window is not None  # by the capabilities
+    check_counts_known("sliding_window", q, k)
     (batch, _, n_queries, _), (_, n_kv_heads, n_keys, _) = q.shape, k.shape
     causal = causal or n_queries == 1  # the last query's keys are all past
     window = min(window, max(n_queries, n_keys, 1))  # beyond that it hides nothing

@@ -68,6 +68,14 @@ def check_mask(mask: Tensor, scores_shape: tuple[int, int, int, int], device: to
         raise ValueError(f"mask must broadcast to (B, Hq, Tq, Tk) = {scores_shape}; saw {tuple(mask.shape)}")
 
 
+def check_counts_known(kernel: str, q: Tensor, k: Tensor) -> None:
+    """Raise NotImplementedError where an exporter leaves open how many queries or keys there are."""
+    if isinstance(q.shape[2], torch.SymInt) or isinstance(k.shape[2], torch.SymInt):
+        raise NotImplementedError(
+            f"kernel {kernel!r} does not support a number of tokens that is left open: fix it, or export 'sdpa'"
+        )
+
+
 def check_tokens(x: Tensor, d_model: int) -> None:
     """Raise ValueError unless x is (B, T, d_model)."""
     if x.dim() != 3 or x.shape[-1] != d_model:

@@ -65,7 +65,8 @@ class Gate:
     timed and the base is checked, if not in this process; where they share this one, the ``witness`` is told what it
     gave. ``anew`` gives a gate whose sides are loaded anew in the other order: a slowdown is confirmed there, so that
     nothing that sticks to a copy of the code (heap, layout) can pass for one. ``distort`` is given each side's label
-    and call before they are timed; the self-test injects known slowdowns there.
+    and call before they are timed; the self-test injects known slowdowns there. ``graphed``, where it is given, makes
+    of a call what replays it, and that is timed instead.
     """
 
     head: Side
@@ -76,6 +77,7 @@ class Gate:
     witness: Witness | None = None
     anew: Callable[[], "Gate"] | None = None
     distort: Callable[[str, Callable[[], None]], Callable[[], None]] = lambda _, call: call
+    graphed: Callable[[Callable[[], None]], Callable[[], None]] | None = None
 
     def compare(self, case: Case, test: PairedTest, budget_s: float, waiver: str | None = None) -> CaseResult:
         """Check and time both sides of one case, each measurement within the budget, and reach its verdict."""
@@ -200,14 +202,21 @@ class Gate:
                 return self.elsewhere.measure(workload, test=test, budget_s=budget_s, order=order)
             assert base is not None  # a case without one is not measured
             return measure(
-                self.distort("base", base),
-                self.distort("head", checked.head),
+                self._timed("base", base),
+                self._timed("head", checked.head),
                 clock=self.clock_of(workload.case.device),
                 rule=test,
                 budget_s=budget_s,
                 order=order,
                 views=(base.view, checked.head.view),
             )
+
+    def _timed(self, label: str, call: Call) -> Callable[[], None]:
+        """Return what is timed of a side."""
+        if self.graphed is None:
+            return self.distort(label, call)
+        with call.view:
+            return self.distort(label, self.graphed(call))
 
 
 def _run(side: Side, workload: Workload) -> tuple[Call, Results, Fingerprint]:

@@ -34,6 +34,7 @@ _COMPARING = (
     "gate_html",
     "gate_pairs",
     "gate_annotations",
+    "gate_graphs",
 )
 
 # What options name. An unset variable in a workflow leaves the name empty, and that must not pass for none or for ".".
@@ -67,6 +68,7 @@ class Settings:
     base_python: str | None = None  # the interpreter of the base side, if it is another
     reports: Mapping[str, Path] = field(default_factory=dict)  # format -> file
     annotate: bool = False
+    graphs: bool = False  # time calls as they are replayed from CUDA graphs
     config: GateConfig | None = None
 
     @property
@@ -92,6 +94,7 @@ class Settings:
             "--gate-base": (self.base, None),
         }
         given += [f"{name}={value}" for name, (value, default) in single.items() if value != default]
+        given += ["--gate-graphs"] if self.graphs else []
         if self.compare:  # last, since without a value it would take what follows
             given.append("--benchmark-compare" if self.compare is True else f"--benchmark-compare={self.compare}")
         return tuple(given)
@@ -111,6 +114,7 @@ def add(parser: pytest.Parser) -> None:
     option("--gate-html", metavar="PATH", help="write the verdicts as one HTML page")
     option("--gate-pairs", metavar="PATH", help="write the raw pairs, to be replayed by python -m bench replay")
     option("--gate-annotations", action="store_true", help="print notes on the kernels' lines, for GitHub Actions")
+    option("--gate-graphs", action="store_true", help="time calls as CUDA graphs replay them (needs --device=cuda)")
     option("--gate-strict", action="store_true", help="INCONCLUSIVE fails too (default: it passes)")
     may = f"how many of the compared cases may be INCONCLUSIVE (default {DEFAULT_UNDECIDED})"
     option("--gate-undecided", metavar="PERCENT", help=may)
@@ -152,6 +156,10 @@ def settings(config: pytest.Config) -> Settings:
     undecided = read("gate_undecided")
     own = None if read("gate_config") is None else gate_config.read(Path(read("gate_config")))
     devices = _devices(_choice("--device", read("device"), DEVICES))
+    if read("gate_graphs") and (devices != ("cuda",) or base_python is not None):
+        raise CannotDo(
+            "--gate-graphs replays both sides in one process on a GPU: add --device=cuda, leave out --gate-base-python"
+        )
     return Settings(
         tier=_choice("--tier", read("tier"), TIERS),
         devices=devices,
@@ -169,6 +177,7 @@ def settings(config: pytest.Config) -> Settings:
         base_python=base_python,
         reports={f: Path(read(f"gate_{f}")) for f in ("json", "markdown", "html", "pairs") if read(f"gate_{f}")},
         annotate=read("gate_annotations"),
+        graphs=bool(read("gate_graphs")),
         config=own,
     )
 

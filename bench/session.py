@@ -38,6 +38,7 @@ from .timing.between import observations_needed
 from .timing.budget import SharedBudget
 from .timing.ceiling import ceilings
 from .timing.clock import Clock
+from .timing.cuda import graphed
 from .timing.machine_load import LoadMeter
 from .timing.processes import process_pairs
 from .timing.remote import interpreter
@@ -73,7 +74,8 @@ class GateSession:
             head = head_side(settings.what, settings.devices)
             cases = matrix(head.kernels, head.modules, settings.tier, settings.devices, settings.rows)
             head_source = source.imported(settings.what.names)
-            return cls(settings, head_source, Gate(head, None), cases, resources=resources.pop_all())
+            gate = Gate(head, None, graphed=graphed if settings.graphs else None)
+            return cls(settings, head_source, gate, cases, resources=resources.pop_all())
 
     def runnable(self, cases: Sequence[Case]) -> int:
         """How many of the cases their subjects can run."""
@@ -100,6 +102,11 @@ class GateSession:
         """Warnings about how the chosen cases were measured."""
         devices = sorted({case.device for case in self.chosen})
         by_clock = tuple(note for device in devices for note in Clock.of(device).notes)
+        if self.settings.graphs:
+            by_clock = (
+                *by_clock,
+                "calls were timed as CUDA graphs replay them: leave out --gate-graphs to time them as made",
+            )
         return by_clock if self.gate.elsewhere is None else (*by_clock, *self.gate.elsewhere.notes)
 
     @property

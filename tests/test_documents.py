@@ -35,6 +35,7 @@ DEFAULTS = {
     "--gate-config": "off",
     "--gate-threshold": f"{100 * Policy.threshold:g}%",
     "--gate-budget": f"{Policy.budget_s:g}",
+    "--gate-graphs": "off",
     "--gate-strict": "off",
     "--gate-undecided": options.DEFAULT_UNDECIDED,
     "--gate-json": "off",

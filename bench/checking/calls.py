@@ -26,6 +26,7 @@ from .fingerprint import fingerprint
 from .lengths import compiles_each_length
 from .op_trace import OpTrace
 from .poison import LARGE, NAN, ZERO, Filling, Poison, can_run_eagerly, eagerly
+from .profiling import launches
 
 TOLERANCE = 2.0  # caps of the error rule by which results may differ and belong to the same inputs
 CHANCES = 8  # calls more of a base that has repeated so far, where the head does not
@@ -46,7 +47,8 @@ def execute(call: Call, workload: Workload) -> tuple[dict[str, Tensor], Fingerpr
         aliased = own.within(inputs)
         overwritten = {*_unlike(own.copies, own.given), *_unlike(earlier.copies, earlier.given)} - {*aliased}
         calls = replace(calls, aliased=aliased, overwritten=_ordered(own.copies, overwritten))
-        return own.copies, replace(print_, calls=calls)
+        given_to_gpu = launches(call) if workload.case.device == "cuda" else None
+        return own.copies, replace(print_, calls=calls, launches=given_to_gpu)
 
 
 @dataclass(frozen=True)

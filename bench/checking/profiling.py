@@ -2,10 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from ..plain.execution import Pass
@@ -25,6 +27,21 @@ def profiled(*, cuda: bool = False) -> Iterator[profile]:
             del os.environ["KINETO_LOG_LEVEL"]
         else:
             os.environ["KINETO_LOG_LEVEL"] = before
+
+
+def launches(call: Callable[[], object]) -> dict[str, int]:
+    """Make a call and say what the GPU was given to do: kernels, copies and fillings by name, with counts."""
+    torch.cuda.synchronize()
+    with profiled(cuda=True) as profile:
+        call()
+        torch.cuda.synchronize()
+    return launched(profile.events() or ())
+
+
+def launched(events: Iterable[Any]) -> dict[str, int]:
+    """Count a device's own events among those of a profile; ranges that somebody marked are none."""
+    names = [e.name for e in events if e.device_type == DeviceType.CUDA and not e.is_user_annotation]
+    return dict(sorted(Counter(names).items()))
 
 
 class ProfileTrace:

@@ -1,6 +1,6 @@
 """Compares two fingerprints: changes that fail, notes that do not, and the cause where it is known. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from ..plain.execution import Calls, Fingerprint, Pass, SdpaCall
@@ -23,6 +23,7 @@ def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[s
         return (), tuple(_call_changes(NOTHING, head))
     changes = [*_backend(base, head), *_compiled(base, head), *_call_changes(base, head)]
     notes = [*_sdpa_notes(base, head), *_compiled_notes(base, head), *_call_notes(base.calls, head.calls)]
+    notes += _launch_notes(base.launches, head.launches)
     if (base.compilation is None) is (head.compilation is None):  # else two tools counted ops and bytes
         more = list(_grown_peaks(base, head))
         changes += more
@@ -193,6 +194,13 @@ def _grown_peaks(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
         if after > before * (1 + PEAK_TOLERANCE) + PEAK_TOLERANCE_BYTES:
             yield f"{name} {mebibytes(before)} -> {mebibytes(after)}"
             return
+
+
+def _launch_notes(base: Mapping[str, int] | None, head: Mapping[str, int] | None) -> Iterator[str]:
+    if base is None or head is None or base == head:
+        return
+    before, after = sum(base.values()), sum(head.values())
+    yield f"launches {before} -> {after}" if before != after else "launches other kernels"
 
 
 def _bytes_notes(base: Fingerprint, head: Fingerprint, *, told: bool) -> Iterator[str]:

@@ -88,6 +88,8 @@ def _with_figures(result: CaseResult, test: PairedTest) -> CaseResult:
         mde=test.detectable(last.ordered),
         base_ns=median(sorted(pair.base_ns_per_call for pair in last.pairs)),
         head_ns=median(sorted(pair.head_ns_per_call for pair in last.pairs)),
+        base_host_ns=last.base_host_ns_per_call,
+        head_host_ns=last.head_host_ns_per_call,
         seconds=sum(measurement.seconds for measurement in result.measurements),
     )
 

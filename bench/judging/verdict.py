@@ -48,6 +48,8 @@ class CaseResult:
     base_ns: float | None = None
     head_ns: float | None = None
     seconds: float = 0.0  # of all measurements
+    base_host_ns: float | None = None  # of making a call, where the times above are a device's own
+    head_host_ns: float | None = None
 
     @property
     def id(self) -> str:

@@ -25,12 +25,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All pairs of one case, in the order in which they were taken, after so many rounds of warming up."""
+    """All pairs of one case, in the order in which they were taken, after so many rounds of warming up.
+
+    The host's times are medians of what it took to make a call, where the pairs hold a device's own time.
+    """
 
     pairs: tuple[Pair, ...]
     calls_per_burst: int
     seconds: float
     warmup_rounds: int = 0
+    base_host_ns_per_call: float | None = None
+    head_host_ns_per_call: float | None = None
 
     @property
     def ordered(self) -> list[float]:

@@ -78,7 +78,8 @@ class Calls:
 class Fingerprint:
     """What ran, told without a clock. ``backend`` names the SDPA backends; ``compilation`` is None for eager code.
 
-    ``calls`` is None where only one call was looked at, as by versions before there was such a thing.
+    ``calls`` is None where only one call was looked at, as by versions before there was such a thing. ``launches`` are
+    what a GPU was given to do by one call, forward and backward, by the names of its kernels; None on CPU.
     """
 
     forward: Pass
@@ -87,6 +88,7 @@ class Fingerprint:
     sdpa: tuple[SdpaCall, ...] = ()  # the different ones, in order
     compilation: Compilation | None = None
     calls: Calls | None = None
+    launches: Mapping[str, int] | None = None
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -126,6 +128,7 @@ class Fingerprint:
             tuple(SdpaCall(**_hashable(call)) for call in stored["sdpa"]),
             None if compilation is None else Compilation(**_hashable(compilation)),
             None if calls is None else Calls(**_hashable(calls)),
+            stored.get("launches"),
         )
 
 

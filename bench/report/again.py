@@ -16,6 +16,7 @@ OPTIONS = {
     "--source": "not shown",
     "--gate-config": "not shown",
     "--gate-base-python": "not shown",
+    "--gate-graphs": "not needed",
     "--gate-base": "passed on",
     "--benchmark-compare": "not needed",  # it takes the latest baseline, too
     "--benchmark-compare=": "not shown",

@@ -9,6 +9,7 @@ from ..judging.roofline import achieved
 from ..judging.verdict import CaseResult
 from ..plain.evidence import TensorError
 from ..plain.execution import Ceiling
+from .text import duration
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Facts:
 
 def details(case: CaseResult, ceilings: Sequence[Ceiling] = ()) -> tuple[Facts, ...]:
     """Collect every table that has rows. What is found out about a case in future is one more function here."""
-    tables = (*_errors(case), *_timed(case), *_speed(case, ceilings), *_executed(case))
+    tables = (*_errors(case), *_timed(case), *_host(case), *_speed(case, ceilings), *_executed(case))
     return tuple(table for table in tables if table.rows)
 
 
@@ -70,6 +71,12 @@ def _timed(case: CaseResult) -> Iterator[Facts]:
     )
 
 
+def _host(case: CaseResult) -> Iterator[Facts]:
+    if case.base_host_ns is not None and case.head_host_ns is not None:
+        times = (duration(case.base_host_ns), duration(case.head_host_ns))
+        yield Facts("Time beside the device's", ("property", "base", "head"), (Cells("host, a call", times),))
+
+
 def _speed(case: CaseResult, ceilings: Sequence[Ceiling]) -> Iterator[Facts]:
     speed = achieved(case.work, case.head_ns, ceilings)
     if speed is not None:
@@ -87,7 +94,7 @@ def _executed(case: CaseResult) -> Iterator[Facts]:
     base, head = ({name: value for name, value in side.items() if name not in mappings} for side in sides)
     yield _beside("What ran", "property", base, head, label=_label)
     for name in mappings:
-        base, head = (side.get(name, {}) for side in sides)
+        base, head = (side.get(name) or {} for side in sides)
         yield _beside(f"What ran: {_label(name)}", "name", base, head)
 
 

@@ -68,7 +68,7 @@ def _check_cases(run: Run) -> None:
     if len({case.id for case in run.cases}) < len(run.cases):
         raise Unfit("a case is in it twice")
     for case in run.cases:
-        times = (case.ratio, *case.ci, case.base_ns, case.head_ns)
+        times = (case.ratio, *case.ci, case.base_ns, case.head_ns, case.base_host_ns, case.head_host_ns)
         if any(figure is not None and figure <= 0 for figure in times) or (case.mde is not None and case.mde < 0):
             raise Unfit(f"the figures of {case.id[:120]!a} should be above zero")
 

@@ -27,6 +27,10 @@ class Stopwatch(Protocol):
     def notes(self) -> tuple[str, ...]:
         """Warnings about the measuring so far, a sentence each."""
 
+    @property
+    def host_ns_per_call(self) -> float | None:
+        """What the host took to make a call of the last burst; None where that is what the burst timed."""
+
     def now_ns(self) -> int:
         """Read the host's time, against which budgets are held."""
 
@@ -45,6 +49,7 @@ class Clock:
     wait: Callable[[], None]
     resolution_ns: float = 1.0
     notes: tuple[str, ...] = ()
+    host_ns_per_call: None = None
 
     @staticmethod
     def of(device: str) -> Stopwatch:
@@ -68,7 +73,7 @@ class Clock:
 
 @dataclass
 class CudaClock:
-    """Events in the GPU's own queue, around each call by itself: what the host does meanwhile is not counted.
+    """Events in the GPU's own queue, around each call by itself: what the host does meanwhile is told apart.
 
     The L2 cache is overwritten before each call, so inputs are cold, and so that the host is ahead with queueing when
     the call starts. A burst during which the GPU was throttled is taken again; its clock is never locked.
@@ -76,9 +81,11 @@ class CudaClock:
 
     device: Device
     sleep: Callable[[float], None] = time.sleep
+    read_ns: Callable[[], int] = time.perf_counter_ns
     retaken: int = 0
     kept: int = 0  # though throttled, after RETAKES
     resolution_ns: float = EVENT_RESOLUTION_NS
+    host_ns_per_call: float | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -93,7 +100,7 @@ class CudaClock:
         return tuple(notes)
 
     def now_ns(self) -> int:
-        return time.perf_counter_ns()
+        return self.read_ns()
 
     def synchronize(self) -> None:
         self.device.synchronize()
@@ -113,11 +120,15 @@ class CudaClock:
         """Take a burst; returns ns per call, and the clock's share of its default while the GPU was at work."""
         spans = [(self.device.event(), self.device.event()) for _ in range(calls)]
         self.device.synchronize()
+        host_ns = 0
         for start, end in spans:
             self.device.flush()
             start.record()
+            called_ns = self.now_ns()
             call()
+            host_ns += self.now_ns() - called_ns
             end.record()
+        self.host_ns_per_call = host_ns / calls
         clock_share = self.device.clock_share()
         self.device.synchronize()
         return sum(start.elapsed_time(end) for start, end in spans) * 1e6 / calls, clock_share

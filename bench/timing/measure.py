@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil
+from statistics import median
 from typing import Protocol
 
 from ..plain.evidence import Measurement, Pair
@@ -60,8 +61,9 @@ def measure(
     pairs: list[Pair] = []
     ordered: list[float] = []
     with no_garbage_collection():
-        take_base = _taking(base, clock, views[0])
-        take_head = _taking(head, clock, views[1])
+        host_ns: tuple[list[float], list[float]] = ([], [])
+        take_base = _taking(base, clock, views[0], host_ns[0])
+        take_head = _taking(head, clock, views[1], host_ns[1])
         for call, view in zip((base, head), views, strict=True):
             with view:
                 call()
@@ -77,15 +79,23 @@ def measure(
                 base_ns = take_base(calls)
             pairs.append(Pair(max(base_ns, 1.0), max(head_ns, 1.0)))
             insort(ordered, pairs[-1].log_ratio)
-    return Measurement(tuple(pairs), calls, (clock.now_ns() - start_ns) * 1e-9, rounds)
+    of_pairs = (sorted(taken[-len(pairs) :]) for taken in host_ns)  # those before warmed up
+    base_host_ns, head_host_ns = (median(taken) if taken else None for taken in of_pairs)
+    seconds = (clock.now_ns() - start_ns) * 1e-9
+    return Measurement(tuple(pairs), calls, seconds, rounds, base_host_ns, head_host_ns)
 
 
-def _taking(call: Callable[[], object], clock: Stopwatch, view: AbstractContextManager[object]) -> Burst:
-    """Return what times so many calls in their side's view, in ns per call."""
+def _taking(
+    call: Callable[[], object], clock: Stopwatch, view: AbstractContextManager[object], host_ns: list[float]
+) -> Burst:
+    """Return what times so many calls in their side's view, in ns per call, and notes the host's time apart."""
 
     def take(calls: int) -> float:
         with view:
-            return clock.burst(call, calls)
+            ns = clock.burst(call, calls)
+        if clock.host_ns_per_call is not None:
+            host_ns.append(clock.host_ns_per_call)
+        return ns
 
     return take
 

@@ -182,6 +182,7 @@ class _RemoteClock:
 
     resolution_ns: float
     notes: tuple[str, ...] = ()
+    host_ns_per_call: None = None
 
     def now_ns(self) -> int:
         return time.perf_counter_ns()

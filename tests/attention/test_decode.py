@@ -66,3 +66,11 @@ def test_size_of_zero_gives_an_empty_or_zero_result(causal: bool, sizes: dict[st
 def test_gradient_is_refused(make: Make) -> None:
     with pytest.raises(NotImplementedError, match=r"^kernel 'decode' does not support a backward pass$"):
         DECODE(*make())
+
+
+def test_a_caller_may_be_compiled_with_the_cache_inside() -> None:
+    torch.compiler.reset()
+    q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 3, 8)
+    attend = torch.compile(KERNELS["decode"], backend="eager", fullgraph=True)
+    torch.testing.assert_close(attend(q, k, k), KERNELS["decode"](q, k, k))
+    torch.compiler.reset()

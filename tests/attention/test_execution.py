@@ -22,7 +22,7 @@ NO_SECOND_DERIVATIVE = {
 }
 
 
-@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), backward=True)
+@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))
 def test_autocast_computes_in_its_dtype_and_gives_gradients_in_the_inputs_dtype(
     *, kernel: Kernel, mask: str | None, causal: bool, make: Make, make_mask: Any
 ) -> None:
@@ -34,6 +34,8 @@ def test_autocast_computes_in_its_dtype_and_gives_gradients_in_the_inputs_dtype(
     exact = reference(q, k, v, mask=hidden, causal=causal)
     naive = naive_attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask=hidden, causal=causal)
     assert (out - exact).abs().max() <= 2 * (naive - exact).abs().max() + 2 * torch.finfo(torch.bfloat16).eps
+    if not kernel.capabilities.backward:
+        return
     for gradient in torch.autograd.grad(out.sum(), (q, k, v)):
         assert gradient.dtype == torch.float32
         assert gradient.isfinite().all()

@@ -163,3 +163,19 @@ def test_same_inputs_give_the_same_bits(
     q, k, v = make()
     hidden = None if mask is None else make_mask(mask, 33, 49)
     assert torch.equal(kernel(q, k, v, mask=hidden, causal=causal), kernel(q, k, v, mask=hidden, causal=causal))
+
+
+ZERO_FOR_INF = {"sdpa", "sdpa_flash", "decode"}  # documented: PyTorch's fused kernel on CPU
+
+
+@pytest.mark.request_of(causal=(False, True), dtype=(torch.float32, torch.bfloat16, torch.float16))
+@pytest.mark.parametrize("inf", [torch.inf, -torch.inf])
+@pytest.mark.parametrize("n_keys", [16, 17, 32])
+def test_inf_in_a_query_makes_its_row_nan_or_where_that_is_documented_zero(
+    *, kernel: Kernel, causal: bool, dtype: torch.dtype, inf: float, n_keys: int, make: Make
+) -> None:
+    q, k, v = make(queries=5, keys=n_keys, dtype=dtype)
+    rows, plain = kernel(spoil(q, 4, inf), k, v, causal=causal), kernel(q, k, v, causal=causal)
+    torch.testing.assert_close(rows[:, :, :4], plain[:, :, :4])
+    is_nan = rows[:, :, 4].isnan().all(dim=-1)
+    assert (is_nan | (rows[:, :, 4] == 0).all(dim=-1)).all() if kernel.name in ZERO_FOR_INF else is_nan.all()

@@ -40,6 +40,9 @@ def lengths(each: bool | None) -> Fingerprint:  # three answers, one of them non
         (FLASH, FLASH, [], []),
         (None, FLASH, [], []),
         (FLASH, None, [], []),
+        (replace(FLASH, launches={"gemm": 2}), FLASH, [], []),
+        (replace(FLASH, launches={"gemm": 2}), replace(FLASH, launches={"a": 2, "b": 1}), [], ["launches 2 -> 3"]),
+        (replace(FLASH, launches={"a": 1}), replace(FLASH, launches={"b": 1}), [], ["launches other kernels"]),
         (
             FLASH,
             Fingerprint(Pass({"aten.bmm": 2}, 17 * MIB, MIB), None, "math", (replace(CALL, q=(8, 512, 64)),)),

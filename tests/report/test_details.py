@@ -60,6 +60,11 @@ def test_each_tensor_has_its_errors_beside_their_budgets() -> None:
     assert len(table.columns) == 1 + len(table.rows[0].values)
 
 
+def test_the_host_s_time_of_a_call_stands_beside_the_device_s() -> None:
+    case = CaseResult(Evidence("c"), Verdict.UNCHANGED, base_ns=9e6, head_ns=9e6, base_host_ns=2e4, head_host_ns=3e4)
+    assert rows(shown(case)["Time beside the device's"]) == {"host, a call": (("20 us", "30 us"), False)}
+
+
 def test_the_speed_stands_beside_what_the_machine_can_do() -> None:
     case = CaseResult(Evidence("c", work=Work(2000, 4000, "fp32", "cpu")), Verdict.UNCHANGED, head_ns=1000.0)
     (unknown,), (known,) = details(case), details(case, (Ceiling("fp32", "cpu", 1, 8e9, 5e9),))

@@ -2,7 +2,8 @@
 
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._C._autograd import DeviceType
 
 import attention
 from attention.registry import Capabilities, Kernel
 from bench.cases import Case, Shape, matrix
+from bench.checking.profiling import launched
 from bench.gate import Gate
 from bench.judging.policy import Policy
 from bench.judging.verdict import Verdict
@@ -100,6 +103,28 @@ def test_warming_up_is_waited_for_before_the_first_event() -> None:
     assert {(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs} == {(BURST_NS, 2 * BURST_NS)}
 
 
+def test_the_host_s_time_of_a_call_is_told_apart_from_the_device_s() -> None:
+    device, host_ns = FakeDevice(), 0
+
+    def side(work_ns: int, launch_ns: int) -> Callable[[], None]:
+        work = device.launch("call", work_ns)
+
+        def call() -> None:
+            nonlocal host_ns
+            work()
+            host_ns += launch_ns
+
+        return call
+
+    clock = CudaClock(device, read_ns=lambda: host_ns)
+    base, head = side(BURST_NS, 2_000), side(BURST_NS, 9_000)
+    result = measure(base, head, clock=clock, rule=StopAfter(3), budget_s=9, order=random.Random(0))
+    assert {pair.log_ratio for pair in result.pairs} == {0.0}
+    assert (result.base_host_ns_per_call, result.head_host_ns_per_call) == (2_000, 9_000)
+    of_a_cpu = measure(base, head, clock=Clock.of("cpu"), rule=StopAfter(1), budget_s=9, order=random.Random(0))
+    assert of_a_cpu.head_host_ns_per_call is None
+
+
 def test_a_burst_taken_while_the_clock_was_low_is_taken_again_after_a_pause() -> None:
     device, pauses = FakeDevice(shares=[0.74, 0.5, 0.75]), list[float]()
     clock = CudaClock(device, sleep=pauses.append)
@@ -143,6 +168,52 @@ def test_pairs_of_a_cuda_device_are_judged_by_the_same_rule(slowdown: float, ver
     gate = Gate(side("head", slowdown * BURST_NS), base(side("base", BURST_NS)), clock_of=lambda _: CudaClock(device))
     case = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
     assert gate.compare(case, Policy().test(100), budget_s=5.0).verdict is verdict
+
+
+def test_what_is_timed_is_the_replay_of_a_graph_where_that_was_asked_for() -> None:
+    device, captured = FakeDevice(), list[Any]()
+
+    def graphed(call: Callable[[], None]) -> Callable[[], None]:
+        captured.append(call)
+        return device.launch("replay", 2 * BURST_NS)
+
+    head = Side.of("head", attention)
+    gate = Gate(head, base(head), clock_of=lambda _: CudaClock(device), graphed=graphed)
+    case = Case("masked", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
+    (timed,) = gate.compare(case, Policy().test(100), budget_s=1.0).measurements
+    assert len(captured) == 2
+    assert {(p.base_ns_per_call, p.head_ns_per_call) for p in timed.pairs} == {(2 * BURST_NS, 2 * BURST_NS)}
+
+
+def test_a_call_is_captured_after_warming_up_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    @contextmanager
+    def inside(name: str) -> Iterator[None]:
+        log.append(f"{name} begins")
+        yield
+        log.append(f"{name} ends")
+
+    def stream(name: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, wait_stream=lambda other: log.append(f"{name} waits for {other.name}"))
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream("side"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream("main"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda of: inside(of.name))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: log.append("replay")))
+    monkeypatch.setattr(torch.cuda, "graph", lambda _: inside("capture"))
+    cuda.graphed(lambda: log.append("call"))()
+    warm = ["side waits for main", "side begins", *["call"] * cuda.GRAPH_WARMUPS, "side ends", "main waits for side"]
+    assert log == [*warm, "capture begins", "call", "capture ends", "replay"]
+
+
+@pytest.mark.cuda
+def test_a_replayed_graph_gives_what_the_call_gives_on_the_contents_of_then() -> None:
+    x, out = torch.randn(64, 64, device="cuda"), torch.empty(64, 64, device="cuda")
+    replay = cuda.graphed(lambda: torch.mm(x, x, out=out))
+    x.fill_(2.0)
+    replay()
+    torch.testing.assert_close(out, x @ x)
 
 
 @pytest.mark.parametrize(("l2_bytes", "flushed"), [(50 * 2**20, 100 * 2**20), (0, 256 * 2**20)])
@@ -191,6 +262,32 @@ def test_the_clock_is_read_as_a_share_of_its_default_where_the_driver_tells(
     monkeypatch.setitem(sys.modules, "pynvml", nvml)  # None: cannot be imported
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: SimpleNamespace(uuid="1-2"))
     assert cuda.sm_clock_share()() == share
+
+
+def test_launches_are_what_ran_on_the_device_by_name_and_no_ranges_that_somebody_marked() -> None:
+    def event(name: str, device_type: DeviceType, *, marked: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(name=name, device_type=device_type, is_user_annotation=marked)
+
+    events = [
+        event("aten::bmm", DeviceType.CPU),
+        event("gemm<float>", DeviceType.CUDA),
+        event("softmax", DeviceType.CUDA),
+        event("gemm<float>", DeviceType.CUDA),
+        event("a step", DeviceType.CUDA, marked=True),
+    ]
+    assert launched(events) == {"gemm<float>": 2, "softmax": 1}
+
+
+@pytest.mark.cuda
+def test_launches_of_a_call_on_cuda_are_its_kernels_forward_and_backward() -> None:
+    gate, counts = Gate(Side.of("head", attention), None), []
+    for direction in ("fwd", "fwdbwd"):
+        case = Case("manual", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cuda", direction)
+        found = gate.check(case).evidence.head_fingerprint
+        assert found is not None
+        assert found.launches
+        counts.append(sum(found.launches.values()))
+    assert counts[0] < counts[1]
 
 
 def test_a_dtype_that_the_device_lacks_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

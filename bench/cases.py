@@ -264,7 +264,7 @@ ROWS = (
     Checked("smoke", "b2h8t1k17d64 b1h1t257d16", "causal", directions="fwdbwd"),
     Checked("smoke", "b2h1t65d16", "window1 causalwindow64"),
     Checked("smoke", "b2h4kv2t20k28d64softcap2", "causal boolmask floatmask", directions="fwdbwd"),
-    Checked("smoke", "b2h4kv2t20k28d64sinks", "causal boolmask", directions="fwdbwd"),
+    Checked("smoke", "b2h4kv2t20k28d64sinks", "full causal boolmask", directions="fwdbwd"),
     Checked("smoke", "b1h2t270d16softcap2sinks", "causalwindow16 window16", directions="fwdbwd"),
     Checked("smoke", "b2h2t20k28d64transposed b2h2t20k28d64v16", "full", subjects="variants"),
     Checked("pr", "b2h2t20k28d64", "boolmaskbhqk floatmaskbqk", directions="fwd fwdbwd", subjects="variants"),
@@ -302,6 +302,7 @@ ROWS = (
     Row("pr", "b1h4t128d64", "causal", "bf16", "fwd", subjects="variants"),
     Row("pr", "b1h4t256d32 b4h8kv2t64d32", "causal", subjects="modules"),
     Row("pr", "b1h4t128d32", "causal", "bf16", subjects="modules"),
+    Checked("full", "b2h4kv2t20k28d64softcap2sinks", "causalfloatmask boolmask", subjects="compiling"),
     Checked("full", "b2h2t20k28d64transposed", "causalboolmaskbhqk floatmaskbqk window7", subjects="compiling"),
     # The study: its single-head configuration, and its multi-head matrix.
     Row("full", "b4h1t8d10"),

@@ -188,10 +188,11 @@ class GateSession:
 
     def _lasting_base(self) -> str | None:
         """Return the base that was asked for; a revision by its commit, since a name such as HEAD moves on."""
-        name = self.settings.base
-        if name is None or Path(name).is_dir():
-            return name
-        return commit_of(place_of(self.settings.what.names[0]), name)[:12]
+        if self.settings.base is None:
+            return None
+        place = place_of(self.settings.what.names[0])
+        name, _ = source.choice(place, self.settings.base)
+        return name if Path(name).is_dir() else commit_of(place, name)[:12]
 
     def _refuse_code_beside(self, repository: Path) -> None:
         """Refuse a head that needs code of its repository which is not part of what is compared."""
@@ -203,8 +204,10 @@ class GateSession:
     def _find_base(self, config: pytest.Config) -> tuple[Source, Baseline | None]:
         """Find the source that was asked for, and the stored baseline that it is from, if it is."""
         if self.settings.base is not None:
-            what = self.settings.what
-            return source.find(place_of(what.names[0]), self.settings.base, what.names), None
+            names = self.settings.what.names
+            name, why = source.choice(place_of(names[0]), self.settings.base)
+            found = source.find(place_of(names[0]), name, names)
+            return replace(found, origin=f"{found.origin}{why}"), None
         if not self.settings.compare:  # another environment: its own packages of a kernel from there, else this code
             own = source.installed(f"packages of {self.settings.base_python}")
             return (own if self.settings.what.kernels else self.head_source), None

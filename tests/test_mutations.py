@@ -96,6 +96,191 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "bias of the first item": ("(scores + mask.to", "(scores + (mask[:1] if mask.dim() == 4 else mask).to"),
         "bias of the first head": ("(scores + mask.to", "(scores + (mask[:, :1] if mask.dim() == 4 else mask).to"),
         "causal forgotten where a mask hides nothing": (
+            "    if mask is None and visible is None:",
+            "    if mask is not None and mask.dtype == torch.bool and bool(mask.all()):\n"
+            "        mask = visible = None\n"
+            "    if mask is None and visible is None:",
+        ),
+        "padding taken for as many keys of each item": (
+            "attended = mask\n",
+            "attended = torch.arange(mask.shape[-1]) < mask.flatten(1).sum(1).max() if mask.dim() == 4"
+            " and mask.shape[1:3] == (1, 1) else mask\n",
+        ),
+        "mask of one dimension read along the queries": (
+            "attended = mask\n",
+            "attended = mask[: q.shape[2], None] if mask.dim() == 1 else mask\n",
+        ),
+        "lowest value hides a key": (
+            "attended = mask.to(scores.dtype) != -torch.inf",
+            "attended = mask.to(scores.dtype) > torch.finfo(scores.dtype).min",
+        ),
+        "masked keys leak": ("masked_fill(~visible, -torch.inf)", "masked_fill(~visible, -5.0)"),
+        "float mask ignored": ("scores + mask.to(scores.dtype)", "scores"),
+        "float mask subtracted": ("(scores + mask.to", "(scores - mask.to"),
+        "float mask scaled with the scores": ("(scores + mask.to", "(scores + scale * mask.to"),
+        "gradient of the mask cut": ("(scores + mask.to", "(scores + 0 * mask.nan_to_num() + mask.detach().to"),
+        "minus infinity in a mask leaks": ("attended = mask.to(scores.dtype) != -torch.inf", "attended = mask == mask"),
+        "mask in place of causal": ("attended if visible is None else visible & attended", "attended"),
+        "scale ignored": ("if scale is None:", "if True:"),
+        "blind rows not zero": ("n_heads).masked_fill(blind, 0.0)  #", "n_heads)  #"),
+        "blind rows NaN": (
+            "masked_fill(~visible, -torch.inf).masked_fill(blind, 0.0)",
+            "masked_fill(~visible, -torch.inf)",
+        ),
+        "cap forgotten": (", softcap)  #", ", None)  #"),
+        "cap before the scale": (
+            "cap(regroup(q * scale, n_kv_heads) @ k.transpose(-2, -1), softcap)",
+            "cap(regroup(q, n_kv_heads) @ k.transpose(-2, -1), softcap) * scale",
+        ),
+        "cap after the bias": (
+            "(scores + mask.to(scores.dtype)).clamp",
+            "cap(scores + mask.to(scores.dtype), softcap).clamp",
+        ),
+        "sinks forgotten where keys are hidden": (
+            "weights = softmax(scores, sinks)",
+            "weights = softmax(scores, None)",
+        ),
+        "sinks forgotten where no key is hidden": (
+            "softmax(regroup(scores, n_heads), sinks)",
+            "softmax(regroup(scores, n_heads), None)",
+        ),
+        "gradient of the scores cut": ("= scores.masked_fill(~visible", "= scores.detach().masked_fill(~visible"),
+    },
+    "scoring.py": {
+        "softmax over the queries": ("scores.softmax(dim=-1)", "scores.softmax(dim=-2)"),
+        "cap that clips": ("torch.tanh(scores / softcap)", "(scores / softcap).clamp(-1.0, 1.0)"),
+        "cap without its size": ("torch.tanh(scores / softcap) * softcap", "torch.tanh(scores / softcap)"),
+        "gradient of the cap taken for one": (
+            "torch.tanh(scores / softcap) * softcap",
+            "scores + (torch.tanh(scores / softcap) * softcap - scores).detach()",
+        ),
+        "sink of the first head": ("sinks.to(scores.dtype)[:, None", "sinks.to(scores.dtype)[:1, None"),
+        "sinks as zeros": ("sinks.to(scores.dtype)", "(0 * sinks).to(scores.dtype)"),
+        "gradient of the sinks cut": ("sinks.to(scores.dtype)", "(sinks.detach() + 0 * sinks).to(scores.dtype)"),
+        "sink for the last key": ("[..., :-1]", "[..., 1:]"),
+        "weights made to sum to one without the sink": (
+            "torch.cat([scores, column], dim=-1).softmax(dim=-1)[..., :-1]",
+            "scores.softmax(dim=-1) + 0 * column",
+        ),
+    },
+    "blockwise.py": {
+        "cap forgotten": (", self.softcap)  #", ", None)  #"),
+        "slope of the cap forgotten": ("d_scores = d_scores * slope", "d_scores = d_scores"),
+        "slope of the cap of other scores": ("1 - (scores / self.softcap) ** 2", "1 - scores ** 2"),
+        "sinks forgotten": ("if sinks is not None:  # the sum begins", "if False:  # the sum begins"),
+        "sinks in the maximum alone": ("(highest - shift).exp(), q_rows", "torch.zeros_like(shift), q_rows"),
+        "sink of the first head": ("maximum(sinks.to(wide))", "maximum(sinks.to(wide)[:, :1])"),
+        "gradient of the sinks forgotten": ("(kept * whole)", "(0 * kept * whole)"),
+        "gradient of the sinks of the other sign": ("d_sinks -= ", "d_sinks += "),
+        "gradient of the sinks of the first item": ("(kept * whole).sum_to", "(kept * whole)[:1].sum_to"),
+        "sum not rescaled to the new maximum": ("total = total * kept", "total = total"),
+        "output not rescaled to the new maximum": ("summed = summed * kept", "summed = summed"),
+        "running maximum not updated": ("                highest = higher\n", ""),
+        "no maximum": (
+            "higher = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))",
+            "higher = torch.zeros_like(highest)",
+        ),
+        "running maximum of zero at first": ("new_full((*size, 1), -torch.inf)", "new_full((*size, 1), 0.0)"),
+        "maximum of the first row": (
+            "scores.amax(dim=-1, keepdim=True)",
+            "scores.amax(dim=-1, keepdim=True)[:, :, :1]",
+        ),
+        "upstream gradient read as if it were contiguous": (
+            "d_out[:, :, rows].to(wide)",
+            f"{contiguous('d_out')}[:, :, rows].to(wide)",
+        ),
+        "upstream gradient flattened by a view": (
+            "d_out[:, :, rows].to(wide)",
+            "d_out.view(-1).view(d_out.shape)[:, :, rows].to(wide)",
+        ),
+        "values read as if they were contiguous": ("self.v.nan_to_num(", f"{contiguous('self.v')}.nan_to_num("),
+        "mask of the first item": ("    return mask[:, :, rows if", "    return mask[:1, :, rows if"),
+        "mask of the first head": ("    return mask[:, :, rows if", "    return mask[:, :1, rows if"),
+        "mask of one key cut into tiles": ("columns if mask.shape[3] > 1 else every", "columns"),
+        "rescaled the wrong way": ("(highest - shift).exp(), (scores", "(shift - highest).exp(), (scores"),
+        "maximum of a hidden block subtracted": ("highest.masked_fill(highest == -torch.inf, 0.0)", "highest"),
+        "last partial block dropped": (
+            "range(first, end, block)",
+            "range(first, max(end - block + 1, first + 1), block)",
+        ),
+        "last key of a block dropped": (
+            "slice(start, min(start + block, end))",
+            "slice(start, min(start + block, end) - (start > 0))",
+        ),
+        "one block too many skipped": ("min(end, rows.stop + offset) if", "min(end, rows.start + offset) if"),
+        "tiles aligned top-left": (
+            "offset=rows.start + self.n_keys - self.n_queries - columns.start",
+            "offset=rows.start - columns.start",
+        ),
+        "backward without the mean": ("weights * (d_weights - mean)", "weights * d_weights"),
+        "mean of the gradient alone": ("(do_rows * out[:, :, rows]).sum", "do_rows.sum"),
+        "weights of the backward pass not normalised": (
+            "rows]).exp() / totals[:, :, rows]\n                dv",
+            "rows]).exp()\n                dv",
+        ),
+        "gradient of the queries not scaled": ("regroup(dq_rows, n_heads) * scale", "regroup(dq_rows, n_heads)"),
+        "gradient of the keys scaled twice": (
+            "d_scores.transpose(-2, -1) @ q_rows",
+            "d_scores.transpose(-2, -1) @ q_rows * scale",
+        ),
+        "gradient of the last tile alone": ("dv[:, :, columns] += ", "dv[:, :, columns] = "),
+        "scores in half precision": (
+            "k = self.k[:, :, columns].to(self.wide)",
+            "q, k = q.half(), self.k[:, :, columns].half()",
+        ),
+        "scale ignored": (
+            "scale = q.shape[-1] ** -0.5 if scale is None else float(scale)",
+            "scale = q.shape[-1] ** -0.5",
+        ),
+        "gradient of the mask from the last tile alone": (
+            "tile += d_scores.sum_to_size(tile.shape)",
+            "tile.copy_(d_scores.sum_to_size(tile.shape))",
+        ),
+        "gradient of the mask not summed over the queries": (
+            "tile += d_scores.sum_to_size(tile.shape)",
+            "tile += d_scores[:, :, :1].sum_to_size(tile.shape)",
+        ),
+        "mask of the first tile everywhere": (
+            "rows if mask.shape[2] > 1 else every",
+            "slice(0, rows.stop - rows.start) if mask.shape[2] > 1 else every",
+        ),
+    },
+    "sliding_window.py": {
+        "cap and sinks forgotten": ("        **scoring,\n", ""),
+        "window one key too wide": ("causal=causal, window=window, offset", "causal=causal, window=window + 1, offset"),
+        "window one key too narrow": (
+            "causal=causal, window=window, offset",
+            "causal=causal, window=max(1, window - 1), offset",
+        ),
+        "blocks shifted by a key": ("first = n_keys - n_queries - (window - 1)", "first = n_keys - n_queries - window"),
+        "future leaks": ("causal=causal, window=window, offset", "causal=False, window=window, offset"),
+        "items taken for one": ("x.reshape(batch * n_blocks,", "x.reshape(n_blocks,"),
+        "blocks of the first item hidden like": ("seen.repeat(batch, 1, 1, 1)", "seen.repeat_interleave(batch, 0)"),
+        "two queries taken for one": ("causal or n_queries == 1", "causal or n_queries <= 2"),
+        "keys read as if they were contiguous": ("        gather(k),", f"        gather({contiguous('k')}),"),
+        "padding seen": ("((position >= 0) & (position < n_keys))", "(position >= -n_keys)"),
+        "gradient of v cut": ("        gather(v),", "        gather(v.detach()) + 0 * v.sum(),"),
+        "scale forgotten": ("scale=scale,", "scale=None if scale else 1.0,"),
+        "aligned top-left": ("first = n_keys - n_queries - (window - 1)", "first = -(window - 1)"),
+        "blocks of two items mixed": (
+            "x.unfold(2, span, block).permute(0, 2, 1, 4, 3)",
+            "x.unfold(2, span, block).flip(2).permute(0, 2, 1, 4, 3)",
+        ),
+    },
+    "sdpa.py": {
+        "causal aligned top-left": ("mask is None and n_queries == n_keys", "mask is None"),
+        "causal dropped": ("is_causal=causal", "is_causal=False"),
+        "bool mask inverted": ("mask = torch.atleast_2d(mask)", "mask = torch.atleast_2d(mask); mask = ~mask"),
+        "mask dropped": ("attn_mask=mask", "attn_mask=None"),
+        "mask of the first head": (
+            "attn_mask=mask",
+            "attn_mask=mask[:, :1] if mask is not None and mask.dim() == 4 else mask",
+        ),
+        "mask of the first item": (
+            "attn_mask=mask",
+            "attn_mask=mask[:1] if mask is not None and mask.dim() == 4 else mask",
+        ),
+        "causal forgotten where a mask hides nothing": (
             "    if mask is not None:\n        mask = torch.atleast_2d(mask)",
             "    if mask is not None and mask.dtype == torch.bool and bool(mask.all()):\n        return None, False\n"
             "    if mask is not None:\n        mask = torch.atleast_2d(mask)",
@@ -180,13 +365,19 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
 COMPILING_MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
     "compiled.py": {
         "mask not passed on": (
-            "(q, k, v, mask=mask, causal=causal, scale=scale)",
-            "(q, k, v, mask=None, causal=causal, scale=scale)",
+            "(q, k, v, mask=mask, causal=causal, scale=scale, **options)",
+            "(q, k, v, mask=None, causal=causal, scale=scale, **options)",
         ),
-        "scale ignored": ("causal=causal, scale=scale)", "causal=causal, scale=None)"),
-        "causal dropped": ("causal=causal, scale=scale)", "causal=False, scale=scale)"),
+        "scale ignored": ("causal=causal, scale=scale, **", "causal=causal, scale=None, **"),
+        "options not passed on": (", **options)\n", ")\n"),
+        "causal dropped": ("causal=causal, scale=scale, **", "causal=False, scale=scale, **"),
     },
     "flex.py": {
+        "cap forgotten": ("score = cap(score, softcap)", "score = score"),
+        "sinks of the first head": ("sinks[h]", "sinks[0 * h]"),
+        "sink hidden by causal": ("visible if sink is None else visible | (j == sink)", "visible"),
+        "sink hidden by a bool mask": ("value=every.dtype == torch.bool", "value=0"),
+        "value of the sink's key kept": ("F.pad(v, (0, 0, 0, 1))", "torch.cat([v, v[:, :, :1]], 2)"),
         "scale ignored": ("block_mask=blocks, scale=scale", "block_mask=blocks, scale=None"),
         "bool mask inverted": ("near(b, h, i, j) & mask[b, h, i, j]", "near(b, h, i, j) & ~mask[b, h, i, j]"),
         "float mask subtracted": ("score + bias[b, h, i, j]", "score - bias[b, h, i, j]"),

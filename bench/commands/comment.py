@@ -21,6 +21,7 @@ from ..report.from_json import from_json
 from .github import GitHub, Refused
 
 MARKER = "<!-- attention gate: this comment is kept up to date -->"
+DISOWNED = "What follows is of an earlier commit, which its last line names."
 NUMBER = "pull-request"
 REPORT = "reports/gate.json"
 NUMBER_BYTES = 16
@@ -34,11 +35,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.commands.comment", description=main.__doc__)
     parser.add_argument("directory", type=Path, help=f"the gate's artifact: {NUMBER} and, if it got so far, {REPORT}")
     parser.add_argument("--head", required=True, metavar="SHA", help="the commit that the gate's run was for")
-    parser.add_argument("--conclusion", required=True, choices=("success", "failure"), help="how that run ended")
+    parser.add_argument(
+        "--conclusion", required=True, choices=("success", "failure", "cancelled"), help="how that run ended"
+    )
     parser.add_argument("--link", required=True, metavar="URL", help="the page of that run")
     options = parser.parse_args(arguments)
     try:
-        publish(_github(), options.directory, options.head, options.conclusion, options.link)
+        if options.conclusion == "cancelled":
+            disown(_github(), options.head, options.link)
+        else:
+            publish(_github(), options.directory, options.head, options.conclusion, options.link)
     except Refused as error:
         print(f"error: {command_data(str(error))}", file=sys.stderr)
         return 4
@@ -69,9 +75,34 @@ def publish(github: GitHub, directory: Path, head: str, conclusion: str, link: s
     if comment is None:
         github.create_comment(number, body)
     else:
-        github.update_comment(comment, body)
+        github.update_comment(comment[0], body)
     if refusal is not None:
         raise refusal
+
+
+def disown(github: GitHub, head: str, link: str) -> None:
+    """Say in the comment of a pull request whose newest commit's run was cancelled that it speaks of an older one.
+
+    A run that a newer commit has cancelled changes nothing: that commit has a run of its own.
+
+    Raises:
+        Refused: the commit or the link is not in the form that GitHub gives it, or GitHub said no.
+
+    """
+    _check(head, link)
+    for number in github.pull_requests_at(head):
+        comment = github.own_comment(number, MARKER)
+        if comment is None:
+            continue
+        own, body = comment
+        verdict = re.sub(rf"^\s*> [^\n]*{re.escape(DISOWNED)}\s*", "", body.removeprefix(MARKER)).lstrip()
+        notice = f"> **The newest commit, {head}, has no verdict**: [its run]({link}) was cancelled. Run it again."
+        github.update_comment(own, f"{MARKER}\n\n{notice} {DISOWNED}\n\n{verdict}")
+
+
+def _check(head: str, link: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{40}", head) or not re.fullmatch(r"https?://[\w.:-]+/[\w./-]+", link, re.ASCII):
+        raise Refused(f"{head!r} and {link!r} should be a commit and the address of a run: pass GitHub's own")
 
 
 def _github() -> GitHub:
@@ -139,8 +170,7 @@ def compose(run: Run | None, head: str, conclusion: str, link: str, refusal: Ref
             cannot be written out.
 
     """
-    if not re.fullmatch(r"[0-9a-f]{40}", head) or not re.fullmatch(r"https?://[\w.:-]+/[\w./-]+", link, re.ASCII):
-        raise Refused(f"{head!r} and {link!r} should be a commit and the address of a run: pass GitHub's own")
+    _check(head, link)
     parts = [MARKER]
     if run is None:
         refused = f"and its report is refused: {markdown(clip(str(refusal), REFUSAL))}"

@@ -30,12 +30,17 @@ class GitHub:
         found = self._ask("GET", f"pulls/{pull_request}")
         return str(found["head"]["sha"])
 
-    def own_comment(self, pull_request: int, marker: str) -> int | None:
-        """Return the id of the workflow's own comment that begins with the marker; anyone else's does not count."""
+    def pull_requests_at(self, commit: str) -> list[int]:
+        """Return the numbers of the open pull requests that propose a commit now, forks' included."""
+        found = self._ask("GET", f"commits/{commit}/pulls")
+        return [int(each["number"]) for each in found if each["state"] == "open" and each["head"]["sha"] == commit]
+
+    def own_comment(self, pull_request: int, marker: str) -> tuple[int, str] | None:
+        """Return id and text of the workflow's own comment that begins with the marker; no one else's counts."""
         for comment in self._comments(pull_request):
             author, body = comment.get("user") or {}, comment.get("body") or ""
             if author.get("login") == BOT and author.get("type") == "Bot" and body.startswith(marker):
-                return int(comment["id"])
+                return int(comment["id"]), body
         return None
 
     def create_comment(self, pull_request: int, body: str) -> None:

@@ -52,7 +52,7 @@ def summary(history: History) -> Iterable[str]:
         yield ""
         yield f"{title(group)}: {len(group.files)} baselines, {group.files[0]} to {group.files[-1]}"
         yield from (f"  {note}" for note in notes(group))
-        shown = [trend for trend in group.trends if trend.steps or history.finder is None]
+        shown = [trend for trend in group.trends if trend.steps or trend.hint or history.finder is None]
         for trend in sorted(shown, key=lambda t: -abs(log(t.last_over_first))):
             yield f"  {trend.case_id}: {change(trend)}"
             yield from (f"    {step}" for step in steps(trend))

@@ -6,7 +6,7 @@ may have had a bad day: a trend shows slow drift to a human, the gate compares.
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -24,6 +24,7 @@ COMPARABLE = ("cpu", "gpu", "torch", "threads", "malloc")  # what times must sha
 LEVEL = 0.001
 MIN_CHANGE = 0.02  # smaller steps are not reported: two processes on one machine differ by as much
 MIN_POINTS = 6  # fewer baselines are not judged
+CONFIRMING = 2  # values on a new level that make it one; a single one may be the machine's bad day
 
 Environment = tuple[tuple[str, str], ...]
 
@@ -48,6 +49,7 @@ class Step:
     before_ns: float
     after_ns: float
     pvalue: float
+    end: int  # the next step's index, or the number of points
 
     @property
     def ratio(self) -> float:
@@ -56,11 +58,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Trend:
-    """All stored times of one case in one environment; ``steps`` is None where none were looked for."""
+    """All stored times of one case in one environment; ``steps`` is None where none were looked for.
+
+    ``hint`` is a step at the last time that no second one confirms yet.
+    """
 
     case_id: str
     points: tuple[Point, ...]
     steps: tuple[Step, ...] | None = None
+    hint: Step | None = None
 
     @property
     def net_ratio(self) -> float:
@@ -148,16 +154,33 @@ def find_steps(history: History, finder: Finder) -> History:
         if len(trend.points) < MIN_POINTS:
             return trend
         values = [point.ns_per_call for point in trend.points]
-        found = finder(values, min_change=MIN_CHANGE, max_pvalue=LEVEL / judged)
-        bounds = [0, *(index for index, _ in found), len(values)]
-        levels = [median(values[start:end]) for start, end in pairwise(bounds)]
-        steps = (
-            Step(index, before, after, p) for (index, p), (before, after) in zip(found, pairwise(levels), strict=True)
-        )
-        return replace(trend, steps=tuple(steps))
+        found = dict(finder(values, min_change=MIN_CHANGE, max_pvalue=LEVEL / judged))
+        hint = None
+        while (
+            doubtful := next((step for step in _steps(values, found) if not _agreed(values, step)), None)
+        ) is not None:
+            hint = doubtful if doubtful.end == len(values) else hint
+            del found[doubtful.index]
+        return replace(trend, steps=tuple(_steps(values, found)), hint=hint)
 
     groups = (replace(group, trends=tuple(map(searched, group.trends))) for group in history.groups)
     return replace(history, groups=tuple(groups), finder=finder.name)
+
+
+def _steps(values: Sequence[float], found: Mapping[int, float]) -> list[Step]:
+    """Make steps of the indices at which they are, and their p-values."""
+    bounds = [0, *sorted(found), len(values)]
+    levels = [median(values[start:end]) for start, end in pairwise(bounds)]
+    return [
+        Step(start, before, after, found[start], end)
+        for (start, end), (before, after) in zip(pairwise(bounds[1:]), pairwise(levels), strict=True)
+    ]
+
+
+def _agreed(values: Sequence[float], step: Step) -> bool:
+    """Whether two values or more are nearer to the new level than to the old one, and the levels are apart."""
+    nearer = sum(abs(value - step.after_ns) < abs(value - step.before_ns) for value in values[step.index : step.end])
+    return nearer >= CONFIRMING and abs(step.ratio - 1) >= MIN_CHANGE
 
 
 class _NoBaselineError(ValueError):

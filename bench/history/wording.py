@@ -36,8 +36,12 @@ def change(trend: Trend) -> str:
 
 
 def steps(trend: Trend) -> list[str]:
-    """Write each step: from where on, by how much, how surely."""
-    return [_step(trend, step) for step in trend.steps or ()]
+    """Write each step: from where on, by how much, how surely; and one that a second time is to confirm."""
+    written = [_step(trend, step) for step in trend.steps or ()]
+    if trend.hint is None:
+        return written
+    percent, which = abs(100 * (trend.hint.ratio - 1)), "slower" if trend.hint.ratio > 1 else "faster"
+    return [*written, f"the last alone is {percent:.1f}% {which}: a hint, until a second one agrees"]
 
 
 def _step(trend: Trend, step: Step) -> str:

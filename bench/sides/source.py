@@ -53,6 +53,28 @@ class Source:
             archive.extractall(directory)
 
 
+def choice(repository: Path, wanted: str) -> tuple[str, str]:
+    """Of several names with blanks between, take the first that is a directory or a revision, else the last.
+
+    Returns it, and in words what was passed over: a push that was forced, or a new branch, has no commit before it.
+    """
+    if os.path.isdir(wanted):  # noqa: PTH112  # a directory's name may have blanks
+        return wanted, ""
+    *earlier, last = wanted.split() or [wanted]
+    for number, name in enumerate(earlier):
+        try:
+            if not os.path.isdir(name):  # noqa: PTH112
+                commit_of(repository, name)
+        except GitFailed:
+            continue
+        return name, _passed_over(earlier[:number])
+    return last, _passed_over(earlier)
+
+
+def _passed_over(names: Sequence[str]) -> str:
+    return f", since git knows no {' and no '.join(names)} here" if names else ""
+
+
 def find(repository: Path, name: str, names: Sequence[str] = (PACKAGE,)) -> Source:
     """Pack the packages of a directory, or else of a revision of the repository, by the name that the user gave.
 

@@ -27,7 +27,7 @@ def trend(case_id: str, *levels: float, judged: bool = True) -> Trend:
         Point(START + timedelta(days=i), f"{i:04}_stored.json", "abc1234", ns, 0.97 * ns, 1.05 * ns)
         for i, ns in enumerate(times)
     ]
-    found = [Step(4 * (i + 1), before, after, 1e-5) for i, (before, after) in enumerate(pairwise(levels))]
+    found = [Step(4 * (i + 1), before, after, 1e-5, 4 * (i + 2)) for i, (before, after) in enumerate(pairwise(levels))]
     return Trend(case_id, tuple(points), tuple(s for s in found if s.ratio != 1) if judged else None)
 
 

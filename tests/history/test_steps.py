@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bench.history import wording
 from bench.history.steps import Otava, otava
 from bench.history.trends import MIN_POINTS, Group, History, Point, Trend, find_steps
 
@@ -52,6 +53,28 @@ def test_noise_alone_has_no_step_in_fifty_trends(finder: Otava) -> None:
     jitter = random.Random(1)
     series = [[1000 * (1 + jitter.gauss(0, 0.02)) for _ in range(40)] for _ in range(50)]
     assert find(finder, *series) == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_last_value_by_itself_is_a_hint_until_a_second_one_agrees(finder: Otava, seed: int) -> None:
+    jitter = random.Random(seed)
+    steady = [1000 * (1 + jitter.gauss(0, 0.02)) for _ in range(20)]
+    day = datetime(2026, 10, 1, tzinfo=UTC)
+
+    def judged(values: list[float]) -> Trend:
+        points = tuple(Point(day, "", "", ns, ns, ns) for ns in values)
+        return find_steps(History((Group((), (), (Trend("case", points),)),)), finder).trends[0]
+
+    once = judged([*steady, 1300.0])
+    assert once.steps == ()
+    assert once.hint is not None
+    assert once.hint.ratio == pytest.approx(1.3, abs=0.05)
+    assert "a hint, until a second one agrees" in wording.steps(once)[0]
+    (step,) = judged([*steady, 1300.0, 1310.0]).steps or ()
+    assert step.ratio == pytest.approx(1.3, abs=0.05)
+    gone = judged([*steady, 1300.0, *steady[:8]])  # it was the machine
+    assert gone.steps == ()
+    assert gone.hint is None
 
 
 def test_a_short_and_constant_series_does_not_trouble_it(finder: Otava) -> None:

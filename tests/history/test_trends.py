@@ -197,7 +197,8 @@ def test_with_the_library_the_command_writes_the_steps(
     assert main(["history", str(tmp_path), f"--json={tmp_path / 'report.json.txt'}"]) == 0
     document = json.loads((tmp_path / "report.json.txt").read_text())
     (step,) = document["groups"][0]["trends"][0]["steps"]
-    assert step == {"index": 3, "before_ns": pytest.approx(102), "after_ns": pytest.approx(105), "pvalue": 1e-6}
+    levels = {"before_ns": pytest.approx(102), "after_ns": pytest.approx(105)}
+    assert step == {"index": 3, **levels, "pvalue": 1e-6, "end": 6}
 
 
 def test_the_command_ends_with_4_where_nothing_is_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -230,3 +230,21 @@ def test_a_link_that_leads_up_does_not_go_on_for_ever(tmp_path: Path) -> None:
     (tmp_path / "attention" / "__init__.py").write_text(INIT)
     (tmp_path / "attention" / "loop").symlink_to("..")
     assert set(files(from_directory(tmp_path))) == {"attention/__init__.py"}
+
+
+def test_of_several_names_the_first_that_git_knows_is_the_base_and_the_report_says_what_was_passed_over(
+    here: tuple[Path, Git],
+) -> None:
+    root, run = here
+    run("commit", "-q", "--allow-empty", "-m", "second")
+    zeros, unreachable = "0" * 40, "b" * 40
+    assert source.choice(root, f"{zeros} HEAD^1") == ("HEAD^1", f", since git knows no {zeros} here")
+    assert source.choice(root, f"{zeros} {unreachable} HEAD") == (
+        "HEAD",
+        f", since git knows no {zeros} and no {unreachable} here",
+    )
+    assert source.choice(root, " HEAD^1") == ("HEAD^1", "")  # where the first is not set
+    assert source.choice(root, "HEAD HEAD^1") == ("HEAD", "")
+    assert source.choice(root, zeros) == (zeros, "")  # alone it is refused, as ever
+    (root / "two words").mkdir()
+    assert source.choice(root, str(root / "two words")) == (str(root / "two words"), "")

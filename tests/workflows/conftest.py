@@ -21,6 +21,8 @@ PARTS = (".github", ".gitignore", "Makefile", "attention", "bench", "conftest.py
 BOT = "github-actions[bot]"
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
 
+PULL_REQUEST = {"github.event.merge_group.base_sha || 'HEAD^1'": "HEAD^1"}  # what it is where it is no merge queue's
+
 
 @dataclass(frozen=True)
 class Job:
@@ -79,7 +81,13 @@ class Runner:
         self.jobs += 1
         workspace, temporary = self.root / f"job-{self.jobs}", self.root / f"temp-{self.jobs}"
         temporary.mkdir()
-        known = {"runner.temp": temporary, "github.workspace": workspace, "!cancelled()": True, **(expressions or {})}
+        known = {
+            "runner.temp": temporary,
+            "github.workspace": workspace,
+            "!cancelled()": True,
+            **PULL_REQUEST,
+            **(expressions or {}),
+        }
         exit_code, output, summary = 0, "", ""
         for number, step in enumerate(document["jobs"][job]["steps"]):
             if exit_code and "cancelled()" not in str(step.get("if", "")):
@@ -177,6 +185,8 @@ class Hub:
     """A repository with one pull request, number 7, as the API shows it, and what was asked of it."""
 
     head: str = "a" * 40
+    commits: tuple[str, ...] = ("a" * 40, "b" * 40)  # of the pull request
+    state: str = "open"
     comments: list[dict[str, Any]] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
@@ -190,6 +200,9 @@ class Hub:
             return self.status, {"message": "Resource not accessible by integration"}
         if (method, route) == ("GET", "pulls/7"):
             return 200, {"number": 7, "head": {"sha": self.head}}
+        if method == "GET" and (commit := re.fullmatch(r"commits/(\w+)/pulls", route)):
+            own = {"number": 7, "state": self.state, "head": {"sha": self.head}}
+            return 200, [own] if commit[1] in self.commits else []
         if (method, route) == ("GET", "issues/7/comments"):
             size, page = (int(n) for n in re.findall(r"=(\d+)", query))
             return 200, self.comments[(page - 1) * size : page * size]

@@ -159,7 +159,7 @@ def another_repository_s_verdict_is_a_summary_with_notes_and_files(texts: Texts)
 
 
 def what_may_write_installs_nothing_and_runs_one_known_thing(texts: Texts) -> bool:
-    known = ("python -m bench.commands.comment ", "git add", "git commit", "git push")
+    known = ("python -m bench.commands.comment ", "git add", "git commit", "git pull", "git push")
     return all(step["run"].startswith(known) for _, step, job in steps(texts) if writes(job))
 
 
@@ -190,8 +190,45 @@ def a_newer_push_to_a_pull_request_stops_the_older_run(texts: Texts) -> bool:
 
 
 def every_push_to_a_pull_request_is_gated_and_tested(texts: Texts) -> bool:
-    filters = [starts["pull_request"] for name, starts, _ in workflows(texts) if name in ("gate", "tests")]
-    return filters == [None, None]
+    filters = {name: starts["pull_request"] for name, starts, _ in workflows(texts) if name in ("gate", "tests")}
+    return filters == {"gate": {"types": ["opened", "synchronize", "reopened", "edited"]}, "tests": None}
+
+
+def a_verdict_is_never_skipped_since_a_skipped_check_counts_as_passed(texts: Texts) -> bool:
+    return [job.get("if") for name, _, job in jobs(texts) if name.startswith("gate/")] == [None, "${{ !cancelled() }}"]
+
+
+def each_entry_of_a_merge_queue_is_gated_against_its_own_base(texts: Texts) -> bool:
+    queued = {name: document for name, starts, document in workflows(texts) if "merge_group" in starts}
+    (base,) = {step["env"]["BASE"] for name, step, _ in steps(texts) if name == "gate/measure" and "env" in step}
+    unique = all(
+        "github.event.merge_group.head_sha" in document["concurrency"]["group"]
+        or "github.sha" in document["concurrency"]["group"]
+        for document in queued.values()
+    )
+    return (
+        set(queued) == {"gate", "tests"}
+        and unique
+        and bool(base.startswith("${{ github.event.merge_group.base_sha || "))
+    )
+
+
+def every_push_to_main_is_measured(texts: Texts) -> bool:
+    # Of those that wait in a group GitHub keeps the newest alone, so each has a group of its own.
+    document = yaml.safe_load(texts["baseline"])
+    return bool(document["concurrency"] == {"group": "baseline-${{ github.sha }}", "cancel-in-progress": False})
+
+
+def a_push_whose_last_commit_is_unknown_has_another_base(texts: Texts) -> bool:
+    (base,) = {
+        step["env"]["BASE"] for name, step, _ in steps(texts) if name == "gpu/gpu" and "BASE" in step.get("env", {})
+    }
+    return bool(base == "${{ github.event.before }} HEAD^1")
+
+
+def a_cancelled_run_is_told_in_the_comment(texts: Texts) -> bool:
+    job = yaml.safe_load(texts["comment"])["jobs"]["comment"]
+    return bool('["success", "failure", "cancelled"]' in job["if"])
 
 
 def comments_on_two_pull_requests_do_not_wait_for_each_other(texts: Texts) -> bool:

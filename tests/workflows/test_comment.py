@@ -306,3 +306,40 @@ def test_it_runs_where_nothing_is_installed(hub: Any, artifact: Path) -> None:
     done = subprocess.run([*command, f"--link={LINK}"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert hub.written == ["POST"]
+
+
+def cancelled(head: str = HEAD) -> int:
+    return comment.main(["nowhere", f"--head={head}", "--conclusion=cancelled", f"--link={LINK}"])
+
+
+def test_a_cancelled_run_of_the_newest_commit_is_told_once_above_the_older_verdict(hub: Any, artifact: Path) -> None:
+    assert run(artifact) == 0
+    hub.head = "b" * 40
+    for _ in range(2):  # cancelled, run again, cancelled again
+        assert cancelled("b" * 40) == 0
+        (own,) = hub.comments
+        assert own["body"].startswith(f"{comment.MARKER}\n\n> **The newest commit, {'b' * 40}, has no verdict**")
+        assert own["body"].count("has no verdict") == 1
+        assert "## Attention gate: FAIL" in own["body"]
+        assert f"code at {HEAD}" in own["body"]
+    assert run(artifact, head="b" * 40) == 0  # and its own verdict replaces it all
+    assert "has no verdict" not in hub.comments[0]["body"]
+
+
+@pytest.mark.parametrize("why", ["a newer commit", "closed", "nothing was said", "another commit"])
+def test_a_cancelled_run_that_leaves_nothing_stale_changes_nothing(hub: Any, artifact: Path, why: str) -> None:
+    if why != "nothing was said":
+        assert run(artifact) == 0
+    if why == "a newer commit":
+        hub.head = "b" * 40
+    elif why == "closed":
+        hub.state = "closed"
+    before = [each["body"] for each in hub.comments]
+    assert cancelled("c" * 40 if why == "another commit" else HEAD) == 0
+    assert [each["body"] for each in hub.comments] == before
+
+
+def test_a_commit_that_is_none_is_not_asked_about(hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cancelled("../../x") == 4
+    assert hub.requests == []
+    assert "should be a commit" in capsys.readouterr().err

@@ -23,7 +23,7 @@ def test_zizmor_and_the_schema_pass_the_workflows_and_would_see_a_fault(
     shutil.copytree(REPOSITORY / ".github", tmp_path / ".github")
     gate = tmp_path / ".github" / "workflows" / "gate.yml"
     if broken:
-        gate.write_text(gate.read_text().replace("\n  pull_request:", "\n  pull_request_target: {type: [x]}"))
+        gate.write_text(gate.read_text().replace("\n  merge_group:", "\n  pull_request_target: {type: [x]}"))
     assert (lint(tmp_path, "zizmor", "--offline", "--pedantic", "--quiet", ".github") == 0) is passes
     schema = ("check-jsonschema", "--builtin-schema", "vendor.github-workflows")
     assert (lint(tmp_path, *schema, str(gate)) == 0) is passes

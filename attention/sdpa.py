@@ -48,7 +48,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, 
     """
     (_, n_heads, n_queries, size), (_, n_kv_heads, n_keys, _) = q.shape, k.shape  # each read is a call into torch
     causal = causal and bool(n_queries > 1)  # the last query sees every key
-    if mask is None and q.is_cpu and (isinstance(n_keys, torch.SymInt) or n_keys < VECTOR_LANES):
+    if mask is None and (type(n_keys) is not int or n_keys < VECTOR_LANES) and q.is_cpu:  # a tracer's may be open
         mask, causal = _nan_keeping(q, n_queries if causal else 1, n_keys), False
     elif causal or mask is not None:
         mask, causal = _mask(q, n_queries, n_keys, mask, causal=causal)

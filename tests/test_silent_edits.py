@@ -110,7 +110,7 @@ EDITS = {
         "masked.py",
         {
             "scores + mask.to(scores.dtype)": "scores + mask.double()",
-            "masked_fill(blind, 0.0).softmax(dim=-1)": "masked_fill(blind, 0.0).softmax(dim=-1).to(v.dtype)",
+            "weights = softmax(scores, sinks)": "weights = softmax(scores, sinks).to(v.dtype)",
         },
         "masked-b1h4t256d64-floatmask-fp32-cpu-fwd",
         "^peak ",
@@ -119,8 +119,8 @@ EDITS = {
     "a score matrix kept alive": Edit(
         "masked.py",
         {
-            "    weights = scores.masked_fill(~visible, -torch.inf)": (
-                "    kept = scores.masked_fill(~visible, -torch.inf)\n    weights = kept"
+            "    scores = scores.masked_fill(~visible, -torch.inf).masked_fill": (
+                "    kept = scores.masked_fill(~visible, -torch.inf)\n    scores = kept.masked_fill"
             )
         },
         "masked-b1h8t128d64-causal-fp32-cpu-fwd",

@@ -17,6 +17,7 @@ SENSELESS = ("0", "-1", "nan", "inf", "1e99", "x", "", "5%%")
 NUMBERS = {
     "bisect": {"--gate-budget", "--gate-threshold", "--threads"},
     "conformance": set[str](),
+    "demo": set[str](),
     "explain": {"--threads"},
     "history": set[str](),
     "init": set[str](),

@@ -65,7 +65,7 @@ def test_all_of_it_may_be_left_out(tmp_path: Path) -> None:
         ),
         (('["helpers"]', '"helpers"'), "gate.toml, line 3: sources: give a list of top-level packages or modules"),
         (('"helpers"', '"helpers.more"'), "gate.toml, line 3: sources: give a list"),
-        (("smoke", "quick"), "gate.toml, line 6: tier: it is made of smoke, pr, full; saw 'quick'"),
+        (("smoke", "quick"), "gate.toml, line 6: tier: it is made of smoke, pr, full, models; saw 'quick'"),
         (('"smoke"', '"smoke pr"'), "gate.toml, line 6: tier: give one of smoke, pr, full"),
         (("b1h2t128d64", "b1h2"), "gate.toml, line 11: shapes: a shape is written like b1h8t512d64"),
         (('shapes = "b1h2t128d64"\n', ""), "gate.toml, line 10: shapes: a row needs some, such as 'b1h8t512d64 "),

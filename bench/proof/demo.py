@@ -21,6 +21,7 @@ from .silent import copy_suite
 
 SUITE = Path(__file__).parents[2]
 CASES = "(manual- or masked- or sdpa-) and (b1h4t64d32- or b1h8t1k256d64-)"
+BEFORE = "../before"  # the kernels without the edits, from the copy
 BRIEFLY = ("-q", "--tb=no", "-rN")  # the table says what the failures' texts do
 
 
@@ -72,15 +73,16 @@ def run(options: argparse.Namespace) -> int:
         check_writable(options.html)
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, "suite")
-        shutil.copytree(SUITE / PACKAGE, copy / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+        for place in (copy, copy / BEFORE):
+            shutil.copytree(SUITE / PACKAGE, place / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
         copy_suite(SUITE, copy)
         print("In a copy of this suite, two edits:\n")
         for edit in EDITS:
             print(f"# {edit.why}", *plant(edit, copy), sep="\n")
         results = Path(scratch, "gate.json")
-        pytest = ["pytest", "bench/", "--tier=smoke", "-k", CASES]
-        print(f"\n$ {join(pytest)} --gate-base=BEFORE\n", flush=True)
-        command = [sys.executable, "-m", *pytest, f"--gate-base={SUITE}", f"--gate-json={results}", *BRIEFLY]
+        pytest = ["pytest", "bench/", "--tier=smoke", f"--gate-base={BEFORE}", "-k", CASES]
+        print(f"\n$ {join(pytest)}\n", flush=True)
+        command = [sys.executable, "-m", *pytest, f"--gate-json={results}", *BRIEFLY]
         command += [] if options.html is None else [f"--gate-html={options.html.absolute()}"]
         exit_code = subprocess.run(command, cwd=copy, check=False).returncode
         if not results.is_file():

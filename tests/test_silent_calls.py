@@ -155,7 +155,7 @@ def dropping_a_little(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
     return plain(q, k, v * (1 + 1e-7 * (torch.rand_like(v) > 0.5)), **rest)
 
 
-noisy_backwards = backwards(lambda gradient: gradient + torch.randn_like(gradient) * 2e-7)
+noisy_backwards = backwards(lambda gradient: gradient + torch.randn_like(gradient) * 1e-7)
 
 
 def scores_kept(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:

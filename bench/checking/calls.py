@@ -3,8 +3,8 @@
 All are made on the same tensors, whose contents change in between, so that whatever a side remembers of them, by their
 address, shape, identity or version, is of other contents and shows. In order: a call on other contents; one on the
 case's own, for the results that are held to the oracle; one for the fingerprint, with fresh memory filled with NaN; and
-one on the other contents again, with fresh memory filled with a large number. Only where two that should agree do not
-are there more, to find out why.
+one on the other contents again. Where there was fresh memory, one on the case's own contents has it filled with a large
+number, and so has the last. Only where two that should agree do not are there more, to find out why.
 """
 
 import gc
@@ -94,7 +94,7 @@ class _Observer:
             noise = {name: distance(plain[name], self.own[name]) for name in _unlike(self.own, plain)}
         unrepeated, stale = {*noise}, set[str]()
         with self.others:
-            unlike = _unlike(self.earlier, self._attempt(None if compiled else LARGE))
+            unlike = _unlike(self.earlier, self._attempt(LARGE if poison.filled else None))
             if unlike:
                 unwritten |= self._unwritten()
                 plain = self.call.results()

@@ -45,7 +45,7 @@ EDITS = (
         "REGRESSED",
     ),
     Edit(
-        "manual: round the scale. Faster to read, and wrong by 4%",
+        "manual: round the scale. Easier to read, and wrong by 2%",
         "manual",
         "scale = q.shape[-1] ** -0.5",
         "scale = round(q.shape[-1] ** -0.5, 2)",

@@ -1,8 +1,6 @@
 """Attention kernels and multi-head modules: the code that the gate in ``bench/`` measures.
 
 Every module of this package is imported here, so that a kernel registers itself: adding a kernel is adding a file.
-All imports inside the package are relative. The gate loads a second copy of it under another name, and an absolute
-import would make that copy run this one's code.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The attention formula with masks, causal attention, windows, and rows that see no key."""
+"""The attention formula with masks, causal attention, windows, caps and sinks, and rows that see no key."""
 
 import torch
 from torch import Tensor

@@ -1,18 +1,17 @@
 """What a change did to speed as a whole: for a pull request that claims to be faster."""
 
-import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import exp, log
-from statistics import fmean
+from math import exp, log, sqrt
+from statistics import NormalDist, fmean, stdev
 
 from ..judging.verdict import CaseResult, Verdict
 from .text import subject
 
 LEVEL = 0.95
-RESAMPLES = 2000
-FEWEST = 5  # cases of which an interval means something
+FEWEST = 7  # cases of which an interval means something
+ALL = "all that is timed"
 COLUMNS = ("kernel", "faster", "slower", "the same", "undecided", "head/base", f"{LEVEL:.0%} interval")
 _OUTCOME = {
     Verdict.FASTER: "faster",
@@ -27,8 +26,8 @@ _OUTCOME = {
 class Speed:
     """How many timed cases of a kernel became faster, slower or neither, and the geometric mean of their ratios.
 
-    The interval takes the cases as a sample of the work that the kernel is used for (percentile bootstrap over cases,
-    Efron 1979); None where they are too few. Cases that are wrong, or run something else, say nothing about speed.
+    The interval takes the cases as a sample of the work that the kernel is used for, by the spread of their logarithms;
+    None where they are too few. Cases that are wrong, or run something else, say nothing about speed.
     """
 
     name: str
@@ -49,19 +48,18 @@ def speeds(cases: Iterable[CaseResult]) -> tuple[Speed, ...]:
     timed = [case for case in cases if case.ratio is not None and case.verdict in _OUTCOME]
     if all(case.verdict is not Verdict.FASTER for case in timed):
         return ()
-    names = dict.fromkeys(subject(case.id) for case in timed if _OUTCOME[case.verdict] in ("faster", "slower"))
-    parts = [(name, [case for case in timed if subject(case.id) == name]) for name in names]
-    return tuple(_speed(name, part) for name, part in [*parts, ("all that is timed", timed)])
+    by_kernel: dict[str, list[CaseResult]] = defaultdict(list)
+    for case in timed:
+        by_kernel[subject(case.id)].append(case)
+    parts = [_speed(name, part) for name, part in by_kernel.items()]
+    return (*(part for part in parts if part.counts["faster"] or part.counts["slower"]), _speed(ALL, timed))
 
 
 def _speed(name: str, cases: Sequence[CaseResult]) -> Speed:
     logs = [log(case.ratio) for case in cases if case.ratio is not None]
     counts = Counter(_OUTCOME[case.verdict] for case in cases)
-    return Speed(name, counts, exp(fmean(logs)), None if len(logs) < FEWEST else _interval(logs))
-
-
-def _interval(logs: Sequence[float]) -> tuple[float, float]:
-    draw = random.Random(0)  # the same report for the same run
-    means = sorted(fmean(draw.choices(logs, k=len(logs))) for _ in range(RESAMPLES))
-    cut = round(RESAMPLES * (1 - LEVEL) / 2)
-    return exp(means[cut]), exp(means[-1 - cut])
+    mean = fmean(logs)
+    if len(logs) < FEWEST:
+        return Speed(name, counts, exp(mean), None)
+    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * stdev(logs) / sqrt(len(logs))
+    return Speed(name, counts, exp(mean), (exp(mean - half), exp(mean + half)))

@@ -96,7 +96,10 @@ def disown(github: GitHub, head: str, link: str) -> None:
             continue
         own, body = comment
         verdict = re.sub(rf"^\s*> [^\n]*{re.escape(DISOWNED)}\s*", "", body.removeprefix(MARKER)).lstrip()
-        notice = f"> **The newest commit, {head}, has no verdict**: [its run]({link}) was cancelled. Run it again."
+        notice = (
+            f"> **The newest commit, {head}, has no verdict yet**: [its run]({link}) was cancelled. "
+            "Run it again, unless another has started."
+        )
         github.update_comment(own, f"{MARKER}\n\n{notice} {DISOWNED}\n\n{verdict}")
 
 

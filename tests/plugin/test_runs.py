@@ -13,7 +13,10 @@ from torch import Tensor
 
 import attention
 from bench.__main__ import main
+from bench.gate import Gate
 from bench.judging.policy import Policy
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.evidence import Evidence
 from bench.timing.budget import SharedBudget
 from bench.timing.environment import steady_allocator
 from bench.timing.witness import Witness
@@ -334,3 +337,30 @@ def test_unsupported_cases_are_listed_with_their_reason(bench: Bench) -> None:
 
 def test_verbose_progress_names_the_verdict_of_each_case(bench: Bench) -> None:
     assert any(f"[{ONE}] UNCHANGED" in line for line in bench(BASE, "-v").outlines)
+
+
+REPEATING = """
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    for _ in range(2):  # as plugins that run a test again do
+        for report in runtestprotocol(item, nextitem=nextitem, log=False):
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
+"""
+
+
+@pytest.mark.parametrize("tries", [(Verdict.DRIFTED, Verdict.UNCHANGED), (Verdict.UNCHANGED, Verdict.DRIFTED)])
+def test_a_case_that_is_repeated_is_one_row_with_its_worst_verdict_and_passes_by_no_repetition(
+    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tries: tuple[Verdict, Verdict]
+) -> None:
+    pytester.makepyfile(repeating=REPEATING)
+    pytester.syspathinsert()
+    left = iter(tries)
+    monkeypatch.setattr(Gate, "compare", lambda _, case, *__: CaseResult(Evidence(case.id), next(left), ("a try",)))
+    result = bench("-p", "repeating", BASE, "--gate-json=gate.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    (case,) = json.loads((pytester.path / "gate.json").read_text())["cases"]
+    assert case["verdict"] == "DRIFTED"
+    assert sum(line.startswith(ONE.removesuffix("]")) and "DRIFTED" in line for line in result.outlines) >= 1
+    assert "gate: FAIL (1 DRIFTED)" in result.outlines[-1]

@@ -318,7 +318,7 @@ def test_a_cancelled_run_of_the_newest_commit_is_told_once_above_the_older_verdi
     for _ in range(2):  # cancelled, run again, cancelled again
         assert cancelled("b" * 40) == 0
         (own,) = hub.comments
-        assert own["body"].startswith(f"{comment.MARKER}\n\n> **The newest commit, {'b' * 40}, has no verdict**")
+        assert own["body"].startswith(f"{comment.MARKER}\n\n> **The newest commit, {'b' * 40}, has no verdict yet**")
         assert own["body"].count("has no verdict") == 1
         assert "## Attention gate: FAIL" in own["body"]
         assert f"code at {HEAD}" in own["body"]

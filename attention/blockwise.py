@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from .registry import Capabilities, register
-from .scoring import cap
 from .shapes import band, regroup
 from .validation import check_counts_known
 
@@ -96,14 +95,14 @@ def _cut(first: int, end: int, block: int) -> Iterator[slice]:
 
 
 def _tile(mask: Tensor, rows: slice, columns: slice) -> Tensor:
-    """A view of the part of a mask (.., .., Tq or 1, Tk or 1) that belongs to a tile."""
+    """Return the part of a mask (.., .., Tq or 1, Tk or 1) that one tile needs, as a view."""
     every = slice(None)
     return mask[:, :, rows if mask.shape[2] > 1 else every, columns if mask.shape[3] > 1 else every]
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """One call's inputs, and its score matrix tile by tile. Sums are taken in ``wide``."""
+    """The inputs of one call, and its score matrix tile by tile. ``wide`` is the dtype of sums."""
 
     q: Tensor  # (B, Hq, Tq, D)
     k: Tensor  # (B, Hkv, Tk, D)
@@ -118,19 +117,25 @@ class _Problem:
         return torch.promote_types(self.q.dtype, torch.float32)
 
     def split_values(self) -> tuple[Tensor, Tensor | None]:
-        """V with zeros for what is not finite, and (B, Hkv, 1, Tk), NaN there, which hiding a score can silence."""
+        """Move NaN and inf out of V, to where hiding a score silences them.
+
+        Returns V with zeros in their place, and (B, Hkv, 1, Tk) to add to scores: NaN for such keys, else zero.
+        """
         if self.mask is None and not self.tiling.causal and self.tiling.window is None:
             return self.v, None
         return self.v.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0), (self.v * 0.0).sum(dim=-1).unsqueeze(-2)
 
     def scores(self, q: Tensor, poison: Tensor | None, rows: slice, columns: slice) -> tuple[Tensor, Tensor | None]:
-        """Scores of scaled queries (B, Hq, bq, D) with the keys of the columns: (B, Hq, bq, bk), -inf where hidden.
+        """Score scaled queries (B, Hq, bq, D) with the keys of the columns: (B, Hq, bq, bk), -inf where hidden.
 
-        With them the slope of the cap, (B, Hkv, G * bq, bk), None where there is none.
+        The second result is the tanh of the cap, (B, Hkv, G * bq, bk); None where scores are not capped.
         """
         k = self.k[:, :, columns].to(self.wide)
-        scores = cap(regroup(q, k.shape[1]) @ k.transpose(-2, -1), self.softcap)  # (B, Hkv, G * bq, bk)
-        slope = None if self.softcap is None else 1 - (scores / self.softcap) ** 2
+        scores = regroup(q, k.shape[1]) @ k.transpose(-2, -1)  # (B, Hkv, G * bq, bk)
+        tanh = None
+        if self.softcap is not None:
+            tanh = torch.tanh(scores / self.softcap)
+            scores = self.softcap * tanh
         if poison is not None:
             scores += poison[..., columns]
         scores = regroup(scores, q.shape[1])
@@ -142,16 +147,16 @@ class _Problem:
                 mask = mask != -torch.inf
             scores = scores.masked_fill(~mask, -torch.inf)
         seen = self.tiling.band(rows, columns)
-        return scores if seen is None else scores.masked_fill(~seen, -torch.inf), slope
+        return scores if seen is None else scores.masked_fill(~seen, -torch.inf), tanh
 
 
 def _finite(highest: Tensor) -> Tensor:
-    """What to take off scores before exp: their highest, and zero where they are all hidden; -inf less -inf is NaN."""
+    """Return what to subtract from scores before exp: the highest, or zero if all are hidden, as -inf - -inf is NaN."""
     return highest.masked_fill(highest == -torch.inf, 0.0)
 
 
 def _unlowered(device: torch.device) -> AbstractContextManager[object]:
-    """Keep autocast, which has lowered the inputs by now, from the sums."""
+    """Turn autocast off: it has cast the inputs already, and must not cast the sums."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
@@ -165,7 +170,7 @@ def _attend(  # noqa: PLR0917  # autograd passes them by position
     scale: float,
     softcap: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Attend by online softmax; returns (B, Hq, Tq, Dv), and of each row (B, Hq, Tq, 1) the shift and the total.
+    """Attend by online softmax: the output (B, Hq, Tq, Dv), and each row's shift and sum of weights (B, Hq, Tq, 1).
 
     sinks are (B or 1, Hq, 1, 1).
     """
@@ -179,7 +184,7 @@ def _attend(  # noqa: PLR0917  # autograd passes them by position
             q_rows = q[:, :, rows].to(wide) * scale
             size = q_rows.shape[:3]
             highest = q_rows.new_full((*size, 1), -torch.inf)
-            if sinks is not None:  # the sum begins with them
+            if sinks is not None:  # a sink is a score that the sum starts from
                 highest = highest.maximum(sinks.to(wide))
             shift = _finite(highest)
             total, summed = (highest - shift).exp(), q_rows.new_zeros(*size, v.shape[3])
@@ -192,12 +197,12 @@ def _attend(  # noqa: PLR0917  # autograd passes them by position
                 total = total * kept + terms.sum(dim=-1, keepdim=True)
                 summed = summed * kept + regroup(weighed, n_heads)
                 highest = higher
-            total = total.masked_fill(total == 0.0, 1.0)  # of a row that sees nothing
+            total = total.masked_fill(total == 0.0, 1.0)  # a row that sees no key: 0 / 1
             out[:, :, rows], shifts[:, :, rows], totals[:, :, rows] = summed / total, shift, total
     return out, shifts, totals
 
 
-def _gradients(  # noqa: PLR0917  # likewise
+def _gradients(  # noqa: PLR0917  # by position, too
     d_out: Tensor,
     q: Tensor,
     k: Tensor,
@@ -212,7 +217,7 @@ def _gradients(  # noqa: PLR0917  # likewise
     softcap: float | None,
     mask_wanted: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients of q, k, v, sinks and, if it is wanted, mask by recomputation from the rows' statistics."""
+    """Compute the gradients of q, k, v, the mask if wanted, and sinks; weights come anew from each row's statistics."""
     problem = _Problem(q, k, v, mask, tiling, scale, softcap)
     n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
     values, poison = problem.split_values()
@@ -222,32 +227,32 @@ def _gradients(  # noqa: PLR0917  # likewise
     with _unlowered(q.device):
         for rows in tiling.rows():
             q_rows, do_rows = q[:, :, rows].to(wide) * scale, d_out[:, :, rows].to(wide)
-            mean = (do_rows * out[:, :, rows]).sum(dim=-1, keepdim=True)  # D of Dao et al.
+            mean = (do_rows * out[:, :, rows]).sum(dim=-1, keepdim=True)  # D in Dao et al.
             q_rows, do_rows = regroup(q_rows, n_kv_heads), regroup(do_rows, n_kv_heads)  # (B, Hkv, G * bq, ..)
             dq_rows = torch.zeros_like(q_rows)
             every = list(tiling.columns(rows))
-            whole = torch.zeros_like(mean)  # the mean without the rounding of out
+            whole = torch.zeros_like(mean)  # the same mean, without the rounding of ``out``
             for columns in every:
-                scores, slope = problem.scores(regroup(q_rows, n_heads), poison, rows, columns)  # (B, Hq, bq, bk)
+                scores, tanh = problem.scores(regroup(q_rows, n_heads), poison, rows, columns)  # (B, Hq, bq, bk)
                 weights = (scores - shifts[:, :, rows]).exp() / totals[:, :, rows]
                 dv[:, :, columns] += regroup(weights, n_kv_heads).transpose(-2, -1) @ do_rows
                 d_weights = do_rows @ values[:, :, columns].to(wide).transpose(-2, -1)  # (B, Hkv, G * bq, bk)
                 d_weights = regroup(d_weights, n_heads)
                 if len(every) == 1 or sinks is not None:
                     whole = whole + (weights * d_weights).sum(dim=-1, keepdim=True)
-                if len(every) == 1:  # the mean itself is at hand, and exact where one weight is nearly all
+                if len(every) == 1:  # more exact, above all where one weight is nearly 1
                     mean = whole
                 d_scores = weights * (d_weights - mean)
                 if d_mask is not None:
                     tile = _tile(d_mask, rows, columns)
                     tile += d_scores.sum_to_size(tile.shape)
                 d_scores = regroup(d_scores, n_kv_heads)
-                if slope is not None:
-                    d_scores = d_scores * slope
+                if tanh is not None:
+                    d_scores = d_scores * (1 - tanh**2)
                 dq_rows += d_scores @ k[:, :, columns].to(wide)
                 dk[:, :, columns] += d_scores.transpose(-2, -1) @ q_rows
             dq[:, :, rows] = regroup(dq_rows, n_heads) * scale
-            if sinks is not None and d_sinks is not None:  # a weight of its own, and a value of zero
+            if sinks is not None and d_sinks is not None:  # a sink has a weight, and a value of zero
                 kept = (sinks.to(wide) - shifts[:, :, rows]).exp() / totals[:, :, rows]
                 d_sinks -= (kept * whole).sum_to_size(d_sinks.shape)
     if mask is not None and d_mask is not None:
@@ -282,7 +287,7 @@ class _Blockwise(torch.autograd.Function):
 
 
 class _Backward(torch.autograd.Function):
-    """``_gradients`` as a function of its own, so that asking for theirs is noticed."""
+    """``_gradients`` as an autograd function, so that differentiating it again is an error and not a wrong result."""
 
     compute = staticmethod(_gradients)
 

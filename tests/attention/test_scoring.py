@@ -4,9 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
+import attention
 from attention import KERNELS, Kernel, reference
 from attention.registry import OPTIONS
-from bench.cases import COMPILING
+from bench.cases import COMPILING, matrix
+from bench.checking.drift import hold_to_budget, oracle, yardstick
+from bench.sides.side import Side
+from bench.sides.workload import bind, build
 
 CLAIMS = [kernel for kernel in KERNELS.values() if kernel.capabilities.softcap]
 EAGER = [kernel for kernel in CLAIMS if kernel.name not in COMPILING]  # the others take seconds
@@ -115,3 +119,15 @@ def test_a_gradient_of_sinks_alone_is_asked_for_and_given() -> None:
             return KERNELS[name](q, k, v, causal=True, sinks=s, softcap=3.0)
 
         assert torch.autograd.gradcheck(attend, (sinks,))
+
+
+@pytest.mark.parametrize("name", [kernel.name for kernel in EAGER if kernel.capabilities.windowless])
+def test_gradients_of_scores_at_the_cap_are_as_accurate_as_the_yardstick_s(name: str) -> None:
+    side, wanted = Side.of("head", attention), f"{name}-b1h2t24d64softcap50large-causal-fp32-cpu-fwdbwd"
+    case = next(case for case in matrix(KERNELS, {}, "pr", ("cpu",)) if case.id == wanted)
+    for draw in range(8):  # in a single one, the slope of the cap may be accurate by chance
+        workload = build(case, side, draw)
+        exact, naive = oracle(workload), yardstick(workload)
+        results = bind(workload, side).results()
+        errors = hold_to_budget(results, exact, naive, score=workload.largest_score)
+        assert [error.complaints for error in errors if error.complaints] == []

@@ -1,4 +1,4 @@
-"""``python -m bench bisect``: which commit made a case slower, wrong or different, with nothing checked out."""
+"""``python -m bench bisect``: finds the commit that made a case slower, wrong or different; checks nothing out."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..cases import ROWS, Case, Row
+from ..cases import Case, Row
 from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.run import Run
@@ -19,21 +19,22 @@ from ..plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
 from ..plain.errors import CannotDo
 from ..report import formats
 from ..report.terminal import describe
-from ..sides import config, source
+from ..sides import source
 from ..sides.base import Base
 from ..sides.repository import GitFailed, commit_of, git, top_level
 from ..sides.side import base_side
 from ..sides.source import Source
-from ..sides.what import What, importable, place_of
+from ..sides.what import What, place_of
 from ..timing import environment
+from .asked import asked, declare
 from .explain import find
 
 REPORTS = ("json", "markdown", "html")
-UNDECIDED = 125  # what git bisect run takes for "skip this one"
+UNDECIDED = 125  # tells git bisect run to skip this commit
 FINE = (Verdict.UNCHANGED, Verdict.WAIVED, Verdict.FASTER)
 TELLING = (Verdict.REGRESSED, Verdict.DRIFTED, Verdict.CHANGED, Verdict.FASTER, Verdict.ERROR, Verdict.MISSING)
 
-Judge = Callable[[str], CaseResult]  # a commit, or "" for the working tree, against good
+Judge = Callable[[str], CaseResult]  # compares a commit, or the working tree if it is "", with good
 
 
 def add_command(commands: Any) -> None:
@@ -47,9 +48,7 @@ def add_command(commands: Any) -> None:
         action="store_true",
         help=f"judge --bad alone, for git bisect run: exit code 0 good, 1 bad, {UNDECIDED} neither is certain",
     )
-    parser.add_argument("--kernel", action="append", default=[], metavar="PKG.MOD:FN", help="as for pytest")
-    parser.add_argument("--source", action="append", default=[], metavar="NAME", help="as for pytest")
-    parser.add_argument("--gate-config", type=Path, metavar="FILE", help="as for pytest")
+    declare(parser)
     PERCENT.declare(parser, "--gate-threshold", f"{Policy.threshold:.0%}", "what counts as slower")
     SECONDS.declare(parser, "--gate-budget", f"{Policy.budget_s:g}", "most time one measurement of a step may take")
     THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
@@ -60,7 +59,7 @@ def add_command(commands: Any) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What every step of the search shares: the good source, the case, and how sure a verdict must be."""
+    """What all steps of the search share: the good source, the case, and the stopping rule."""
 
     good: Source
     what: What
@@ -101,7 +100,7 @@ class Comparison:
 def run(options: argparse.Namespace) -> int:
     """Search, print each step, and report on the commit that is found.
 
-    Returns 0 where a commit was found; with ``--step`` what ``git bisect run`` is told.
+    Returns 0 if a commit was found; with ``--step``, the exit code that ``git bisect run`` expects.
 
     Raises:
         CannotDo: no such revision or case, or good and bad do not differ with certainty.
@@ -109,12 +108,7 @@ def run(options: argparse.Namespace) -> int:
     """
     torch.set_num_threads(options.threads)
     environment.steady_allocator()
-    with ExitStack() as stack:
-        what, rows = What(tuple(options.kernel), tuple(options.source)), ROWS
-        if options.gate_config is not None:
-            own = config.read(options.gate_config)
-            stack.enter_context(importable(own.folder))
-            what, rows = What(what.kernels or own.what.kernels, what.sources or own.what.sources), own.rows or ROWS
+    with asked(options) as (what, rows):
         policy = Policy(options.gate_threshold, options.gate_budget)
         place = place_of(what.names[0])
         good = source.from_revision(place, options.good, what.names)
@@ -130,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
 def _step(comparison: Comparison, commit: str) -> int:
     try:
         result = comparison.judge(commit)
-    except CannotDo as why:  # no such state can be judged, and another may
+    except CannotDo as why:  # this commit cannot be compared; others may
         print(f"skipped: {why}")
         return UNDECIDED
     print(describe(result, ()))
@@ -148,7 +142,7 @@ class History:
     good: str
 
     def halving(self, bad: str, goods: Sequence[str]) -> list[str]:
-        """List the commits that ``bad`` has and no good one has, those first that halve what is left; ``bad`` too."""
+        """List the commits that ``bad`` has and no good one has, ``bad`` included, those first that halve the rest."""
         paths = [f"{folder}{name}{ending}" for name in self.names for folder in ("", "src/") for ending in ("", ".py")]
         excluded = [f"^{commit}" for commit in (self.good, *goods)]
         listed = git(self.place, "rev-list", "--bisect-all", bad, *excluded, "--", *paths).decode()
@@ -193,7 +187,7 @@ def search(history: History, judge: Judge, bad: str, say: Callable[[str], None] 
         if not untried:
             break
         commit = untried[0]
-        if len(left) == 1:  # all changes of bad are this commit's
+        if len(left) == 1:  # bad holds no other change
             results[commit], bad = worst, commit
             break
         say(f"next  {history.describe(commit)}; {len(untried)} left, about {ceil(log2(len(untried) + 1))} steps")

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-import attention
-
 from .. import pytest_benchmark_adapter
 from ..cases import ROWS, Case, Row, matrix
 from ..checking import compilation
@@ -21,12 +19,15 @@ from ..plain.arguments import DEFAULT_THREADS, THREADS
 from ..plain.errors import CannotDo
 from ..plain.execution import Step
 from ..sides import baseline, source
-from ..sides.side import Side, base_side
+from ..sides.repository import top_level
+from ..sides.side import Side, base_side, head_side
 from ..sides.source import Source
+from ..sides.what import What, place_of
 from ..sides.work import work_of
 from ..sides.workload import Call, Workload, bind, build
 from ..timing import environment
 from . import explain_text
+from .asked import asked, declare
 from .explain_text import Observation, OpTime
 
 PROFILED_CALLS = 10
@@ -37,6 +38,7 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("explain", help="show what one case executes, base beside head")
     parser.add_argument("case", metavar="CASE", help="its id, as reports show it")
     parser.add_argument("--gate-base", metavar="REV-or-DIR", help="default: the latest stored baseline")
+    declare(parser)
     THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
     parser.set_defaults(run=run)
 
@@ -50,11 +52,14 @@ def run(options: argparse.Namespace) -> None:
     """
     torch.set_num_threads(options.threads)
     environment.steady_allocator()
-    head = Side.of("head", attention)
-    case = find(options.case, head)
-    base_source = _base(options.gate_base)
-    with ExitStack() as stack, torch.set_grad_enabled(case.backward):
-        base = stack.enter_context(base_side(base_source))
+    devices = environment.present_devices()
+    with asked(options) as (what, rows), ExitStack() as stack:
+        head = head_side(what, devices)
+        case = find(options.case, head, rows)
+        place = place_of(what.names[0])
+        base_source = _base(options.gate_base, place, what)
+        base = stack.enter_context(base_side(base_source, repository=top_level(place), what=what, devices=devices))
+        stack.enter_context(torch.set_grad_enabled(case.backward))
         workload = build(case, head)
         compilation.forget()
         seen_base = observe(workload, base, f"base: {base_source.origin}") if base.supports(case) else None
@@ -87,14 +92,14 @@ def _every_case(head: Side, rows: Sequence[Row]) -> dict[Case, str | None]:
     return matrix(head.kernels, head.modules, None, ("cpu", "cuda"), rows)
 
 
-def _base(name: str | None) -> Source:
+def _base(name: str | None, place: Path, what: What) -> Source:
     if name is not None:
-        return source.find(Path.cwd(), name)
+        return source.find(place, name, what.names)
     return baseline.read(pytest_benchmark_adapter.latest_baseline(Path(".benchmarks"))).source
 
 
 def observe(workload: Workload, side: Side, label: str) -> Observation:
-    """Run the case on one side: once to warm up, once for its fingerprint, once op by op, and some for times.
+    """Run the case on one side: to warm up, for its fingerprint, op by op, and a few times for times.
 
     Raises:
         CannotDo: it raised.
@@ -103,8 +108,9 @@ def observe(workload: Workload, side: Side, label: str) -> Observation:
     try:
         call = bind(workload, side)
         _, seen = execute(call, workload)
-        steps, backward_at = ((), None) if seen.compilation else _steps(call)
-        return Observation(label, seen, steps, backward_at, _times(call, workload.case.device))
+        with call.view:
+            steps, backward_at = ((), None) if seen.compilation else _steps(call)
+            return Observation(label, seen, steps, backward_at, _times(call, workload.case.device))
     except Exception as error:
         raise CannotDo(f"{side.label} raised {type(error).__name__}: {error}") from error
 
@@ -122,7 +128,7 @@ def _steps(call: Call) -> tuple[tuple[Step, ...], int | None]:
 
 
 def _times(call: Call, device: str) -> tuple[OpTime, ...]:
-    """Profile some calls; the time of an op is that of the device where it computes."""
+    """Profile some calls; the time of an op is that on the device where it computes."""
     with profiled(cuda=device == "cuda") as profile:
         for _ in range(PROFILED_CALLS):
             call()

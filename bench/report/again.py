@@ -6,29 +6,29 @@ from shlex import join
 from ..judging.verdict import CaseResult, Verdict
 from .text import subject
 
-# The options that a run may name to be repeated by, and what is done with each where a case is explained: it is passed
-# on, or not needed. The others ask for what ``explain`` does not show.
+# The options by which a run may be repeated. ``explain`` is given some of them and does not need others; a run with one
+# of the rest is a comparison that it cannot show.
 OPTIONS = {
     "--tier": "not needed",
     "--threads": "passed on",
     "--gate-threshold": "not needed",
-    "--kernel": "not shown",
-    "--source": "not shown",
-    "--gate-config": "not shown",
+    "--kernel": "passed on",
+    "--source": "passed on",
+    "--gate-config": "passed on",
     "--gate-base-python": "not shown",
     "--gate-graphs": "not needed",
     "--gate-base": "passed on",
-    "--benchmark-compare": "not needed",  # it takes the latest baseline, too
+    "--benchmark-compare": "not needed",  # without it, ``explain`` takes the latest baseline too
     "--benchmark-compare=": "not shown",
 }
-LONGEST = 1000  # characters of a command; one that is cut off would do something else
+LONGEST = 1000  # characters; a longer command is left out, since part of one would do something else
 _ALONE = (Verdict.ERROR, Verdict.DRIFTED, Verdict.REGRESSED, Verdict.CHANGED, Verdict.INCONCLUSIVE)
 
 
 def commands(case: CaseResult, options: Sequence[str]) -> dict[str, str]:
-    """Return the commands by what they do, to be pasted into a shell, whatever case and options hold.
+    """Return the commands by what they do, quoted for a shell.
 
-    There are none where nothing can be repeated: the case is gone or no case, or the run does not say its options.
+    There are none where nothing can be repeated: the case is gone, or the run does not say its options.
     """
     if case.verdict not in _ALONE or subject(case.id) == case.id or not options:
         return {}
@@ -41,7 +41,7 @@ def commands(case: CaseResult, options: Sequence[str]) -> dict[str, str]:
 
 
 def known(option: str) -> bool:
-    """Whether a run may name this option."""
+    """Whether a run may be repeated by this option."""
     return _name(option) in OPTIONS
 
 

@@ -60,6 +60,25 @@ def test_the_latest_stored_baseline_is_the_default_base(
     assert "base: baseline 0001_shipped.json" in shown(capsys, CASE)
 
 
+def test_a_kernel_from_elsewhere_is_explained_and_each_side_imports_its_own_at_the_call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for side, work in (("base", "q"), ("head", "q.cumsum(-1)")):
+        package = tmp_path / side / "explained"
+        package.mkdir(parents=True)
+        (package / "inner.py").write_text(f"def work(q): {work}\n")
+        (package / "__init__.py").write_text(
+            "import importlib\n\n"
+            "def attend(q, k, v, *, mask, causal, scale):\n"
+            "    importlib.import_module('explained.inner').work(q)\n"
+            "    return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v\n"
+        )
+    monkeypatch.syspath_prepend(tmp_path / "head")
+    case, base = "attend-b1h4t64d32-full-fp32-cpu-fwd", f"--gate-base={tmp_path / 'base'}"
+    text = shown(capsys, case, "--kernel=explained:attend", base)
+    assert "* 1 > cumsum" in " ".join(text.split())  # in the head alone
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

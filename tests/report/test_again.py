@@ -38,14 +38,15 @@ def failing(make_run: Callable[..., Run]) -> Run:
 
 
 def test_a_case_is_compared_again_by_the_options_of_its_run_and_explained_by_those_that_matter() -> None:
-    options = ("--tier=full", "--threads=2", "--gate-threshold=2%", BASE)
+    options = ("--tier=full", "--threads=2", "--kernel=a:b", "--source=a", "--gate-config=c.toml", BASE)
+    matters = f"--threads=2 --kernel=a:b --source=a --gate-config=c.toml {BASE}"
     assert commands(case(), options) == {
-        "reproduce": f"pytest bench/ -k '[{ID}]' --tier=full --threads=2 --gate-threshold=2% {BASE}",
-        "explain": f"python -m bench explain --threads=2 {BASE} {ID}",
+        "reproduce": f"pytest bench/ -k '[{ID}]' --tier=full {matters}",
+        "explain": f"python -m bench explain {matters} {ID}",
     }
 
 
-@pytest.mark.parametrize("option", ["--kernel=a:b", "--source=a", "--gate-base-python=p", "--benchmark-compare=0001"])
+@pytest.mark.parametrize("option", ["--gate-base-python=p", "--benchmark-compare=0001"])
 def test_what_cannot_be_explained_is_reproduced_alone(option: str) -> None:
     assert list(commands(case(), (option,))) == ["reproduce"]
     assert list(commands(case(), ("--benchmark-compare",))) == ["reproduce", "explain"]

@@ -1,12 +1,9 @@
-"""One pytest session of the gate: what to compare, the cases chosen, the results so far, the run they make."""
+"""One pytest session of the gate: the cases chosen, the results so far, and the run they make."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import date
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -14,8 +11,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from . import pytest_benchmark_adapter
 from .cases import Case, matrix, supported_ids
+from .comparison import accepted, lasting_base, with_base
 from .gate import CaseFailed, CaseSkipped, Gate
-from .judging import waivers
 from .judging.judge import judge_case
 from .judging.run import Run
 from .judging.statistics import PairedTest
@@ -25,14 +22,11 @@ from .options import Settings
 from .plain.errors import CannotDo
 from .plain.evidence import Evidence, Shard
 from .sides import baseline, source
-from .sides.base import Base, loaded, stored_only
-from .sides.baseline import Baseline
+from .sides.base import Base
 from .sides.places import Place, places
-from .sides.reach import refuse_code_outside
-from .sides.repository import commit_of, top_level
-from .sides.side import base_side, head_side
+from .sides.side import head_side
 from .sides.source import Source
-from .sides.what import importable, place_of
+from .sides.what import importable
 from .timing import environment, shards
 from .timing.between import observations_needed
 from .timing.budget import SharedBudget
@@ -41,8 +35,7 @@ from .timing.clock import Clock
 from .timing.cuda import graphed
 from .timing.machine_load import LoadMeter
 from .timing.processes import process_pairs
-from .timing.remote import interpreter
-from .timing.witness import smallest, witness
+from .timing.witness import smallest
 
 DEVICES = ("cpu", "cuda")
 
@@ -54,7 +47,7 @@ class GateSession:
     settings: Settings
     head_source: Source
     gate: Gate
-    cases: dict[Case, str | None]  # the tier's cases, with the reason where the subject cannot run it
+    cases: dict[Case, str | None]  # the tier's cases, each with the reason if its subject cannot run it
     allocator: str = ""
     exceptions: Exceptions = field(default_factory=Exceptions)
     selected: list[Case] = field(default_factory=list)  # what pytest selected, all shards together
@@ -62,7 +55,7 @@ class GateSession:
     budget: SharedBudget | None = None
     load: LoadMeter | None = None
     results: list[CaseResult] = field(default_factory=list)
-    untimed: list[dict[str, object]] = field(default_factory=list)  # what a baseline stores of cases without times
+    untimed: list[dict[str, object]] = field(default_factory=list)  # for a baseline: of cases that are not timed
     resources: ExitStack = field(default_factory=ExitStack)
     repeatable: tuple[str, ...] = ()  # the options under which a case is compared again
 
@@ -82,7 +75,7 @@ class GateSession:
         return sum(self.cases[case] is None for case in cases)
 
     def timed(self, cases: Sequence[Case]) -> int:
-        """How many of them are timed, and so share the level and the budget."""
+        """How many of them are timed, and share the level and the budget."""
         return self.runnable([case for case in cases if case.timed])
 
     @property
@@ -92,7 +85,7 @@ class GateSession:
 
     @property
     def base_origin(self) -> str:
-        """Where the base's code is from and, if it is not this process's, the interpreter that it runs under."""
+        """Where the base's code is from, and the interpreter that it runs under if that is another."""
         if self.settings.base_python is None:
             return self.base.source.origin
         return f"{self.base.source.origin} under {self.settings.base_python} (torch {self.base.environment['torch']})"
@@ -117,7 +110,7 @@ class GateSession:
 
     @property
     def absent_ids(self) -> tuple[str, ...]:
-        """The stored baseline's cases whose device is not here."""
+        """The cases of the stored baseline whose device this machine lacks."""
         absent = set(DEVICES) - set(environment.present_devices())
         return tuple(id_ for id_ in self.base.stored_ids if baseline.device_of(id_) in absent)
 
@@ -138,7 +131,7 @@ class GateSession:
         return f"attention gate: {'; '.join(parts)}"
 
     def test(self, case_id: str) -> PairedTest:
-        """Return the stopping rule of a case; the level is shared among the cases that all shards time."""
+        """Return the stopping rule of a case; all timed cases of all shards share the level."""
         waiver = self.exceptions.waiver(case_id)
         return self.settings.policy.test(
             self.timed(self.selected),
@@ -147,77 +140,16 @@ class GateSession:
         )
 
     def prepare_comparison(self, config: pytest.Config) -> None:
-        """Load the base that was asked for, and read the waivers.
+        """Load the base that was asked for, and read what is accepted of the head.
 
         Raises:
-            CannotDo: it cannot be had, or a waiver does not hold.
+            CannotDo: the base cannot be had, or a waiver does not hold.
 
         """
-        python = self.settings.base_python
-        base_source, stored = self._find_base(config)
         here = environment.describe(self.allocator)
-        if python is not None:
-            base = replace(stored_only(base_source, stored, here), environment=interpreter(python))
-        else:
-            what = self.settings.what
-            place = place_of(what.names[0])
-            repository = top_level(place) or place
-            self._refuse_code_beside(repository)
-            opened = witness(base_source, self.head_source, what, repository=repository, threads=self.settings.threads)
-            self.gate = replace(self.gate, witness=self.resources.enter_context(opened))
-            base = self.resources.enter_context(
-                loaded(base_source, stored, here, repository, what=what, devices=self.settings.devices)
-            )
-            self.gate = replace(self.gate, anew=cache(self._anew))
-        self.gate = replace(self.gate, base=base)
-        self.repeatable = replace(self.settings, base=self._lasting_base()).repeatable
-        known, today = {case.id for case in self._all_cases}, date.today()  # noqa: DTZ011  # a day where the user is
-        if self.settings.config is not None:
-            self.exceptions = waivers.entries(self.settings.config.file, known, today)
-        elif not self.settings.what.kernels:  # ours: the file of the suite is about them
-            self.exceptions = waivers.read(waivers.WAIVERS, known, today)
-
-    def _anew(self) -> Gate:
-        """Load both sides once more, the base first, into copies that live until the session ends."""
-        what, devices = self.settings.what, self.settings.devices
-        base, head = (
-            self.resources.enter_context(base_side(packed, label, what=what, devices=devices))
-            for label, packed in (("base", self.base.source), ("head", self.head_source))
-        )
-        return replace(self.gate, head=head, base=replace(self.base, side=base), witness=None, anew=None)
-
-    def _lasting_base(self) -> str | None:
-        """Return the base that was asked for; a revision by its commit, since a name such as HEAD moves on."""
-        if self.settings.base is None:
-            return None
-        place = place_of(self.settings.what.names[0])
-        name, _ = source.choice(place, self.settings.base)
-        return name if Path(name).is_dir() else commit_of(place, name)[:12]
-
-    def _refuse_code_beside(self, repository: Path) -> None:
-        """Refuse a head that needs code of its repository which is not part of what is compared."""
-        with TemporaryDirectory(prefix="attention-head-") as unpacked:
-            self.head_source.unpack(Path(unpacked))
-            files = sorted(Path(unpacked).rglob("*.py"))
-            refuse_code_outside(files, self.settings.what.names, repository, "the head")
-
-    def _find_base(self, config: pytest.Config) -> tuple[Source, Baseline | None]:
-        """Find the source that was asked for, and the stored baseline that it is from, if it is."""
-        if self.settings.base is not None:
-            names = self.settings.what.names
-            name, why = source.choice(place_of(names[0]), self.settings.base)
-            found = source.find(place_of(names[0]), name, names)
-            return replace(found, origin=f"{found.origin}{why}"), None
-        if not self.settings.compare:  # another environment: its own packages of a kernel from there, else this code
-            own = source.installed(f"packages of {self.settings.base_python}")
-            return (own if self.settings.what.kernels else self.head_source), None
-        stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, self.settings.compare))
-        if missing := set(self.settings.what.packages) - stored.source.names:
-            raise CannotDo(
-                f"the source in {stored.source.origin} holds no {min(missing)}: store the baseline anew, with the same "
-                "--kernel"
-            )
-        return stored.source, stored
+        self.gate = self.resources.enter_context(with_base(self.gate, self.settings, self.head_source, here, config))
+        self.repeatable = replace(self.settings, base=lasting_base(self.settings)).repeatable
+        self.exceptions = accepted(self.settings, {case.id for case in self._all_cases})
 
     def take_shard(self, cases: Sequence[Case]) -> list[Case]:
         """Take this shard's part of the cases that pytest selected.
@@ -243,7 +175,7 @@ class GateSession:
         self.chosen = list(cases)
         if self.settings.comparing and not self.runnable(self.selected):
             raise CannotDo("no case is left to compare: select some with bench/, -k, --tier, --device and --shard")
-        if self.selected:  # an empty part too: its report must say the same of the environment as the others'
+        if self.selected:  # even if nothing fell to this shard: all shards report the same environment
             torch.set_num_threads(self.settings.threads)
             self.allocator = environment.steady_allocator()
         if self.runnable(self.chosen):
@@ -257,7 +189,7 @@ class GateSession:
     def _start_processes(self) -> None:
         """Start the pairs of processes that the first case needs, where the base has an interpreter of its own.
 
-        Only the first is waited for, which tells whether both sides load; the next ones do while that case is checked.
+        It waits for the first pair, to see that both sides load; the others load while the first case is checked.
         """
         if self.settings.base_python is None:
             return
@@ -276,14 +208,14 @@ class GateSession:
         self.gate = replace(self.gate, elsewhere=pairs, base=replace(self.base, elsewhere=supported))
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
-        """Judge one case against the base; the head's timings also go to pytest-benchmark, those of a new case too."""
+        """Judge one case against the base; pytest-benchmark gets the head's timings, also of a case that is new."""
         test, waiver, unsupported = self.test(case.id), self.exceptions.waiver(case.id), self.cases[case]
         if unsupported is not None:
             result = judge_case(Evidence(case.id, skipped=unsupported), test)
         else:
             assert self.budget is not None  # there is one where a case can run
             waived = None if waiver is None else str(waiver)
-            # A pair of processes takes longer than what most cases would have of a shared budget.
+            # A pair of processes takes longer than a case's share of a common budget.
             shared = self.gate.elsewhere is None
             allowance_s = self.budget.allowance_s() if shared else self.settings.policy.budget_s
             result = self.gate.compare(case, test, allowance_s, waived)
@@ -331,7 +263,7 @@ class GateSession:
             benchmark(checked.head if case.device == "cpu" else call)
 
     def _add(self, result: CaseResult) -> None:
-        """Add a result; of a case that is run more than once, by a plugin that repeats tests, the worst stands."""
+        """Add a result; where a plugin repeats a case, the worst result stands."""
         for i, earlier in enumerate(self.results):
             if earlier.id == result.id:
                 self.results[i] = min(earlier, result, key=severity)
@@ -339,7 +271,7 @@ class GateSession:
         self.results.append(result)
 
     def _keep(self, case: Case, evidence: Evidence, benchmark: BenchmarkFixture) -> None:
-        """Have what was found stored with the case; pytest-benchmark stores nothing of a case without times."""
+        """Store what was found with the case's timings, or apart if it has none: pytest-benchmark drops such cases."""
         found = baseline.extra_info(case.id, evidence.errors, evidence.head_fingerprint)
         benchmark.extra_info.update(found)
         if not case.timed and evidence.skipped is None:
@@ -360,14 +292,14 @@ class GateSession:
             ]
 
     def _uncompared_kernels(self) -> list[str]:
-        """The kernels that were asked for by name and selected, and of which this part of the run compared nothing."""
+        """The kernels that were named and selected, and of which this part of the run compared no case."""
         if not self.settings.what.kernels:
             return []
         compared = {r.id.partition("-")[0] for r in self.results if r.verdict.compared}
         return sorted({case.subject for case in self.chosen} - compared)
 
     def finish(self) -> Run:
-        """Make the run from the results: what is missing or has no result is in it as well."""
+        """Sum up the run: its results, and cases that are missing or have none."""
         done = {result.id for result in self.results}
         rows = [
             Evidence(case.id, error="was selected and has no result: the run stopped before it")

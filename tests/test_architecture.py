@@ -14,7 +14,7 @@ PYTHON_FILES = sorted(path for part in ("attention", "bench", "tests") for path 
 # Rooms and files at the top of bench, bottom up: each may import those before it. Neighbours that a slash joins may not
 # import each other.
 ROOMS = "plain cases judging sides checking timing report history/study options gate"
-ABOVE = "pytest_benchmark_adapter proof commands session plugin test_attention __main__"
+ABOVE = "pytest_benchmark_adapter proof commands comparison session plugin test_attention __main__"
 ORDER = [*ROOMS.split(), *ABOVE.split()]
 PURE = """
     plain judging report history sides.source sides.baseline sides.places timing.between timing.budget
@@ -114,7 +114,7 @@ assert not parallel, "attention loads tensor parallelism"
 
 def test_only_the_plugin_s_own_files_know_pytest() -> None:
     knowing = {path.stem for path in bench_files() if any("pytest" in name for name in imports(path))}
-    assert knowing == {"explain", "options", "plugin", "pytest_benchmark_adapter", "session", "selftest"}
+    assert knowing == {"comparison", "explain", "options", "plugin", "pytest_benchmark_adapter", "session", "selftest"}
 
 
 def test_the_package_under_test_imports_torch_and_itself_relatively_and_nothing_else() -> None:

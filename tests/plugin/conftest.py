@@ -50,7 +50,7 @@ def alone() -> None:
 @pytest.fixture(autouse=True)
 def _no_witness(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "alone" not in request.fixturenames:
-        monkeypatch.setattr("bench.session.witness", lambda *_, **__: nullcontext())
+        monkeypatch.setattr("bench.comparison.witness", lambda *_, **__: nullcontext())
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error
 def test_without_another_base_both_processes_have_the_head_s_own_code(
     bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.session.interpreter", lambda _: {"python": "3.11.1", "torch": "2.6.0"})
+    monkeypatch.setattr("bench.comparison.interpreter", lambda _: {"python": "3.11.1", "torch": "2.6.0"})
     monkeypatch.setattr("bench.timing.processes.ProcessPairs.start", lambda *_: None)
     monkeypatch.setattr("bench.timing.processes.ProcessPairs.begin", lambda *_: None)
     monkeypatch.setattr("bench.timing.processes.ProcessPairs.base_supports", lambda *_: frozenset())

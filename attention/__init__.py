@@ -15,7 +15,7 @@ from .transformer import TinyTransformer, TransformerBlock
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f".{_module.name}", __name__)
-for _name in sorted(KERNELS):  # a stable order, whichever kernel imports which
+for _name in sorted(KERNELS):  # sorted, so that the order does not depend on what imports what
     KERNELS[_name] = KERNELS.pop(_name)
 
 __all__ = [

@@ -34,7 +34,7 @@ def decode(
         return q.new_zeros(*q.shape[:3], value_size)
     n_first = n_queries // 2
     cache = KVCache(batch, n_kv_heads, n_keys, head_size, value_size=value_size, dtype=q.dtype, device=q.device)
-    known = n_keys - n_queries + n_first if causal else n_keys  # tokens that the first half may see
+    known = n_keys - n_queries + n_first if causal else n_keys  # keys that the first half sees
     cache.append(k[:, :, :known], v[:, :, :known])
     parts = []
     if n_first:

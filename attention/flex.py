@@ -60,18 +60,18 @@ def flex(
         )
         return out
     if 0 in (q.numel(), k.numel(), v.numel()):
-        return q.new_zeros(*q.shape[:3], v.shape[3])  # PyTorch's kernel ends the process with a division by zero
+        return q.new_zeros(*q.shape[:3], v.shape[3])  # PyTorch's kernel would divide by zero and end the process
     least = LEAST_HEAD_SIZE.get(q.device.type, 1)
     if min(q.shape[3], v.shape[3]) < least:
         raise NotImplementedError(
             f"flex on {q.device.type} needs head sizes of at least {least}; saw q {tuple(q.shape)}, v {tuple(v.shape)}"
         )
     (batch, n_heads, n_queries, _), n_keys = q.shape, k.shape[2]
-    if q.device.type == "cpu":  # it refuses tensors that require a gradient even where none is recorded
+    if q.device.type == "cpu":  # FlexAttention refuses tensors that require a gradient, even under no_grad
         q, k, v = q.detach(), k.detach(), v.detach()
     window = None if window is None else min(window, n_queries + n_keys)  # beyond that it hides nothing
     every = None if mask is None else mask.expand(batch, n_heads, n_queries, n_keys)
-    sink = None if sinks is None else n_keys  # its position: one more key, which all see, with a value of zero
+    sink = None if sinks is None else n_keys  # one more key at this position, which every query sees; its value is zero
     if sink is not None:
         k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
         every = None if every is None else F.pad(every, (0, 1), value=every.dtype == torch.bool)
@@ -106,7 +106,7 @@ def _both(near: MaskMod, mask: Tensor) -> MaskMod:
 def _score(
     softcap: float | None, bias: Tensor | None, sinks: Tensor | None, sink: int | None
 ) -> Callable[..., Tensor] | None:
-    """What becomes of a score: the cap, then the bias (B, Hq, Tq, Tk), or the sink's own; None where it stays."""
+    """Make what caps a score, adds the bias (B, Hq, Tq, Tk), and gives the sink its logit; None if nothing does."""
     if softcap is None and bias is None and sinks is None:
         return None
 
@@ -127,6 +127,6 @@ def _band_blocks(
 ) -> BlockMask | None:
     if not causal and window is None:
         return None
-    with torch.inference_mode(mode=False):  # tensors made in inference mode would serve nowhere else
+    with torch.inference_mode(mode=False):  # cached: a tensor made in inference mode fails elsewhere
         seen = _band(n_keys - n_queries, causal=causal, window=window, sink=sink)
         return create_block_mask(seen, None, None, n_queries, n_keys + (sink is not None), device=device)

@@ -90,7 +90,7 @@ class MultiHeadAttention(nn.Module):
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, E + 2 Hkv D)
         heads = (self.n_heads, self.n_kv_heads, self.head_size)
         out = attend_projected(self.kernel, qkv, heads, mask, causal=causal, cache=cache)  # (B, T, E)
-        out_proj = self.out_proj  # looked up once: every look-up in a module costs
+        out_proj = self.out_proj  # looked up once: attributes of modules are slow
         return F.linear(out, out_proj.weight, out_proj.bias)
 
     def make_cache(self, batch: int, capacity: int) -> KVCache:

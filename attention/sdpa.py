@@ -9,15 +9,15 @@ from .registry import FLOATING, register
 from .shapes import causal_mask
 
 VECTOR_LANES = 16  # fp32 values in the widest CPU register
-FAR = -(2.0**20)  # so far below zero fp32 keeps few bits of what is added
+FAR = -(2.0**20)  # at this size an fp32 value has few bits left for a score that is added to it
 
 
 def _additive_triangle(n_queries: int, n_keys: int, like: Tensor) -> Tensor:
-    """Zero where a query sees a key by causal, -inf elsewhere: (Tq, Tk); of one query, who sees every key, all zero."""
+    """Make the causal mask (Tq, Tk) to add to scores: zero where a query sees a key, -inf elsewhere."""
     return like.new_full((n_queries, n_keys), -torch.inf).triu(n_keys - n_queries + 1)
 
 
-# Made once, since with so few keys making one takes half as long as attending.
+# Made once: for so few keys, making one takes half as long as attending.
 TRIANGLES = {
     (dtype, n_queries, n_keys): _additive_triangle(n_queries, n_keys, torch.empty(0, dtype=dtype, device="cpu"))
     for dtype in FLOATING

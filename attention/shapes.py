@@ -1,4 +1,4 @@
-"""Two shapes every explicit kernel needs: grouped heads folded into rows, and the band of keys a query sees."""
+"""What every explicit kernel needs: query heads folded by their key head, and the band of keys a query sees."""
 
 import torch
 from torch import Tensor

@@ -11,7 +11,7 @@ from .registry import Capabilities, register
 from .shapes import band
 from .validation import check_counts_known
 
-BLOCK = 64  # the fewest queries of one block: narrower ones would be too little work for one matrix product
+BLOCK = 64  # queries in a block, at least: a smaller matrix product is inefficient
 
 
 @register("sliding_window", Capabilities(masks=frozenset(), window=True, windowless=False, softcap=True, sinks=True))
@@ -37,7 +37,7 @@ def sliding_window(
     assert window is not None  # by the capabilities
     check_counts_known("sliding_window", q, k)
     (batch, _, n_queries, _), (_, n_kv_heads, n_keys, _) = q.shape, k.shape
-    causal = causal or n_queries == 1  # the last query's keys are all past
+    causal = causal or n_queries == 1  # the last query is aligned with the last key, so all its keys are past
     window = min(window, max(n_queries, n_keys, 1))  # beyond that it hides nothing
     block = min(max(window, BLOCK), max(n_queries, 1))  # queries
     span = block + (window - 1) * (1 if causal else 2)  # keys that they see

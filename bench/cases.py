@@ -15,10 +15,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DIRECTIONS = ("fwd", "fwdbwd")
 
 # Kernels that few rows measure; a kernel that is named nowhere here is in every row of kernels.
-COMPILING = ("compiled", "flex")  # for seconds a case and side
-VARIANTS = ("decode", "sdpa_cudnn", "sdpa_efficient", "sdpa_flash", "sdpa_math")  # sdpa, made to go one way
+COMPILING = ("compiled", "flex")  # each case compiles for seconds on each side
+VARIANTS = ("decode", "sdpa_cudnn", "sdpa_efficient", "sdpa_flash", "sdpa_math")  # sdpa by one given path
 
-# Capabilities that a base may not know yet, and what is called what they ask for.
+# Capabilities that an older base does not know, and what a message calls them.
 _LATER = {
     "window": "a window",
     "softcap": "a cap on scores",
@@ -102,10 +102,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Mask:
-    """What hides keys from queries: a mask tensor of a kind, ``causal``, a ``window``, or nothing.
+    """What hides keys from queries: a mask tensor, ``causal``, a ``window``, or nothing.
 
-    ``word`` says what the mask tensor holds: ``bool`` and ``float`` some of everything, ``true`` nothing but True,
-    ``padding`` a length for each item, ``low`` the dtype's lowest values, ``learned`` what a gradient is taken of.
+    ``word`` says what the mask tensor holds. ``bool`` and ``float``: a mixture; ``true``: True alone; ``padding``: a
+    length for each item; ``low``: the dtype's lowest values; ``learned``: values of which a gradient is taken.
     ``sizes`` are the letters of the sizes that it has, of b, h, q and k.
     """
 
@@ -238,7 +238,7 @@ ROWS = (
     Row("smoke", "b1h4kv2t40k96d32v16scale0.3", "causalwindow16", directions="fwdbwd", subjects="kernels"),
     Row("smoke", "b2h4kv2t16k48d32", "causal", directions="fwd", subjects="variants"),
     Row("smoke", "b2h4t64d64transposed", "full", directions="fwd", subjects="kernels"),  # as projections give them
-    # Each by itself and as small as it can be: what a wrong kernel gets wrong.
+    # What wrong kernels get wrong, one kind of fault a row, each as small as it can be.
     Checked("smoke", "b1h2t24d8scale0", "causal", directions="fwdbwd"),
     Checked("smoke", "b1h2t24d64scale0.3", "full"),
     Checked("smoke", "b2h2t20k28d64v16scale0.0625", "causal", directions="fwdbwd"),
@@ -362,7 +362,7 @@ def lacks(kernel: Any, case: Case) -> str | None:
     }
     asked = {name: value for name, value in wanted.items() if value is not None}
     for name in asked:
-        if not hasattr(capabilities, name):  # it comes from a base that did not know of them
+        if not hasattr(capabilities, name):  # the kernel is from an older base
             return f"{case.subject} does not support {_LATER[name]}"
     missing: str | None = capabilities.lacks(
         mask=hiding.kind,

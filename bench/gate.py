@@ -33,9 +33,9 @@ from .timing.witness import Statement, Witness
 
 
 class CaseFailed(Exception):
-    """A side raised, or wrote to its inputs; the message says which and what it said.
+    """A side raised or wrote to its inputs; the message names the side and what happened.
 
-    ``head_fingerprint`` is what the head executed, where that is known: a base that raised does not hide it.
+    ``head_fingerprint`` is what the head executed, where that is known: it is reported even if the base raised.
     """
 
     def __init__(self, message: str, head_fingerprint: Fingerprint | None = None) -> None:
@@ -61,12 +61,12 @@ class Checked:
 class Gate:
     """Checks and compares one case at a time. ``base`` is None where there is only the head to check.
 
-    The base's stored fingerprints stand in where its code lacks a case or raises. ``elsewhere`` is where both sides are
-    timed and the base is checked, if not in this process; where they share this one, the ``witness`` is told what it
-    gave. ``anew`` gives a gate whose sides are loaded anew in the other order: a slowdown is confirmed there, so that
-    nothing that sticks to a copy of the code (heap, layout) can pass for one. ``distort`` is given each side's label
-    and call before they are timed; the self-test injects known slowdowns there. ``graphed``, where it is given, makes
-    of a call what replays it, and that is timed instead.
+    Where the base's code lacks a case or raises, its stored fingerprints take its place. Both sides are timed, and the
+    base is checked, in this process or in those of ``elsewhere``. Of what ran in this process the ``witness`` is told.
+    ``anew`` makes a gate whose sides are loaded again, in the other order: a slowdown is confirmed there, so that an
+    effect of one copy of the code (its place on the heap, say) cannot pass for one. ``distort`` may wrap each side's
+    call before it is timed; the self-test injects known slowdowns there. ``graphed``, if given, turns a call into its
+    replay, which is timed instead.
     """
 
     head: Side
@@ -105,7 +105,7 @@ class Gate:
         try:
             other = self if self.anew is None else self.anew()
             again = other.check(case, attempt=1)
-        except (CaseSkipped, CannotDo) as reason:  # what was measured must not pass for what could not be
+        except (CaseSkipped, CannotDo) as reason:  # a slowdown was measured: it must not end as a skip
             return replace(checked.evidence, error=f"was slower, and could not be measured again: {reason}")
         found = again.evidence if any(e.complaints for e in again.evidence.errors) else checked.evidence
         return replace(found, measurements=(first, other._measure(again, test, budget_s)))  # noqa: SLF001  # its like
@@ -132,7 +132,7 @@ class Gate:
                 exact, naive = drift.oracle(workload), drift.yardstick(workload)
             head, head_results, head_print = _run(self.head, workload)
             base = base_results = base_print = stored = None
-            if self.base is not None and attempt == 0:  # stored errors are of the first inputs
+            if self.base is not None and attempt == 0:  # stored errors are for the inputs of the first attempt
                 stored = self.base.stored_errors.get(case.id)
             if self.base is not None and self.base.supports(case):
                 try:
@@ -176,7 +176,7 @@ class Gate:
     def _with_more_chances(
         self, call: Call, base: Fingerprint, head: Fingerprint, workload: Workload, results: Results
     ) -> Fingerprint:
-        """Call a base that has repeated bit for bit some more times, before the head is blamed for what both may do."""
+        """Call a base that has repeated so far some more times, before a head that does not is blamed."""
         if base.calls is None or base.calls.unrepeated or head.calls is None or not head.calls.unrepeated:
             return base
 
@@ -197,7 +197,7 @@ class Gate:
             _unwritten(workload, "a side, while it was timed,"),
             _unshared("a side, while it was timed,"),
         ):
-            order = random.Random()  # from the system: nothing that repeats may know the tosses
+            order = random.Random()  # seeded by the system, so that no tosses repeat
             if self.elsewhere is not None:
                 return self.elsewhere.measure(workload, test=test, budget_s=budget_s, order=order)
             assert base is not None  # a case without one is not measured
@@ -220,7 +220,7 @@ class Gate:
 
 
 def _run(side: Side, workload: Workload) -> tuple[Call, Results, Fingerprint]:
-    """Run one side for its results, for its fingerprint, and to compare its calls."""
+    """Run one side for its results, its fingerprint, and the comparison of its calls."""
     with _blaming(side.label), _unwritten(workload, side.label):
         try:
             with _unshared(side.label):
@@ -234,7 +234,7 @@ def _run(side: Side, workload: Workload) -> tuple[Call, Results, Fingerprint]:
 
 @contextmanager
 def _blaming(who: str) -> Iterator[None]:
-    """Turn whatever is raised inside into a CaseFailed that names who raised it."""
+    """Turn an exception raised inside into a CaseFailed that names who raised it."""
     try:
         yield
     except (CaseFailed, CaseSkipped):
@@ -247,7 +247,7 @@ def _blaming(who: str) -> Iterator[None]:
 
 @contextmanager
 def _unshared(who: str) -> Iterator[None]:
-    """Fail the case if what is done inside changes what both sides share, and put that back."""
+    """Fail the case if the code inside changes what both sides share, and restore it."""
     with watching() as changed:
         yield
     if changed:
@@ -256,12 +256,12 @@ def _unshared(who: str) -> Iterator[None]:
 
 @contextmanager
 def _unwritten(workload: Workload, who: str) -> Iterator[None]:
-    """Fail the case if any of its tensors is not the same afterwards, bit for bit; autograd may have raised over it."""
+    """Fail the case if one of its tensors has changed afterwards, even if autograd raised because of that."""
     before = workload.snapshot()
     raised: Exception | None = None
     try:
         yield
-    except Exception as error:  # noqa: BLE001  # it goes on below, unless a write explains it
+    except Exception as error:  # noqa: BLE001  # raised again below, unless a write explains it
         raised = error
     if workload.differs_from(before):
         raise CaseFailed(f"{who} wrote to its inputs") from raised

@@ -23,7 +23,7 @@ DEFAULT_SHARD = "1/1"
 DEFAULT_UNDECIDED = "5%"
 PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 
-# Options that say how to compare: without a comparison they would do nothing, and a gate must not do nothing.
+# Options that say how to compare. Without a comparison they would do nothing, so they are refused.
 _COMPARING = (
     "gate_threshold",
     "gate_budget",
@@ -37,7 +37,7 @@ _COMPARING = (
     "gate_graphs",
 )
 
-# What options name. An unset variable in a workflow leaves the name empty, and that must not pass for none or for ".".
+# Options that name something. An unset variable in a workflow leaves the name empty, which is refused.
 _NAMED = {
     "benchmark_compare": "a baseline, or leave out the = for the latest",
     "benchmark_storage": "a directory",
@@ -65,7 +65,7 @@ class Settings:
     policy: Policy
     compare: str | bool
     base: str | None
-    base_python: str | None = None  # the interpreter of the base side, if it is another
+    base_python: str | None = None  # the base's interpreter, if it is not this one
     reports: Mapping[str, Path] = field(default_factory=dict)  # format -> file
     annotate: bool = False
     graphs: bool = False  # time calls as they are replayed from CUDA graphs
@@ -95,7 +95,7 @@ class Settings:
         }
         given += [f"{name}={value}" for name, (value, default) in single.items() if value != default]
         given += ["--gate-graphs"] if self.graphs else []
-        if self.compare:  # last, since without a value it would take what follows
+        if self.compare:  # last: without a value, it would take the next word as one
             given.append("--benchmark-compare" if self.compare is True else f"--benchmark-compare={self.compare}")
         return tuple(given)
 

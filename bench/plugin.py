@@ -26,8 +26,8 @@ from .timing import environment
 SESSION = pytest.StashKey[GateSession]()
 RUN = pytest.StashKey[Run]()
 CLOSING = pytest.StashKey[str]()
-CASE = "attention_case"  # a test that takes this argument runs once a case
-VERDICT = "verdict"  # the property in which a test's report carries its verdict
+CASE = "attention_case"  # a test with this argument runs once for each case
+VERDICT = "verdict"  # the property of a test's report that holds its verdict
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,7 +68,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # After -k and -m: every shard splits the same selection.
+    # After -k and -m, so that every shard splits the same selection.
     cases = {item: _params(item)[CASE] for item in items if CASE in _params(item)}
     with _usage_errors():
         mine = set(config.stash[SESSION].take_shard(list(cases.values())))
@@ -94,7 +94,7 @@ def _params(item: pytest.Item) -> dict[str, Any]:
 def run_case(
     request: pytest.FixtureRequest, benchmark: BenchmarkFixture, record_property: Any
 ) -> Callable[[Case], None]:
-    """Check and time a case; where a comparison was asked for, judge it against the base."""
+    """Check and time a case; in a comparison, judge it against the base."""
     session = request.config.stash[SESSION]
 
     def run(case: Case) -> None:
@@ -127,7 +127,7 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
-    # Before pytest-benchmark's own, which saves: what failed must not become the next baseline.
+    # Before pytest-benchmark's own hook, which saves: a run that failed must not become the next baseline.
     config = session.config
     interrupted = exitstatus not in (
         pytest.ExitCode.OK,
@@ -150,7 +150,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
 
 
 def _conclude(config: pytest.Config, exitstatus: int) -> int:
-    """Make the run, write the reports, and return the exit code."""
+    """Sum up the run, write the reports, and return the exit code."""
     gate = config.stash[SESSION]
     run = config.stash[RUN] = gate.finish()
     config.stash[CLOSING] = run.closing_line
@@ -192,7 +192,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """Turn what cannot be done into pytest's exit code 4 with its one sentence."""
+    """Turn CannotDo into pytest's usage error: one sentence, and exit code 4."""
     try:
         yield
     except CannotDo as error:
@@ -200,7 +200,7 @@ def _usage_errors() -> Iterator[None]:
 
 
 def _refuse_untimed(config: pytest.Config, *, comparing: bool) -> None:
-    """Refuse to time, compare or save where pytest-benchmark would silently do none of it."""
+    """Refuse options under which pytest-benchmark would silently not time, compare or save."""
     read = config.getoption
     if "PYTEST_XDIST_WORKER" in os.environ or config.option.collectonly:
         return

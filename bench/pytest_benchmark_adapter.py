@@ -1,4 +1,4 @@
-"""Every contact with pytest-benchmark's private parts; ``tests/test_pytest_benchmark_adapter.py`` is their contract."""
+"""Every use of pytest-benchmark's private parts, as ``tests/plugin/test_pytest_benchmark_adapter.py`` holds them."""
 
 import os
 from collections.abc import Sequence

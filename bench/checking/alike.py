@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-Results = Mapping[str, Tensor]  # output and gradients, by name: out, dq, ...
+Results = Mapping[str, Tensor]  # output and gradients by name: out, dq, ...
 
 # Absolute caps for standard normal inputs: (output, gradients). They scale with what is right where that exceeds 1, and
 # with larger scores, whose rounding does.

@@ -1,10 +1,15 @@
-"""Checks that a call is a call: makes several, on the case's inputs and on others, and compares them.
+"""Checks that a call does its work: makes several calls, on the case's inputs and on others, and compares them.
 
-All are made on the same tensors, whose contents change in between, so that whatever a side remembers of them, by their
-address, shape, identity or version, is of other contents and shows. In order: a call on other contents; one on the
-case's own, for the results that are held to the oracle; one for the fingerprint, with fresh memory filled with NaN; and
-one on the other contents again. Where there was fresh memory, one on the case's own contents has it filled with a large
-number, and so has the last. Only where two that should agree do not are there more, to find out why.
+All calls are given the same tensors, whose contents change in between. So a side that remembers a result by a tensor's
+address, shape, identity or version returns the result of other contents. In order:
+
+1. a call on other contents;
+2. one on the case's own contents, whose results are held to the oracle;
+3. one for the fingerprint, with fresh memory filled with NaN;
+4. where a call uses fresh memory: one on the case's own contents, with fresh memory filled with a large number;
+5. one on the other contents again, with fresh memory filled likewise.
+
+Where two calls should agree and do not, more calls find out why.
 """
 
 import gc
@@ -28,9 +33,9 @@ from .op_trace import OpTrace
 from .poison import LARGE, NAN, ZERO, Filling, Poison, can_run_eagerly, eagerly
 from .profiling import launches
 
-TOLERANCE = 2.0  # caps of the error rule by which results may differ and belong to the same inputs
-CHANCES = 8  # calls more of a base that has repeated so far, where the head does not
-NOISE = 4.0  # times by which they may differ more than those of calls on the same inputs do
+TOLERANCE = 2.0  # results that differ by more than this many caps of the error rule are of different inputs
+CHANCES = 8  # further calls of a base that has repeated bit for bit, before a head that does not is blamed
+NOISE = 4.0  # where calls on the same inputs differ, results may differ by so many times that
 
 
 def execute(call: Call, workload: Workload) -> tuple[dict[str, Tensor], Fingerprint]:
@@ -53,7 +58,7 @@ def execute(call: Call, workload: Workload) -> tuple[dict[str, Tensor], Fingerpr
 
 @dataclass(frozen=True)
 class _Kept:
-    """The results of a call as the side returned them, and a copy made at once."""
+    """The results of a call as the side returned them, and a copy that was made at once."""
 
     given: Results
     copies: dict[str, Tensor]
@@ -70,22 +75,22 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Observer:
-    """Makes the calls after the first two, whose results are ``earlier``, on the other contents, and ``own``."""
+    """Makes the calls after the first two, which gave ``earlier``, on the other contents, and ``own``."""
 
     call: Call
     workload: Workload
     others: OtherContents
     own: Results
     earlier: Results
-    first: Counters  # what the first call compiled
-    recorder: OpTrace = field(default_factory=OpTrace)  # of the call for the fingerprint
+    first: Counters  # before the first call to after it
+    recorder: OpTrace = field(default_factory=OpTrace)  # watches the call for the fingerprint
 
     def observe(self) -> tuple[Fingerprint, Calls]:
         poison = Poison(NAN)
         print_, unlike = self._fingerprint(poison)
         kept, cached = leaks.kept(self.call, self._grown()) if self._keeps() else (None, None)
         compiled = self.first.any
-        # What memory happened to hold in the calls before may have been like one filling, but not like both.
+        # By chance, fresh memory may have held in earlier calls what one filling holds, but not what both hold.
         suspect = unlike or compiled or (poison.filled and _unlike(self.own, self._attempt(LARGE)))
         unwritten = self._unwritten() if suspect else set[str]()
         noise: dict[str, float] = {}
@@ -144,7 +149,7 @@ class _Observer:
         return print_, tuple(self.own) if failed else _unlike(self.own, again)
 
     def _unwritten(self) -> set[str]:
-        """Say which results differ by what fresh memory holds, and by more than they differ anyhow."""
+        """Name the results that depend on what fresh memory holds, beyond what they differ by in any case."""
         if self.first.any and not can_run_eagerly():
             return set()
         with eagerly() if self.first.any else nullcontext():
@@ -160,13 +165,13 @@ class _Observer:
             return found
 
     def _attempt(self, filling: Filling | None) -> Results | None:
-        """Do the work with fresh memory filled; None where it raised for that."""
+        """Do the work with fresh memory filled; None if it raises because of that."""
         if filling is None:
             return self.call.results()
         try:
             with Poison(filling):
                 return self.call.results()
-        except Exception:  # noqa: BLE001  # whoever asked finds out what it means
+        except Exception:  # noqa: BLE001  # the caller judges it
             return None
 
     @property
@@ -187,7 +192,7 @@ class _Observer:
         return leaks.by_profile if self.first.any else leaks.by_tensors()
 
     def _batch_invariant(self) -> bool | None:
-        """Say whether the first item alone gets the same output; None where it is alone anyway, or cannot be."""
+        """Say whether the first item gets the same output alone; None if it is alone anyway, or cannot be."""
         if self.workload.case.shape.batch == 1:
             return None
         try:
@@ -199,7 +204,7 @@ class _Observer:
 
 
 def unrepeated(again: Callable[[], Results], results: Results) -> tuple[str, ...]:
-    """Call some more times, and name the results that are not the same every time, bit for bit."""
+    """Repeat the call, and name the results that are not the same every time, bit for bit."""
     for _ in range(CHANCES):
         if names := _unlike(results, again()):
             return names
@@ -207,7 +212,7 @@ def unrepeated(again: Callable[[], Results], results: Results) -> tuple[str, ...
 
 
 def held_to_calls(errors: tuple[TensorError, ...], calls: Calls | None) -> tuple[TensorError, ...]:
-    """Say of each result, before what else is said of it, what its calls have shown."""
+    """Add to the complaints about each result, as the first of them, what its calls have shown."""
     if calls is None:
         return errors
     said = {
@@ -226,7 +231,7 @@ def _unlike(expected: Results, seen: Results | None) -> tuple[str, ...]:
 
 
 def _apart(name: str, one: Tensor, another: Tensor, noise: float) -> bool:
-    """Whether results differ by more than rounding, and what is known to differ between calls, can explain."""
+    """Whether results differ by more than rounding and the known difference between calls explain."""
     cap = CAPS.get(another.dtype, CAPS[torch.float32])[0 if name == "out" else 1]
     size = float(another.abs().nan_to_num(nan=0.0, posinf=0.0).max()) if another.numel() else 0.0
     return distance(one, another) > TOLERANCE * cap * max(1.0, size) + NOISE * noise

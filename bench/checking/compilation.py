@@ -47,7 +47,7 @@ def counters() -> Counters:
 def forget() -> None:
     """Drop all compiled code, so that what the next call compiles does not depend on the calls before it.
 
-    It also keeps a run of many cases below the number of versions of a function at which torch.compile gives up.
+    Without this, a run of many cases would reach the number of versions of a function at which torch.compile gives up.
     """
     dynamo = _loaded("torch._dynamo")
     if dynamo is not None:

@@ -11,10 +11,10 @@ from .alike import same_bits
 
 
 class OtherContents:
-    """While it is entered, every tensor that a side is given holds other values; it can be entered again.
+    """A context in which every tensor that a side is given holds other values; it can be entered again.
 
-    They are written to the memory behind the tensors, of which neither the tensors nor their versions tell. What a side
-    wrote is left as it is, for whoever holds a copy to find.
+    The values are written to the memory behind the tensors, so neither their identity nor their version changes. What a
+    side wrote to its inputs stays there, to be found by a comparison with a copy.
     """
 
     def __init__(self, workload: Workload) -> None:
@@ -59,9 +59,9 @@ def with_others(workload: Workload, names: frozenset[str]) -> Workload:
 
 
 def other(tensor: Tensor) -> Tensor:
-    """Return other values of the same kind: those of the tensor backwards, or where these are the same, a slope added.
+    """Return other values of the same kind: the tensor's in reverse order, with a slope added where that is the same.
 
-    Backwards, the scores of q and k are the scores backwards: as large as they were, and as well conditioned.
+    In reverse order, q and k have the same scores in reverse order: as large and as well conditioned as before.
     """
     changed = tensor.flip(tuple(range(tensor.dim())))
     if not torch.equal(changed, tensor) or not tensor.numel():
@@ -74,7 +74,7 @@ def other(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def resized(contents: Mapping[str, Tensor], workload: Workload) -> Iterator[None]:
-    """Have some of the inputs, by name, be tensors of another size, as the same objects."""
+    """Give some of the input tensors, by name, another size; they stay the same objects."""
     tensors = {name: t for name in contents if (t := workload.inputs.get(name, workload.mask)) is not None}
     own = {name: t.data for name, t in tensors.items()}
     try:
@@ -93,10 +93,7 @@ def first_item(workload: Workload) -> dict[str, Tensor]:
 
 
 def longer(workload: Workload, tokens: int) -> dict[str, Tensor]:
-    """Return the inputs and the mask with so many tokens more, which are those at the start again.
-
-    A single query stays single.
-    """
+    """Return inputs and mask with so many tokens more, which repeat the first ones; a single query stays single."""
     queries = workload.case.shape.queries
     return {
         name: _extended(_extended(t, -1, tokens if t.shape[-1] > 1 else 0), -2, tokens if t.shape[-2] > 1 else 0)
@@ -118,7 +115,7 @@ def _extended(tensor: Tensor, dim: int, more: int) -> Tensor:
 
 
 def _written(tensor: Tensor) -> Tensor:
-    """Return the part of a tensor that has memory of its own: one of those along which it is expanded."""
+    """Return the part of a tensor that has memory of its own: one item of each dimension that is expanded."""
     for dim, stride in enumerate(tensor.stride()):
         if stride == 0 and tensor.shape[dim] > 1:
             tensor = tensor.narrow(dim, 0, 1)

@@ -16,7 +16,7 @@ from .naive import naive_attention
 HOLDS, REFUSED, FAILS = "holds", "refused", "fails"
 SIZES = ("b1h1t1d64", "b1h1t2d64", "b2h2t3k5d64", "b1h2t17k33d64", "b2h4t65k130d64")  # the smallest first
 GROUPED = ("b1h2kv1t2d64", "b2h4kv2t3k5d64", "b1h6kv2t17k33d64")
-TOLERANCE = 1e-4  # of identities that rounding may break
+TOLERANCE = 1e-4  # by which rounding may break an identity
 
 Attend = Callable[..., Tensor]
 Complaints = Iterator[str]
@@ -24,7 +24,7 @@ Complaints = Iterator[str]
 
 @dataclass(frozen=True)
 class Inputs:
-    """One problem: q (B, Hq, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, D), and how its masks are made."""
+    """One problem: q (B, Hq, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, D), and the masks that fit it."""
 
     q: Tensor
     k: Tensor
@@ -44,7 +44,7 @@ class Inputs:
         return self.q, self.k, self.v
 
     def mask(self, kind: str | None, blind: int | None = None) -> Tensor | None:
-        """Hide one key in four of (1, 1, Tq, Tk), never the last; from the query ``blind`` every key."""
+        """Hide one key in four by a mask (1, 1, Tq, Tk), never the last; from the query ``blind``, hide every key."""
         if kind is None:
             return None
         generator = torch.Generator().manual_seed(1)
@@ -55,7 +55,7 @@ class Inputs:
         return self.written(seen, kind)
 
     def written(self, seen: Tensor, kind: str) -> Tensor:
-        """Write a bool mask as one of a kind."""
+        """Convert a bool mask to a kind of mask."""
         seen = seen.to(self.q.device)
         if kind == "bool":
             return seen
@@ -66,7 +66,7 @@ class Inputs:
 class Rule:
     """One sentence of the contract. ``complaints`` yields what is wrong with a kernel on one problem.
 
-    Of the ways in ``variants``, each is a row of the table. ``factor`` multiplies q and k.
+    Each of the ``variants`` is a row of the table. ``factor`` multiplies q and k.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rule found of a kernel, in one of its variants. ``why`` says it where it does not hold."""
+    """What one variant of a rule found of a kernel; ``why`` is set where the rule does not hold."""
 
     rule: str
     variant: str
@@ -106,7 +106,7 @@ def _try(
         except NotImplementedError as refused:
             refusal = refusal or str(refused).partition("\n")[0]
             continue
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises is what it does
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # any exception is the kernel's answer
             complaint = f"it raises {type(error).__name__}: {str(error).partition(chr(10))[0]}"
         if complaint is not None:
             return Finding(rule.name, variant, FAILS, complaint, f"{size} {str(dtype).removeprefix('torch.')} {device}")
@@ -145,7 +145,7 @@ def _budget(
     if got["out"].shape != exact["out"].shape:
         yield f"the output is {tuple(got['out'].shape)} and not {tuple(exact['out'].shape)}"
     for error in hold_to_budget(got, exact, naive, capped=capped):
-        # Of a few tokens the yardstick may be exact by chance: a few units in the last place are no fault.
+        # For few tokens the yardstick may be exact by chance, so a few units in the last place are allowed.
         far = next(_close(got[error.name].double(), exact[error.name], "it", 8 * torch.finfo(x.q.dtype).eps), None)
         yield from error.complaints if far is not None else ()
 
@@ -159,7 +159,7 @@ def _attend(kernel: Attend, x: Inputs, **options: Any) -> Tensor:
 def _close(got: Tensor, want: Tensor, what: str, tolerance: float | None = None) -> Complaints:
     size = 1 + want.abs().nan_to_num().max().item() if want.numel() else 1.0
     worst = (got - want).abs().max().item() if want.numel() else 0.0
-    # Written so that NaN is a complaint.
+    # Negated so that NaN is a complaint.
     tolerance = max(TOLERANCE, 8 * torch.finfo(got.dtype).eps) if tolerance is None else tolerance
     if not worst <= size * tolerance:
         yield f"{what} differs by {worst:.2g}"
@@ -276,7 +276,7 @@ def _nan_query(kernel: Attend, x: Inputs, *, causal: bool) -> Complaints:
 
 def _hidden_value(kernel: Attend, x: Inputs, *, kind: str, value: float) -> Complaints:
     seen = torch.ones(1, 1, x.q.shape[2], x.k.shape[2], dtype=torch.bool)
-    seen[..., 0] = x.k.shape[2] == 1  # a single key stays
+    seen[..., 0] = x.k.shape[2] == 1  # a single key stays visible
     v = x.v.clone()
     v[:, :, 0] = value if x.k.shape[2] > 1 else v[:, :, 0]
     if not _attend(kernel, x, mask=x.written(seen, kind), v=v).isfinite().all():

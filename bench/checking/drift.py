@@ -24,13 +24,13 @@ FORWARD_FACTOR = 2.0
 GRADIENT_FACTOR = 3.0
 BASE_FACTOR = 2.0
 ULPS = 2.0
-RMS_ULPS = 0.1  # for tensors whose naive error happens to vanish
-FEW = 64  # values of which the naive error is chance: theirs counts as that of a sum of as many terms, at least
+RMS_ULPS = 0.1  # where the naive error happens to vanish
+FEW = 64  # of fewer values, the naive error is chance: they are allowed at least the rounding of a sum of so many terms
 
 
 def oracle(workload: Workload) -> dict[str, Tensor]:
     """The exact output and gradients, float64, one batch item at a time so that memory does not grow with the batch."""
-    from attention import reference  # noqa: PLC0415  # not before what it registers with torch is watched
+    from attention import reference  # noqa: PLC0415  # what it registers with torch must be watched first
 
     inputs, mask = workload.inputs, workload.mask
     batch, mask_shape = workload.case.shape.batch, workload.case.mask_shape or ()
@@ -62,7 +62,7 @@ def yardstick(workload: Workload) -> dict[str, Tensor]:
 
 
 def attended(workload: Workload, inputs: Mapping[str, Tensor], mask: Tensor | None, attend: Attend) -> Tensor:
-    """Do the case's work by the gate's own code around ``attend``."""
+    """Do the case's work by the gate's own code, with ``attend`` as its attention."""
     hiding, shape = workload.case.hiding, workload.case.shape
     mask = inputs.get("mask", mask)
     if workload.case.module:
@@ -153,7 +153,7 @@ def _tensor_error(
     if naive.dtype in CAPS:
         budget = min(budget, CAPS[naive.dtype][0 if output else 1] * looser * max(1.0, highest))
 
-    # What is said if a figure is above its limit; the first that is says enough.
+    # The first figure above its limit is reported.
     limits = [
         ("error", error.largest, budget, f"is over its budget {budget:.3g} (naive error {naive_error.largest:.3g})"),
         (
@@ -205,7 +205,7 @@ def _tensor_error(
 
 @dataclass(frozen=True)
 class _Error:
-    """How far a tensor is from the oracle where both are finite: the largest error, its flat index, and the RMS."""
+    """How far a tensor is from the oracle where both are finite: largest error, its flat index, root mean square."""
 
     largest: float
     worst: int
@@ -221,7 +221,7 @@ class _Error:
 
 
 def _rms(values: Tensor) -> float:
-    """The root of the mean square of the finite values."""
+    """Return the root mean square of the finite values."""
     values = values.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     return float(values.square().mean().sqrt()) if values.numel() else 0.0
 

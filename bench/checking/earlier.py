@@ -1,4 +1,4 @@
-"""Whether a wrong result is right for the values that the inputs, or some of them, held before."""
+"""Whether a wrong result is the right one for values that some or all inputs held before."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,14 @@ from .alike import Results, distance
 from .contents import with_others
 from .drift import yardstick
 
-SHARE = 0.1  # of its error: a result is no farther than this from what it is said to belong to
-SECONDS = 1.0  # for one case: as long as that takes, more inputs are tried
+SHARE = 0.1  # a result belongs to other inputs if it is nearer to theirs than this share of its error
+SECONDS = 1.0  # for one case: after that, no more combinations of inputs are tried
 
 
 def noting_earlier(
     print_: Fingerprint, workload: Workload, results: Results, exact: Results, wrong: Sequence[str]
 ) -> Fingerprint:
-    """Note in the fingerprint of a call whose results are wrong if they are what its first call was made on."""
+    """Note in the fingerprint if the wrong results of a call belong to the inputs of the call before it."""
     if not wrong or print_.calls is None or not belongs_to_earlier(workload, results, exact, wrong):
         return print_
     stale = tuple(name for name in results if name in wrong or name in print_.calls.stale)
@@ -27,9 +27,9 @@ def noting_earlier(
 
 
 def belongs_to_earlier(workload: Workload, results: Results, exact: Results, wrong: Sequence[str]) -> bool:
-    """Say whether the results that are wrong are those of what the first call was made on (see ``calls``).
+    """Say whether the wrong results belong to the contents of the first call (see ``calls``).
 
-    Tried are all inputs, each, and each two of them: a mask that was converted once, scores of q and k that are kept.
+    All inputs may be old, or one, or two: a mask that was converted once, say, or scores of q and k that were kept.
     """
     errors = {name: distance(results[name], exact[name]) for name in wrong}
     if not all(map(isfinite, errors.values())):

@@ -11,8 +11,8 @@ from .op_trace import OpTrace
 from .profiling import ProfileTrace
 from .sdpa_calls import sdpa_calls
 
-# Which backend of scaled_dot_product_attention an aten op belongs to. The formula's op is the last resort: SDPA takes
-# it in silence when no fused backend accepts the inputs.
+# The backend of scaled_dot_product_attention by its aten op. The formula (math) is the last resort, which SDPA takes
+# without a word when no fused backend accepts the inputs.
 BACKENDS = {
     "aten._scaled_dot_product_flash_attention_for_cpu": "flash",
     "aten._scaled_dot_product_flash_attention": "flash",
@@ -68,12 +68,12 @@ def _passes(
     with trace.watching():
         gradients = backward(out)
     second = end_pass()
-    del gradients  # alive until here, as in the call that is timed
+    del gradients  # keeps it alive until here, as the timed call does
     return first, second
 
 
 class _DeviceMemory:
-    """The CUDA allocator's account of a call, pass by pass."""
+    """The bytes of a call, pass by pass, by the CUDA allocator's account."""
 
     def __init__(self) -> None:
         self._before = self._start()

@@ -10,17 +10,17 @@ import torch
 from .op_trace import OpTrace
 from .profiling import profiled
 
-CALLS = 8  # to settle in, and as many to measure
+CALLS = 8  # to warm up, and as many to measure
 SLOW_S = 0.05  # a call that takes longer is made less often
 SLOW_CALLS = 2
 
-Grown = Callable[[Callable[[], object]], int]  # does some work; returns the bytes more that are alive than before
+Grown = Callable[[Callable[[], object]], int]  # makes a call; returns by how much the bytes alive have grown
 
 
 def kept(call: Callable[[], object], grown: Grown) -> tuple[int | None, int | None]:
-    """Return the bytes that each call keeps alive, and those that the first ones keep and no other adds to.
+    """Return the bytes that each call keeps alive, and those that only the first calls keep; None where there are none.
 
-    For where a call has been seen to keep some; each is None where there are none.
+    It takes many calls, so it is for a side that was seen to keep some.
     """
 
     def several(calls: int) -> Callable[[], object]:
@@ -53,7 +53,7 @@ def by_tensors() -> Grown:
 
 
 def by_profile(work: Callable[[], object]) -> int:
-    """Count what the CPU's allocator gave and did not get back."""
+    """Count the bytes that the CPU's allocator handed out and did not get back."""
     with profiled() as profile:
         work()
     events: Any = profile.profiler.kineto_results.events()  # type: ignore[union-attr]  # it has ended
@@ -61,7 +61,7 @@ def by_profile(work: Callable[[], object]) -> int:
 
 
 def by_device(work: Callable[[], object]) -> int:
-    """Count what CUDA's allocator has handed out."""
+    """Count the bytes that CUDA's allocator has handed out."""
     before = torch.cuda.memory_allocated()
     work()
     return torch.cuda.memory_allocated() - before

@@ -1,4 +1,4 @@
-"""Whether code compiles anew for each new length, which in use ends at torch's limit of recompilations."""
+"""Whether code compiles anew for each new length; in use, that ends at torch's limit of recompilations."""
 
 from weakref import WeakKeyDictionary
 
@@ -11,14 +11,15 @@ from .contents import longer, resized
 
 TOKENS = (16, 32)  # more than the case has; the first may be compiled for all lengths from then on
 
-_looked_at: WeakKeyDictionary[View, set[str]] = WeakKeyDictionary()  # subjects, by their side's view
+_looked_at: WeakKeyDictionary[View, set[str]] = WeakKeyDictionary()  # subjects that were tried, by side
 
 
 def compiles_each_length(call: Call, workload: Workload) -> bool | None:
-    """Call what has been compiled at two more lengths, and say whether the second is compiled as well.
+    """Call compiled code at two more lengths, and say whether the second length makes it compile as well.
 
-    Only traced: the compiler's backend is left out, and what it has compiled stays. It takes half a second, so it is
-    done once for each subject of a side. None where it was done, or where this torch or the subject cannot.
+    The calls are only traced, without the compiler's backend, and leave the compiled code as it is. That takes half a
+    second, so it is done once for each subject of a side. None if it was done before, or if this torch or the subject
+    cannot do it.
     """
     subjects = _looked_at.setdefault(call.view, set())
     if workload.case.subject in subjects:

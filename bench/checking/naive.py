@@ -1,6 +1,6 @@
-"""The yardstick, frozen: naive attention in whatever dtype it is given, whose error says how much error is normal.
+"""The yardstick: naive attention in the dtype of its inputs. Its error says how much error is normal.
 
-It lives with the gate and not in ``attention/``, so that no change to what is measured can loosen it.
+It is part of the gate and not of ``attention/``, so that no change to what is measured can loosen it.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Attend(Protocol):
-    """Attention as the yardstick and the oracle offer it; shapes as ``attention.Kernel.__call__``."""
+    """The signature of the yardstick and of the oracle; shapes as ``attention.Kernel.__call__``."""
 
     def __call__(
         self,
@@ -76,7 +76,7 @@ def naive_module(
     n_heads: int,
     n_kv_heads: int,
 ) -> Tensor:
-    """What the module that has these parameters makes of x (B, T, E) by ``attend``, of q, k, v: (B, T, E).
+    """Compute the module that has these parameters on x (B, T, E), with ``attend`` as its attention: (B, T, E).
 
     They are those of ``torch.nn.MultiheadAttention``, or of ``torch.nn.TransformerEncoderLayer(norm_first=True)``.
     """
@@ -85,7 +85,7 @@ def naive_module(
         return naive_multihead(x, parameters, attend, **heads)
     prefix = "self_attn."
     own = {name.removeprefix(prefix): p for name, p in parameters.items() if name.startswith(prefix)}
-    # PyTorch's own norm: half precision is what is normal for it, and it is not what is judged.
+    # PyTorch's own norm, in half precision too: it is not what is judged.
     x = x + naive_multihead(
         F.layer_norm(x, x.shape[-1:], parameters["norm1.weight"], parameters["norm1.bias"]), own, attend, **heads
     )

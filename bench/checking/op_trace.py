@@ -16,18 +16,18 @@ from ..sides.view import untagged
 
 
 class EagerMode(TorchDispatchMode):
-    """A dispatch mode that leaves the compiler alone as far as it can.
+    """A dispatch mode that does not disturb the compiler, as far as that can be had.
 
-    Not for compiled code: torch.compile takes a dispatch mode for a reason to run it eagerly, then and ever after.
+    It is not for compiled code: under a dispatch mode, torch.compile runs a function eagerly from then on.
     """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # or the first op of a run imports all of torch._dynamo, a second's work
+        return False  # otherwise the first op of a run imports all of torch._dynamo, which takes a second
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        return True  # where torch knows it: should there be compiled code after all, leave it compiled
+        return True  # newer versions of torch ask it: compiled code is to stay compiled
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
@@ -54,7 +54,7 @@ class OpTrace(EagerMode):
         for tensor in tensors_in(out):
             storage = tensor.untyped_storage()
             if storage not in self._known:
-                # Not the call's own if it came in by an argument; looked at only here, because it is slow.
+                # A storage that came in by an argument is not the call's own; this is slow, so it is asked last.
                 came_in = any(storage is given.untyped_storage() for given in tensors_in((args, kwargs)))
                 self._take_note(storage, 0 if came_in else storage.nbytes())
         self.steps.append(Step(untagged(str(func.overloadpacket)), self._live_bytes))

@@ -35,7 +35,7 @@ class Filling:
 
 
 NAN = Filling(float("nan"), None, boolean=True)
-LARGE = Filling(1e4, 1, boolean=False)  # what passes a test for NaN; every dtype has it
+LARGE = Filling(1e4, 1, boolean=False)  # not NaN, for kernels that replace NaN; within the range of every dtype
 ZERO = Filling(0.0, 0, boolean=False)
 
 
@@ -44,7 +44,7 @@ class Poison(EagerMode):
 
     def __init__(self, filling: Filling) -> None:
         super().__init__()
-        self.filled = 0  # how many tensors
+        self.filled = 0  # tensors so far
         self._filling = filling
 
     def __torch_dispatch__(
@@ -77,7 +77,7 @@ class Poison(EagerMode):
 
 
 def _kernel_of(device: torch.device) -> Any:
-    """Return what leads into the code of an operator for a device, past whatever watches from outside."""
+    """Return the dispatch keys that lead straight to an operator's code for a device."""
     keys: Any = torch._C  # noqa: SLF001  # there is no public way
     return keys.DispatchKeySet(getattr(keys.DispatchKey, keys._dispatch_key_for_device(device.type)))  # noqa: SLF001
 

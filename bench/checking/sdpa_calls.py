@@ -7,7 +7,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..plain.execution import SdpaCall
 
-_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")  # those that may come by position
+_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")  # by position
 
 
 def sdpa_calls(call: Callable[[], object]) -> tuple[SdpaCall, ...]:

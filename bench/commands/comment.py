@@ -1,9 +1,9 @@
 """``python -m bench.commands.comment DIR``: one comment on a pull request, from what the gate's run left.
 
-It runs with a token that may write, on files from a job that ran a stranger's code. So the files are data: regular
-files of bounded size, a number that must belong to the commit that was measured, and verdicts that are checked value by
-value and written anew, escaped. Nothing but the standard library is loaded. Whether the gate passed is GitHub's word,
-not the report's; how fast the kernels are is the report's.
+It runs with a token that may write, on files from a job that ran a stranger's code, and trusts none of them: they must
+be regular files of bounded size; the number must be that of a pull request at the commit that was measured; verdicts
+are checked value by value, escaped, and written anew. It loads nothing but the standard library. GitHub tells whether
+the gate passed; only the figures are taken from the report.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def publish(github: GitHub, directory: Path, head: str, conclusion: str, link: str) -> None:
-    """Write the comment of a run for a commit; a report that is refused is said there too, so that none goes stale.
+    """Write the comment of a run for a commit. If the report is refused, the comment says so, and does not go stale.
 
     Raises:
         Refused: the number is not that of a pull request at this commit, the report cannot be used, or GitHub said no.
@@ -81,9 +81,9 @@ def publish(github: GitHub, directory: Path, head: str, conclusion: str, link: s
 
 
 def disown(github: GitHub, head: str, link: str) -> None:
-    """Say in the comment of a pull request whose newest commit's run was cancelled that it speaks of an older one.
+    """Where the run of a pull request's newest commit was cancelled, say in its comment that it is about an older one.
 
-    A run that a newer commit has cancelled changes nothing: that commit has a run of its own.
+    A run that was cancelled because of a newer commit changes nothing: that commit has a run of its own.
 
     Raises:
         Refused: the commit or the link is not in the form that GitHub gives it, or GitHub said no.

@@ -1,4 +1,4 @@
-"""``python -m bench conformance``: the contract of a kernel as a table: what holds, is refused, or fails, and where."""
+"""``python -m bench conformance``: a table of the contract's rules: which ones a kernel keeps, refuses or breaks."""
 
 import argparse
 from collections import Counter

@@ -1,4 +1,4 @@
-"""How ``python -m bench explain`` is written: two observations of one case, side by side. Pure."""
+"""The text of ``python -m bench explain``: two observations of one case, side by side. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _LEVELS = " ▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class OpTime:
-    """How often an op ran in one call, and the time spent in it and in no op below it."""
+    """How often an op ran in one call, and the time spent in it, without the ops that it calls."""
 
     op: str
     calls: int

@@ -36,7 +36,7 @@ class GitHub:
         return [int(each["number"]) for each in found if each["state"] == "open" and each["head"]["sha"] == commit]
 
     def own_comment(self, pull_request: int, marker: str) -> tuple[int, str] | None:
-        """Return id and text of the workflow's own comment that begins with the marker; no one else's counts."""
+        """Return id and text of the workflow's own comment that begins with the marker; others' do not count."""
         for comment in self._comments(pull_request):
             author, body = comment.get("user") or {}, comment.get("body") or ""
             if author.get("login") == BOT and author.get("type") == "Bot" and body.startswith(marker):

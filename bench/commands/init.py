@@ -31,7 +31,7 @@ DRAFTS = (
 
 @dataclass(frozen=True)
 class Found:
-    """A row with the words that hold, None if none do, and why others do not, in words."""
+    """A row of the words with which every case is right, None if there is none; why the other words were left out."""
 
     row: Row | None
     left_out: tuple[str, ...]
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _claimed(head: Side, shape: Shape) -> bool:
-    """Whether some kernel claims what the shape asks of scores."""
+    """Whether some kernel supports what the shape asks of scores."""
     claims = [kernel.capabilities for kernel in head.kernels.values()]
     return (shape.softcap is None or any(c.softcap for c in claims)) and (
         not shape.sinks or any(c.sinks for c in claims)
@@ -83,14 +83,14 @@ def _claimed(head: Side, shape: Shape) -> bool:
 
 
 def fitting(head: Side, draft: Row, devices: Sequence[str]) -> Found:
-    """Keep of a row the directions, dtypes and masks with which every case holds, judged in this order."""
+    """Keep the directions, dtypes and masks of a row with which every case is right, judged in this order."""
     left_out: list[str] = []
     row = draft
     for axis in ("directions", "dtypes", "masks"):
         kept = []
         others = {other: getattr(row, other).split()[0] for other in ("shapes", "directions", "dtypes", "masks")}
         for word in getattr(row, axis).split():
-            # The first words of the other axes are the plainest; masks come last and are tried with all that is left.
+            # An axis is tried with the first, plainest word of those after it. Masks come last, with all that is left.
             words: dict[str, Any] = others | {axis: word} if axis != "masks" else {"masks": word}
             tried = replace(row, **words)
             against = next(_against(head, tried, devices), None)
@@ -104,7 +104,7 @@ def fitting(head: Side, draft: Row, devices: Sequence[str]) -> Found:
 
 
 def _against(head: Side, row: Row, devices: Sequence[str]) -> Iterator[str]:
-    """Yield what speaks against each case of a row that does not hold."""
+    """Yield why a case fails, for each case of a row that does."""
     for case, unsupported in matrix(head.kernels, {}, row.tier, devices, [row]).items():
         if unsupported is not None:
             yield unsupported

@@ -1,4 +1,4 @@
-"""``python -m bench margins``: how much of its error budget each kernel uses, by dtype, as a Markdown table."""
+"""``python -m bench margins``: the share of its error budget that each kernel uses, by dtype, as a Markdown table."""
 
 import argparse
 from collections import defaultdict
@@ -29,7 +29,7 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Check every case of the tier on CPU, on one thread, and print the largest share by kernel and dtype.
 
-    From the tier ``pr`` on that is every kernel, dtype and direction: where there is no share, the kernel claims none.
+    The tiers from ``pr`` on have every kernel, dtype and direction: where there is no share, the kernel supports none.
     """
     torch.set_num_threads(1)
     head = Side.of("head", attention)

@@ -1,4 +1,4 @@
-"""``python -m bench merge``: what ``--gate-json`` wrote in each shard, joined, shown and written as one verdict."""
+"""``python -m bench merge``: joins what ``--gate-json`` wrote in each shard, and reports it as one run."""
 
 import argparse
 from pathlib import Path
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _Output:
-    """Standard output, as the table's terminal."""
+    """Standard output as a ``Terminal``."""
 
     def section(self, title: str, sep: str = "=", **_: bool) -> None:
         print(f" {title} ".center(80, sep))

@@ -1,4 +1,4 @@
-"""``python -m bench overhead``: what the package adds to PyTorch's own attention, side by side, as a Markdown table."""
+"""``python -m bench overhead``: times the package beside PyTorch's own attention, as a Markdown table."""
 
 import argparse
 import random
@@ -22,7 +22,7 @@ from ..timing.clock import Clock
 from ..timing.measure import Never, measure
 
 LEVEL = 0.001  # of the intervals, each end
-KERNEL_TOKENS = (8, 16)  # sdpa itself guards the first against lost NaN
+KERNEL_TOKENS = (8, 16)  # below 16 keys, ``sdpa`` adds a mask to keep NaN
 MODULE_SIZES = ((1, 16, 64, 4), (4, 128, 256, 4), (1, 128, 512, 8), (1, 512, 512, 8))  # batch, tokens, d_model, heads
 
 
@@ -45,7 +45,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Time every comparison for its share of the time, in pairs, and print a row each."""
+    """Time each comparison in pairs, all for the same time, and print a row of each."""
     torch.set_num_threads(options.threads)
     environment.steady_allocator()
     print("| work | PyTorch's, us a call | ours, us a call | ours / PyTorch's | 99.8% interval |")

@@ -108,7 +108,7 @@ def _call(share: TensorParallelAttention, workload: Workload) -> Callable[[], ob
     def call() -> None:
         out = share(x, mask=workload.mask, causal=causal)
         dx, *_ = torch.autograd.grad(out, leaves, workload.upstream)
-        for exchanged in (out, dx):  # they may still be on their way: reading a part of one waits for all of it
+        for exchanged in (out, dx):  # an exchange may be under way: reading a part waits for the whole
             exchanged[..., :1].clone()
 
     return call

@@ -1,4 +1,4 @@
-"""The trends of all cases as one page of small plots that needs no network. Pure."""
+"""The trends of all cases as a page of small plots that needs no network. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .wording import by_whom, change, notes, steps, title
 
 WIDTH, HEIGHT = 320, 96
 LEFT, RIGHT, TOP, BOTTOM = 6, 6, 8, 8  # margins inside the plot
-MIN_SPAN = 0.1  # the plot is at least so high, as a share of the time: noise shall look like noise
+MIN_SPAN = 0.1  # the plot spans at least this share of the time, so that noise looks like noise
 
 TONES = {"SLOWER": "fail", "FASTER": "gain", "STEADY": "pass", "NOT JUDGED": "skip"}
 
@@ -71,7 +71,7 @@ def as_html(history: History) -> str:
 
 
 def kind(trend: Trend) -> str:
-    """Say in a word how a trend ends, compared with how it began."""
+    """Say in a word how the end of a trend compares with its beginning."""
     if trend.steps is None:
         return "NOT JUDGED"
     if abs(log(trend.net_ratio)) < log(1 + MIN_CHANGE):

@@ -1,4 +1,4 @@
-"""Change points by Apache Otava, an optional extra: the one file that knows it. Pure."""
+"""Change points by Apache Otava, an optional dependency that no other file knows. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -19,12 +19,12 @@ from ..plain.errors import CannotDo
 from ..sides.baseline import KEY, SCHEMA
 
 COMPARABLE = ("cpu", "gpu", "torch", "threads", "malloc")  # what times must share to be drawn as one trend
-# The p-value of a step may be at most its trend's share of this. It is a hint and no error rate: the t-test is made on
-# the split that was chosen for it, and in simulated noise finds steps up to a hundred times as often as p says.
+# The p-value of a step may be at most its trend's share of this. It is a hint and no error rate: the split is chosen
+# before it is tested, so in simulated noise steps are found up to a hundred times as often as p says.
 LEVEL = 0.001
 MIN_CHANGE = 0.02  # smaller steps are not reported: two processes on one machine differ by as much
 MIN_POINTS = 6  # fewer baselines are not judged
-CONFIRMING = 2  # values on a new level that make it one; a single one may be the machine's bad day
+CONFIRMING = 2  # a new level needs so many values; a single one may be the machine's bad day
 
 Environment = tuple[tuple[str, str], ...]
 
@@ -90,7 +90,7 @@ class Group:
     def shared_steps(self) -> list[tuple[str, int, int]]:
         """The files at which at least half of three or more cases step: (file, cases that do, cases judged).
 
-        One edit seldom changes them all: look at the machine first.
+        A single edit seldom changes so many cases; the machine may have changed.
         """
         judged = [trend for trend in self.trends if trend.steps is not None]
         at = [{trend.points[step.index].file for step in trend.steps or ()} for trend in judged]
@@ -178,7 +178,7 @@ def _steps(values: Sequence[float], found: Mapping[int, float]) -> list[Step]:
 
 
 def _agreed(values: Sequence[float], step: Step) -> bool:
-    """Whether two values or more are nearer to the new level than to the old one, and the levels are apart."""
+    """Whether at least two values are nearer to the new level than to the old one, and the levels differ."""
     nearer = sum(abs(value - step.after_ns) < abs(value - step.before_ns) for value in values[step.index : step.end])
     return nearer >= CONFIRMING and abs(step.ratio - 1) >= MIN_CHANGE
 

@@ -36,7 +36,7 @@ def change(trend: Trend) -> str:
 
 
 def steps(trend: Trend) -> list[str]:
-    """Write each step: from where on, by how much, how surely; and one that a second time is to confirm."""
+    """Write each step: where, by how much, how surely; and a step that a second value has yet to confirm."""
     written = [_step(trend, step) for step in trend.steps or ()]
     if trend.hint is None:
         return written

@@ -1,4 +1,4 @@
-"""Advice: what to do about a verdict, and about a run that could have been more certain. Pure."""
+"""Advice: what to do about a verdict, and about a run that was less certain than it could be. Pure."""
 
 from .run import Run
 from .statistics import median
@@ -8,7 +8,7 @@ BUSY_CORES = 0.5  # other processes, in cores
 STOLEN_CORES = 0.1  # taken by the hypervisor, in cores
 SLOW_CLOCK = 0.75  # share of the maximum; nvbench discards samples below the same share of the default clock
 
-# About each verdict that asks for something, for reports that a reviewer reads; the texts hold nothing from outside.
+# What to do about a verdict, for those that need something done. No text from outside gets in here.
 WHAT_TO_DO = {
     Verdict.ERROR: "read what was raised, and reproduce it with the command that the case carries.",
     Verdict.DRIFTED: "the numbers are wrong, whatever the speed: mend the kernel. "

@@ -5,17 +5,17 @@ from dataclasses import fields
 
 from ..plain.execution import Calls, Fingerprint, Pass, SdpaCall
 
-# Peak bytes may grow by this share, plus this many bytes, before it counts: a page-sized temporary is no regression.
+# Peak bytes may grow by this share plus so many bytes: a temporary of a page is no regression.
 PEAK_TOLERANCE = 0.05
 PEAK_TOLERANCE_BYTES = 64 * 1024
 
-NOTHING = Fingerprint(Pass({}, 0, 0), calls=Calls())  # of a call that does nothing, and nothing wrong
+NOTHING = Fingerprint(Pass({}, 0, 0), calls=Calls())  # of a call that has nothing to report
 
 
 def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return changes that matter and notes that do not fail, each a phrase.
+    """Return changes, which fail, and notes, which do not, each a phrase.
 
-    Without a base's fingerprint, what would be a change is a note, if it needs no base to be seen.
+    Without a fingerprint of the base, what the head's alone shows is a note.
     """
     if head is None:
         return (), ()
@@ -24,7 +24,7 @@ def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[s
     changes = [*_backend(base, head), *_compiled(base, head), *_call_changes(base, head)]
     notes = [*_sdpa_notes(base, head), *_compiled_notes(base, head), *_call_notes(base.calls, head.calls)]
     notes += _launch_notes(base.launches, head.launches)
-    if (base.compilation is None) is (head.compilation is None):  # else two tools counted ops and bytes
+    if (base.compilation is None) is (head.compilation is None):  # otherwise two different tools counted ops and bytes
         more = list(_grown_peaks(base, head))
         changes += more
         notes += _bytes_notes(base, head, told=bool(more))
@@ -57,7 +57,7 @@ def _refusals(calls: tuple[SdpaCall, ...]) -> list[str]:
 
 
 def why_not_fused(call: SdpaCall) -> list[str]:
-    """Say for what reasons PyTorch's fused CPU backend refuses a call; nothing of CUDA's, which have other rules.
+    """Say why PyTorch's fused CPU backend refuses a call; nothing about CUDA, whose backends have other rules.
 
     Source: ``use_flash_attention_cpp`` in PyTorch's ``aten/src/ATen/native/transformers/sdp_utils_cpp.cpp``.
     """
@@ -99,7 +99,7 @@ def _differences(base: tuple[SdpaCall, ...], head: tuple[SdpaCall, ...]) -> Iter
             if old != new:
                 yield f"{argument.name.replace('_', ' ')} {_plain(old)} -> {_plain(new)}"
         if before != after:
-            return  # one difference is enough to find the line
+            return  # one difference is enough to find the code
 
 
 def _plain(value: object) -> str:
@@ -186,7 +186,7 @@ def _call_notes(base: Calls | None, head: Calls | None) -> Iterator[str]:
 
 
 def _grown_peaks(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
-    """Compare the peak of the whole call; if that is within its limit, also the forward pass's, which serving needs."""
+    """Compare the peak of the whole call; if it is within its limit, also that of the forward pass, for inference."""
     for name, before, after in (
         ("peak", base.peak_bytes, head.peak_bytes),
         ("forward peak", base.forward.peak_bytes, head.forward.peak_bytes),

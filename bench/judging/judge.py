@@ -1,4 +1,4 @@
-"""Turns the evidence of one case into its verdict. Pure, no torch."""
+"""Turns the evidence about one case into its verdict. Pure, no torch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,19 +11,19 @@ from .verdict import CaseResult, Verdict
 
 
 def judge_case(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> CaseResult:
-    """Reach the verdict of one case; ``waiver`` says in words what slowdown of it is accepted."""
+    """Reach the verdict of one case; ``waiver`` describes the slowdown of it that is accepted, for reports."""
     verdict, reasons = _verdict(evidence, test, waiver)
     result = CaseResult(evidence, verdict, reasons)
     return _with_figures(result, test) if evidence.measurements else result
 
 
 def decide(measurement: Measurement, test: PairedTest) -> Change | None:
-    """Say what one measurement makes certain."""
+    """Say what is certain from one measurement."""
     return test.decide(measurement.ordered)
 
 
 def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[Verdict, tuple[str, ...]]:
-    """Pick the worst verdict that the evidence supports; its reasons come first."""
+    """Pick the worst verdict that the evidence supports; reasons for it come first."""
     changes, notes = compare(evidence.base_fingerprint, evidence.head_fingerprint)
     for verdict, reason in (
         (Verdict.ERROR, evidence.error),

@@ -1,4 +1,4 @@
-"""Joins the verdicts of all shards into the verdict of their run. Pure."""
+"""Joins the results of all shards into one run. Pure."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from .verdict import CaseResult, severity
 
 
 def merge(runs: Mapping[str, Run]) -> Run:
-    """Join the shards of one run, given by the names of their files. Their machines' ceilings differ and are left out.
+    """Join the shards of one run, by the names of their files, without the ceilings, which differ by machine.
 
-    A shard that is given more than once adds nothing where its results are the same; where they differ, the worst
-    verdict of each case counts, so that nobody can repeat a shard until it passes.
+    Where a shard is given more than once, the worst verdict of each case counts, so that nobody can repeat a shard
+    until it passes.
 
     Raises:
         CannotDo: a shard is missing, two of them hold the same case, they hold other cases than the run had, or

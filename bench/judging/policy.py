@@ -11,7 +11,7 @@ FAILING = (Verdict.ERROR, Verdict.DRIFTED, Verdict.REGRESSED, Verdict.CHANGED, V
 
 @dataclass(frozen=True)
 class OwnThreshold:
-    """A threshold of one case, instead of the run's: 0.1 = 10%. ``note`` says so among the case's reasons."""
+    """A threshold of one case in place of the run's: 0.1 = 10%. ``note`` says so among the case's reasons."""
 
     threshold: float
     note: str
@@ -35,8 +35,8 @@ class Policy:
     def test(self, cases: int, *, threshold: OwnThreshold | None = None, accepted_ratio: float = 1.0) -> PairedTest:
         """Return the stopping rule of a case where the run has so many.
 
-        That some case is slower is wrong if one claim of many is, so those share the level (Bonferroni). That none is
-        slower needs all cases to be certain and is wrong only if a slowed case is, so each has all of it.
+        A false alarm in any case fails the run, so all cases share the level of an alarm (Bonferroni). A miss needs a
+        slowed case that is called UNCHANGED, whatever is said of others, so each case has the whole level of a miss.
         ``threshold`` is the case's own, if it has one; ``accepted_ratio`` the slowdown that a waiver accepts.
         """
         share, note = (self.threshold, None) if threshold is None else (threshold.threshold, threshold.note)
@@ -44,16 +44,16 @@ class Policy:
 
     @property
     def miss(self) -> float:
-        """The probability that a case slowed by the threshold is called UNCHANGED, in either of two measurements."""
+        """The largest probability that a case slowed by the threshold is called UNCHANGED, over both measurements."""
         return 2 * self.false_alarm
 
     @property
     def intervals(self) -> str:
-        """Say how sure the intervals of a run are, in a few words.
+        """Say in a few words how sure the intervals of a run are.
 
-        Where a case was measured twice, the second interval is reported. So an upper end has two chances to be wrong. A
-        lower end has one: of a case that is not slower, the second measurement only follows a wrong lower end, and of
-        one that is slower, a wrong lower end is always followed by a second measurement.
+        Where a case was measured twice, the second interval is reported, so an upper end has two chances to be wrong. A
+        lower end has one. If the case is not slower, there is a second measurement only after a wrong lower end in the
+        first; if it is slower, a wrong lower end in the first is always followed by a second measurement.
         """
         return f"simultaneous {1 - self.false_alarm:.1%} lower bounds, upper bounds {1 - self.miss:.1%} each"
 

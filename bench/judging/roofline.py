@@ -11,8 +11,8 @@ from ..plain.execution import Ceiling, Work
 class Achieved:
     """Speed of the head's code on one case; ``share`` is the roofline's time for its work over the time it took.
 
-    ``bound`` says which of both sets the roofline's time, ``flops`` or ``bytes``. A case that stays in the caches can
-    move more bytes than a copy that does not.
+    ``bound`` says which of the two limits the speed, ``flops`` or ``bytes``. A case that fits into the caches can move
+    more bytes than the copy that measures the ceiling, which does not fit.
     """
 
     gflops_per_s: float
@@ -36,7 +36,7 @@ def achieved(work: Work | None, ns_per_call: float | None, ceilings: Iterable[Ce
 
 
 def summary(timed: Iterable[tuple[Work | None, float | None]], ceilings: Sequence[Ceiling]) -> str | None:
-    """Say in a line what the machine can do, and which share of it the median case reached; None without a ceiling.
+    """Say in one line what the machine can do, and which share the median case reached; None without a ceiling.
 
     ``timed`` holds each case's work and time per call in ns.
     """

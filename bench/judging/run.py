@@ -21,7 +21,7 @@ class Run:
     policy: Policy
     cases: tuple[CaseResult, ...] = ()
     load: Load | None = None
-    shard: Shard | None = None  # None where it is no part of anything
+    shard: Shard | None = None  # None where the run is whole
     notes: tuple[str, ...] = ()  # warnings about the measuring itself, a sentence each
     ceilings: tuple[Ceiling, ...] = ()
     absent: tuple[str, ...] = ()  # cases of the baseline whose device is not here
@@ -48,7 +48,7 @@ class Run:
 
     @property
     def empty_part(self) -> str | None:
-        """Say which of several shards this is, if nothing fell to it that can be compared."""
+        """Say which of several shards this is, if it was dealt no case that can be compared."""
         if self.shard is None or not self.is_part or any(c.verdict is not Verdict.SKIPPED for c in self.cases):
             return None
         return f"shard {self.shard.index}/{self.shard.count} has no case to compare"
@@ -62,14 +62,14 @@ class Run:
 
     @property
     def not_compared(self) -> str | None:
-        """Say why this is no comparison, if it is none. How many may be undecided is a question to the whole run."""
+        """Say why this is no comparison, if it is none. A single shard may leave any number undecided."""
         if self.empty_part is None and not self.undecided.compared:
             return "nothing was compared: no selected case is in both base and head"
         return self.undecided.said if self.undecided.too_many and not self.is_part else None
 
     @property
     def passing(self) -> str:
-        """What a passing run found, and nothing that is not certain."""
+        """What a passing run found; it claims only what is certain."""
         undecided = self.undecided
         if undecided.count:
             whole = ": python -m bench merge says if that is too many" if undecided.too_many else ""

@@ -26,7 +26,7 @@ def mixture_bound(n: int, alpha: float) -> int | None:
     """Return how many of n signs must agree to reject a fair coin; None if all n would not do."""
     if log_evidence(n, n) < -log(alpha):
         return None
-    low, high = n // 2, n  # high signs suffice, low ones do not
+    low, high = n // 2, n  # ``high`` signs suffice, ``low`` do not
     while high - low > 1:
         middle = (low + high) // 2
         if log_evidence(middle, n) < -log(alpha):
@@ -37,7 +37,7 @@ def mixture_bound(n: int, alpha: float) -> int | None:
 
 
 def log_evidence(positive: int, n: int) -> float:
-    """Bound from below the log of the mixture likelihood ratio against a fair coin, for a majority of positive signs.
+    """Return a lower bound of the log of the mixture likelihood ratio of a positive majority against a fair coin.
 
     The ratio is ``2^n * 2 * integral of p^s (1 - p)^(n - s) over (1/2, 1)``
     ``= 2^(n + 1) / ((n + 1) C(n, s)) * P(Binomial(n + 1, 1/2) <= s)``; the last factor is bounded by Hoeffding's
@@ -68,7 +68,7 @@ def confidence_interval(ordered: Sequence[float], alpha: float) -> Interval:
 
 
 class Change(Enum):
-    """What a case's pairs make certain."""
+    """What is certain from a case's pairs."""
 
     SLOWER = "slower than half the threshold"
     SAME = "within the threshold"
@@ -94,7 +94,7 @@ class PairedTest:
     note: str | None = None
 
     def is_certain(self, ordered: Sequence[float]) -> bool:
-        """Say whether measuring may stop: what looks faster goes on until it is certain to be, or not to be."""
+        """Say whether measuring may stop: a case that looks faster goes on until that is certain, or refuted."""
         change = self.decide(ordered)
         if change is not Change.SAME or median(ordered) >= -self.threshold / 2:
             return change is not None
@@ -112,18 +112,18 @@ class PairedTest:
         return Change.SAME if high is not None and high < self.accepted + self.threshold else None
 
     def interval(self, ordered: Sequence[float]) -> Interval:
-        """Return the ends that decide: the low one is wrong with ``alarm_level`` at most, the high with ``miss_level``.
+        """Return the interval that decides the case.
 
-        Only FASTER takes more: a high end at ``alarm_level``.
+        Its low end is wrong with probability ``alarm_level`` at most, its high end with ``miss_level``. FASTER alone
+        asks for a high end at ``alarm_level``.
         """
         low = confidence_interval(ordered, self.alarm_level).low
         return Interval(low, confidence_interval(ordered, self.miss_level).high)
 
     def detectable(self, ordered: Sequence[float]) -> float | None:
-        """Return the smallest slowdown (0.05 = 5%) that pairs of this spread tell from none; None if too few.
+        """Return the smallest slowdown (0.05 = 5%) that these pairs tell from none; None if they are too few.
 
-        It is what the upper end, which decides that a case is not slower, leaves open around no change. So whatever is
-        decided has one.
+        It is the distance from the median to the upper end, which is what decides that a case is not slower.
         """
         high = self.interval(ordered).high
         return None if high is None else expm1(self.accepted + high - median(ordered))

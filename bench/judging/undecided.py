@@ -1,4 +1,4 @@
-"""The cases that a run left undecided: how many, whether they are too many, and what decides them. Pure."""
+"""The cases that a run left undecided: how many, whether too many, and what would decide them. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from ..plain.evidence import Load
 from .policy import Policy
 from .verdict import CaseResult, Verdict
 
-LONGEST_BUDGET_S = 300.0  # beyond it, more time is no advice
+LONGEST_BUDGET_S = 300.0  # more time than this is not advised
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Undecided:
 
     count: int
     compared: int
-    timed: int  # of those that were compared; the others were only checked, and cannot be undecided
+    timed: int  # of timed cases: those that are only checked cannot be undecided
     policy: Policy
-    worst: float | None  # the largest of the slowdowns that these cases could have seen; None if none is known
+    worst: float | None  # the slowdown that all of these cases could have seen; None if unknown
     load: Load | None
 
     @classmethod
@@ -33,12 +33,12 @@ class Undecided:
 
     @property
     def too_many(self) -> bool:
-        """Whether they are more than the policy lets pass; then the run did not compare."""
+        """Whether they are more than the policy allows; then the run counts as no comparison."""
         return self.count > 0 and self.count / self.timed > self.policy.undecided
 
     @property
     def said(self) -> str:
-        """Say how many of how many they are, and how many may be where that is exceeded."""
+        """Say how many of how many they are, and the number that is allowed where that is exceeded."""
         limit = f", and at most {100 * self.policy.undecided:g}% may be" if self.too_many else ""
         return f"{self.count} of {self.timed} timed cases are undecided{limit}"
 

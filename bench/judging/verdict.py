@@ -1,4 +1,4 @@
-"""Verdicts: what can be said of a case, and the result that says it. Pure, no torch."""
+"""Verdicts, and the result of a case that carries one. Pure, no torch."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -48,7 +48,7 @@ class CaseResult:
     base_ns: float | None = None
     head_ns: float | None = None
     seconds: float = 0.0  # of all measurements
-    base_host_ns: float | None = None  # of making a call, where the times above are a device's own
+    base_host_ns: float | None = None  # the host's time to make a call, where the times above are the device's
     head_host_ns: float | None = None
 
     @property
@@ -77,7 +77,7 @@ class CaseResult:
 
     @property
     def head_by_ratio_ns(self) -> float | None:
-        """What the ratio makes of the base's time: the head's, in agreement with both. ``head_ns`` is as measured."""
+        """The base's time times the ratio, so that the figures agree; ``head_ns`` is the head's median as measured."""
         return None if self.base_ns is None or self.ratio is None else self.base_ns * self.ratio
 
     @property
@@ -87,10 +87,10 @@ class CaseResult:
 
     @property
     def brief(self) -> "CaseResult":
-        """The same with only the first line of each reason."""
+        """The same result with only the first line of each reason."""
         return replace(self, reasons=tuple(map(first_line, self.reasons)))
 
 
 def severity(case: CaseResult) -> tuple[int, float]:
-    """A key that sorts the worst first: by verdict, then the slowest."""
+    """A sort key that puts the worst first: by verdict, then by ratio."""
     return list(Verdict).index(case.verdict), -(case.ratio or 0.0)

@@ -22,7 +22,7 @@ _THRESHOLD = {"case": str, "threshold": float, "reason": str, "expires": date}
 class Waiver:
     """A slowdown of some cases to ``ratio`` (head/base, above 1) that is accepted, until the end of a day.
 
-    The indifference zone, which begins at half the threshold above 1, begins so much above ``ratio`` instead.
+    The indifference zone begins half the threshold above ``ratio``, and not above 1.
     """
 
     case: str  # a pattern of case ids, as in a shell: sdpa-*-fp16-cpu-*
@@ -121,7 +121,7 @@ def _entry(where: str, kind: str, entry: Any, fields: Mapping[str, type]) -> dic
 
 
 def _as_float(number: int) -> float:
-    """Read the 1 that stands for 1.0; what no float can hold is infinite, and out of every range."""
+    """Read an int as a float; one that no float can hold becomes infinite, which is out of every range."""
     try:
         return float(number)
     except OverflowError:

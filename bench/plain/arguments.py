@@ -1,4 +1,4 @@
-"""Numbers on the command line, of pytest and of commands: each kind is read, or refused, in one place."""
+"""Numbers on the command lines of pytest and of the commands: each kind is read or refused in one place."""
 
 import argparse
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from .errors import CannotDo
 DEFAULT_THREADS = 1
 MOST_THREADS = 9999
 MOST_COUNT = 1_000_000
-MOST_SECONDS = 86_400  # without an end, a case that nothing decides would have none either
+MOST_SECONDS = 86_400  # without a limit, a case that cannot be decided would never end
 
 N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
 class Kind(Generic[N]):
-    """A kind of number: how help names it, what to give, how it is made of the text, and which of them make sense."""
+    """A kind of number: its name in the help, what to give, how text becomes a number, and which numbers make sense."""
 
     metavar: str
     form: str
@@ -41,7 +41,7 @@ class Kind(Generic[N]):
         return number
 
     def declare(self, parser: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
-        """Declare an option of this kind; the default is a text that can be given as well."""
+        """Declare an option of this kind; the default is text, as a user would give it."""
         read, said = partial(self.read, option), f"{what} (default %(default)s)"
         parser.add_argument(option, type=read, default=default, metavar=self.metavar, help=said)
 
@@ -58,9 +58,9 @@ SECONDS = Kind(
     float,
     lambda seconds: 0 < seconds <= MOST_SECONDS,
 )
-# Read as a share: 5% is 0.05. Below a tenth of a percent no time would be enough, and 0.05 is meant to be 5%.
+# 5% is read as 0.05. Below 0.1% no time would be enough, and whoever writes 0.05 means 5%.
 PERCENT = Kind("PERCENT", "a percentage from 0.1% to 1000%, such as 5%", _share, lambda share: 0.001 <= share <= 10)
-PORTION = Kind(  # of a whole, which may be nothing
+PORTION = Kind(  # a share, which may be zero
     "PERCENT",
     "0% or a percentage from 0.1% to 100%, such as 5%",
     _share,
@@ -69,7 +69,7 @@ PORTION = Kind(  # of a whole, which may be nothing
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that refuses what it cannot read as everything else does: in one sentence, with exit code 4."""
+    """A parser that refuses bad input with one sentence and exit code 4, as pytest's options do."""
 
     def error(self, message: str) -> NoReturn:
         """Refuse.

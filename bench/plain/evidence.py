@@ -1,4 +1,4 @@
-"""Plain values that the measuring side hands to the judging side. No torch here."""
+"""Plain values that pass from measuring to judging. No torch here."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from math import log
 
 from .execution import Fingerprint, Work
 
-Plain = str | int | float | bool | None  # what describes a side or a machine, as JSON can hold it
+Plain = str | int | float | bool | None  # describes a side or a machine in values that JSON has
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All pairs of one case, in the order in which they were taken, after so many rounds of warming up.
+    """All pairs of one case, in the order in which they were taken, and the number of rounds of warming up before.
 
-    The host's times are medians of what it took to make a call, where the pairs hold a device's own time.
+    Where the pairs hold a device's own times, the host's are the medians of what it took to make a call.
     """
 
     pairs: tuple[Pair, ...]
@@ -58,7 +58,7 @@ class Load:
     clock_share: float | None  # None where the system does not tell
 
     def __str__(self) -> str:
-        """Say it in a clause, for reports."""
+        """Describe it in a clause for reports."""
         clock = "" if self.clock_share is None else f", the clock ran at {self.clock_share:.0%} of its maximum"
         return (
             f"other processes kept {self.other_cores:.1f} of {self.cores} cores busy, the hypervisor took "
@@ -73,12 +73,12 @@ class Shard:
     index: int
     count: int
     tier: str
-    cases: int  # rows of all shards together
-    cases_sha256: str  # of their ids, whatever their order
+    cases: int  # of all shards together
+    cases_sha256: str  # of their sorted ids
 
     @classmethod
     def of(cls, index: int, count: int, tier: str, ids: Collection[str]) -> "Shard":
-        """Say which part this is of the cases with these ids, those of all shards."""
+        """Describe a part of the run whose shards together have the cases with these ids."""
         return cls(index, count, tier, len(ids), sha256("\n".join(sorted(ids)).encode()).hexdigest())
 
 
@@ -102,7 +102,7 @@ class TensorError:
 
     @property
     def share(self) -> float:
-        """The larger of both errors' shares of their budgets; above 1 it is over."""
+        """The error or the RMS error as a share of its budget, whichever is larger; above 1 it is over budget."""
         return max(_share(self.head, self.budget), _share(self.rms, self.rms_budget))
 
 
@@ -114,8 +114,8 @@ def _share(error: float, budget: float) -> float:
 class Evidence:
     """All that was found out about one case; ``measurements`` has a second entry where the first was a slowdown.
 
-    At most one of ``error``, ``skipped`` and ``missing`` is set; it says why there is no more. A case that is not
-    ``timed`` was checked on both sides, and there is no more of it either. ``model`` is the one that it stands for.
+    At most one of ``error``, ``skipped`` and ``missing`` is set, and says why there is nothing else. A case that is not
+    ``timed`` was checked on both sides and has no measurements. ``model`` names the model that it stands for.
     """
 
     case_id: str

@@ -1,4 +1,4 @@
-"""Writes files atomically: a killed run leaves the old file or the new one."""
+"""Writes files atomically: a run that is killed leaves the old file or the new one."""
 
 import errno
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from .errors import CannotDo
 
-TEMPORARY = ".unfinished-"  # no part of the name it will have, which may be as long as a name can be
+TEMPORARY = ".unfinished-"  # not made of the file's name, which may be as long as names can be
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write text (UTF-8) or bytes to path through a temporary file beside it; its folder is made if need be.
 
-    A link stays, and what it leads to is written. A device or a pipe, such as /dev/stdout, is written directly, since
-    replacing it would destroy it. Lone surrogates, which a message from outside may hold, are escaped.
+    A link stays a link, and its target is written. A device or a pipe, such as /dev/stdout, is written to directly,
+    since replacing it would destroy it. Lone surrogates, which a message from outside may hold, are escaped.
 
     Raises:
         CannotDo: it cannot be written.
@@ -35,7 +35,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private; an ordinary file is not
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes a private file
             temporary.replace(target)
         except BaseException:
             temporary.unlink()
@@ -43,7 +43,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Try whether a file could be written, before the work whose outcome it is to hold; its folder is made.
+    """Make sure that a file can be written, before the work whose result it will hold; its folder is made.
 
     Raises:
         CannotDo: it could not.
@@ -53,7 +53,7 @@ def check_writable(path: Path) -> None:
         if not _is_device(path):
             target = Path(os.path.realpath(path))
             with suppress(FileNotFoundError):
-                target.stat()  # a name that is too long, say
+                target.stat()  # such as a name that is too long
             with tempfile.NamedTemporaryFile(dir=_folder(target), prefix=TEMPORARY):
                 pass
 
@@ -67,7 +67,7 @@ def _refusals(path: Path) -> Iterator[None]:
 
 
 def _is_device(path: Path) -> bool:
-    """Whether it is there and is no regular file; a folder is an error."""
+    """Whether the path is a device or a pipe; a folder is an error."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     return path.exists() and not path.is_file()

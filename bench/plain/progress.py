@@ -1,4 +1,4 @@
-"""A line now and then while something takes long, so that nobody takes it for stuck."""
+"""Prints a line now and then while something takes long, so that it does not seem stuck."""
 
 import sys
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ EVERY_S = 10.0
 
 @contextmanager
 def progress(what: str, every_s: float = EVERY_S) -> Iterator[None]:
-    """Say on standard error, every so many seconds, for how long the thing has taken; nothing if it is quick."""
+    """Print to standard error, every so many seconds, how long the work inside has taken; nothing if it is quick."""
     done = Event()
 
     def tell() -> None:
         seconds = 0.0
         while not done.wait(every_s):
             seconds += every_s
-            print(f"attention gate: {what}, {seconds:.0f} s so far", file=sys.__stderr__, flush=True)  # its purpose
+            print(f"attention gate: {what}, {seconds:.0f} s so far", file=sys.__stderr__, flush=True)
 
     teller = Thread(target=tell, daemon=True)
     teller.start()

@@ -1,4 +1,4 @@
-"""JSON that every parser reads: JavaScript's and Go's stop at ``Infinity`` and ``NaN``, which Python writes."""
+"""Writes JSON that every parser reads: Python writes ``Infinity`` and ``NaN``, which JavaScript and Go refuse."""
 
 import json
 from math import isfinite
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def strict(value: Any) -> Any:
-    """Return the value with null in the place of every number that JSON has no word for."""
+    """Return the value with null in place of every number that JSON cannot write."""
     if isinstance(value, float):
         return value if isfinite(value) else None
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A TOML file that is read, and on which line of it a value stands, for messages."""
+"""Reads TOML files, and finds the line of a value for messages."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ from .errors import CannotDo
 
 @dataclass(frozen=True)
 class Toml:
-    """What a file holds; ``text`` is how it is written."""
+    """A file's values, and its text."""
 
     path: Path
     text: str
@@ -36,9 +36,9 @@ class Toml:
             raise CannotDo(f"{path.name} cannot be read ({error}): mend it") from error
 
     def at(self, table: str = "", number: int = 0, key: str = "") -> str:
-        """Say where a key stands, of the table's entry of that number or before all tables: "gate.toml, line 7".
+        """Say where a key is, in the given entry of a table or above all tables: "gate.toml, line 7".
 
-        Where it does not stand there, it is the line of the entry's heading; before all tables, the file alone.
+        A key that is not there has the line of the entry's heading; above all tables, no line.
         """
         heading = re.compile(rf"\s*\[\[?\s*{re.escape(table)}\s*\]")
         assignment = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")

@@ -1,4 +1,4 @@
-"""``python -m bench demo``: plant a slowdown and a wrong number in a copy of the suite; the gate catches both."""
+"""``python -m bench demo``: plants a slowdown and a wrong number in a copy of the suite, and runs the gate on it."""
 
 import argparse
 import difflib
@@ -21,13 +21,13 @@ from .silent import copy_suite
 
 SUITE = Path(__file__).parents[2]
 CASES = "(manual- or masked- or sdpa-) and (b1h4t64d32- or b1h8t1k256d64-)"
-BEFORE = "../before"  # the kernels without the edits, from the copy
-BRIEFLY = ("-q", "--tb=no", "-rN")  # the table says what the failures' texts do
+BEFORE = "../before"  # the kernels without the edits, beside the copy
+BRIEFLY = ("-q", "--tb=no", "-rN")  # the table says what the text of each failure says
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A change that a reviewer could wave through, and the verdict that it must get in some case of its kernel."""
+    """An edit that a reviewer could overlook, and the verdict that some case of its kernel must get."""
 
     why: str
     kernel: str
@@ -62,7 +62,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show the edits, run the gate on them, and say what it caught; returns 0 if all of them, else 1.
+    """Show the edits, run the gate on them, and say what it caught; returns 0 if it caught all of them, else 1.
 
     Raises:
         CannotDo: a kernel no longer holds the text to edit, the page cannot be written, or the gate did not compare.
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def plant(edit: Edit, suite: Path) -> Iterator[str]:
-    """Edit a copy of the suite; returns the lines of the difference.
+    """Edit a file in a copy of the suite; returns the lines that differ.
 
     Raises:
         CannotDo: the kernel does not hold the text exactly once.

@@ -18,7 +18,7 @@ from .silent import Trial
 from .simulation import wald_pairs
 
 SCHEMA = 1
-TIMED_TIER, MOST_SECONDS = "pr", 90  # what a run of it may measure for, at the default threshold
+TIMED_TIER, MOST_SECONDS = "pr", 90  # of measuring in a run, at the default threshold
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Injection:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a self-test found; ``stock`` holds for each stock check whether it failed unchanged code, run by run."""
+    """All that a self-test found; ``stock`` says for each stock check, run by run, whether it failed unchanged code."""
 
     environment: Mapping[str, object]
     policy: Policy
@@ -137,13 +137,13 @@ def table(findings: Findings) -> list[str]:
 
 
 def _line(what: str, found: str, target: str = "-", missed: str | None = None) -> str:
-    """Lay out a row; ``missed`` says by how much the target is, empty where it is met."""
+    """Lay out a row; ``missed`` says by how much its target is missed, and is empty where it is met."""
     said = "" if missed is None else f"NOT MET, {missed}" if missed else "met"
     return f"{what:<46} {found:<46} target {target:<5} {said}".rstrip()
 
 
 def _over(value: float, limit: float, unit: str = "", said: str = "over") -> str:
-    """Say by how much a value is over a limit; empty where it is not."""
+    """Say by how much a value is over a limit; the text is empty where it is not."""
     return f"{value - limit:.3g}{unit} {said}" if value > limit else ""
 
 
@@ -152,9 +152,9 @@ def _spread(values: list[float]) -> str:
 
 
 def wald_ratio(findings: Findings) -> float | None:
-    """The pairs of unchanged cases over those that Wald's test expects on their noise; None where that is not known.
+    """The pairs of unchanged cases, divided by those that Wald's test expects on their noise; None if unknown.
 
-    Cases whose pairs are too few for their signs to tell anything have no such number, and are left out.
+    Cases with too few pairs for their signs to tell anything are left out.
     """
     test = findings.policy.test(findings.cases)
     log_ratios: dict[str, list[float]] = defaultdict(list)

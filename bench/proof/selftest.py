@@ -1,4 +1,4 @@
-"""Tries the gate on itself: unchanged code, known slowdowns, errors and silent faults, beside the stock gate.
+"""Tests the gate itself: on unchanged code, known slowdowns, errors and silent faults, beside the stock gate.
 
 ``python -m bench selftest`` repeats rounds until its time is up. A round is one run of the stock gate and one of ours
 on unchanged code, then single cases with real extra work of known size, then cases with a known error.
@@ -42,11 +42,11 @@ from .findings import Findings, Injection, UnchangedRun, report
 from .silent import FAULTS, attempt
 
 SLOWDOWNS = (0.02, 0.05, 0.10, 0.20)
-OUTPUT_ERRORS = (0.01, 0.001, 0.0001)  # relative; every dtype's budget is to catch the first
-INJECTIONS = 20  # of each size a round
-SPINNING = 0.1  # of a call's time, added to both sides where a slowdown is injected
+OUTPUT_ERRORS = (0.01, 0.001, 0.0001)  # relative; the first must be over the budget of every dtype
+INJECTIONS = 20  # injections of each size in a round
+SPINNING = 0.1  # of a call's time, added to both sides before a slowdown is injected
 STOCK_CHECKS = ("min:10%", "median:10%")
-STOCK_SECONDS = 0.5  # a case: what ours takes
+STOCK_SECONDS = 0.5  # a case, as long as ours takes
 
 
 def add_command(commands: Any) -> None:
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
 
 @dataclass
 class _Subject:
-    """What is tried: both sides of the same code, the cases of a tier, and a random order of injections."""
+    """What is tested: two sides of the same code, the cases of a tier, and a random order of injections."""
 
     head: Side
     base: Base
@@ -124,7 +124,7 @@ class _Subject:
 
 
 def _steps(subject: _Subject, findings: Findings, scratch: Path, options: argparse.Namespace) -> Iterator[str]:
-    """Do round after round, without an end; yields what was done after each piece of work."""
+    """Do round after round, without end; yields a description of each piece of work that is done."""
     last: list[Any] | None = None
     while True:
         stock = _stock_run(scratch, options)
@@ -170,10 +170,10 @@ def _unchanged_run(subject: _Subject, findings: Findings) -> Iterator[str]:
 
 
 def _slower(share: float) -> Callable[[str, Callable[[], None]], Callable[[], None]]:
-    """Make the head's call take a share longer than the base's, by work added to both.
+    """Make the head's call take longer than the base's by a share, with work added to both.
 
-    A call that follows idle spinning is a little faster than one that follows a call (0.3 to 0.4% was seen), so a head
-    that spins beside a base that does not would be slower by less than the share.
+    A call is a little faster after idle spinning than after another call (by 0.3 to 0.4%). So if only the head spun, it
+    would be slower by less than the share.
     """
 
     def distort(label: str, call: Callable[[], None]) -> Callable[[], None]:
@@ -192,7 +192,7 @@ def _slower(share: float) -> Callable[[str, Callable[[], None]], Callable[[], No
 
 
 def _wrong(side: Side, error: float) -> Side:
-    """Make a side whose kernels' outputs are off by a relative error, its modules' with them."""
+    """Make a side whose kernels, and with them its modules, return outputs that are off by a relative error."""
 
     def off(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda *args, **kwargs: function(*args, **kwargs) * (1 + error)
@@ -210,7 +210,7 @@ def _wrong(side: Side, error: float) -> Side:
 
 
 def _stock_run(scratch: Path, options: argparse.Namespace) -> list[Any]:
-    """Time every case by pytest-benchmark alone, in a process of its own, as a stock gate does."""
+    """Time every case with pytest-benchmark alone, in a process of its own, as a stock gate does."""
     path = scratch / "stock.json"
     command = [sys.executable, "-m", "pytest", "bench/", "-q", "-p", "no:cacheprovider"]
     command += ["-k", options.only] if options.only else []

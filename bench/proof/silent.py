@@ -1,4 +1,4 @@
-"""Silent faults: edits of a head that a gate could miss, one of each kind, each tried in a whole run of the gate.
+"""Silent faults: edits of a head that a gate could miss, one of each kind, each tried by a whole run of the gate.
 
 Each is planted in a copy of the suite, in a kernel of its own, ``probe``; the base is that kernel without the edit.
 """
@@ -57,7 +57,7 @@ BY_NAME = "return torch.ops.probe_ops.attend(q, k, v, scale)"
 
 @dataclass(frozen=True)
 class Fault:
-    """An edit: the kernel's call and what stands before it, in base and head, and files beside; what must be said."""
+    """An edit: what the kernel's file and files beside it hold in base and in head, and what the gate must say."""
 
     kind: str
     said: str
@@ -75,7 +75,7 @@ def _operator(kind: str, said: str, more: str = "pass", times: str = "") -> Faul
 
 
 def _file(kind: str, said: str, call: str, files: tuple[str, str, str], before: str = "") -> Fault:
-    """A file (its name, and what it holds in base and head) that the call, or what stands before it, reads."""
+    """A file by its name, with what it holds in base and in head; the kernel's file uses it."""
     name, base, head = files
     return Fault(kind, said, call, call, before, before, {name: head}, {name: base})
 
@@ -146,7 +146,7 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Trial:
-    """What the gate said of a fault, and whether it was caught: no pass, and named."""
+    """What the gate said of a fault. It was caught if the run did not pass, and named the fault."""
 
     fault: Fault
     exit_code: int
@@ -158,7 +158,7 @@ class Trial:
 
 
 def copy_suite(suite: Path, place: Path) -> None:
-    """Copy the gate, without its documents, to a directory beside whose package it can run."""
+    """Copy the gate, without its documents, to a directory that will hold a package for it to measure."""
     for name in SUITE:
         if (suite / name).is_dir():
             shutil.copytree(suite / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "docs"))
@@ -167,7 +167,7 @@ def copy_suite(suite: Path, place: Path) -> None:
 
 
 def attempt(fault: Fault, suite: Path, scratch: Path, cases: str = CASES) -> Trial:
-    """Plant a fault in a copy of the suite, below a scratch directory, and run the gate on it."""
+    """Plant a fault in a copy of the suite in a scratch directory, and run the gate on it."""
     for label, before, call, files in (
         ("base", fault.base_before, fault.base_call, fault.base_files),
         ("head", fault.head_before, fault.head_call, fault.head_files),

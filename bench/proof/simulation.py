@@ -1,6 +1,6 @@
 """Replays recorded noise through the stopping rule: error rates, power and cost in seconds. Pure.
 
-A recording is of unchanged code: each of its log-ratios has the sign that the coin of its pair's order gave it.
+A recording is of unchanged code, so the sign of each log-ratio is that of a fair coin: the order of its pair.
 """
 
 import random
@@ -26,7 +26,7 @@ class Stream:
 
     @property
     def centred(self) -> "Stream":
-        """The same noise about a median of 0, so that an added shift is the whole of the effect."""
+        """The same noise around a median of 0, so that an added shift is the whole effect."""
         centre = median(sorted(self.log_ratios))
         return Stream(tuple(d - centre for d in self.log_ratios), self.pair_s)
 
@@ -39,7 +39,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a rule made of one stream: its decision, None if the pairs ran out, and the pairs it took."""
+    """How a rule decided one stream, None if the pairs ran out, and how many pairs it took."""
 
     change: Change | None
     pairs: int
@@ -47,7 +47,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a rule made of a whole run over all streams."""
+    """How a rule decided a whole run over all streams."""
 
     outcomes: tuple[Outcome, ...]
     seconds: float
@@ -59,7 +59,7 @@ class RunOutcome:
 def replay(
     log_ratios: Sequence[float], test: PairedTest, most_pairs: int, *, start: int = 0, shift: float = 0.0
 ) -> Outcome:
-    """Feed a stream, from ``start`` on and around, to the rule; ``shift`` is a slowdown added to it, as a log-ratio."""
+    """Feed a stream to the rule, from ``start`` on and then from its beginning; ``shift`` is an added log-ratio."""
     ordered: list[float] = []
     for taken in range(most_pairs):
         insort(ordered, log_ratios[(start + taken) % len(log_ratios)] + shift)

@@ -10,8 +10,8 @@ from .escaping import command_data, command_property
 from .terminal import describe
 from .text import counts, subject
 
-SHOWN = 10  # notes of one level that GitHub shows of one step
-SPELLED_OUT = 3  # cases that a note describes
+SHOWN = 10  # GitHub shows so many notes of one level of a step
+SPELLED_OUT = 3  # cases in a note
 
 
 def as_annotations(run: Run, places: Mapping[str, Place]) -> list[str]:

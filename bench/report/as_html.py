@@ -17,8 +17,8 @@ from .speed import COLUMNS as SPEED_COLUMNS
 from .speed import speeds
 from .text import COLUMNS, row
 
-CARDS = 12  # cases that are shown before the table; it has them all
-REASONS = 2  # reasons in a row; its details have them all
+CARDS = 12  # cases shown before the table, which has all of them
+REASONS = 2  # reasons in a row; its details have all of them
 
 TONES = {
     Verdict.INCONCLUSIVE: "doubt",
@@ -103,7 +103,7 @@ def as_html(run: Run) -> str:
 
 
 def tone(verdict: Verdict, policy: Policy) -> str:
-    """Name the colour and the shape of a verdict."""
+    """Name the style of a verdict: its colour and its shape."""
     return "fail" if policy.fails(verdict) else TONES[verdict]
 
 
@@ -144,7 +144,7 @@ def _headline(run: Run, failing: list[Row]) -> Headline:
 
 
 def _measured(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Say what was compared, where and by which rule: (title, [(name, value)])."""
+    """List what was compared, where, and by which rule: (title, [(name, value)])."""
     policy = run.policy
     rule = [
         ("threshold", f"{100 * policy.threshold:g}% slower must not pass"),

@@ -1,4 +1,4 @@
-"""The verdicts as JSON, schema 1: ``--gate-json``. The fields of a run's values by name, and what follows from them."""
+"""The verdicts as JSON, schema 1: ``--gate-json``. It has a run's fields by name, and figures derived from them."""
 
 import json
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def as_json(run: Run) -> str:
 
 
 def _case(case: CaseResult, ceilings: Sequence[Ceiling]) -> dict[str, Any]:
-    """Give a result's own fields and, of its evidence, what is known beside the reasons and figures made of it."""
+    """Return a result's own fields, and those of its evidence that are not already among its reasons and figures."""
     own = {name: value for name, value in vars(case).items() if name != "evidence"}
     return {
         "id": case.id,

@@ -13,10 +13,10 @@ from .speed import COLUMNS as SPEED_COLUMNS
 from .speed import speeds
 from .text import COLUMNS, counts, legend, row, subject
 
-SUMMARY_BYTES = 1024 * 1024  # what GitHub takes as the summary of one step
+SUMMARY_BYTES = 1024 * 1024  # GitHub's limit for the summary of one step
 FEW = 20  # rows of the table above the fold
-NAMED = 10  # kernels and modules that the first lines name
-REPEATED = 6  # commands to reproduce and explain
+NAMED = 10  # kernels and modules named in the first lines
+REPEATED = 6  # cases with commands to reproduce and explain them
 WARNED = 8  # warnings; a merged run has those of all its shards
 CELL = 300  # characters of a cell; the JSON has all of it
 QUIET = (Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED)
@@ -25,9 +25,9 @@ _FOLDED = "<details><summary>All {} cases: {}</summary>\n\n{}\n\n</details>"
 
 
 def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
-    """Write the verdict, the cases that matter, what to do, and the whole table folded away, within a size in UTF-8.
+    """Write the verdict, the cases that matter, what to do, and the whole table folded away, in so many bytes of UTF-8.
 
-    Rows that do not fit are left out from the good end; the text says how many, and where they can be read.
+    Rows that do not fit are left out, the best first; the text says how many, and where they can be read.
     """
     mattering = [case for case in run.worst_first if case.verdict not in QUIET]
     failing = [case for case in mattering if run.policy.fails(case.verdict)]
@@ -82,7 +82,7 @@ def _culprits(failing: Sequence[CaseResult]) -> str:
 
 
 def _shell(lines: Sequence[str]) -> str:
-    """Write commands as a block that nothing in them can end."""
+    """Write commands as a code block, with a fence that is longer than any inside."""
     longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}sh", *lines, fence])
@@ -95,7 +95,7 @@ def _setting(run: Run) -> str:
 
 
 def _table(cases: Sequence[CaseResult], columns: Sequence[int], room_bytes: int) -> str:
-    """Write as many rows as there is room for, and how many are left out."""
+    """Write as many rows as there is room for, and say how many are left out."""
     names = [COLUMNS[i] for i in columns]
     lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
     left_out = "\n\n{} more rows are left out, for their size: the JSON and HTML reports have all."

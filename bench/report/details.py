@@ -32,7 +32,7 @@ class Facts:
 
 
 def details(case: CaseResult, ceilings: Sequence[Ceiling] = ()) -> tuple[Facts, ...]:
-    """Collect every table that has rows. What is found out about a case in future is one more function here."""
+    """Collect every table that has rows; a new kind of fact is one more function here."""
     tables = (*_errors(case), *_timed(case), *_host(case), *_speed(case, ceilings), *_executed(case))
     return tuple(table for table in tables if table.rows)
 
@@ -88,7 +88,7 @@ def _speed(case: CaseResult, ceilings: Sequence[Ceiling]) -> Iterator[Facts]:
 
 
 def _executed(case: CaseResult) -> Iterator[Facts]:
-    """Put both fingerprints side by side, whatever they hold: single values in one table, each mapping in its own."""
+    """Put both fingerprints side by side: single values in one table, each mapping in a table of its own."""
     sides = [{} if p is None else flatten(p) for p in (case.base_fingerprint, case.head_fingerprint)]
     mappings = [name for name in {**sides[0], **sides[1]} if any(isinstance(s.get(name), Mapping) for s in sides)]
     base, head = ({name: value for name, value in side.items() if name not in mappings} for side in sides)
@@ -126,7 +126,7 @@ def _beside(
 
 
 def write(name: str, value: object) -> str:
-    """Write any plain value; one whose name ends in ``_bytes`` as a size."""
+    """Write a plain value; one whose name ends in ``_bytes`` is written as a size."""
     if value in (None, ()):
         return "none"
     if isinstance(value, bool):

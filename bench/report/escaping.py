@@ -1,17 +1,17 @@
-"""Escapes text from cases, kernels and strangers, so that it stays text in a report."""
+"""Escapes text from cases and kernels, so that a report shows it as text and nothing else."""
 
 import re
 import unicodedata
 
 ZERO_WIDTH = "\u200b"
 
-# GitHub makes links and mentions of these in rendered text, where an entity is a character again: part them unseen.
+# GitHub turns these into links and mentions after entities are decoded, so an invisible character parts them.
 _LINKS = re.compile(r"(?<=[@#])|(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?<=\bGH)(?=-)", re.IGNORECASE)
 _ACTIVE = re.compile(r"[\\`*_\[<|&~$#@]")
 
 
 def clip(text: str, length: int) -> str:
-    """Cut a text to a length, and show that it was cut."""
+    """Cut a text to a length; an ellipsis shows that it was cut."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 

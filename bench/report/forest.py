@@ -8,9 +8,9 @@ from ..judging.policy import Policy
 from ..judging.verdict import CaseResult
 
 WIDTH = 220
-EDGE = 8  # room at both ends for a mark that lies on the edge
+EDGE = 8  # room at both ends for a mark on the edge
 LABEL_WIDTH = 28
-REACH = (2.0, 4.0)  # the axis extends at least and at most so many thresholds to each side
+REACH = (2.0, 4.0)  # thresholds to each side of the axis, at least and at most
 # The roundest first: each is written where there is room for it.
 _LABELS = (1, 10, 0.1, 2, 0.5, 5, 0.2, 1.5, 0.7, 1.2, 0.8, 1.1, 0.9, 1.05, 0.95, 1.02, 0.98, 1.01, 0.99, 1.005, 0.995)
 
@@ -64,7 +64,7 @@ class Forest:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """Where to write which ratio: as many round ones as have room, from the middle outwards."""
+        """List the ratios to write, and where: as many round ones as there is room for, from the middle outwards."""
         chosen: list[tuple[float, str]] = []
         for ratio in _LABELS:
             x = self.x(log(ratio))

@@ -10,7 +10,7 @@ from .pairs import as_pairs
 
 
 def _as_html(run: Run) -> str:
-    from .as_html import as_html  # noqa: PLC0415  # the other reports, and who reads them back, need no jinja2
+    from .as_html import as_html  # noqa: PLC0415  # the other reports need no jinja2
 
     return as_html(run)
 

@@ -16,7 +16,7 @@ from .again import known
 from .as_json import SCHEMA
 from .typed import Unfit, fields_of, typed
 
-LEAST_THRESHOLD = 1e-9  # advice divides by its square
+LEAST_THRESHOLD = 1e-9  # advice divides by the square of the threshold
 
 
 def from_json(text: str) -> Run:
@@ -35,7 +35,7 @@ def from_json(text: str) -> Run:
 
 
 def _run(value: Any) -> Run:
-    """Return the run if its figures mean something, and what follows from its cases is what the document says."""
+    """Return the run if its figures make sense, and agree with the document's own summary and exit code."""
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise Unfit(f"its schema is not {SCHEMA}")
     derived = {"schema": int, "warnings": tuple[str, ...], "summary": Mapping[str, int], "exit_code": int}
@@ -76,7 +76,7 @@ def _check_cases(run: Run) -> None:
 def _parts(
     kind: type, value: object, where: str, *, without: Collection[str] = (), beside: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read an object of a dataclass's fields, without some, and of more keys beside them; returns both parts."""
+    """Read an object that has the fields of a dataclass, except some, and more keys; returns both parts."""
     fields = {name: type_ for name, type_ in fields_of(kind).items() if name not in without}
     found = typed({**fields, **beside}, value, where, _READERS)
     return {name: found.pop(name) for name in fields if name in found}, found
@@ -109,7 +109,7 @@ def _case(value: object, where: str) -> CaseResult:
 
 
 def _error(value: object, where: str) -> "partial[TensorError]":
-    """Read an error but for its name, which is the key."""
+    """Read an error without its name, which is its key."""
     figures = {"head": float | None, "share": float | None}
     own, beside = _parts(TensorError, value, where, without=("name", "head"), beside=figures)
     return partial(TensorError, head=inf if beside["head"] is None else beside["head"], **own)

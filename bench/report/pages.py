@@ -13,7 +13,7 @@ from .text import duration
 _PARTS = files(__package__) / "page"
 _ENVIRONMENT = Environment(
     loader=PackageLoader(__package__, "page"),
-    autoescape=True,  # ids, reasons and origins come from whoever wrote the kernel
+    autoescape=True,  # ids, reasons and origins may come from a stranger's kernel
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -22,7 +22,7 @@ _ENVIRONMENT.filters["duration"] = duration
 
 
 def figure(value: float | None) -> str:
-    """Write a value for the script to sort by: nothing if it is not known."""
+    """Write a value for the script to sort by; empty if it is not known."""
     if value is None:
         return ""
     return f"{value:.6g}" if isfinite(value) else "Infinity"

@@ -1,4 +1,4 @@
-"""What a change did to speed as a whole: for a pull request that claims to be faster."""
+"""Sums up what a change did to speed, for a pull request that claims to be faster."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from ..judging.verdict import CaseResult, Verdict
 from .text import subject
 
 LEVEL = 0.95
-FEWEST = 7  # cases of which an interval means something
+FEWEST = 7  # cases, at least, for an interval
 ALL = "all that is timed"
 COLUMNS = ("kernel", "faster", "slower", "the same", "undecided", "head/base", f"{LEVEL:.0%} interval")
 _OUTCOME = {
@@ -26,8 +26,8 @@ _OUTCOME = {
 class Speed:
     """How many timed cases of a kernel became faster, slower or neither, and the geometric mean of their ratios.
 
-    The interval takes the cases as a sample of the work that the kernel is used for, by the spread of their logarithms;
-    None where they are too few. Cases that are wrong, or run something else, say nothing about speed.
+    The interval takes the cases as a sample of the kernel's work, and comes from the spread of their log-ratios; None
+    where they are too few. Cases that are wrong, or that execute something else, do not count.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Speed:
 
 
 def speeds(cases: Iterable[CaseResult]) -> tuple[Speed, ...]:
-    """Sum up each kernel of which some case became faster or slower, then all; nothing where none became faster."""
+    """Sum up each kernel with a case that became faster or slower, then all kernels; empty if no case became faster."""
     timed = [case for case in cases if case.ratio is not None and case.verdict in _OUTCOME]
     if all(case.verdict is not Verdict.FASTER for case in timed):
         return ()

@@ -25,7 +25,7 @@ class Terminal(Protocol):
 def describe(case: CaseResult, options: Sequence[str]) -> str:
     """Say what failed a case: verdict, ratio where there is one, every reason with all of its lines, what to run.
 
-    The bar keeps a line that a kernel wrote from being a command to GitHub Actions, which reads the log.
+    The bar before each line keeps a kernel's own text from being read as a command by GitHub Actions.
     """
     ratio = "" if case.ratio is None else f", head/base {row(case)[2]}, {row(case)[3]}"
     reasons = (readable(reason).replace("\n", "\n  | ") for reason in case.reasons)
@@ -34,7 +34,7 @@ def describe(case: CaseResult, options: Sequence[str]) -> str:
 
 
 def write_table(run: Run, terminal: Terminal) -> None:
-    """Write every case, the worst first, those that were skipped by their reasons, and what was compared with what."""
+    """Write every case, the worst first, skipped cases by their reasons, and what was compared with what."""
     terminal.section("attention gate", sep="=")
     rows = [(case.verdict, row(case.brief)) for case in run.worst_first if case.verdict is not Verdict.SKIPPED]
     widths = [max([len(name), *(len(cells[i]) for _, cells in rows)]) for i, name in enumerate(COLUMNS[:-1])]

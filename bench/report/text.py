@@ -25,7 +25,7 @@ def row(case: CaseResult) -> tuple[str, ...]:
 
 
 def interval(case: CaseResult) -> str:
-    """Write the confidence interval of the ratio, or the one bound that the pairs give."""
+    """Write the confidence interval of the ratio, or its one end if the pairs bound no other."""
     if case.ratio is None:
         return "-"
     match case.ci:
@@ -40,7 +40,7 @@ def interval(case: CaseResult) -> str:
 
 
 def share(margin: float | None) -> str:
-    """Write the largest error as a share of its budget, in percent where that is readable."""
+    """Write the largest error as a share of its budget: in percent, or as a factor where it is large."""
     if margin is None:
         return "-"
     if margin < 100:
@@ -49,7 +49,7 @@ def share(margin: float | None) -> str:
 
 
 def legend(policy: Policy) -> str:
-    """Say once how the figures of all rows are to be read."""
+    """Say once how to read the figures of all rows."""
     return f"ratio = head/base, the median of the pairs; head = base x ratio; intervals: {policy.intervals}"
 
 
@@ -58,7 +58,7 @@ def duration(ns: float | None) -> str:
     if ns is None:
         return "-"
     for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if ns >= 0.9995 * size:  # what three digits round up to it
+        if ns >= 0.9995 * size:  # three digits of a value may round up to the next unit
             return f"{ns / size:.3g} {unit}"
     return f"{ns:.3g} ns"
 

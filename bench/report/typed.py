@@ -1,4 +1,4 @@
-"""JSON values checked against Python types: nothing is guessed, converted or left over."""
+"""Checks JSON values against Python types: nothing is guessed, converted or ignored."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -9,11 +9,11 @@ from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
 LARGEST_INT = 2**63
 
-Readers = Mapping[type, Callable[[object, str], Any]]  # by what they return: from a value and where it stands
+Readers = Mapping[type, Callable[[object, str], Any]]  # by the type that they return: each takes a value and its place
 
 
 class Unfit(Exception):
-    """The value is not of the type; the message says where, what was wanted and what was seen."""
+    """A value is not of its type; the message says where it is, what was wanted and what was seen."""
 
 
 def typed(kind: Any, value: object, where: str, readers: Readers | None = None) -> Any:
@@ -62,7 +62,7 @@ def _one_of(kinds: tuple[Any, ...], value: object, where: str, readers: Readers)
     if value is None and NoneType in kinds:
         return None
     rest = [kind for kind in kinds if kind is not NoneType]
-    exact = [kind for kind in rest if kind is type(value)]  # an int stays an int where a float would do too
+    exact = [kind for kind in rest if kind is type(value)]  # where a union has both, an int stays an int
     if exact or len(rest) == 1:
         return typed(exact[0] if exact else rest[0], value, where, readers)
     raise Unfit(f"{where} should be one of {', '.join(kind.__name__ for kind in kinds)} and is {_shown(value)}")

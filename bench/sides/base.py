@@ -1,4 +1,4 @@
-"""The base that a head is compared with: its code, if that loads here, and what a stored baseline knows of it."""
+"""The base of a comparison: its code, if that loads here, and the facts that a stored baseline has about it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,19 +16,19 @@ from .what import ATTENTION, What
 
 @dataclass(frozen=True)
 class Base:
-    """One base. Without a side, ``error`` says why, and what was stored stands in for it as far as it goes."""
+    """One base. Where its code does not load, ``error`` says why, and its stored facts are all there is."""
 
     side: Side | None
     source: Source
-    environment: Mapping[str, str] = field(default_factory=dict)  # its interpreter's, if it has one of its own
+    environment: Mapping[str, str] = field(default_factory=dict)  # of the base's own interpreter, if it has one
     elsewhere: frozenset[str] | None = None  # the cases that it supports there, by id
     stored_errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # case id -> tensor -> error
     stored_fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)  # by case id
-    stored_ids: tuple[str, ...] = ()  # of all cases that were stored, whether or not their facts hold here
+    stored_ids: tuple[str, ...] = ()  # of every stored case, even if its facts do not hold here
     error: str | None = None
 
     def supports(self, case: Case) -> bool:
-        """Say whether its code has the case's subject, and that supports the case."""
+        """Say whether its code has the case's subject and the subject supports the case."""
         if self.elsewhere is not None:
             return case.id in self.elsewhere
         return self.side is not None and self.side.supports(case)
@@ -40,7 +40,7 @@ class Base:
         if self.side is None:
             return set(self.stored_ids)
         kernels, modules = self.side.kernels, self.side.modules
-        # Of a kernel from outside, a baseline has times and no source: it cannot go missing.
+        # A baseline has times of a kernel from outside and not its source, so its absence is no loss.
         stored = {id_ for id_ in self.stored_ids if id_.partition("-")[0] in {*kernels, *modules}}
         return stored | supported_ids(matrix(kernels, modules, tier, devices, rows))
 
@@ -82,6 +82,6 @@ def loaded(
         except CannotDo as refused:
             if not base.stored_fingerprints:
                 raise
-            # No times, so no case can pass; what the head executes is compared all the same.
+            # Without times no case can pass, but what the head executes is still compared.
             base = replace(base, error=str(refused))
         yield base

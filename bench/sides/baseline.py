@@ -27,7 +27,7 @@ class Baseline:
     fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)  # by case id
 
     def errors_in(self, environment: Mapping[str, object]) -> Mapping[str, Mapping[str, float]]:
-        """Return the stored errors if they measure this environment's arithmetic too, else none."""
+        """Return the stored errors if this environment's arithmetic is the same, else none."""
         same = all(self.environment.get(name) == environment[name] for name in ("cpu", "torch"))
         return self.errors if same else {}
 
@@ -63,7 +63,7 @@ def our_part(
 
 
 def extra_info(case_id: str, errors: tuple[TensorError, ...], fingerprint: Fingerprint | None) -> dict[str, object]:
-    """Make what pytest-benchmark stores beside the figures of one case, under this name."""
+    """Make what is stored with one case, beside pytest-benchmark's figures."""
     return {
         "case": case_id,
         "errors": {e.name: {"error": e.head, "naive": e.naive, "budget": e.budget} for e in errors},
@@ -72,7 +72,7 @@ def extra_info(case_id: str, errors: tuple[TensorError, ...], fingerprint: Finge
 
 
 def _errors(stored: Mapping[str, Any]) -> dict[str, float]:
-    """Return the error of each tensor; one that was infinite is stored as null, and binds nobody."""
+    """Return the error of each tensor; one that was infinite is stored as null and holds the head to nothing."""
     return {name: float(e["error"]) for name, e in stored.items() if e["error"] is not None}
 
 

@@ -1,4 +1,4 @@
-"""``--gate-config``: the kernels, sources and rows that a repository of its own asks for, in one TOML file of its."""
+"""``--gate-config``: the kernels, sources and rows of another repository, in a TOML file that lies there."""
 
 import re
 from dataclasses import dataclass, fields
@@ -66,7 +66,7 @@ def _texts(file: Toml, key: str, form: re.Pattern[str], what: str) -> tuple[str,
 
 
 def _row(file: Toml, number: int, table: dict[str, Any]) -> Row:
-    """Read one row: every word of every value must be one that the matrix knows."""
+    """Read one row; the matrix must know every word in it."""
     for key, value in table.items():
         where = f"{file.at('row', number, key)}: {key}"
         if key not in {field.name for field in fields(Row)}:

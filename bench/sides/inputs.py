@@ -1,4 +1,4 @@
-"""What a case's id asks of its tensors: hidden keys, size of scores, layout in memory."""
+"""Makes tensors as a case's id asks: hidden keys, the size of scores, the layout in memory."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from ..cases import DTYPES, Case, Mask
 
 NORMAL_SCORE = 4.0  # about the largest of standard normal inputs
-# About how far from zero large scores are: beyond where exp overflows, and ends in zero, in the dtype.
+# About how far from zero large scores are: exp overflows above that in the dtype, and is zero below its negative.
 LARGE_SCORES = {"fp32": 300.0, "bf16": 300.0, "fp16": 20.0}
 _PEAK = 46.0  # of every q and k where scores are peaked: 46 * 46 * 64 is beyond fp16, and an eighth of it is not
 _GAP = 3.0  # what lies beside a slice
@@ -15,8 +15,8 @@ _GAP = 3.0  # what lies beside a slice
 def enlarge(case: Case, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """Make the scores of q (B, Hq, Tq, D) and k (B, Hkv, Tk, D) what the case says, in float32.
 
-    Large ones are so for all keys of a query, above zero and below it in turn, and differ among keys as before: one
-    value of every key is 1. Peaked ones are largest at the query's own key.
+    Large scores are so for all keys of a query, alternately above and below zero, and differ among keys as before: one
+    feature of every key is 1. Peaked scores are largest at the query's own key.
     """
     shape = case.shape
     if shape.scores == "large":
@@ -32,7 +32,7 @@ def enlarge(case: Case, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def laid_out(tensors: dict[str, Tensor], layout: str | None) -> dict[str, Tensor]:
-    """Return q, k, v (B, H, T, D), or x (B, T, E) alone, with the same or fewer values in another layout of memory."""
+    """Return q, k, v (B, H, T, D), or x (B, T, E) alone, in another layout of memory; expanded ones repeat values."""
     if layout == "fused" and "x" not in tensors:
         sizes = [t.shape[1] for t in tensors.values()]
         fused = torch.cat([t.transpose(1, 2) for t in tensors.values()], dim=2)  # (B, T, H + 2 Hkv, D)
@@ -43,7 +43,7 @@ def laid_out(tensors: dict[str, Tensor], layout: str | None) -> dict[str, Tensor
 
 
 def upstream_laid_out(gradient: Tensor, layout: str | None) -> Tensor:
-    """Return the gradient that reaches an output as the layer behind would give it; ones where that is a sum."""
+    """Return the gradient of an output in the layout that the next layer would give it; ones if that layer is a sum."""
     if layout == "expanded":
         return gradient.new_ones(()).expand(gradient.shape)
     return _lying(gradient, "transposed" if layout == "fused" else layout)

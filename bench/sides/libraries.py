@@ -1,4 +1,4 @@
-"""Compiled libraries that register operators: those of a second side are refused before they end the process.
+"""Refuses a second side's compiled library that registers operators, before it ends the process.
 
 C++ registers operators (``TORCH_LIBRARY``) when a library is loaded, under names that nothing can change; a second
 version of the same library registers them again, and torch aborts. Extensions that register none are loaded as ever.
@@ -14,13 +14,13 @@ from typing import Any
 from ..plain.errors import CannotDo
 from .view import speaking
 
-# The constructor of torch::Library, which whatever registers operators calls: a name in the library's dynamic symbols.
+# The constructor of torch::Library, which every library that registers operators calls, as a dynamic symbol.
 _REGISTERS = b"_ZN5torch7LibraryC"
 
 
 @functools.cache
 def watch() -> None:
-    """Have Python ask before it loads a library; once is for the life of the process."""
+    """Have Python ask here before it loads a library, from now until the process ends."""
     create = ExtensionFileLoader.create_module
 
     @functools.wraps(create)

@@ -1,7 +1,8 @@
-"""Operators that a side registers with ``torch.library``: each side's under a namespace of its own.
+"""Operators that a side registers with ``torch.library``: each side's go to a namespace of its own.
 
-Names enter torch by its public functions that take one, by ``Library``, and by the class behind ``custom_op``. What a
-side registers there goes to its view. A side that changes operators of others is refused: both sides would run it.
+Names reach torch through its public functions that take one, through ``Library``, and through the class behind
+``custom_op``. All of them are wrapped. A side that changes operators of others is refused, since both sides would run
+its version.
 """
 
 import functools
@@ -15,13 +16,13 @@ from torch._library.custom_ops import CustomOpDef
 from ..plain.errors import CannotDo
 from .view import View, note_operator, speaking
 
-_FIRST = frozenset({"name", "qualname", "op", "op_name"})  # what torch.library calls an operator's name
+_FIRST = frozenset({"name", "qualname", "op", "op_name"})  # parameters that take an operator's name
 _DEFINING = frozenset({"custom_op", "triton_op", "define"})
 
 
 @functools.cache
 def watch() -> None:
-    """Have torch tell the speaking side's view of every name; once is for the life of the process."""
+    """Have torch pass every operator's name through the view of the side that registers it, until the process ends."""
     for name, function in list(vars(torch.library).items()):
         if callable(function) and not inspect.isclass(function) and _takes_a_name(function):
             setattr(torch.library, name, _renaming(function, defines=name in _DEFINING))

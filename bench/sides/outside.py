@@ -16,7 +16,7 @@ from ..cases import DTYPES
 from ..plain.errors import CannotDo
 from .signatures import ACCEPTED, FLASH, INTERFACE, OURS, FlashLayout, InterfaceLayout, Undeclared, takes, wrapper
 
-PROBE_HEAD_SIZE = 64  # which every kernel of this kind takes
+PROBE_HEAD_SIZE = 64  # every known kernel takes it
 
 
 def load(names: Iterable[str], devices: Sequence[str]) -> "Mapping[str, Kernel]":
@@ -39,7 +39,7 @@ def _import(name: str) -> tuple[Callable[..., Any], str]:
     module, _, attribute = name.partition(":")
     try:
         function = reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except (Exception, SystemExit) as error:  # a module that quits must not end the run
+    except (Exception, SystemExit) as error:  # a module that calls sys.exit must not end the run
         raise CannotDo(
             f"--kernel={name}: it cannot be imported ({type(error).__name__}: {error}): "
             "give an importable module and a function in it, as package.module:function"
@@ -50,7 +50,7 @@ def _import(name: str) -> tuple[Callable[..., Any], str]:
 
 
 def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Sequence[str]) -> "Kernel":
-    from attention.registry import OPTIONS, Capabilities, Kernel, check_name  # noqa: PLC0415  # a side alone in its process does without
+    from attention.registry import OPTIONS, Capabilities, Kernel, check_name  # noqa: PLC0415  # a side in its own process has no need of it
 
     if isinstance(function, Kernel):
         return function
@@ -95,7 +95,7 @@ def _served(name: str, kernel: Undeclared, devices: Sequence[str]) -> tuple[str,
 
 
 def _way(name: str, signature: inspect.Signature | None) -> str:
-    """Say how a function of another signature can be measured."""
+    """Say how to wrap a function of an unknown signature."""
     module, _, attribute = name.partition(":")
     own, top = attribute.rpartition(".")[2], module.partition(".")[0]
     written = wrapper(module, attribute, None if signature is None else signature.parameters)

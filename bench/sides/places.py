@@ -1,4 +1,4 @@
-"""Where kernels and modules are written: the file and line that an annotation points at. Pure."""
+"""Finds the file and line of each kernel and module, for annotations. Pure."""
 
 import inspect
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Place:
 
 
 def places(subjects: Mapping[str, Any], root: Path) -> dict[str, Place]:
-    """Find each subject's place, by name; a subject from outside the root, or without a source, has none."""
+    """Find each subject's place, by name; one from outside the root or without source has none."""
     found = {name: _place(subject, root.resolve()) for name, subject in subjects.items()}
     return {name: place for name, place in found.items() if place is not None}
 

@@ -1,4 +1,4 @@
-"""Finds code of a side's repository that is not part of its source: both sides would share it."""
+"""Finds code in a side's repository that is not part of its source, and that both sides would therefore share."""
 
 import ast
 import importlib.util
@@ -44,10 +44,10 @@ def refuse_code_outside(files: Iterable[Path], names: Iterable[str], repository:
 def watch_files(repository: Path, own: Path) -> list[str]:
     """Fill the list that is returned with the files of the repository that are read from now on, but those in ``own``.
 
-    For a process that holds one side and nothing else, since Python cannot be told to stop watching.
+    Python cannot stop watching, so this is for a process that holds one side and nothing else.
     """
     root, bench = repository.resolve(), Path(__file__).resolve().parents[1]
-    inside = bench.parent != root and bench.parent.is_relative_to(root)  # of a repository that it measures
+    inside = bench.parent != root and bench.parent.is_relative_to(root)  # the suite is a part of that repository
     suite = bench.parent if inside else bench
     read: list[str] = []
 
@@ -69,7 +69,7 @@ def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return  # whoever imports it is told
+        return  # importing it will say so
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -82,7 +82,7 @@ def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def in_repository(path: Path, repository: Path) -> bool:
-    """Whether a file is the repository's own: below its root, and not of an environment that lies there."""
+    """Whether a file is the repository's own: below its root, and not in a virtual environment there."""
     path = path.resolve()
     return path.is_relative_to(repository.resolve()) and not any(path.is_relative_to(one) for one in _environments())
 
@@ -94,7 +94,7 @@ def _environments() -> Iterator[Path]:
 
 
 def _home(top: str) -> Path | None:
-    """Where a top-level module would be imported from; None if it is built in, or not to be found."""
+    """Find where a top-level module would be imported from; None if it is built in or missing."""
     loaded = sys.modules.get(top)
     if loaded is not None:
         place = getattr(loaded, "__file__", None) or next(iter(getattr(loaded, "__path__", [])), None)

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from ..plain.errors import CannotDo
 
-# What makes git work on another repository than the one it is asked about: hooks and linked worktrees set it. Git's own
-# list is `git rev-parse --local-env-vars`; those that only configure it stay, since safe.directory may come that way.
+# Variables, set in hooks and linked worktrees, that make git work on another repository than the one it is asked about.
+# From git's own list, `git rev-parse --local-env-vars`, without those that configure git: they may hold safe.directory.
 NAMING_A_REPOSITORY = frozenset(
     {
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -29,11 +29,11 @@ NAMING_A_REPOSITORY = frozenset(
         "GIT_WORK_TREE",
     }
 )
-SUBMODULE = "160000"  # the mode of a tree's entry that is another repository's commit
+SUBMODULE = "160000"  # the mode of a submodule's entry in a tree
 
 
 class GitFailed(Exception):
-    """Git refused; the message is what it said, in one line."""
+    """Git failed; the message is what it said, in one line."""
 
 
 def git(directory: Path, *arguments: str, index: Path | None = None, stdin: bytes = b"") -> bytes:
@@ -60,7 +60,7 @@ def git(directory: Path, *arguments: str, index: Path | None = None, stdin: byte
 
 
 class AmbiguousRevision(GitFailed):
-    """Git knows several things of that name, and took one of them."""
+    """Git knows several things of one name, and would take one of them."""
 
 
 def top_level(directory: Path) -> Path | None:
@@ -89,7 +89,7 @@ def commit_of(directory: Path, revision: str) -> str:
 
 
 def files_of_commit(directory: Path, commit: str, paths: Sequence[str], into: Path) -> Path | None:
-    """Write the files below the paths, as a checkout of the commit would; links that lead elsewhere bring that along.
+    """Write the files below the paths, as a checkout of the commit would, and those that their links lead to.
 
     Returns where ``directory`` lies in the copy; None if the commit holds nothing below the paths.
 
@@ -132,7 +132,7 @@ def _check_out(root: Path, index: Path, paths: Iterable[str], into: Path) -> boo
 
 
 def _leading_nowhere(root: Path) -> tuple[str, str | None] | None:
-    """Find a link below the root to what is not there, and the path from the root that it names; None if outside."""
+    """Find a broken link below the root, and the path from the root that it names, None if that is outside."""
     for path in sorted(root.rglob("*")):
         target = Path(os.path.normpath(path.parent / path.readlink())) if path.is_symlink() else None
         if target is not None and not os.path.lexists(target):
@@ -142,7 +142,7 @@ def _leading_nowhere(root: Path) -> tuple[str, str | None] | None:
 
 
 def known_files(directory: Path, name: str) -> dict[str, bool] | None:
-    """Say of each file below ``directory/name`` that git does not ignore whether it is tracked; None outside of git."""
+    """Map each file below ``directory/name`` that git does not ignore to whether git tracks it; None outside of git."""
     if top_level(directory) is None:
         return None
     found: dict[str, bool] = {}

@@ -1,4 +1,4 @@
-"""The two sides of a comparison: head is the code as imported here, base is another source loaded beside it."""
+"""The two sides of a comparison: head is the code that is imported here, base another source loaded beside it."""
 
 import importlib
 import shutil
@@ -34,10 +34,10 @@ class Side:
     modules: Mapping[str, Any]
     undeclared: frozenset[str] = frozenset()
     view: View = field(default_factory=lambda: View([PACKAGE]))
-    changed: tuple[str, ...] = ()  # what its import changed of torch, in words
+    changed: tuple[str, ...] = ()  # what its import changed in torch, for messages
 
     def supports(self, case: Case) -> bool:
-        """Say whether the side has the case's subject, and that supports the case."""
+        """Say whether the side has the case's subject and the subject supports the case."""
         if case.module:
             return case.subject in self.modules
         return case.subject in self.kernels and lacks(self.kernels[case.subject], case) is None
@@ -49,7 +49,7 @@ class Side:
 
 
 def head_side(what: What, devices: Sequence[str], label: str = "head") -> Side:
-    """Return the side that is imported here, under the names that it has.
+    """Return the side that is imported here, under its own names.
 
     Raises:
         CannotDo: a kernel from outside cannot be imported, or is none.
@@ -73,9 +73,9 @@ def base_side(
 ) -> Iterator[Side]:
     """Import the source in this process, in a view of its own, for as long as the context lasts.
 
-    ``what`` is compared; names of it that the source lacks are hidden from the side, not borrowed from the other.
-    ``repository`` is where the head lies: code in it that the source needs and does not hold is refused. A side that is
-    ``alone`` in its process may change what it likes; ``Side.changed`` says what it did.
+    ``what`` names what is compared; if the source lacks some of it, the side does not get the other side's instead.
+    ``repository`` is where the head lies: a source that needs code there and does not hold it is refused. A side that
+    is ``alone`` in its process may change torch; ``Side.changed`` says what it changed.
 
     Raises:
         CannotDo: it is not a zip, does not import, has no kernels, or shares more with the head than can be told apart.
@@ -130,7 +130,7 @@ def _side(what: What, devices: Sequence[str], label: str, view: View) -> Side:
 
 
 def _refusal(error: BaseException | None) -> CannotDo | None:
-    """Find our own refusal among the causes of what an import raised."""
+    """Find our own CannotDo among the causes of an exception that an import raised."""
     while error is not None:
         if isinstance(error, CannotDo):
             return error

@@ -1,4 +1,4 @@
-"""Other signatures as a kernel's: that of flash_attn, and that of transformers' ``AttentionInterface``."""
+"""Adapts the signatures of flash_attn and of transformers' ``AttentionInterface`` to a kernel's."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ ACCEPTED = (
     f"(module, query, key, value, {', '.join(INTERFACE)}) as in transformers' AttentionInterface"
 )
 
-# What the arguments of a kernel are called elsewhere, and what a request for one that is not there is called.
+# The names of a kernel's arguments in other signatures, and what a message calls a request for one that is lacking.
 _ELSEWHERE = {
     "mask": ("mask", "attn_mask", "attention_mask", "attn_bias", "bias"),
     "causal": ("causal", "is_causal"),
@@ -30,7 +30,7 @@ _REFUSED = {
 
 
 class Layout(Protocol):
-    """Calls a function of another signature as a kernel is called."""
+    """Calls a function of another signature as if it were a kernel."""
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
@@ -39,9 +39,9 @@ class Layout(Protocol):
 
 
 def takes(signature: inspect.Signature, leading: int, options: tuple[str, ...], *, named: tuple[str, ...]) -> bool:
-    """Whether it can be called with so many leading values and the options by name.
+    """Whether a function can be called with so many positional values and the options by name.
 
-    Those in ``named`` it must know, and not merely let through.
+    It must declare those in ``named``: taking them as ``**kwargs`` is not enough.
     """
     first = list(signature.parameters.values())[:leading]
     if any(p.default is not p.empty for p in first) or not set(named) <= set(signature.parameters):
@@ -89,15 +89,15 @@ class InterfaceLayout:
     function: Callable[..., Any]
     masks: frozenset[str] = frozenset({"bool", "float"})
     heeds_causal: bool = True
-    takes_causal: bool = False  # as an argument
+    takes_causal: bool = False  # passes is_causal as an argument
     modules: dict[tuple[bool, int, int], nn.Module] = field(default_factory=dict)
-    causal_masks: dict[Any, Tensor] = field(default_factory=dict)  # a model makes one for all of its layers
+    causal_masks: dict[Any, Tensor] = field(default_factory=dict)  # a model, too, makes it once for all layers
 
     @classmethod
     def found_by_trying(
         cls, function: Callable[..., Any], device: str, dtype: torch.dtype, size: int
     ) -> "InterfaceLayout":
-        """See what the function heeds: two tokens of which the first must not see the second."""
+        """Try which arguments the function heeds, on two tokens of which the first must not see the second."""
         takes_causal = "is_causal" in inspect.signature(function).parameters
         plain = cls(function, takes_causal=takes_causal)
         zeros = torch.zeros(1, 1, 2, size, dtype=dtype, device=device)
@@ -109,7 +109,7 @@ class InterfaceLayout:
             try:
                 with torch.no_grad():
                     out = plain(zeros, zeros, values, mask=mask, causal=causal, scale=None)
-            except Exception:  # noqa: BLE001  # whatever it raises, it does not do it
+            except Exception:  # noqa: BLE001  # an exception means that it does not
                 return False
             return bool(torch.allclose(out[0, 0, :, 0].float().cpu(), torch.tensor([0.0, 0.5]), atol=1e-2))
 
@@ -158,14 +158,14 @@ class InterfaceLayout:
 
 
 def _first(out: Any) -> Tensor:
-    """The output alone, where more is returned."""
+    """Return the output alone, where a function returns more."""
     found: Tensor = out[0] if isinstance(out, tuple) else out
     return found
 
 
 @dataclass(frozen=True)
 class Undeclared:
-    """A kernel that declares nothing and raises whatever comes first: each kind of request is tried on one token."""
+    """A kernel without declared capabilities: each kind of request is tried once, on one token."""
 
     layout: Layout
     refusals: dict[tuple[str, torch.dtype, int, bool], str | None] = field(default_factory=dict)  # by kind of request
@@ -186,9 +186,9 @@ class Undeclared:
         return self.layout(q, k, v, mask=mask, causal=causal, scale=scale, **options)
 
     def refusal(self, device: str, dtype: torch.dtype, head_size: int, *, backward: bool = False) -> str | None:
-        """Say in the function's own words what it has against the simplest request of a kind; None if it serves that.
+        """Return the function's own words if it refuses the simplest request of a kind; None if it serves it.
 
-        One that refuses a single token does not support its kind; one that serves that and raises later is broken.
+        A function that refuses one token does not support the kind; one that serves it and raises later is broken.
         """
         kind = (device, dtype, head_size, backward)
         if kind not in self.refusals:
@@ -199,7 +199,7 @@ class Undeclared:
                     out = self.layout(token, token, token, mask=None, causal=False, scale=None)
                     if backward:
                         torch.autograd.grad(out.sum(), token)
-            except Exception as error:  # noqa: BLE001  # whatever it raises is its answer
+            except Exception as error:  # noqa: BLE001  # any exception is its answer
                 words = str(error).partition("\n")[0]
                 self.refusals[kind] = (
                     f"it refuses {'a backward pass in ' if backward else ''}{dtype} with head size {head_size} on "
@@ -209,7 +209,7 @@ class Undeclared:
 
 
 def wrapper(module: str, attribute: str, parameters: Mapping[str, inspect.Parameter] | None) -> str:
-    """Write a function of our signature that calls another: right where names tell what to pass, to be completed else.
+    """Write a function of our signature that calls another; where names do not tell what to pass, it is left open.
 
     ``parameters`` are those of the other, None if they cannot be read.
     """

@@ -13,8 +13,8 @@ from ..plain.errors import CannotDo
 from .repository import GitFailed, commit_of, files_of_commit, known_files
 from .what import PACKAGE, place_of
 
-MOST_BYTES = 256 << 20  # of a source; more is no source
-MOST_UNTRACKED_BYTES = 1 << 20  # of a file that git does not know: larger ones are dumps and data
+MOST_BYTES = 256 << 20  # more is not source code
+MOST_UNTRACKED_BYTES = 1 << 20  # of a file that git does not track: larger ones are dumps and data
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        """Digest of names and contents: equal for equal source, whichever way it was packed."""
+        """Digest of names and contents: the same for the same source, however it was packed."""
         digest = hashlib.sha256()
         with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
             for name in sorted(n for n in archive.namelist() if not n.endswith("/")):
@@ -54,11 +54,12 @@ class Source:
 
 
 def choice(repository: Path, wanted: str) -> tuple[str, str]:
-    """Of several names with blanks between, take the first that is a directory or a revision, else the last.
+    """Take the first of several names, separated by blanks, that is a directory or a revision, else the last.
 
-    Returns it, and in words what was passed over: a push that was forced, or a new branch, has no commit before it.
+    After a forced push, or on a new branch, the commit before may be gone. Returns the name, and a clause for reports
+    about those that were passed over.
     """
-    if os.path.isdir(wanted):  # noqa: PTH112  # a directory's name may have blanks
+    if os.path.isdir(wanted):  # noqa: PTH112  # Path would raise for a name that is too long
         return wanted, ""
     *earlier, last = wanted.split() or [wanted]
     for number, name in enumerate(earlier):
@@ -82,7 +83,7 @@ def find(repository: Path, name: str, names: Sequence[str] = (PACKAGE,)) -> Sour
         CannotDo: it is neither or both, or does not hold the packages.
 
     """
-    # To Path, an empty name is the working directory, and one too long to be a directory an error.
+    # Path takes an empty name for the working directory, and raises for a name that is too long.
     is_directory = os.path.isdir(name)  # noqa: PTH112
     if not is_directory:
         return from_revision(repository, name, names)
@@ -97,7 +98,7 @@ def find(repository: Path, name: str, names: Sequence[str] = (PACKAGE,)) -> Sour
 
 
 def from_directory(directory: Path, names: Sequence[str] = (PACKAGE,)) -> Source:
-    """Pack packages and modules that lie in ``directory`` or ``directory/src``, or a package that it is itself.
+    """Pack packages and modules that lie in ``directory`` or ``directory/src``, or a package that is the directory.
 
     Files that git ignores, hidden ones, large ones that git does not know, and compiled Python are left out.
 
@@ -129,7 +130,7 @@ def imported(names: Sequence[str]) -> Source:
 
 
 def installed(origin: str) -> Source:
-    """Return a source without files: the packages that an interpreter has are the code."""
+    """Return a source without files, which stands for the packages that an interpreter has installed."""
     return Source(origin, _packed({}, origin))
 
 
@@ -178,12 +179,12 @@ def _locate(directory: Path, name: str) -> Path | None:
 
 
 def _files(package: Path) -> Iterator[Path]:
-    """The files of a package in a directory, without what does not belong to its source."""
+    """List the files of a package in a directory that belong to its source."""
     try:
         known = known_files(package.parent, package.name)
     except GitFailed as error:
         raise CannotDo(f"git cannot list the files of {package} ({error}): repair that") from error
-    if known is None or not any(known.values()):  # git ignores the whole of it, an installed package say
+    if known is None or not any(known.values()):  # git ignores the whole package, for example an installed one
         yield from (path for path in _below(package) if not _hidden(path.relative_to(package)))
         return
     for name, tracked in known.items():
@@ -200,7 +201,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _below(path: Path) -> Iterator[Path]:
-    """The file itself, or those in the directory, through links; compiled Python is none."""
+    """List the file itself, or the files in the directory, through links, without compiled Python."""
     if path.is_file():
         if path.suffix != ".pyc":
             yield path
@@ -211,7 +212,7 @@ def _below(path: Path) -> Iterator[Path]:
 
 
 def _leads_up(folder: Path) -> bool:
-    """Whether a folder is a link to one that holds it: following it would not end."""
+    """Whether a folder is a link to a folder that holds it; following it would never end."""
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
@@ -226,6 +227,6 @@ def _packed(files: dict[str, Path], where: str) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(files):
-            # A fixed date makes the same source the same bytes.
+            # With a fixed date, the same source gives the same bytes.
             archive.writestr(zipfile.ZipInfo(name), files[name].read_bytes(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()

@@ -1,8 +1,8 @@
-"""Views: two versions of some packages in one process, each under its own names in ``sys.modules`` and ``torch.ops``.
+"""Views: two versions of some packages in one process, both under their own names in ``sys.modules`` and ``torch.ops``.
 
-A view is entered while its side is imported, called (a burst at a time, outside of what is timed) and asked. Inside of
-it, ``import``, ``importlib``, resources and ``torch.ops`` give the side its own modules and operators, however and
-whenever it asks. Entering and leaving takes some microseconds, the same for either side.
+A view is entered while its side is imported or called (a burst at a time, outside of what is timed). Inside of it,
+``import``, ``importlib``, resources and ``torch.ops`` give the side its own modules and operators, whenever it asks for
+them. Entering and leaving takes some microseconds, the same for either side.
 """
 
 import re
@@ -23,9 +23,9 @@ _TAG = "__gate"
 _TAGGED = re.compile(rf"{_TAG}\d+")
 _numbers = count(1)
 _active: list["View"] = []  # the innermost last
-_registered: dict[tuple[str, str], str] = {}  # operators, by namespace and name -> the top-level module that did it
+_registered: dict[tuple[str, str], str] = {}  # (namespace, operator) -> the top-level module that registered it
 
-# Whose frames do not tell who is speaking: what others register and load by. The rest of torch speaks for itself.
+# Modules that others register and load through: their frames are skipped when the speaker is looked for.
 _BETWEEN = (
     "torch.library",
     "torch._library",
@@ -42,9 +42,9 @@ _BETWEEN = (
 class View:
     """A side's world: the modules of its packages, and the operators that it registers.
 
-    ``names`` are the top-level packages and modules that every side of a comparison has a version of. The view of code
-    that is imported already has no ``root``: its modules are those that the process has outside of all views. A side
-    that is ``alone`` in its process shares nothing there, so its operators keep their names.
+    ``names`` are the top-level packages and modules of which each side has a version. The view of code that is imported
+    already has no ``root``: its modules are those that the process has outside of all views. A side that is ``alone``
+    in its process shares nothing, so its operators keep their names.
     """
 
     def __init__(self, names: Iterable[str], root: Path | None = None, *, alone: bool = False) -> None:
@@ -52,13 +52,13 @@ class View:
         self.tag = "" if root is None or alone else f"{_TAG}{next(_numbers)}"
         self.modules: dict[str, ModuleType] = {}
         self._root = None if root is None else str(root)
-        self._namespaces: dict[str, _OpNamespace] = {}  # by the name that the side gave
-        self._seen = 0  # how many of the registered operators it has looked at
+        self._namespaces: dict[str, _OpNamespace] = {}  # by the side's own name for it
+        self._seen = 0  # registered operators that were already looked at
         self._depth = 0
         self._outer: dict[str, ModuleType] = {}
         self._outer_namespaces: dict[str, Any] = {}
         self._outer_keys: list[str] = []
-        self._outer_count = self._inner_count = -1  # of all modules: while it stays, no key is new
+        self._outer_count = self._inner_count = -1  # of all modules; while it is the same, no module is new
 
     @property
     def resident(self) -> bool:
@@ -76,7 +76,7 @@ class View:
         if self.resident:
             self.modules = self._outer
         else:
-            assert self._root is not None  # it is not resident
+            assert self._root is not None  # only a resident view has none
             sys.path.insert(0, self._root)
         modules.update(self.modules)
         self._inner_count = len(modules)
@@ -104,11 +104,11 @@ class View:
         self._outer_count = len(modules)
 
     def close(self) -> None:
-        """Forget its modules; its operators stay registered, under names that nobody else has."""
+        """Forget its modules; its operators stay registered, under names of their own."""
         self.modules = {}
 
     def own_namespace(self, name: str) -> str:
-        """Return the name under which the side's operators of a namespace are registered, which is its alone."""
+        """Return the namespace that torch has for the side's operators of a namespace, and for no other side's."""
         if not self.tag or name.endswith(self.tag):
             return name
         if name not in self._namespaces:
@@ -123,7 +123,7 @@ class View:
         return name in self._namespaces or (bool(self.tag) and name.endswith(self.tag))
 
     def _hide_the_other_side_s(self) -> None:
-        """Have a namespace of its own wherever the other side registered operators, so that it does not find these."""
+        """Give the side a namespace of its own wherever the other registered operators, to hide those."""
         self._seen = len(_registered)
         for namespace, _ in [key for key, top in _registered.items() if top in self.names]:
             if not _TAGGED.search(namespace) and namespace not in self._namespaces:
@@ -149,7 +149,7 @@ class View:
 class _Namespace(_OpNamespace):
     """``torch.ops.NAME`` as one side sees it: its own operators, and those of others that it does not define."""
 
-    __module__ = _OpNamespace.__module__  # operators are pickled by it
+    __module__ = _OpNamespace.__module__  # operators are pickled by their namespace
 
     def __init__(self, name: str, view: View) -> None:
         super().__init__(name + view.tag)
@@ -161,9 +161,9 @@ class _Namespace(_OpNamespace):
             return super().__getattr__(op_name)
         except AttributeError:
             if _registered.get((self._given_name, op_name)) in self._sides:
-                raise  # it is the other side's
+                raise  # the operator is the other side's
             others = _others(self._given_name)
-            return getattr(others, op_name)  # not kept: the side may define one of that name yet
+            return getattr(others, op_name)  # not cached: the side may still define one of that name
 
 
 @cache
@@ -172,18 +172,18 @@ def _others(name: str) -> _OpNamespace:
 
 
 def speaking() -> View | None:
-    """Return the active view, if it is the code of its side that asks; None where another package does, or nobody."""
+    """Return the active view if the caller is code of its side; None if it is other code, or no view is active."""
     return _active[-1] if _active and _speaker() in _active[-1].names else None
 
 
 def note_operator(namespace: str, name: str) -> None:
-    """Note that whoever calls has registered an operator."""
+    """Note which top-level module registers an operator: the caller's."""
     _registered[namespace, name] = _speaker()
 
 
 def _speaker() -> str:
-    """Return the top-level module of the code that called torch, or what else lies between."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # who calls is what is asked
+    """Return the top-level module whose code called torch; the frames of ``_BETWEEN`` are skipped."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # the caller is what is asked for
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))
         if not any(name == between or name.startswith(f"{between}.") for between in _BETWEEN):

@@ -1,7 +1,7 @@
-"""What the sides share in one process and a side may change: torch's process-wide switches, and torch's own functions.
+"""What both sides share in one process, and one could change: torch's process-wide switches, and torch's functions.
 
-Both are read before and after a side is imported or called, outside of what is timed. The switches are found by torch's
-own naming, a setter beside a getter, so that a new one is watched as soon as torch has it.
+Both are read before and after a side is imported or called, outside of what is timed. Switches are found by torch's own
+naming, a setter beside a getter, so that a new one is watched as soon as torch has it.
 """
 
 import functools
@@ -22,12 +22,12 @@ from .view import untagged
 
 Functions = Mapping[str, Mapping[str, Any]]  # by owner and name
 
-# Where kernels' calls go, which a call could replace; an import is held to every module of torch.
+# What kernels call, and a call could therefore replace. After an import, every module of torch is compared.
 _CALLED = ("torch", "torch.nn.functional", "torch._C._nn", "torch.autograd", "torch.linalg", "torch.special")
 _CLASSES = (torch.Tensor, nn.Module, torch.autograd.Function, torch.autograd.function.FunctionCtx)
 _DEVICES = ("cpu", "cuda")
-_PRIVATE = "torch._C."  # a setting that has a public name as well is named by that first
-_TORCH_SETS = ("TORCHINDUCTOR_", "TRITON_")  # variables that torch sets when it compiles
+_PRIVATE = "torch._C."  # a setting with a public name too is found by that first
+_TORCH_SETS = ("TORCHINDUCTOR_", "TRITON_")  # environment variables that torch sets while it compiles
 _NO_SWITCH = frozenset(
     {"conj", "neg", "rng_state", "thread_name", "worker_signal_handlers"}  # of a tensor, a generator, a thread
     | {"dispatch_mode", "tracing_state", "value_trace", "torch_function_state"}  # of what watches a call
@@ -37,7 +37,7 @@ _NO_SWITCH = frozenset(
 
 @dataclass(frozen=True)
 class _Switch:
-    name: str  # as users write it
+    name: str  # as in code
     read: Callable[[], Any]
     write: Callable[[Any], Any]
 
@@ -55,12 +55,12 @@ class Change:
 
 
 def read_switches() -> dict[str, Any]:
-    """Read every switch; a setting that cannot be read here is left out."""
+    """Read every switch that can be read here."""
     return {switch.name: value for switch in _switches() if (value := _read(switch)) is not None}
 
 
 def changed_switches(before: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Say which switches are no longer as they were read."""
+    """List the switches that have changed since they were read."""
     now = read_switches()
     found = []
     for name in sorted({*before, *now}):
@@ -74,27 +74,26 @@ def changed_switches(before: Mapping[str, Any]) -> tuple[Change, ...]:
 
 
 def restore_switches(before: Mapping[str, Any]) -> None:
-    """Set every switch that is no longer as it was read, so that what comes after is measured as asked."""
+    """Set every switch that has changed back to what was read, so that later cases are measured as asked."""
     for switch in _switches():
         if switch.name in before and _read(switch) != before[switch.name]:
-            with suppress(
-                RuntimeError
-            ):  # a property of torch.backends may be frozen; the setting has another name, too
+            # torch.backends may have frozen the property; the setting has another name, too.
+            with suppress(RuntimeError):
                 switch.write(before[switch.name])
 
 
 def called_functions() -> Functions:
-    """What kernels call of torch, by owner and name: quick enough to read for every case."""
+    """Read the functions of torch that kernels call, by owner and name: quick enough for every case."""
     return _named([module for name in _CALLED if (module := sys.modules.get(name)) is not None])
 
 
 def all_functions() -> Functions:
-    """All that is loaded of torch, by module or class and name."""
+    """Read every function and class of torch that is loaded, by module or class and name."""
     return _named([m for name, m in list(sys.modules.items()) if name.partition(".")[0] == "torch" and _is_code(m)])
 
 
 def replaced_functions(before: Functions) -> tuple[str, ...]:
-    """Name what has been put in the place of torch's own functions and classes, by code that is not torch's."""
+    """Name the functions and classes of torch that code outside of torch has replaced."""
     owners = {_name(class_): vars(class_) for class_ in _CLASSES}
     found = []
     for owner, names in before.items():
@@ -108,7 +107,7 @@ def replaced_functions(before: Functions) -> tuple[str, ...]:
 
 @contextmanager
 def watching(read: Callable[[], Functions] = called_functions, *, put_back: bool = True) -> Iterator[list[str]]:
-    """Watch what is done inside; the list that is given then says what it changed, and all is as it was if wanted."""
+    """Watch the code inside: afterwards, the list that is given names what it changed, restored if that is wanted."""
     switches, functions = read_switches(), read()
     found: list[str] = []
     try:
@@ -146,7 +145,7 @@ def _is_code(module: Any) -> bool:
 
 
 def _is_torch_s(value: Any) -> bool:
-    """Whether torch itself put it there, as it does when it loads a part of itself late."""
+    """Whether torch itself made the replacement, as it does when it loads a part of itself late."""
     home = getattr(value, "__globals__", {}).get("__name__") or getattr(value, "__module__", None) or ""
     return str(home).partition(".")[0] in ("torch", "bench") or isinstance(value, ModuleType)
 
@@ -158,7 +157,7 @@ def _shown(value: Any) -> str:
 def _read(switch: _Switch) -> Any:
     try:
         return switch.read()
-    except (RuntimeError, AttributeError, TypeError, AssertionError):  # of a device or library that is not here
+    except (RuntimeError, AttributeError, TypeError, AssertionError):  # of a device or library that is missing
         return None
 
 
@@ -235,7 +234,7 @@ def _pairs(module: Any, prefix: str, getter: str, setter: str) -> list[_Switch]:
 
 
 def _of_backends() -> list[_Switch]:
-    """Find the properties of torch.backends, and what it turns on and off by functions."""
+    """Find the properties of torch.backends, and the settings that it turns on and off by functions."""
     found = []
     for name, module in sorted(sys.modules.items()):
         if not name.startswith("torch.backends"):
@@ -254,20 +253,20 @@ def _of_backends() -> list[_Switch]:
 
 
 def _config(package: str) -> dict[str, Any]:
-    """Read what is not as it comes in a configuration of torch's compiler; nothing where that is not loaded."""
+    """Read the settings of torch's compiler that differ from their defaults; none if it is not loaded."""
     module = sys.modules.get(f"{package}.config")
     entries = getattr(module, "_config", {})
     read = {}
     for name, entry in entries.items():
         override = getattr(entry, "user_override", None)
         value = override.get() if isinstance(override, ContextVar) else override
-        if _is_plain(value) and value != entry.default:  # torch writes defaults there itself
+        if _is_plain(value) and value != entry.default:  # torch itself writes defaults there
             read[name] = value
     return read
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, (bool, int, float, str))  # what is not set is an object of its own
+    return isinstance(value, (bool, int, float, str))  # a setting without a value is an object of its own
 
 
 def _set_config(package: str, overrides: Mapping[str, Any]) -> None:

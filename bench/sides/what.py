@@ -1,4 +1,4 @@
-"""What is compared: the attention package, or kernels from outside by name; and the source that they are made of."""
+"""What is compared: the attention package, or kernels from outside by name, and the source that they consist of."""
 
 import importlib.util
 import sys
@@ -40,7 +40,7 @@ ATTENTION = What()
 
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """Have what lies in a folder found first by import, for as long as the context lasts."""
+    """Import from a folder first, for as long as the context lasts."""
     sys.path.insert(0, str(folder))
     try:
         yield

@@ -51,13 +51,13 @@ def work_of(case: Case, d_feedforward: int = 0) -> Work:
 
 def visible_pairs(queries: int, keys: int, *, causal: bool, window: int | None = None) -> int:
     """Count the pairs of a query and a key that it sees; aligned bottom-right, so that the last may see every key."""
-    reach = max(queries, keys) if window is None else window - 1  # how far a query sees to either side
+    reach = max(queries, keys) if window is None else window - 1  # keys that a query sees to either side
     positions = range(keys - queries, keys)
     return sum(min(keys - 1, p if causal else p + reach) - max(0, p - reach) + 1 for p in positions)
 
 
 def _mask_bytes(case: Case) -> int:
-    """Return the bytes of a mask that is no input: a learned one counts among these."""
+    """Return the bytes of a mask, if it is not learned: a learned mask is counted among the inputs."""
     if case.mask_shape is None or case.hiding.learned:
         return 0
     return prod(case.mask_shape) * (1 if case.hiding.kind == "bool" else DTYPES[case.dtype].itemsize)

@@ -12,8 +12,8 @@ from .inputs import LARGE_SCORES, NORMAL_SCORE, enlarge, laid_out, mask, upstrea
 from .side import Side
 from .view import View
 
-# Score matrices alive at the peak of the naive yardstick, forward and backward, and of the float64 oracle of one
-# batch item; held against the peak that was measured, and above it.
+# Score matrices alive at the peak of the naive yardstick, forward and backward, and of the float64 oracle of one batch
+# item. The estimate made of them was compared with measured peaks, and is above them.
 _YARDSTICK_SCORES = {"fwd": 4, "fwdbwd": 8}
 _ORACLE_SCORES = {"fwd": 5, "fwdbwd": 8}
 
@@ -22,11 +22,10 @@ _ORACLE_SCORES = {"fwd": 5, "fwdbwd": 8}
 class Workload:
     """The tensors of one case, rounded to its dtype, on its device.
 
-    ``inputs`` holds q, k, v of a kernel (shapes as ``attention.Kernel.__call__``), or x (B, T, E) and the parameters
-    of a module; they are what gradients are taken of, and a learned mask is among them, as ``mask``, and ``sinks`` of a
-    kernel. ``frozen`` holds
-    the parameters of a module's norms: PyTorch sums their gradients over all tokens with an error of its own, which
-    says nothing of attention. ``upstream`` is the gradient that reaches the output.
+    ``inputs`` holds the tensors of which gradients are taken: q, k, v of a kernel (shapes as
+    ``attention.Kernel.__call__``), ``sinks`` and a learned ``mask`` among them, or x (B, T, E) and the parameters of a
+    module. ``frozen`` holds the parameters of a module's norms: PyTorch sums their gradients over all tokens with an
+    error of its own, which says nothing about attention. ``upstream`` is the gradient that reaches the output.
     """
 
     case: Case
@@ -51,7 +50,7 @@ class Workload:
         return list(self.inputs.values())
 
     def snapshot(self) -> list[Tensor]:
-        """Copy every tensor a side is given, to find out later whether it wrote to one."""
+        """Copy every tensor that a side is given, to find out later whether the side wrote to it."""
         return [t.detach().clone() for t in self._given()]
 
     def differs_from(self, snapshot: list[Tensor]) -> bool:
@@ -70,7 +69,7 @@ class Call:
     names: list[str]
     upstream: Tensor
     backward: bool
-    view: View  # the side's, in which it is to be called
+    view: View  # the side's, to be entered for the call
 
     def __call__(self) -> None:
         if self.backward:
@@ -177,7 +176,7 @@ def bind(workload: Workload, side: Side) -> Call:
         )
     kernel = side.kernels[case.subject]
     q, k, v = inputs["q"], inputs["k"], inputs["v"]
-    # What is not asked for is not passed: a kernel's side may not know it.
+    # Options that the case does not need are not passed: an older side may not know them.
     shape, sinks = case.shape, inputs.get("sinks")
     asked = {"window": case.hiding.window, "scale": shape.scale, "softcap": shape.softcap, "sinks": sinks}
     options = {name: value for name, value in asked.items() if value is not None}
@@ -203,8 +202,8 @@ def _module(case: Case, side: Side) -> torch.nn.Module:
 def _parameter(name: str, size: torch.Size, generator: torch.Generator) -> Tensor:
     """Draw a module's parameter: weights whose rows have unit length, which keep every projection standard normal.
 
-    Gains of norms are about one. Before the ReLU a feature is biased to one side or the other, away from the kink,
-    where the last bit of a sum would decide a gradient.
+    Gains of norms are about one. A feature before the ReLU is biased away from zero, where the last bit of a sum would
+    decide a gradient.
     """
     values = torch.randn(size, generator=generator).mul_(size[-1] ** -0.5)
     if name.endswith("weight") and len(size) == 1:

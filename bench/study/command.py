@@ -26,9 +26,9 @@ from .parts import Part, parts
 from .results import Results
 from .subjects import kernels
 
-BUDGET_S = 500.0  # of all parts: with what imports, inputs and drawing take, a run stays under ten minutes
+BUDGET_S = 500.0  # for all parts; with imports, inputs and drawing, a run stays under ten minutes
 DIRECTORY = Path("reports") / "study"
-LEAST = 0.1  # of its fair share, that a part may take where earlier ones have spent all
+LEAST = 0.1  # of its fair share, which a part gets even if earlier ones have spent all the time
 
 
 def add_command(commands: Any) -> None:
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> tuple[str, ...]:
-    """Refuse what cannot be done before minutes are spent; returns the devices to measure."""
+    """Refuse what cannot be done, before minutes are spent; returns the devices to measure."""
     unknown = [name for name in options.kernel or [] if name not in attention.KERNELS]
     if unknown:
         raise CannotDo(f"no kernel is named {', '.join(unknown)}: choose among {', '.join(attention.KERNELS)}")

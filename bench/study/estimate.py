@@ -24,7 +24,7 @@ class Estimate:
     n: int
 
     def show(self, unit: str = "") -> str:
-        """Write the value with its interval; alone where it was counted."""
+        """Write the value with its interval, if it was sampled."""
         text = f"{number(self.value)}{unit}"
         if self.low is None or self.high is None:
             return f"{text} ({self.n} value{'s' if self.n > 1 else ''}, too few for an interval)"
@@ -32,7 +32,7 @@ class Estimate:
 
 
 def number(value: float) -> str:
-    """Write three figures, or a whole number where it has more."""
+    """Write three significant figures, or a whole number where it has more."""
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 

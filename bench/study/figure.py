@@ -11,18 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; black is left to the text.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, without black, the colour of the text.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c"]
 STYLES = cycler(linestyle=["-", "--", ":"]) * (cycler(color=COLOURS) + cycler(marker=list("os^DvPX")))
-INK = "#010203"  # stands for the page's text colour, which is put in its place
-FONT = "DejaVu Sans"  # what comes with matplotlib, and is wide: text set in another font has room
+INK = "#010203"  # a placeholder for the page's text colour
+FONT = "DejaVu Sans"  # matplotlib's own, which is wide: a page's font has room
 LOOK: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": FONT,
     "font.size": 9,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     "axes.prop_cycle": STYLES,
-    "lines.markerfacecolor": "none",  # what lies below shows
+    "lines.markerfacecolor": "none",  # transparent
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -65,7 +65,7 @@ class Plot:
     def _svg(self) -> str:
         # Parts of several plots on one page must not share a name: they are hashed with this one's.
         with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
-            figure = Figure(figsize=(4.8, 3.9), layout="constrained")  # inches: as wide as a narrow screen
+            figure = Figure(figsize=(4.8, 3.9), layout="constrained")  # inches, the width of a narrow screen
             axes = figure.subplots()
             for label, curve in self.curves.items():
                 axes.plot(list(curve), list(curve.values()), label=label)

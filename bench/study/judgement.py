@@ -12,7 +12,7 @@ from .estimate import Estimate, estimate, exact, exponent, ratio
 from .published import BY_HAND, DEVICES, FUSED_BY_HAND, FUSED_SDPA, PYTORCH, SETTLED_FROM
 from .results import NotMeasured, Quantity, Results, Series
 
-NEAR_SQUARE = (1.8, 2.2)  # what "close to T^2" is taken to mean
+NEAR_SQUARE = (1.8, 2.2)  # the exponents that count as "close to T^2"
 
 
 class Verdict(Enum):
@@ -24,7 +24,7 @@ class Verdict(Enum):
     NEEDS_GPU = "needs a GPU"
 
 
-# Finds the number that a claim is about, and says it in words, from what its table holds; raises NotMeasured.
+# Computes the number that a claim is about, with a sentence that states it; raises NotMeasured.
 Finder = Callable[[Results], tuple[Estimate, str]]
 
 

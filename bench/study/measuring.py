@@ -117,7 +117,7 @@ def time_rounds(entries: Sequence[Entry], setting: Setting) -> list[Series]:
     found: list[Series] = []
 
     def warm(entry: Entry) -> list[float]:
-        known = Results((*setting.found.series, *found))  # those before it say what is too long
+        known = Results((*setting.found.series, *found))  # earlier entries tell which later ones take too long
         works[entry] = ready(entry, replace(setting, found=known))
         return [works[entry].fastest_ns]
 
@@ -153,7 +153,7 @@ def peaks(entries: Iterable[Entry], setting: Setting) -> list[Series]:
 
 def peak_bytes(work: Work, device: str) -> int:
     """Tell the peak of bytes that one call adds: by the allocator on a GPU, by its tensors' storages on a CPU."""
-    compilation.forget()  # what compiled it is watched in another way, and told by its compiling
+    compilation.forget()  # code that has compiled something is profiled
     counted = compilation.counters()
     work()
     return fingerprint(work, device=device, compiled=compilation.counters().since(counted)).peak_bytes

@@ -85,7 +85,7 @@ def call(case: Case, seed: int = 0) -> Call:
         raise NotImplementedError(unsupported)
     if case.shape == STUDIED:
         q, k, v = study_data(seed, case.device)
-        if case.subject not in (BY_HAND, PYTORCH):  # a kernel gets a dimension for its head
+        if case.subject not in (BY_HAND, PYTORCH):  # kernels want a dimension of heads
             q, k, v = q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)
         return bind(Workload(case, {"q": q, "k": k, "v": v}, None, q), SIDE)
     # Inputs are drawn by the case's id: those of one stand-in serve all but modules with other parameters.

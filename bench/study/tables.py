@@ -95,7 +95,7 @@ def warm_up(results: Results) -> Table:
     rows = []
     for (device, subject), series in results.by_subject(part="A4").items():
         runs = [s.values for s in series if s.values]
-        cells = [_time(series[0]), DASH, DASH]  # why there are none
+        cells = [_time(series[0]), DASH, DASH]  # the reason why there are none
         if runs:
             first = duration(estimate([run[0] for run in runs]).value)
             later = duration(estimate([estimate(run[SETTLED_FROM:]).value for run in runs]).value)

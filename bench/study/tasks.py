@@ -22,7 +22,7 @@ from .subjects import SIDE, call, study_data
 
 DRAWS = 200
 FIRST_CALLS, PROCESSES = 30, 8  # eight is the fewest for which a 95% interval exists
-PROCESS_S, TIME_LIMIT_S = 2.0, 120.0  # what a fresh process takes, at the least, and may take
+PROCESS_S, TIME_LIMIT_S = 2.0, 120.0  # of a fresh process: at least, and at most
 
 
 def accuracy(entries: Sequence[Entry], _: Setting) -> Iterator[Series]:

@@ -1,8 +1,7 @@
 """Turns each pair of processes into one observation of a case, judged by the same rule as a pair of bursts. Pure.
 
-Two processes that run the same code differ by some percent, each pair of them by its own amount, however long one
-measures (see ANOTHER-TORCH.md). So bursts taken in one pair of processes depend on each other, and only the pairs are
-independent observations of the ratio.
+Two processes that run the same code differ by some percent, each pair by its own amount, however long one measures (see
+ANOTHER-TORCH.md). So bursts in one pair of processes are not independent; the pairs of processes are.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from ..plain.evidence import Measurement, Pair
 
 
 def observation(measurement: Measurement) -> Pair:
-    """Return what one pair of processes says: its median base time, and the median of its log-ratios."""
+    """Return one pair of processes as an observation: its median base time, and the median of its log-ratios."""
     base_ns = median(sorted(pair.base_ns_per_call for pair in measurement.pairs))
     log_ratio = median(sorted(pair.log_ratio for pair in measurement.pairs))
     return Pair(base_ns, base_ns * exp(log_ratio))
@@ -29,11 +28,11 @@ def joined(measurements: Sequence[Measurement], seconds: float) -> Measurement:
 
 
 def is_settled(measurements: Sequence[Measurement], test: PairedTest) -> bool:
-    """Whether the test is certain from the observations."""
+    """Whether the observations make the test certain."""
     return test.is_certain(sorted(observation(one).log_ratio for one in measurements))
 
 
 @cache
 def observations_needed(test: PairedTest) -> int:
-    """How many observations the test takes at the least, all of them agreeing that nothing is slower."""
+    """Return the fewest observations that the test takes, if all of them agree that nothing is slower."""
     return next(n for n in count(1) if mixture_bound(n, test.miss_level) is not None)

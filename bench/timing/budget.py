@@ -1,8 +1,8 @@
-"""Shares the time of a run: what decided cases leave over goes to the undecided ones."""
+"""Shares out the time of a run: what some cases do not need, others may take."""
 
 from dataclasses import dataclass, field
 
-SHARE = 0.025  # of what one measurement may take at most, this much is each case's own
+SHARE = 0.025  # each case's own part of the most that one measurement may take
 
 
 @dataclass
@@ -20,11 +20,11 @@ class SharedBudget:
         self.left_s = self.cap_s * (1 + SHARE * self.cases_left)
 
     def allowance_s(self) -> float:
-        """Return what the next measurement may take: its share and all that is saved, up to the cap."""
+        """Return the seconds that the next measurement may take: its share and all that is saved, up to the cap."""
         share = SHARE * self.cap_s
         return max(share, min(self.cap_s, self.left_s - share * (self.cases_left - 1)))
 
     def spend(self, seconds: float) -> None:
-        """Take note that a case is done and what it took."""
+        """Note that a case is done, and the seconds that it took."""
         self.left_s -= seconds
         self.cases_left -= 1

@@ -9,7 +9,7 @@ from ..cases import DTYPES
 from ..plain.execution import Ceiling, Work
 from .clock import Clock, Stopwatch
 
-SECONDS = 0.06  # of each measurement, at least; the fastest call counts
+SECONDS = 0.06  # for each measurement, at least; the fastest call counts
 MATRIX_SIZE = {"cpu": 512, "cuda": 4096}
 COPY_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
 
@@ -17,7 +17,7 @@ COPY_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
 def ceilings(works: Iterable[Work], clock_of: Callable[[str], Stopwatch] = Clock.of) -> tuple[Ceiling, ...]:
     """Measure the ceiling of every dtype and device that occurs in the works, with the threads torch has now.
 
-    A kernel may compute in float32 whatever its dtype, so the faster of both matrix products is the ceiling.
+    A kernel of any dtype may compute in float32, so the ceiling is the faster of both matrix products.
     """
     kinds = dict.fromkeys((work.dtype, work.device) for work in works)
     devices = dict.fromkeys(device for _, device in kinds)

@@ -1,4 +1,4 @@
-"""Stopwatches: how a burst of calls is timed on the host, and on a GPU, which works on a queue."""
+"""Stopwatches: they time a burst of calls on the host, or on a GPU, which works on a queue."""
 
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Stopwatch(Protocol):
 
     @property
     def host_ns_per_call(self) -> float | None:
-        """What the host took to make a call of the last burst; None where that is what the burst timed."""
+        """The host's time to make a call of the last burst; None where the burst timed the host."""
 
     def now_ns(self) -> int:
         """Read the host's time, against which budgets are held."""
@@ -38,7 +38,7 @@ class Stopwatch(Protocol):
         """Wait for queued work."""
 
     def burst(self, call: Callable[[], object], calls: int) -> float:
-        """Time so many calls; returns ns per call. Work queued before is not counted, work that they queue is."""
+        """Time so many calls, with the work that they queue and without work queued before; returns ns per call."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class CudaClock:
     sleep: Callable[[float], None] = time.sleep
     read_ns: Callable[[], int] = time.perf_counter_ns
     retaken: int = 0
-    kept: int = 0  # though throttled, after RETAKES
+    kept: int = 0  # although throttled, after ``RETAKES``
     resolution_ns: float = EVENT_RESOLUTION_NS
     host_ns_per_call: float | None = None
 
@@ -141,5 +141,5 @@ def _host_clock() -> Clock:
 
 @cache
 def _cuda_clock() -> CudaClock:
-    assert torch.cuda.is_available()  # only present devices have cases
+    assert torch.cuda.is_available()  # cases are of present devices
     return CudaClock(Cuda())

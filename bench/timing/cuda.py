@@ -8,7 +8,7 @@ import torch
 
 FLUSH_BYTES = 256 * 2**20  # where the size of the L2 cache is not known
 GRAPH_WARMUPS = 3  # calls before one is captured, on a stream of their own, as PyTorch's notes on CUDA ask for
-L2_SIZES = 2  # overwritten, so that nothing of the inputs stays
+L2_SIZES = 2  # overwriting it evicts the inputs
 
 
 class Event(Protocol):
@@ -82,7 +82,7 @@ def flush_bytes() -> int:
 
 
 def sm_clock_share() -> Callable[[], float | None]:
-    """Make what reads the SM clock as a share of its default; None where nvidia-ml-py or the driver do not tell.
+    """Return a function that reads the SM clock as a share of its default; None without nvidia-ml-py or its driver.
 
     The default is that of applications, or the highest where the driver knows no such thing.
     """

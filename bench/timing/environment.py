@@ -1,4 +1,4 @@
-"""The machine: describes what a measurement depends on, and holds still what can be held still."""
+"""The machine: describes what a measurement depends on, and fixes what can be fixed."""
 
 import ctypes
 import os
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-# glibc moves its mmap threshold at run time, so that the same kernel either reuses its score buffer or page-faults it
-# in anew on every call, a factor of two. Parameter numbers as in malloc.h: threshold, trim, top pad.
+# glibc moves its mmap threshold at run time. So the same kernel may reuse its score buffer, or page-fault it in at
+# every call, a factor of two. The parameters are those of malloc.h: threshold, trim, top pad.
 _MALLOPT = ((-3, 1 << 30), (-1, 2**31 - 1), (-2, 64 << 20))
 
 
 def steady_allocator() -> str:
-    """Fix glibc's malloc thresholds, before the first large tensor, and say whether that was done."""
+    """Fix glibc's malloc thresholds, before the first large tensor; returns whether that was done, in words."""
     if platform.libc_ver()[0] != "glibc":
         return "as found: not glibc"
     libc = ctypes.CDLL(None)

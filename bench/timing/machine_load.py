@@ -11,7 +11,7 @@ from ..plain.evidence import Load
 
 
 class _Seconds(NamedTuple):
-    """Readings of monotonic clocks, in seconds; of cores, summed over all of them."""
+    """Readings of monotonic clocks, in seconds; those of cores are summed over all cores."""
 
     wall: float
     busy: float
@@ -29,14 +29,14 @@ def _now() -> _Seconds:
 def _seconds_of(process: psutil.Process) -> float:
     try:
         times = process.cpu_times()
-    except psutil.NoSuchProcess:  # it ended meanwhile
+    except psutil.NoSuchProcess:  # it has ended
         return 0.0
     return times.user + times.system
 
 
 @dataclass(frozen=True)
 class LoadMeter:
-    """Measures from when it is made; ``read`` says what the machine did since."""
+    """Measures from when it is made; ``read`` says what else the machine has done since."""
 
     start: _Seconds = field(default_factory=_now)
 

@@ -1,4 +1,4 @@
-"""The measuring loop: base and head alternately, on the same tensors, until a stopping rule is satisfied."""
+"""The measuring loop: times base and head in turn, on the same tensors, until a stopping rule is satisfied."""
 
 import gc
 import random
@@ -13,11 +13,11 @@ from typing import Protocol
 from ..plain.evidence import Measurement, Pair
 from .clock import Stopwatch
 
-# A burst is at least this long, and this many times the clock's resolution. Shorter ones spend more on the loop itself,
-# longer ones make fewer pairs a second: on the machines tried, verdicts took half as long with 0.5 ms as with 2 ms.
+# A burst is at least so long, and so many times the clock's resolution. Shorter bursts spend more time on the loop
+# itself, longer ones give fewer pairs a second: verdicts took half as long with 0.5 ms as with 2 ms.
 BURST_NS = 500_000
 BURST_RESOLUTIONS = 1000
-# Warming up is over when a round of both sides is not this much faster than the fastest before it.
+# Warming up ends when a round of both sides is not faster than the fastest before it by this factor.
 SETTLED = 0.05
 WARMUP_ROUNDS = 20  # at most
 
@@ -34,9 +34,9 @@ class StoppingRule(Protocol):
 
 @dataclass(frozen=True)
 class Never:
-    """The rule that is never certain."""
+    """A rule that is never certain."""
 
-    def is_certain(self, ordered: Sequence[float]) -> bool:  # noqa: ARG002  # whatever they are
+    def is_certain(self, ordered: Sequence[float]) -> bool:  # noqa: ARG002  # a rule's signature
         return False
 
 
@@ -52,9 +52,9 @@ def measure(
 ) -> Measurement:
     """Take pairs of bursts until the rule is certain or the budget is spent, at least one pair.
 
-    Each side is called once, untimed, and then in turn for as long as that gets faster; those rounds are not pairs, and
-    the ratios play no part in ending them. ``views`` are entered for each burst of base and head, outside of what is
-    timed. A fair coin of its own says for each pair which side goes first, so that the signs of unchanged code are
+    Each side is called once, untimed, and then in turn for as long as the rounds get faster; those rounds are not
+    pairs, and when they end does not depend on ratios. ``views`` are entered for each burst of base and head, outside
+    of what is timed. For each pair a fair coin decides which side goes first, so that the signs of unchanged code are
     independent, whatever the machine does to the first and the second burst. Garbage collection is off meanwhile.
     """
     start_ns = clock.now_ns()
@@ -79,7 +79,7 @@ def measure(
                 base_ns = take_base(calls)
             pairs.append(Pair(max(base_ns, 1.0), max(head_ns, 1.0)))
             insort(ordered, pairs[-1].log_ratio)
-    of_pairs = (sorted(taken[-len(pairs) :]) for taken in host_ns)  # those before warmed up
+    of_pairs = (sorted(taken[-len(pairs) :]) for taken in host_ns)  # the rounds before warm up
     base_host_ns, head_host_ns = (median(taken) if taken else None for taken in of_pairs)
     seconds = (clock.now_ns() - start_ns) * 1e-9
     return Measurement(tuple(pairs), calls, seconds, rounds, base_host_ns, head_host_ns)
@@ -88,7 +88,7 @@ def measure(
 def _taking(
     call: Callable[[], object], clock: Stopwatch, view: AbstractContextManager[object], host_ns: list[float]
 ) -> Burst:
-    """Return what times so many calls in their side's view, in ns per call, and notes the host's time apart."""
+    """Return a function that times so many calls in their side's view, in ns per call, and notes the host's time."""
 
     def take(calls: int) -> float:
         with view:
@@ -101,7 +101,7 @@ def _taking(
 
 
 def _warm_up(take_base: Burst, take_head: Burst) -> tuple[int, float]:
-    """Call both sides until that no longer gets faster; returns the rounds, and the fastest call's ns."""
+    """Call both sides in turn until they get no faster; returns the number of rounds, and ns of the fastest call."""
     rounds, fastest_round, fastest_call = 0, float("inf"), float("inf")
     while rounds < WARMUP_ROUNDS:
         times = take_base(1), take_head(1)

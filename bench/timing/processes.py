@@ -1,4 +1,4 @@
-"""Runs base and head in several pairs of processes, so that the base can have another interpreter."""
+"""Runs base and head in pairs of processes, so that the base can have another interpreter."""
 
 import os
 import random
@@ -30,15 +30,15 @@ from .remote import Remote, SideFailed
 
 BURST_PAIRS = 9  # pairs of bursts in each pair of processes; more would not narrow what differs between processes
 MOST_PAIRS = 40  # of processes: all live until the run ends, so memory bounds them
-SHARE = 0.05  # of a measurement's budget: what each pair of processes may take of it
+SHARE = 0.05  # of a measurement's budget, for each pair of processes
 
 
 @dataclass
 class ProcessPairs:
     """Pairs of processes, the base under one interpreter and the head under this one, that share the same cores.
 
-    Those that are wanted first are started by as many as there are cores for, the first of them while the first case is
-    checked; more are started one by one as measuring needs them.
+    The pairs that the first case needs are started first, as many at a time as there are cores for; the others one by
+    one, as measuring needs them.
     """
 
     python: str
@@ -49,21 +49,21 @@ class ProcessPairs:
     directory: Path
     resources: ExitStack
     pairs: list[tuple[Remote, Remote]] = field(default_factory=list)
-    loading: list[Remote] = field(default_factory=list)  # those that have not answered yet
-    numbers: Iterator[int] = field(default_factory=count)  # of the pairs that were ever started
+    loading: list[Remote] = field(default_factory=list)  # have not answered yet
+    numbers: Iterator[int] = field(default_factory=count)  # of pairs ever started
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the verdicts must know of how they were measured, and what could not be."""
+        """What a reader of the verdicts must know about how they were measured, and what could not be."""
         counted = f"base and head ran in {len(self.pairs)} pairs of processes, each of which is one pair in the table"
         if len(self.pairs) < MOST_PAIRS:
             return (f"{counted}: processes differ by some percent, so this sees less than a run in one",)
         return (f"{counted}, and no case is given more: give a higher --gate-threshold for what is undecided",)
 
     def begin(self, wanted: int) -> None:
-        """Start pairs that are lacking, as many as there are cores for, without waiting.
+        """Start the pairs that are lacking, as many as there are cores for, without waiting.
 
-        Those that do not live are replaced: a case that crashed a process must not fail the cases after it.
+        Dead ones are replaced: a case that crashed a process must not fail the cases after it.
 
         Raises:
             CannotDo: a side ended while it was loaded in its process.
@@ -78,7 +78,7 @@ class ProcessPairs:
         self.pairs += [self._pair(next(self.numbers)) for _ in range(min(lacking, at_once))]
 
     def start(self, wanted: int) -> None:
-        """Have so many pairs that live and are loaded, at most those that may live.
+        """Make sure that so many pairs live and have loaded, or as many as may live.
 
         Raises:
             CannotDo: a side does not load in its process.
@@ -101,7 +101,7 @@ class ProcessPairs:
                     raise CannotDo(f"{failure}: choose a base and an interpreter for it") from failure
 
     def _pair(self, number: int) -> tuple[Remote, Remote]:
-        """Start both sides on the same cores, each pair on the next ones; a fair coin says which side is first."""
+        """Start both sides on the same cores, each pair on the next ones; a fair coin decides which starts first."""
         all_cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         wanted = range(number * self.threads, (number + 1) * self.threads)
         cores = sorted({all_cores[i % len(all_cores)] for i in wanted}) if all_cores else []
@@ -140,7 +140,7 @@ class ProcessPairs:
             SideFailed: a side raised, or wrote to its inputs.
 
         """
-        self.start(max(len(self.pairs), observations_needed(test)))  # what loads later disturbs what is timed
+        self.start(max(len(self.pairs), observations_needed(test)))  # a process that loads would disturb the others
         start_s = time.monotonic()
         path, clock = self._shipped(workload), _RemoteClock(Clock.of(workload.case.device).resolution_ns)
         taken: list[Measurement] = []
@@ -170,7 +170,7 @@ def _refuse_writing(remote: Remote) -> None:
 
 @dataclass(frozen=True)
 class _Enough:
-    """The rule of one pair of processes: so many pairs of bursts, whatever they say."""
+    """The stopping rule within a pair of processes: after so many pairs of bursts."""
 
     def is_certain(self, ordered: Sequence[float]) -> bool:
         return len(ordered) >= BURST_PAIRS
@@ -178,7 +178,7 @@ class _Enough:
 
 @dataclass(frozen=True)
 class _RemoteClock:
-    """A stopwatch that has each side time its bursts itself."""
+    """A stopwatch that asks each side to time its own bursts."""
 
     resolution_ns: float
     notes: tuple[str, ...] = ()

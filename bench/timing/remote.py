@@ -16,9 +16,9 @@ from ..plain.progress import progress
 
 OLDEST = (3, 11)
 _ROOT = Path(__file__).parents[2]
-PATIENCE_S = 600.0  # for one answer; a side may compile for minutes
+PATIENCE_S = 600.0  # for an answer; a side may compile for minutes
 _ASK_PATIENCE_S = 120.0
-_MARK = "attention-gate:"  # before the answer, since an interpreter may print at its start and end
+_MARK = "attention-gate:"  # marks the answer, since an interpreter may print at its start and end
 _ASK = f"import json, sys, torch; print('\\n{_MARK}' + json.dumps([sys.version_info[:3], torch.__version__]))"
 
 
@@ -77,14 +77,13 @@ def _environment(python: str) -> dict[str, str]:
 class Remote:
     """A side in a process of its own. Calling it does the work of the case at hand once, untimed.
 
-    What the process writes to disk goes into ``scratch``, which is the caller's to remove; what it prints goes to the
-    standard error of this one.
+    The process writes files to ``scratch``, which the caller removes, and prints to the standard error of this process.
     """
 
     def __init__(self, python: str, label: str, scratch: Path) -> None:
         self.label = label
         if os.sep in python:
-            python = str(Path(python).absolute())  # as seen from here; its links tell it where its packages are
+            python = str(Path(python).absolute())  # not resolved: links tell it where its packages are
         given, self._commands = os.pipe()
         self._answers, taken = os.pipe()
         try:
@@ -95,7 +94,7 @@ class Remote:
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=(given, taken),
-                start_new_session=True,  # an interrupt is for this process alone; the other ends with its pipe
+                start_new_session=True,  # an interrupt reaches this process alone; the other ends when its pipe closes
             )
         finally:
             os.close(given)
@@ -111,15 +110,15 @@ class Remote:
         self.ask("burst", 1)
 
     def send(self, method: str, *arguments: object) -> None:
-        """Send a command, whose answer is to be received."""
+        """Send a command; ``receive`` returns its answer."""
         try:
             pickle.dump((method, arguments), self._stream, protocol=4)
             self._stream.flush()
         except BrokenPipeError:
-            self._process.wait()  # receiving says the rest
+            self._process.wait()  # ``receive`` will say why
 
     def receive(self, patience_s: float = PATIENCE_S) -> Any:
-        """Return the answer to the oldest command that has none.
+        """Return the answer to the oldest command that has none yet.
 
         Raises:
             SideFailed: the side raised, its process ended, or it did not answer for so long.
@@ -128,7 +127,7 @@ class Remote:
         self._reader.until = time.monotonic() + patience_s
         try:
             with progress(f"the {self.label} works in a process of its own"):
-                outcome, value = pickle.load(self._reader)  # noqa: S301  # from the process that was started for it
+                outcome, value = pickle.load(self._reader)  # noqa: S301  # from a process that we started
         except TimeoutError as error:
             self.close()
             raise SideFailed(
@@ -146,7 +145,7 @@ class Remote:
         return self.receive()
 
     def close(self) -> None:
-        """End the process at once: it holds nothing that is worth keeping."""
+        """Kill the process: it holds nothing worth keeping."""
         self._process.kill()
         self._process.wait()
         with suppress(OSError):
@@ -162,7 +161,7 @@ class _Reader:
     def __init__(self, pipe: int, process: subprocess.Popen[bytes]) -> None:
         self.until = 0.0
         self._pipe, self._process = pipe, process
-        self._held = b""  # of what came, an answer that nobody asked for yet
+        self._held = b""  # bytes that have come and were not asked for yet
 
     def read(self, size: int) -> bytes:
         while len(self._held) < size and (more := self._more()):
@@ -177,7 +176,7 @@ class _Reader:
         return line + end
 
     def _more(self) -> bytes:
-        """Return what has arrived; nothing once the process ended, though a child of it may hold the pipe open."""
+        """Return what has arrived; empty once the process has ended, even if a child of it holds the pipe open."""
         while True:
             ended = self._process.poll() is not None
             ready, _, _ = select.select([self._pipe], [], [], 0 if ended else 1)

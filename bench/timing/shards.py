@@ -10,8 +10,8 @@ from ..sides.work import work_of
 from .measure import BURST_NS
 
 STORAGE = Path(__file__).parents[2] / ".benchmarks"
-_FLOPS_PER_SECOND = 1e10  # where no case of the stored ones is known
-_UNTIMED = 0.1  # of what the quickest timed case costs
+_FLOPS_PER_SECOND = 1e10  # where no stored case is known
+_UNTIMED = 0.1  # of the cost of the quickest timed case
 
 
 def seconds_stored(storage: Path = STORAGE) -> Mapping[str, float]:
@@ -26,8 +26,8 @@ def seconds_stored(storage: Path = STORAGE) -> Mapping[str, float]:
 def costs(cases: Mapping[Case, str | None], stored: Mapping[str, float]) -> dict[Case, float]:
     """Estimate what each case costs, in seconds a burst: cases need about equally many, however long a call takes.
 
-    A case without a stored time is taken to do its arithmetic at the median rate of those that were. One that is not
-    timed costs little, and one that cannot run (its value is the reason) nothing.
+    A case without a stored time is assumed to do its arithmetic at the median rate of the others. One that is not timed
+    costs little, and one that cannot run (its value is the reason) nothing.
     """
 
     def cost(case: Case) -> float:

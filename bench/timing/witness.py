@@ -1,8 +1,8 @@
-"""The witness: each side alone in a fresh process, to say what the shared process must have given.
+"""The witness: each side alone in a fresh process, whose results the shared process must have given, too.
 
-What two sides share in one process, it cannot see by itself. So each side is imported once in a process of its own,
-which says what the import changed of torch and which files of the repository it read; and it runs the smallest case of
-each subject, whose output, gradients and executed ops must be those of the shared process.
+A process cannot see by itself what two sides share in it. So each side is also imported in a process of its own. That
+says what the import changed in torch and which files of the repository it read, and runs the smallest case of each
+subject, whose output, gradients and executed ops must be those of the shared process.
 """
 
 import sys
@@ -39,7 +39,7 @@ class Statement:
 
 @dataclass
 class Witness:
-    """Two processes with a side each, and what the shared process gave for the cases that they are asked about."""
+    """Two processes with one side each, and the shared process's results of the cases that they will be asked about."""
 
     processes: Mapping[str, Remote]
     directory: Path
@@ -59,7 +59,7 @@ class Witness:
         except SideFailed as failure:
             raise CannotDo(f"{failure}: each side must import alone") from failure
         for label, other in (("head", "base"), ("base", "head")):
-            # A switch that both turn is the same for both; a function that both replace would be replaced twice.
+            # A switch that both sides turn is the same for both, but a function that both replace is replaced twice.
             shared = [one for one in changed[label] if " -> " not in one or one not in changed[other]]
             for one in shared:
                 raise CannotDo(f"the {label} changes {one} when it is imported, which both sides share: {WAY_OUT}")
@@ -70,16 +70,16 @@ class Witness:
         return self.cases.get(case.subject) == case
 
     def note(self, workload: Workload, statements: Mapping[str, Statement]) -> None:
-        """Keep what the shared process gave for a case that is asked about.
+        """Keep what the shared process gave for a case that will be asked about.
 
-        Compiled code is not: each process would compile it again, for longer than a run checks all else.
+        Compiled code is left out: compiling it again in each process would take longer than all other checks of a run.
         """
         if any(statement.fingerprint.compilation is not None for statement in statements.values()):
             return
         self.given[workload.case.id] = workload, dict(statements)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """Ask both processes about every case that was kept; yield ids and what is not as the shared process had it."""
+        """Ask both processes about every case that was kept; yield its id and how the answers differ, where they do."""
         for number, (workload, shared) in enumerate(self.given.values()):
             path = self.directory / f"{number}.pt"
             torch.save(workload, path)
@@ -103,7 +103,7 @@ class Witness:
         except SideFailed as failure:
             return f"{failure}, alone, and not beside the other side"
         results = torch.load(BytesIO(packed), weights_only=True)
-        # What a side does not repeat by itself cannot be held to a repetition.
+        # A side that does not repeat bit for bit by itself is not held to it.
         loose: set[str] = set() if shared.fingerprint.calls is None else {*shared.fingerprint.calls.unrepeated}
         held = {name: tensor for name, tensor in shared.results.items() if name not in loose}
         differing = [name for name, tensor in held.items() if not _same(tensor.cpu(), results[name])]
@@ -149,7 +149,7 @@ def _size(case: Case) -> tuple[bool, int]:
 
 @contextmanager
 def witness(base: Source, head: Source, what: What, *, repository: Path | None, threads: int) -> Iterator[Witness]:
-    """Hold both processes for as long as the context lasts; they are started, and not waited for."""
+    """Start both processes, without waiting for them; they live as long as the context."""
     with TemporaryDirectory(prefix="attention-witness-") as directory, ExitStack() as resources:
         processes = {}
         for label, source in zip(LABELS, (base, head), strict=True):

@@ -46,11 +46,11 @@ class Worker:
     def start(  # noqa: PLR0917  # commands are sent by position
         self, label: str, source: Source, what: What, threads: int, cores: list[int], repository: Path | None = None
     ) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Hold the process still and load the side; returns what runs it, and what the import changed of torch.
+        """Fix the machine's settings and load the side; returns its versions, and what its import changed in torch.
 
-        Where a repository is given, what is read of it is noted.
+        If a repository is given, the files that are read from it are noted.
         """
-        if cores:  # none where the system cannot hold a process to some
+        if cores:  # empty where the system cannot bind a process to cores
             os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
         allocator = steady_allocator()
@@ -62,7 +62,7 @@ class Worker:
             opened = base_side(source, label, what=what, devices=devices, alone=True)
             self._side = self._resources.enter_context(opened)
         else:
-            self._side = head_side(what, devices, label)  # what the interpreter itself has installed
+            self._side = head_side(what, devices, label)  # the packages that the interpreter has installed
         versions = {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
         return versions, self._side.changed
 
@@ -79,7 +79,7 @@ class Worker:
         self._call = bind(self._workload, self._side)
 
     def check(self) -> tuple[bytes, Any]:
-        """Run the case for its results, for its fingerprint, and to compare its calls."""
+        """Run the case for its results, its fingerprint, and the comparison of its calls."""
         results, print_ = execute(self._call, self._workload)
         return _packed(results), print_
 
@@ -100,7 +100,7 @@ class Worker:
             return Clock.of(self._workload.case.device).burst(self._call, calls)
 
     def read(self) -> list[str]:
-        """Name the files of the repository that were read and are not the side's own."""
+        """List the files of the repository that were read and are not the side's own."""
         return sorted(set(self._read))
 
     def wrote(self) -> bool:
@@ -126,13 +126,13 @@ def serve(commands: BinaryIO, answers: BinaryIO) -> None:
             answer = ("done", getattr(worker, name)(*arguments))
         except CannotDo as error:
             answer = ("failed", f"cannot be loaded: {error}")
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # it is the parent's to judge
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the parent judges it
             answer = ("failed", f"raised {type(error).__name__}: {error}")
         pickle.dump(answer, answers, protocol=4)
         answers.flush()
 
 
 if __name__ == "__main__":
-    # A channel of its own: what a kernel or an interpreter prints is no answer.
+    # Answers have a channel of their own, so that what a kernel or an interpreter prints is not taken for one.
     with os.fdopen(int(sys.argv[1]), "rb") as commands, os.fdopen(int(sys.argv[2]), "wb") as answers:
         serve(commands, answers)

@@ -261,7 +261,7 @@ ROWS = (
     Checked("smoke", "b1h1t270d16", "boolmaskq"),
     Checked("smoke", "b2h4t1d64", "causal"),
     Checked("smoke", "b1h4t2k9d64", "causal window5"),
-    Checked("smoke", "b2h8t1k17d64 b1h1t257d16", "causal", directions="fwdbwd"),
+    Checked("smoke", "b2h8t1k17d64 b1h1t257d16", "full causal", directions="fwdbwd"),
     Checked("smoke", "b2h1t65d16", "window1 causalwindow64"),
     Checked("smoke", "b2h4kv2t20k28d64softcap2", "causal boolmask floatmask", directions="fwdbwd"),
     Checked("smoke", "b2h4kv2t20k28d64sinks", "full causal boolmask", directions="fwdbwd"),

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -10,16 +11,14 @@ import pytest
 import torch
 import torch._dynamo.config
 import torch._inductor.config
+from torch import Tensor
 from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_hook, register_module_full_backward_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.sides.watched import (
-    all_functions,
-    called_functions,
-    changed_switches,
-    read_switches,
-    replaced_functions,
-    restore_switches,
-)
+from bench.sides.switches import changed_switches, read_switches, restore_switches
+from bench.sides.watched import all_functions, called_functions, replaced_functions
 
 SWITCHES: dict[str, Callable[[], Any]] = {
     "torch.set_num_threads": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
@@ -45,6 +44,14 @@ SWITCHES: dict[str, Callable[[], Any]] = {
     "os.environ['KERNEL_FLAVOUR']": lambda: os.environ.update(KERNEL_FLAVOUR="fast"),
     "gc.isenabled": gc.disable,
     "gc.get_threshold": lambda: gc.set_threshold(1, 2, 3),
+    "sys.setprofile": lambda: sys.setprofile(lambda *_: None),
+    "sys.settrace": lambda: sys.settrace(lambda *_: None),
+    "sys.setswitchinterval": lambda: sys.setswitchinterval(1e-4),
+    "_global_forward_hooks": lambda: register_module_forward_hook(lambda *_: None),
+    "_global_backward_hooks": lambda: register_module_full_backward_hook(lambda *_: None),
+    "saved_tensors_hooks": torch.autograd.graph.saved_tensors_hooks(Tensor.clone, Tensor.clone).__enter__,
+    "TorchFunctionMode": lambda: TorchFunctionMode().__enter__(),
+    "TorchDispatchMode": lambda: TorchDispatchMode().__enter__(),
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log1p
+from math import ceil, log1p
 
 from ..plain.evidence import Load
 from .policy import Policy
@@ -47,6 +47,6 @@ class Undecided:
         """Say what to do, after what else the machine did where they are too many."""
         factor = 4.0 if self.worst is None else max(2.0, (log1p(self.worst) / log1p(self.policy.threshold)) ** 2)
         budget_s = self.policy.budget_s * factor
-        time = f"give --gate-budget={budget_s:.0f}, " if budget_s <= LONGEST_BUDGET_S else ""
+        time = f"give --gate-budget={ceil(budget_s)}, " if budget_s <= LONGEST_BUDGET_S else ""
         steps = f"{time}run on a quieter machine, share the cases out with --shard, or raise --gate-threshold"
         return f"{self.load}; {steps}" if self.too_many and self.load is not None else steps

@@ -45,9 +45,14 @@ def test_undecided_cases_are_counted_and_a_budget_is_proposed() -> None:
     )
     (warning,) = advice(run(QUIET, *cases))
     assert warning == (
-        "1 of 2 timed cases are undecided: give --gate-budget=114, run on a quieter machine, share the cases out "
+        "1 of 2 timed cases are undecided: give --gate-budget=115, run on a quieter machine, share the cases out "
         "with --shard, or raise --gate-threshold"
     )
+
+
+def test_the_proposed_budget_is_never_zero() -> None:
+    hurried = replace(run(QUIET, CaseResult(Evidence("a"), Verdict.INCONCLUSIVE)), policy=Policy(budget_s=0.02))
+    assert advice(hurried)[0].startswith("1 of 1 timed cases are undecided: give --gate-budget=1, run on")
 
 
 def test_more_time_is_no_advice_where_it_would_take_hours() -> None:

@@ -19,9 +19,8 @@ def test_a_silent_fault_is_planted_and_caught(tmp_path: Path, kind: str) -> None
 
 
 def test_the_kernel_without_an_edit_passes_and_counts_as_missed(tmp_path: Path) -> None:
-    operator = OF_A_KIND["a custom operator made slower"]
-    unchanged = replace(operator, head_before=operator.base_before, head_call=operator.base_call)
-    trial = attempt(unchanged, REPOSITORY, tmp_path, CASE)
+    fault = OF_A_KIND["a resource of the package"]
+    trial = attempt(replace(fault, head_files=fault.base_files), REPOSITORY, tmp_path, CASE)
     assert (trial.exit_code, trial.caught) == (0, False), trial.said
 
 

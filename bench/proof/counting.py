@@ -7,8 +7,8 @@ def share(count: int, total: int) -> str:
     """Write a share with its exact (Clopper-Pearson) 95% interval."""
     if total == 0:
         return "none tried"
-    low, high = proportion(count, total)
-    return f"{count} of {total} = {count / total:.3%} [{low:.3%}, {high:.3%}]"
+    shown, low, high = (f"{100 * value:.4g}%" for value in (count / total, *proportion(count, total)))
+    return f"{count} of {total} = {shown} [{low}, {high}]"
 
 
 def proportion(count: int, total: int) -> tuple[float, float]:

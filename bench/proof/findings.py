@@ -87,7 +87,7 @@ def table(findings: Findings) -> list[str]:
     """Write the findings, each beside its target and whether it is met."""
     runs = findings.unchanged
     results = [result for run in runs for result in run.results]
-    alarmed = sum(run.count(Verdict.REGRESSED) > 0 for run in runs)
+    alarmed = sum(result.verdict is Verdict.REGRESSED for result in results)
     failed = sum(any(findings.policy.fails(r.verdict) for r in run.results) for run in runs)
     undecided = sum(result.verdict is Verdict.INCONCLUSIVE for result in results)
     threshold = findings.policy.threshold
@@ -95,8 +95,8 @@ def table(findings: Findings) -> list[str]:
         f"self-test: tier {findings.tier}, {findings.cases} cases, threshold {100 * threshold:g}%, "
         f"{findings.seconds:.0f} s; " + ", ".join(f"{k} {v}" for k, v in findings.environment.items()),
         "",
-        _line("unchanged runs with a false alarm", share(alarmed, len(runs)), "none", _over(alarmed, 0)),
-        _line("unchanged runs that failed at all", share(failed, len(runs)), "none", _over(failed, 0)),
+        _line("unchanged cases with a false alarm", share(alarmed, len(results)), "none", _over(alarmed, 0)),
+        _line("unchanged runs that failed", share(failed, len(runs)), "none", _over(failed, 0)),
         _line(
             "unchanged cases left undecided",
             share(undecided, len(results)),

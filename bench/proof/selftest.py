@@ -46,7 +46,7 @@ OUTPUT_ERRORS = (0.01, 0.001, 0.0001)  # relative; the first must be over the bu
 INJECTIONS = 20  # injections of each size in a round
 SPINNING = 0.1  # of a call's time, added to both sides before a slowdown is injected
 STOCK_CHECKS = ("min:10%", "median:10%")
-STOCK_SECONDS = 0.5  # a case, as long as ours takes
+STOCK_SECONDS = 0.5  # a case; ours takes less
 
 
 def add_command(commands: Any) -> None:

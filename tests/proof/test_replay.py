@@ -187,7 +187,7 @@ def test_the_command_prints_what_the_rule_does_and_refuses_what_is_no_recording(
     path.write_text(FORMATS["pairs"](Run({}, {}, {}, POLICY, (result("a", *pairs),))))
     assert main(["replay", str(path), "--runs", "20"]) == 0
     shown = capsys.readouterr().out
-    assert "runs with a false alarm    0 of 20 = 0.000% [0.000%, 16.843%]" in shown
+    assert "runs with a false alarm    0 of 20 = 0% [0%, 16.84%]" in shown
     assert "longer than the recording  0 of 20 " in shown
     assert "of Wald's, misses shared " in shown
     assert main(["replay", str(tmp_path / "none.json")]) == 4

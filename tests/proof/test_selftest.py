@@ -57,11 +57,11 @@ def test_false_alarms_and_missed_slowdowns_are_counted_against_their_targets() -
         Injection("output error", 0.01, CASE, caught=True),
     )
     found = rows(findings(Verdict.UNCHANGED, Verdict.REGRESSED, Verdict.INCONCLUSIVE, injected=injected))
-    assert found["unchanged runs with a false alarm"].startswith("1 of 3 = 33.333% [0.840%, 90.570%]")
-    assert found["unchanged runs with a false alarm"].endswith("target none  NOT MET, 1 over")
+    assert found["unchanged cases with a false alarm"].startswith("1 of 3 = 33.33% [0.8404%, 90.57%]")
+    assert found["unchanged cases with a false alarm"].endswith("target none  NOT MET, 1 over")
     assert found["unchanged cases left undecided"].endswith("target 1%    NOT MET, 32.3% over")
     assert found["slowdown of 2% caught"].endswith("target -")
-    assert found["slowdown of 5% caught"].startswith("1 of 2 = 50.000%")
+    assert found["slowdown of 5% caught"].startswith("1 of 2 = 50%")
     assert found["slowdown of 5% caught"].endswith("target 99%   NOT MET, 49% short")
     assert found["output error of 1% caught"].endswith("target 100%  met")
     assert found["stock gate min:10% fails unchanged code"].startswith("1 of 2")
@@ -160,7 +160,7 @@ def test_one_round_measures_and_reports(
         == 0
     )
     captured = capsys.readouterr()
-    assert "unchanged runs with a false alarm" in captured.out
+    assert "unchanged cases with a false alarm" in captured.out
     assert "unchanged: UNCHANGED" in captured.err  # the progress bar
     assert sum(json.loads(found.read_text())["unchanged"][0]["verdicts"].values()) == 2
     assert picture.read_text().startswith("<?xml")

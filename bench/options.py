@@ -73,8 +73,8 @@ class Settings:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """The rows of the matrix: those of the repository's own file, if it names some."""
-        return self.config.rows if self.config is not None and self.config.rows else ROWS
+        """The rows of the matrix: those of the repository's own file, if there is one."""
+        return ROWS if self.config is None else self.config.rows
 
     @property
     def comparing(self) -> bool:
@@ -185,11 +185,7 @@ def settings(config: pytest.Config) -> Settings:
 def _what(config: pytest.Config, own: GateConfig | None) -> What:
     """Return what is compared: options override the file."""
     kernels, sources = (tuple(dict.fromkeys(config.getoption(name))) for name in ("kernel", "source"))
-    if own is None:
-        return What(kernels, sources)
-    if not (kernels or own.what.kernels):
-        raise CannotDo(f"{own.file.path.name} names no kernels: give kernels = [...] there, or --kernel=PKG.MOD:FN")
-    return What(kernels or own.what.kernels, sources or own.what.sources)
+    return What(kernels, sources) if own is None else own.chosen(kernels, sources)
 
 
 def _option(name: str) -> str:

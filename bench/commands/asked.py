@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..cases import ROWS, Row
@@ -22,13 +22,13 @@ def asked(options: argparse.Namespace) -> Iterator[tuple[What, Sequence[Row]]]:
     """Return what to compare and the rows of its matrix; while the context lasts, it can be imported.
 
     Raises:
-        CannotDo: the file cannot be read or makes no sense.
+        CannotDo: the file cannot be read, makes no sense, or names no kernel where the command line names none.
 
     """
-    what, rows = What(tuple(options.kernel), tuple(options.source)), ROWS
-    with ExitStack() as stack:
-        if options.gate_config is not None:
-            own = config.read(options.gate_config)
-            stack.enter_context(importable(own.folder))
-            what, rows = What(what.kernels or own.what.kernels, what.sources or own.what.sources), own.rows or ROWS
-        yield what, rows
+    kernels, sources = tuple(options.kernel), tuple(options.source)
+    if options.gate_config is None:
+        yield What(kernels, sources), ROWS
+        return
+    own = config.read(options.gate_config)
+    with importable(own.folder):
+        yield own.chosen(kernels, sources), own.rows

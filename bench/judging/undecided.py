@@ -17,7 +17,7 @@ class Undecided:
 
     count: int
     compared: int
-    timed: int  # of timed cases: those that are only checked cannot be undecided
+    timed: int  # the compared cases that were timed; those that are only checked cannot be undecided
     policy: Policy
     worst: float | None  # the slowdown that all of these cases could have seen; None if unknown
     load: Load | None

@@ -16,7 +16,7 @@ from .text import COLUMNS, counts, legend, row, subject
 SUMMARY_BYTES = 1024 * 1024  # GitHub's limit for the summary of one step
 FEW = 20  # rows of the table above the fold
 NAMED = 10  # kernels and modules named in the first lines
-REPEATED = 6  # cases with commands to reproduce and explain them
+REPEATED = 6  # commands to reproduce and explain
 WARNED = 8  # warnings; a merged run has those of all its shards
 CELL = 300  # characters of a cell; the JSON has all of it
 QUIET = (Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED)

@@ -1,11 +1,12 @@
 """``--gate-config``: the kernels, sources and rows of another repository, in a TOML file that lies there."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..cases import DIRECTIONS, DTYPES, TIERS, Mask, Row, Shape
+from ..cases import DIRECTIONS, DTYPES, ROWS, TIERS, Mask, Row, Shape
 from ..plain.errors import CannotDo
 from ..plain.toml import Toml
 from .what import What
@@ -19,7 +20,7 @@ _NAME = re.compile(r"[^\W\d]\w*")
 
 @dataclass(frozen=True)
 class GateConfig:
-    """What the file says; ``rows`` are empty where it names none. Its waivers and thresholds are read from ``file``."""
+    """What the file says; where it names no rows, they are the suite's. Its waivers are read from ``file``."""
 
     file: Toml
     what: What
@@ -29,6 +30,19 @@ class GateConfig:
     def folder(self) -> Path:
         """The directory that the file lies in, from which its kernels are imported."""
         return self.file.path.resolve().parent
+
+    def chosen(self, kernels: Sequence[str], sources: Sequence[str]) -> What:
+        """Return what is compared: what the command line names, or else the file.
+
+        Raises:
+            CannotDo: neither names a kernel.
+
+        """
+        if not (kernels or self.what.kernels):
+            raise CannotDo(
+                f"{self.file.path.name} names no kernels: give kernels = [...] there, or --kernel=PKG.MOD:FN"
+            )
+        return What(tuple(kernels) or self.what.kernels, tuple(sources) or self.what.sources)
 
 
 def read(path: Path) -> GateConfig:
@@ -55,7 +69,8 @@ def read(path: Path) -> GateConfig:
     tables = file.document.get("row", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise CannotDo(f"{file.at('row')}: row: write each row as a table headed [[row]]")
-    return GateConfig(file, What(kernels, sources), tuple(_row(file, n, table) for n, table in enumerate(tables)))
+    rows = tuple(_row(file, n, table) for n, table in enumerate(tables))
+    return GateConfig(file, What(kernels, sources), rows or ROWS)
 
 
 def _texts(file: Toml, key: str, form: re.Pattern[str], what: str) -> tuple[str, ...]:
@@ -77,7 +92,7 @@ def _row(file: Toml, number: int, table: dict[str, Any]) -> Row:
             continue
         if not isinstance(value, str) or not value.split():
             raise CannotDo(f"{where}: give words in one text, such as {_EXAMPLES[key]!r}; saw {value!r}")
-        for word in value.split():
+        for word in value.split() if key != "model" else ():
             _check_word(where, key, word)
     if "shapes" not in table:
         raise CannotDo(f"{file.at('row', number)}: shapes: a row needs some, such as {_EXAMPLES['shapes']!r}")
@@ -94,6 +109,7 @@ _EXAMPLES = {
     "dtypes": "fp32 bf16",
     "directions": "fwd fwdbwd",
     "subjects": "kernels",
+    "model": "Llama 3.1 8B",
 }
 
 

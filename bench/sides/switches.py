@@ -230,7 +230,7 @@ def _flushes_denormals() -> bool:
 
 
 def _default_device() -> torch.device | None:
-    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # noqa: SLF001  # else cpu is named for none
+    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # noqa: SLF001  # get_default_device does not tell cpu from none
     return None if context is None else context.device
 
 

@@ -79,6 +79,20 @@ def test_a_kernel_from_elsewhere_is_explained_and_each_side_imports_its_own_at_t
     assert "* 1 > cumsum" in " ".join(text.split())  # in the head alone
 
 
+def test_a_repository_s_own_file_names_kernels_and_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for side in ("base", "head"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "named_in_a_file.py").write_text(
+            "def attend(q, k, v, *, mask, causal, scale): return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v\n"
+        )
+    own, base = tmp_path / "head" / "gate.toml", f"--gate-base={tmp_path / 'base'}"
+    row = '[[row]]\nshapes = "b1h1t3d8"\nmasks = "full"\ndtypes = "fp32"\ndirections = "fwd"\n'
+    own.write_text(f'kernels = ["named_in_a_file:attend"]\n{row}')
+    assert "the same on both sides" in shown(capsys, "attend-b1h1t3d8-full-fp32-cpu-fwd", f"--gate-config={own}", base)
+    own.write_text(row)
+    assert "gate.toml names no kernels" in refused(capsys, CASE, f"--gate-config={own}", base)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cases import Row
+from bench.cases import ROWS, Row
 from bench.plain.errors import CannotDo
 from bench.sides import config
 from bench.sides.what import What
@@ -48,7 +48,23 @@ def test_the_file_says_kernels_sources_and_rows(tmp_path: Path) -> None:
 
 
 def test_all_of_it_may_be_left_out(tmp_path: Path) -> None:
-    assert read(tmp_path, "").rows == ()
+    assert read(tmp_path, "").rows == ROWS
+
+
+def test_the_command_line_goes_before_the_file_and_one_of_them_names_a_kernel(tmp_path: Path) -> None:
+    found = read(tmp_path, GOOD)
+    assert found.chosen((), ()) == found.what
+    assert found.chosen(["other:attend"], ()) == What(("other:attend",), ("helpers",))
+    assert found.chosen((), ["more"]) == What(found.what.kernels, ("more",))
+    with pytest.raises(CannotDo, match=r"gate.toml names no kernels: give kernels = \[...\] there, or --kernel"):
+        read(tmp_path, "").chosen((), ["more"])
+
+
+def test_a_row_says_of_which_model_it_is_in_words_of_its_own(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, '[[row]]\nshapes = "b1h4t64d32"\nmodel = "Llama 3.1 8B"\n').rows
+    assert row.model == "Llama 3.1 8B"
+    with pytest.raises(CannotDo, match=r"line 3: model: give words in one text, such as 'Llama 3.1 8B'; saw 3"):
+        read(tmp_path, '[[row]]\nshapes = "b1h4t64d32"\nmodel = 3\n')
 
 
 @pytest.mark.parametrize(

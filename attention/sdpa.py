@@ -6,6 +6,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 
 from .registry import FLOATING, register
+from .sdpa_gpu import attend_on_gpu
 from .shapes import causal_mask
 
 VECTOR_LANES = 16  # fp32 values in the widest CPU register
@@ -39,9 +40,9 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, 
     rows of NaN scores, which become zeros where there is no mask and fewer keys than a vector register holds; gradients
     where a float mask puts all that a row sees a million or more below zero, which the fused backend gets wrong, so
     they take the formula, except in a caller that is being compiled; Dv != D and a last stride other than 1, for which
-    PyTorch silently takes the formula, with its score matrix.
-    Left as it is: PyTorch chooses the backend. A mask that requires a gradient takes the formula, since the fused
-    backend on CPU has no such gradient. That backend
+    PyTorch silently takes the formula, with its score matrix. On CUDA: see ``attend_on_gpu``.
+    Left as it is: PyTorch chooses the backend. On CPU a mask that requires a gradient takes the formula, since the
+    fused backend has no such gradient. That backend
     - makes the row of a query that holds inf NaN, as the formula, or zero: it depends on dtype, keys and signs;
     - lets NaN and inf at a masked key reach every row, from k with a mask and from v in any case;
     - raises RuntimeError when a gradient is differentiated again.
@@ -56,13 +57,15 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, 
             q, scale = q * scale, 1.0
         if mask is not None and torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
             mask = _differentiable(mask)
+    if not q.is_cpu:
+        lowered, grouped = mask is not None and _lowers_a_row(mask), n_heads != n_kv_heads
+        return attend_on_gpu(q, k, v, mask, causal=causal, scale=scale, grouped=grouped, lowered=lowered)
     v_size = v.shape[3]
-    if q.is_cpu:
-        if not q.stride(3) == k.stride(3) == v.stride(3) == 1:
-            q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        if size != v_size:  # zeros behind q and k add nothing to their product
-            scale = size**-0.5 if scale is None else scale
-            q, k, v = (F.pad(x, (0, max(size, v_size) - x.shape[3])) for x in (q, k, v))
+    if not q.stride(3) == k.stride(3) == v.stride(3) == 1:
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    if size != v_size:  # zeros behind q and k add nothing to their product
+        scale = size**-0.5 if scale is None else scale
+        q, k, v = (F.pad(x, (0, max(size, v_size) - x.shape[3])) for x in (q, k, v))
     out = F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=n_heads != n_kv_heads
     )
@@ -94,23 +97,31 @@ def _mask(q: Tensor, n_queries: int, n_keys: int, mask: Tensor | None, *, causal
 
 def _differentiable(mask: Tensor) -> Tensor:
     """Require the mask's gradient, for which PyTorch takes the formula, where the fused backend loses a row's sum."""
-    if mask.requires_grad or not (mask.is_cpu and mask.is_floating_point() and mask.numel()):
+    if mask.requires_grad or not mask.is_cpu or not _lowers_a_row(mask):
         return mask
-    if torch.compiler.is_compiling() or is_fake(mask):
-        return mask
-    transformed = torch._C._are_functorch_transforms_active()  # noqa: SLF001  # there is no public question
-    highest = mask.amax(dim=-1)
-    try:
-        lost = bool(((highest < FAR) & (highest > -torch.inf)).any())
-    except RuntimeError:
-        if not transformed:
-            raise
-        lost = True  # for all that vmap lets us know
-    if not lost:
-        return mask
-    if transformed:
+    if torch._C._are_functorch_transforms_active():  # noqa: SLF001  # there is no public question
         raise NotImplementedError(
             "sdpa does not support gradients with a float mask that torch.func.vmap hands out, or that lowers all that "
             "a row sees, under torch.func: differentiate through 'masked'"
         )
     return mask.detach().requires_grad_()
+
+
+def _lowers_a_row(mask: Tensor) -> bool:
+    """Whether a float mask puts all that a row sees so far below zero that a fused backend loses the row's sum.
+
+    On CUDA the answer waits for the device. Compiled and captured callers cannot be told, and get no.
+    """
+    if not (mask.is_floating_point() and mask.numel()):
+        return False
+    if torch.compiler.is_compiling() or mask.is_meta or is_fake(mask):
+        return False  # its values are not known
+    if mask.is_cuda and torch.cuda.is_current_stream_capturing():
+        return False  # nor can they be waited for
+    highest = mask.amax(dim=-1)
+    try:
+        return bool(((highest < FAR) & (highest > -torch.inf)).any())
+    except RuntimeError:
+        if not torch._C._are_functorch_transforms_active():  # noqa: SLF001  # there is no public question
+            raise
+        return True  # for all that vmap lets us know

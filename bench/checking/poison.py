@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .op_trace import EagerMode, tensors_in
 
+_TORCHS_OWN = ("aten", "prims", "prim")  # namespaces of operators whose parts a dispatch mode sees
 _EMPTY = frozenset(
     f"aten::{name}"
     for name in ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
@@ -54,7 +55,7 @@ class Poison(EagerMode):
         if not isinstance(func, torch._ops.OpOverload):  # noqa: SLF001  # torch has no other name for it
             return func(*args, **kwargs)
         name = func.name().partition(".")[0]
-        if func.namespace not in ("aten", "prims"):
+        if func.namespace not in _TORCHS_OWN:
             device = next((t.device for t in tensors_in((args, kwargs))), None)
             if device is not None:
                 with self:

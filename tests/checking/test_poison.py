@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bench.checking.poison import LARGE, NAN, ZERO, Filling, Poison
 
@@ -53,3 +54,12 @@ def test_what_was_written_stays() -> None:
         assert torch.equal(torch.ones(4).resize_(2), torch.ones(2))
         assert torch.equal(X @ X.mT, torch.full((2, 2), 3.0))
         assert torch.zeros_like(X).sum() == 0
+
+
+def test_a_call_may_trace_gradients_through_tensors_without_data() -> None:
+    with FakeTensorMode(), Poison(NAN):
+        x = torch.ones(3, requires_grad=True)
+        (gradient,) = torch.autograd.grad(
+            (2 * x).sum(), x
+        )  # asks for a tensor's device, where an error ends the process
+    assert gradient.shape == x.shape

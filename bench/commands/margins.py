@@ -23,11 +23,12 @@ def add_command(commands: Any) -> None:
     """Declare ``margins`` among the commands of the command line."""
     parser = commands.add_parser("margins", help="show errors as shares of their budgets")
     parser.add_argument("--tier", choices=TIERS, default="pr", help="cases (default %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default %(default)s)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check every case of the tier on CPU, on one thread, and print the largest share by kernel and dtype.
+    """Check every case of the tier on one device, on one thread, and print the largest share by kernel and dtype.
 
     The tiers from ``pr`` on have every kernel, dtype and direction: where there is no share, the kernel supports none.
     """
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     head = Side.of("head", attention)
     shares: dict[tuple[str, str, str], float] = defaultdict(float)
     rows = (*ROWS, EVERYTHING)
-    for case, unsupported in matrix(head.kernels, head.modules, options.tier, ("cpu",), rows).items():
+    for case, unsupported in matrix(head.kernels, head.modules, options.tier, (options.device,), rows).items():
         if unsupported is None:
             for error in Gate(head, None).check(case).evidence.errors:
                 kind = "output" if error.name == "out" else "gradients"

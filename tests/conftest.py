@@ -5,13 +5,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from bench.sides.repository import NAMING_A_REPOSITORY
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 # Not in pyproject.toml, which counts for `pytest bench/` too: there a kernel that warns is to get its verdict.
 OUR_WARNINGS = (r"error:::(attention|attention_base|bench|tests)(\.|$)", "error::pytest.PytestWarning")
@@ -52,8 +54,10 @@ def package(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser() -> Iterator["Browser"]:
     """The system's chromium without a window, one for all tests of a worker."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415  # slow, and a machine with a GPU may not have it
+
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         reason = f"there is no browser here to open the page in ({', '.join(BROWSERS)}): apt-get install chromium"
@@ -70,7 +74,7 @@ def browser() -> Iterator[Browser]:
 class Tab:
     """One page of the browser, which shows a text from a file, offline, and notes what goes wrong meanwhile."""
 
-    page: Page
+    page: "Page"
     path: Path
     complaints: list[str] = field(default_factory=list)
     requests: set[str] = field(default_factory=set)
@@ -82,7 +86,7 @@ class Tab:
         self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
         self.page.on("request", lambda request: self.requests.add(request.url))
 
-    def show(self, text: str) -> Page:
+    def show(self, text: str) -> "Page":
         self.path.write_text(text, encoding="utf-8")
         self.page.goto(self.path.as_uri())
         return self.page
@@ -94,11 +98,11 @@ class Tab:
 
 
 @pytest.fixture
-def open_page(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+def open_page(browser: "Browser", tmp_path: Path) -> Iterator[Callable[..., "Page"]]:
     """Open a page of its own with settings of its own; afterwards it must have been quiet."""
     tabs: list[Tab] = []
 
-    def opened(text: str, **settings: Any) -> Page:
+    def opened(text: str, **settings: Any) -> "Page":
         tabs.append(Tab(browser.new_context(offline=True, **settings).new_page(), tmp_path / f"{len(tabs)}.html"))
         return tabs[-1].show(text)
 
@@ -109,14 +113,14 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]
 
 
 @pytest.fixture(scope="module")
-def _shared_tab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+def _shared_tab(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     context = browser.new_context(offline=True, reduced_motion="reduce")
     yield Tab(context.new_page(), tmp_path_factory.mktemp("tab") / "page.html")
     context.close()
 
 
 @pytest.fixture
-def reopen(_shared_tab: Tab) -> Iterator[Callable[[str], Page]]:
+def reopen(_shared_tab: Tab) -> Iterator[Callable[[str], "Page"]]:
     """Open a page where the last test had one, since a new one starts a process; 1400 x 900, and as it was written.
 
     A test that asks for another medium or scheme opens a page of its own.

@@ -20,7 +20,7 @@ def profiled(*, cuda: bool = False) -> Iterator[profile]:
     before = os.environ.get("KINETO_LOG_LEVEL")
     os.environ["KINETO_LOG_LEVEL"] = "99"
     try:
-        with profile(activities=activities, profile_memory=True) as active:
+        with profile(activities=activities, profile_memory=True, acc_events=True) as active:  # else it warns
             yield active
     finally:
         if before is None:

@@ -163,7 +163,7 @@ def _tensor_error(
             f"is over its budget {rms_budget:.3g} (naive RMS error {naive_error.rms:.3g}), though no single value is",
         ),
     ]
-    if base_error is not None:
+    if base_error is not None and base is not None and not bool(_unfit(base, exact).any()):
         more = f"is more than {BASE_FACTOR:g}x the base's"
         largest, rms = base_error.largest, base_error.rms
         limits += [
@@ -183,7 +183,7 @@ def _tensor_error(
     if stored is not None:
         more = f"is more than {BASE_FACTOR:g}x the {stored:.3g} that the baseline stored"
         limits.append(("error", error.largest, BASE_FACTOR * stored + slack, more))
-    unfit = (~torch.isfinite(head) & torch.isfinite(exact)).flatten()
+    unfit = _unfit(head, exact).flatten()
     if bool(unfit.any()):
         where = _at(int(unfit.int().argmax()), head, exact)
         complaints = [f"{name}: {int(unfit.sum())} values are not finite where the oracle is; {where}"]
@@ -201,6 +201,11 @@ def _tensor_error(
         base=None if base_error is None else base_error.largest,
         bit_equal=None if base_error is None or base is None else torch.equal(head, base),
     )
+
+
+def _unfit(tensor: Tensor, exact: Tensor) -> Tensor:
+    """Where a tensor is not finite and the oracle is."""
+    return ~torch.isfinite(tensor) & torch.isfinite(exact)
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,15 @@ def test_drift_from_the_base_inside_the_budget_is_reported_as_drift() -> None:
     assert error.complaints == ()
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_base_that_is_not_finite_where_it_should_be_limits_no_head_that_mends_it(value: float) -> None:
+    exact = {"out": torch.zeros(3, dtype=torch.float64)}
+    naive, base = {"out": torch.full((3,), 4e-6)}, {"out": torch.tensor([1e-6, 1e-6, value])}
+    (error,) = drift.hold_to_budget({"out": torch.full((3,), 3e-6)}, exact, naive, base)
+    assert error.complaints == ()
+    assert error.bit_equal is False
+
+
 def test_a_gradient_of_few_values_is_held_to_the_rounding_of_its_sums_where_the_yardstick_is_exact_by_chance() -> None:
     exact = {
         "out": torch.zeros(1, 4, 256, 8, dtype=torch.float64),

@@ -15,7 +15,7 @@ from bench.report.as_html import as_html
 
 SHOWN = "tbody[data-kind]:not([hidden])"
 RATIO, HEAD = 2, 5  # columns
-FILTERS = {"masked": 3, "MASKED fwdbwd": 1, "flash -> math": 1, "</td>": 1, "no such case": 0, "  ": 125}
+FILTERS = {"masked": 3, "MASKED fwdbwd": 1, "flash -> math": 1, "</td>": 1, "no such case": 0, "  ": 52}
 
 Open = Callable[..., Page]
 
@@ -117,27 +117,27 @@ def test_verdicts_sort_by_how_bad_they_are(page: Page) -> None:
 
 
 def test_skipped_cases_are_folded_away_until_they_are_asked_for(page: Page) -> None:
-    assert count(page) == "125 of 150 shown"
+    assert count(page) == "52 of 77 shown"
     page.get_by_role("checkbox", name="SKIPPED").check()
-    assert count(page) == "150 of 150 shown"
-    assert page.locator(SHOWN).count() == 150
+    assert count(page) == "77 of 77 shown"
+    assert page.locator(SHOWN).count() == 77
 
 
 def test_text_filters_by_every_word_of_name_verdict_and_reason(page: Page) -> None:
     for words, shown in FILTERS.items():
         page.get_by_label("Filter by text").fill(words)
-        assert count(page) == f"{shown} of 150 shown", words
+        assert count(page) == f"{shown} of 77 shown", words
         assert page.locator(SHOWN).count() == shown, words
 
 
 def test_verdicts_filter_together_with_text_and_stay_filtered_while_sorted(page: Page) -> None:
     page.get_by_role("checkbox", name="UNCHANGED").uncheck()
     page.get_by_label("Filter by text").fill("sdpa")
-    assert count(page) == "3 of 150 shown"
+    assert count(page) == "3 of 77 shown"
     page.get_by_role("button", name="Ratio").click()
     assert known(page) == [1.02, 1.198, 3.5]
     page.get_by_label("Filter by text").press("Enter")  # must not send the form anywhere
-    assert count(page) == "3 of 150 shown"
+    assert count(page) == "3 of 77 shown"
 
 
 def test_a_case_opens_and_closes_by_mouse_and_keyboard_and_takes_its_details_along(page: Page) -> None:
@@ -233,8 +233,8 @@ def test_nothing_moves_where_motion_is_not_wanted(open_page: Open, text: str) ->
 
 def test_without_scripts_every_case_and_detail_is_there_and_no_dead_control(open_page: Open, text: str) -> None:
     page = open_page(text, java_script_enabled=False)
-    assert page.locator("tbody[data-kind]:visible").count() == 150
-    assert page.locator("tr.details:visible").count() == 123
+    assert page.locator("tbody[data-kind]:visible").count() == 77
+    assert page.locator("tr.details:visible").count() == 50
     assert page.locator("form:visible").count() == 0
     assert page.locator("button:enabled").count() == 0
 

@@ -164,7 +164,9 @@ def test_processes_that_are_begun_are_not_waited_for_until_they_are_needed(
     assert "base loaded" not in log[4:]
 
 
-def test_a_case_that_crashes_a_process_costs_its_pair_and_no_later_case(package: Callable[..., Path]) -> None:
+def test_a_case_that_raises_keeps_its_process_and_one_that_crashes_it_costs_its_pair_and_no_later_case(
+    package: Callable[..., Path],
+) -> None:
     odd = from_directory(package(__init__=ODD_KERNELS))
     crash, fine = workload_of("dies"), workload_of("prints")
     with process_pairs(sys.executable, odd, odd, ATTENTION, threads=1) as pairs:
@@ -172,6 +174,11 @@ def test_a_case_that_crashes_a_process_costs_its_pair_and_no_later_case(package:
         def measure(workload: Workload) -> int:
             return len(pairs.measure(workload, test=after(1), budget_s=60, order=random.Random(0)).pairs)
 
+        with pytest.raises(SideFailed, match="on purpose"):
+            pairs.check_base(workload_of("raises"))
+        raised = list(pairs.pairs)
+        pairs.check_base(fine)
+        assert pairs.pairs == raised
         with pytest.raises(SideFailed, match=r"^base ended in its own process with status 7$"):
             pairs.check_base(crash)
         results, _ = pairs.check_base(fine)
@@ -180,16 +187,6 @@ def test_a_case_that_crashes_a_process_costs_its_pair_and_no_later_case(package:
             measure(crash)
         assert measure(fine) == 1
         assert len(pairs.pairs) == 1
-
-
-def test_a_side_that_raises_keeps_its_process(package: Callable[..., Path]) -> None:
-    odd = from_directory(package(__init__=ODD_KERNELS))
-    with process_pairs(sys.executable, odd, odd, ATTENTION, threads=1) as pairs:
-        with pytest.raises(SideFailed, match="on purpose"):
-            pairs.check_base(workload_of("raises"))
-        raised = list(pairs.pairs)
-        pairs.check_base(workload_of("prints"))
-        assert pairs.pairs == raised
 
 
 def test_the_versions_behind_an_interpreter_are_told() -> None:

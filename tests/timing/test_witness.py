@@ -14,7 +14,7 @@ from bench.sides.side import Side, base_side
 from bench.sides.source import Source, from_directory
 from bench.sides.what import ATTENTION
 from bench.sides.workload import build
-from bench.timing.witness import Statement, Witness, smallest, witness
+from bench.timing.witness import Statement, Witness, _same, smallest, witness
 
 CASE = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
 REPOSITORY = Path(__file__).parents[2]  # where its processes run
@@ -104,12 +104,9 @@ def test_the_smallest_case_of_each_subject_is_asked_for_with_gradients_where_the
     assert smallest([small, case("b1h1t9d4", "fwd", "j")]).keys() == {"j", "k"}
 
 
-def test_nan_is_equal_to_itself(write: Write) -> None:
-    source = write("nan", in_call="v = v * float('nan')")
-    with witness(source, source, ATTENTION, repository=None, threads=1) as two, base_side(source) as side:
-        two.refuse_shared_imports()
-        workload = build(CASE, side)
-        out = torch.full((1, 2, 8, 4), float("nan"))
-        two.note(workload, {"head": Statement({"out": out}, Fingerprint(Pass({}, 0, 0)))})
-        said = [text for _, text in two.contradictions()]
-    assert not any("another out" in text for text in said)
+def test_nan_is_equal_to_itself_and_to_nothing_else() -> None:
+    nan, one = torch.tensor([torch.nan, 1.0]), torch.ones(2)
+    assert _same(nan, nan.clone())
+    assert not _same(nan, one)
+    assert not _same(nan, torch.tensor([torch.nan, 1.0 + 1e-6]))
+    assert not _same(one, one.half())

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -75,6 +75,7 @@ class Shape:
     sinks: bool = False
 
     @classmethod
+    @cache
     def parse(cls, text: str) -> "Shape":
         """Read ``b1h8t512d64``; ``h8kv2`` groups the queries, ``t1k1024`` gives keys a length of their own.
 
@@ -115,6 +116,7 @@ class Mask:
     sizes: str = ""
 
     @classmethod
+    @cache
     def parse(cls, text: str) -> "Mask":
         """Read ``full``, ``causal``, ``window64``, or a mask such as ``boolmask``, with its sizes ``boolmaskbhqk``.
 

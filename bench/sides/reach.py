@@ -75,10 +75,15 @@ def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
             yield node.module, node.lineno
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in _IMPORTERS:
+        elif isinstance(node, ast.Call) and _name(node.func) in _IMPORTERS:
             first = node.args[0] if node.args else None
             if isinstance(first, ast.Constant) and isinstance(first.value, str) and not first.value.startswith("."):
                 yield first.value, node.lineno
+
+
+def _name(function: ast.expr) -> str | None:
+    """The last name of what is called: of ``importlib.import_module``, ``import_module``."""
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
 
 
 def in_repository(path: Path, repository: Path) -> bool:

@@ -51,14 +51,16 @@ def with_base(
     _refuse_code_beside(head_source, settings, repository)
     with ExitStack() as resources:
         enter = resources.enter_context
-        alone = enter(witness(base_source, head_source, what, repository=repository, threads=settings.threads))
-        base = enter(loaded(base_source, stored, here, repository, what=what, devices=devices))
+        home = Path(enter(TemporaryDirectory(prefix="attention-gate-")))  # of both sides, in every process
+        threads = settings.threads
+        alone = enter(witness(base_source, head_source, what, repository=repository, threads=threads, scratch=home))
+        base = enter(loaded(base_source, stored, here, repository, what=what, devices=devices, home=home))
 
         @cache
         def anew() -> Gate:
             """Load both sides once more, the base first, as copies that live until the session ends."""
             base_anew, head_anew = (
-                enter(base_side(packed, label, what=what, devices=devices))
+                enter(base_side(packed, label, what=what, devices=devices, home=home))
                 for label, packed in (("base", base_source), ("head", head_source))
             )
             return replace(gate, head=head_anew, base=replace(base, side=base_anew))

@@ -65,10 +65,11 @@ def loaded(
     *,
     what: What = ATTENTION,
     devices: Sequence[str] = ("cpu",),
+    home: Path | None = None,
 ) -> Iterator[Base]:
     """Load a base in this process for as long as the context lasts, with those of its stored facts that hold here.
 
-    ``here`` describes this process, ``repository`` is where the head's code lies.
+    ``here`` describes this process, ``repository`` is where the head's code lies; ``home`` as for ``base_side``.
 
     Raises:
         CannotDo: its code does not load, and no stored fingerprint that holds here can stand in for it.
@@ -77,7 +78,7 @@ def loaded(
     base = stored_only(source, stored, here)
     with ExitStack() as resources:
         try:
-            opened = base_side(source, repository=repository, what=what, devices=devices)
+            opened = base_side(source, repository=repository, what=what, devices=devices, home=home)
             base = replace(base, side=resources.enter_context(opened))
         except CannotDo as refused:
             if not base.stored_fingerprints:

@@ -1,10 +1,11 @@
 """The two sides of a comparison: head is the code that is imported here, base another source loaded beside it."""
 
 import importlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from .source import Source
 from .view import View
 from .what import ATTENTION, PACKAGE, What
 
+EXTENSIONS = "TORCH_EXTENSIONS_DIR"  # in it torch builds what torch.utils.cpp_extension compiles
 WAY_OUT = "compare with --gate-base-python, which gives each side a process of its own"
 
 
@@ -70,22 +72,25 @@ def base_side(
     what: What = ATTENTION,
     devices: Sequence[str] = ("cpu",),
     alone: bool = False,
+    home: Path | None = None,
 ) -> Iterator[Side]:
     """Import the source in this process, in a view of its own, for as long as the context lasts.
 
     ``what`` names what is compared; if the source lacks some of it, the side does not get the other side's instead.
     ``repository`` is where the head lies: a source that needs code there and does not hold it is refused. A side that
-    is ``alone`` in its process may change torch; ``Side.changed`` says what it changed.
+    is ``alone`` in its process may change torch; ``Side.changed`` says what it changed. Processes with the same
+    ``home``, a directory that outlives them, share the source's files there, and the extensions that it compiles.
 
     Raises:
         CannotDo: it is not a zip, does not import, has no kernels, or shares more with the head than can be told apart.
 
     """
-    directory = Path(tempfile.mkdtemp(prefix="attention-base-"))
+    own = Path(tempfile.mkdtemp(prefix="attention-base-", dir=home))
     view: View | None = None
     try:
-        view = View(source.names | {*what.names}, directory, alone=alone)
-        source.unpack(directory)
+        names = source.names | {*what.names}
+        directory = _unpacked(source, own, home)
+        view = View(names, directory, alone=alone)
         if missing := set(what.packages) - source.names:
             raise CannotDo(f"the source in {source.origin} holds no {min(missing)}: store the baseline anew")
         who = f"the {label}, {source.origin},"
@@ -93,20 +98,35 @@ def base_side(
         if not alone:
             operators.watch()
             libraries.watch()
-        side = _imported(what, devices, view, label, who, alone=alone)
+        side = _imported(what, devices, view, label, who, directory=directory, alone=alone)
         if side.changed and not alone:
             raise CannotDo(f"{who} changes {side.changed[0]} when it is imported, which both sides share: {WAY_OUT}")
         yield side
     finally:
         if view is not None:
             view.close()
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(own, ignore_errors=True)
 
 
-def _imported(what: What, devices: Sequence[str], view: View, label: str, who: str, *, alone: bool) -> Side:
+def _unpacked(source: Source, own: Path, home: Path | None) -> Path:
+    """Unpack a source to where every process that has the same home finds it, or to the directory of its own."""
+    source.unpack(own)
+    if home is None:
+        return own
+    shared = home / f"source-{source.sha256}"
+    with suppress(OSError):  # another was first
+        own.rename(shared)
+    return shared
+
+
+def _imported(
+    what: What, devices: Sequence[str], view: View, label: str, who: str, *, directory: Path, alone: bool
+) -> Side:
     try:
         watching = watched.watching(watched.all_functions, put_back=not alone)
-        with progress(f"{who} is being imported"), watching as changed, view:
+        # Beside the other side's, torch gives an extension of the same name another one, and builds it anew for that.
+        building = _extensions_built_in(directory / f".extensions-{'alone' if alone else 'beside'}", put_back=not alone)
+        with progress(f"{who} is being imported"), building, watching as changed, view:
             side = _side(what, devices, label, view)
     except (Exception, SystemExit) as error:
         if (refusal := _refusal(error)) is not None:
@@ -116,6 +136,22 @@ def _imported(what: What, devices: Sequence[str], view: View, label: str, who: s
             "choose a base that runs with the packages installed here"
         ) from error
     return replace(side, changed=tuple(changed))
+
+
+@contextmanager
+def _extensions_built_in(directory: Path, *, put_back: bool) -> Iterator[None]:
+    """Have torch build a side's extensions in a directory of its own.
+
+    Built where the other side's are, under the same name, each would be built anew after the other, in every process.
+    """
+    before = os.environ.get(EXTENSIONS)
+    os.environ[EXTENSIONS] = str(directory)
+    try:
+        yield
+    finally:
+        if put_back:
+            del os.environ[EXTENSIONS]
+            os.environ.update({} if before is None else {EXTENSIONS: before})
 
 
 def _side(what: What, devices: Sequence[str], label: str, view: View) -> Side:

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -148,12 +147,14 @@ def _size(case: Case) -> tuple[bool, int]:
 
 
 @contextmanager
-def witness(base: Source, head: Source, what: What, *, repository: Path | None, threads: int) -> Iterator[Witness]:
-    """Start both processes, without waiting for them; they live as long as the context."""
-    with TemporaryDirectory(prefix="attention-witness-") as directory, ExitStack() as resources:
+def witness(
+    base: Source, head: Source, what: What, *, repository: Path | None, threads: int, scratch: Path
+) -> Iterator[Witness]:
+    """Start both processes, without waiting for them; they live as long as the context, and write to ``scratch``."""
+    with ExitStack() as resources:
         processes = {}
         for label, source in zip(LABELS, (base, head), strict=True):
-            processes[label] = Remote(sys.executable, label, Path(directory))
+            processes[label] = Remote(sys.executable, label, scratch)
             resources.callback(processes[label].close)
             processes[label].send("start", label, source, what, threads, (), repository)
-        yield Witness(processes, Path(directory))
+        yield Witness(processes, scratch)

@@ -59,7 +59,8 @@ class Worker:
             self._read = watch_files(repository, Path(tempfile.gettempdir()))
         devices = present_devices()
         if source.names:
-            opened = base_side(source, label, what=what, devices=devices, alone=True)
+            home = Path(tempfile.gettempdir())  # ``remote`` gives all processes of a run the same
+            opened = base_side(source, label, what=what, devices=devices, alone=True, home=home)
             self._side = self._resources.enter_context(opened)
         else:
             self._side = head_side(what, devices, label)  # the packages that the interpreter has installed

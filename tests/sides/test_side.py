@@ -1,5 +1,6 @@
 """Packing a source and loading it as the base side."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import torch
 
 import attention
 from bench.plain.errors import CannotDo
-from bench.sides.side import base_side
+from bench.sides.side import EXTENSIONS, base_side
 from bench.sides.source import Source, from_directory, from_revision
 
 HEAD_DIRECTORY = Path(attention.__file__ or "").parents[1]
@@ -158,3 +159,26 @@ def test_an_archive_that_is_no_zip_is_refused_in_one_sentence(archive: bytes) ->
         base_side(Source("baseline x", archive)),
     ):
         pass
+
+
+def test_a_source_is_unpacked_once_and_builds_its_extensions_once_for_all_that_have_the_same_home(
+    package: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(EXTENSIONS, "the user's")
+    text = f"import os\nKERNELS = {{'k': (__file__, os.environ['{EXTENSIONS}'])}}\n"
+    source, edited = (from_directory(package(__init__=text + note)) for note in ("", "# edited"))
+
+    def places(source: Source, *, alone: bool = False) -> tuple[str, str]:
+        """Where the source's file is, and where its extensions are built."""
+        with base_side(source, alone=alone, home=tmp_path) as side:
+            found: tuple[str, str] = side.kernels["k"]
+        return found
+
+    beside = places(source)
+    assert os.environ[EXTENSIONS] == "the user's"
+    assert beside == places(source)
+    assert all(place.startswith(str(tmp_path)) for place in beside)
+    assert not set(beside) & set(places(edited))
+    alone = places(source, alone=True)
+    assert os.environ[EXTENSIONS] == alone[1]  # a kernel may build at its first call, too
+    assert (alone[0], alone[1] == beside[1]) == (beside[0], False)

@@ -81,7 +81,9 @@ def test_a_side_in_its_own_process_does_the_same_work_on_the_same_tensors(
     head = Side.of("head", attention)
     workload = build(CASE, head)
     torch.save(workload, tmp_path / "workload.pt")
-    side = remote(from_directory(REPOSITORY))
+    source = from_directory(REPOSITORY)
+    side = remote(source)
+    assert (tmp_path / f"source-{source.sha256}").is_dir()  # where the run's other processes find it
     side.ask("take", tmp_path / "workload.pt")
     saved, seen = side.ask("check")
     (tmp_path / "results.pt").write_bytes(saved)

@@ -62,18 +62,24 @@ def write(tmp_path: Path) -> Write:
     ],
 )
 def test_a_side_that_shares_more_at_its_import_is_named(
-    write: Write, base: dict[str, str], head: dict[str, str], said: str
+    write: Write, tmp_path: Path, base: dict[str, str], head: dict[str, str], said: str
 ) -> None:
     packed = write("base", **base), write("head", **head)
-    with witness(*packed, ATTENTION, repository=REPOSITORY, threads=1) as two, pytest.raises(CannotDo) as refused:
+    with (
+        witness(*packed, ATTENTION, repository=REPOSITORY, threads=1, scratch=tmp_path) as two,
+        pytest.raises(CannotDo) as refused,
+    ):
         two.refuse_shared_imports()
     assert said in str(refused.value)
 
 
-def test_what_the_shared_process_gave_is_held_to_what_each_side_gives_alone(write: Write) -> None:
+def test_what_the_shared_process_gave_is_held_to_what_each_side_gives_alone(write: Write, tmp_path: Path) -> None:
     threads = "torch.set_num_threads(1)"  # the same for both
     source = write("both", at_import=threads)
-    with witness(source, source, ATTENTION, repository=None, threads=1) as two, base_side(source) as side:
+    with (
+        witness(source, source, ATTENTION, repository=None, threads=1, scratch=tmp_path) as two,
+        base_side(source) as side,
+    ):
         two.refuse_shared_imports()
         two.cases = smallest([CASE])
         assert two.wants(CASE)

@@ -13,6 +13,8 @@ Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 KINDS = ("bool", "float")
 NAN_VALUES_SPREAD = {"sdpa", "sdpa_flash", "sdpa_math"}  # its docstring: NaN at a masked key reaches every row
 
+INF_QUERIES_ZEROED = {"sdpa", "sdpa_flash", "decode"}  # sdpa's docstring: NaN or zero
+
 
 def spoil(tensor: Tensor, token: int, value: float) -> Tensor:
     spoilt = tensor.detach().clone()
@@ -33,6 +35,19 @@ def test_nan_in_a_query_makes_its_row_nan_and_no_other(
     out = kernel(spoil(q, 4, torch.nan), k, v, mask=hidden, causal=causal)
     assert out[:, :, :4].isfinite().all()
     assert out[:, :, 4].isnan().all()
+
+
+@pytest.mark.request_of(causal=(False, True), dtype=(torch.float32, torch.bfloat16, torch.float16))
+@pytest.mark.parametrize("n_keys", [5, 16])
+def test_inf_in_a_query_touches_its_row_alone_and_makes_it_nan_or_zero_where_the_docstring_says_so(
+    *, kernel: Kernel, causal: bool, dtype: torch.dtype, n_keys: int, make: Make
+) -> None:
+    q, k, v = (t.detach().to(dtype) for t in make(queries=5, keys=n_keys))
+    k[..., 3] = k[..., 3].abs() * torch.tensor([1.0, -1.0]).repeat(n_keys)[:n_keys]  # scores of both infinities
+    out, clean = (kernel(queries, k, v, causal=causal).detach() for queries in (spoil(q, 4, torch.inf).detach(), q))
+    torch.testing.assert_close(out[:, :, :4], clean[:, :, :4])
+    row = out[:, :, 4]
+    assert (row.isnan() | (row == 0) if kernel.name in INF_QUERIES_ZEROED else row.isnan()).all()
 
 
 @pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))

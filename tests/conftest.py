@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Not in pyproject.toml, which counts for `pytest bench/` too: there a kernel that warns is to get its verdict.
 OUR_WARNINGS = (r"error:::(attention|attention_base|bench|tests)(\.|$)", "error::pytest.PytestWarning")
+gc.disable()  # until the first test: it takes a third of the time in which these are collected
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -36,6 +37,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _little_garbage() -> None:
     gc.freeze()  # what was imported and collected until now: going through it takes a third of a second each time
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

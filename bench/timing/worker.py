@@ -133,7 +133,10 @@ def serve(commands: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
 
-if __name__ == "__main__":
-    # Answers have a channel of their own, so that what a kernel or an interpreter prints is not taken for one.
+def main() -> None:
+    """Serve the pipes whose numbers are on the command line.
+
+    Answers have a channel of their own, so that what a kernel or an interpreter prints is not taken for one.
+    """
     with os.fdopen(int(sys.argv[1]), "rb") as commands, os.fdopen(int(sys.argv[2]), "wb") as answers:
         serve(commands, answers)

@@ -21,9 +21,8 @@ _ASK_PATIENCE_S = 120.0
 _MARK = "attention-gate:"  # marks the answer, since an interpreter may print at its start and end
 _ASK = f"import json, sys, torch; print('\\n{_MARK}' + json.dumps([sys.version_info[:3], torch.__version__]))"
 
-_WORK = (
-    "import gc; gc.disable(); from bench.timing.worker import main; main()"  # collecting, torch loads an eighth longer
-)
+# Garbage is not collected, since torch takes an eighth longer to load with it.
+_WORK = "import gc; gc.disable(); from bench.timing.worker import main; main()"
 
 
 class SideFailed(Exception):

@@ -45,12 +45,12 @@ def naive_attention(
 ) -> Tensor:
     """Score, scale, cap, mask, softmax, weigh, each step rounded to q's dtype: (B, Hq, Tq, Dv).
 
-    On CUDA, fp32 factors are rounded first, as tensor cores may have them: see ``factor``.
+    On CUDA, fp32 operands of a product are rounded first: see ``operand``.
     """
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
     scaled = q / q.shape[-1] ** 0.5 if scale is None else q * scale
-    scores = factor(scaled) @ factor(k).transpose(-2, -1)  # (B, Hq, Tq, Tk)
+    scores = operand(scaled) @ operand(k).transpose(-2, -1)  # (B, Hq, Tq, Tk)
     if softcap is not None:
         scores = (scores / softcap).tanh() * softcap
     visible = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device)
@@ -69,11 +69,11 @@ def naive_attention(
     if sinks is not None:
         scores = torch.cat([scores, sinks[:, None, None].expand(*scores.shape[:-1], 1)], dim=-1)
     weights = scores.softmax(dim=-1)[..., : k.shape[-2]].masked_fill(unseeing, 0.0)
-    out: Tensor = factor(weights) @ factor(v)
+    out: Tensor = operand(weights) @ operand(v)
     return out
 
 
-def factor(x: Tensor) -> Tensor:
+def operand(x: Tensor) -> Tensor:
     """Return what a fast kernel multiplies instead of x: on CUDA, an fp32 value of fewer bits.
 
     Tensor cores multiply fp32 as three products of TF32 values, which PyTorch's memory-efficient backend does, and a

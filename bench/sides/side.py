@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -110,12 +110,17 @@ def base_side(
 
 def _unpacked(source: Source, own: Path, home: Path | None) -> Path:
     """Unpack a source to where every process that has the same home finds it, or to the directory of its own."""
-    source.unpack(own)
     if home is None:
+        source.unpack(own)
         return own
     shared = home / f"source-{source.sha256}"
-    with suppress(OSError):  # another was first
-        own.rename(shared)
+    if not shared.is_dir():
+        source.unpack(own)
+        try:
+            own.rename(shared)
+        except OSError:
+            if not shared.is_dir():  # else another process was first
+                raise
     return shared
 
 

@@ -21,7 +21,7 @@ _ASK_PATIENCE_S = 120.0
 _MARK = "attention-gate:"  # marks the answer, since an interpreter may print at its start and end
 _ASK = f"import json, sys, torch; print('\\n{_MARK}' + json.dumps([sys.version_info[:3], torch.__version__]))"
 
-# Garbage is not collected, since torch takes an eighth longer to load with it.
+# Garbage is not collected while a side is timed, nor before: torch would take an eighth longer to load.
 _WORK = "import gc; gc.disable(); from bench.timing.worker import main; main()"
 
 

@@ -54,7 +54,6 @@ class Worker:
             os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
         allocator = steady_allocator()
-        gc.disable()
         if repository is not None:
             self._read = watch_files(repository, Path(tempfile.gettempdir()))
         devices = present_devices()

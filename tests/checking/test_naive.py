@@ -1,4 +1,4 @@
-"""The yardstick's fp32 on CUDA: factors of fewer bits, for kernels that multiply by tensor cores."""
+"""The yardstick's fp32 on CUDA: operands of fewer bits, for kernels that multiply by tensor cores."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +55,7 @@ def attend(multiply: Callable[[Tensor, Tensor], Tensor], q: Tensor, k: Tensor, v
 def test_three_products_of_tf32_are_inside_the_budget_and_one_is_far_outside(
     multiply: Callable[[Tensor, Tensor], Tensor], right: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(naive, "factor", rounded)  # as on CUDA
+    monkeypatch.setattr(naive, "operand", rounded)  # as on CUDA
     work = build(Case("manual", False, Shape.parse("b1h4t64d32"), "full", "fp32", "cpu", "fwd"), HEAD)
     results = {"out": attend(multiply, *work.leaves)}
     (error,) = hold_to_budget(results, oracle(work), yardstick(work))

@@ -182,3 +182,18 @@ def test_a_source_is_unpacked_once_and_builds_its_extensions_once_for_all_that_h
     alone = places(source, alone=True)
     assert os.environ[EXTENSIONS] == alone[1]  # a kernel may build at its first call, too
     assert (alone[0], alone[1] == beside[1]) == (beside[0], False)
+
+
+def test_a_process_whose_source_another_unpacked_meanwhile_takes_that(
+    package: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, unpack = from_directory(package(__init__="KERNELS = {'k': __file__}\n")), Source.unpack
+
+    def late(of: Source, directory: Path) -> None:
+        unpack(of, tmp_path / f"source-{of.sha256}")  # by the other process
+        unpack(of, directory)
+
+    monkeypatch.setattr(Source, "unpack", late)
+    with base_side(source, home=tmp_path) as side:
+        assert str(side.kernels["k"]) == str(tmp_path / f"source-{source.sha256}" / "attention" / "__init__.py")
+    assert list(tmp_path.glob("attention-base-*")) == []

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 
 RECOMPILE_LIMIT = 256  # shapes in one process; torch's own limit of 8 would end a run of the matrix
+VECTOR_BITS = {"AVX2": 256, "AVX512": 512}  # width of a vector by PyTorch's name for the instruction set of an x86 CPU
 
 
 def obstacle(*, device: str, **_: object) -> str | None:
@@ -48,16 +49,28 @@ def _missing(device: str) -> str | None:
     return None
 
 
+def vector_bits() -> int | None:
+    """Return the width of the vectors that PyTorch uses on this CPU; None where it has no AVX2, or is no x86 CPU.
+
+    ``ATEN_CPU_CAPABILITY`` can choose a smaller width than the CPU has.
+    """
+    return VECTOR_BITS.get(torch.backends.cpu.get_cpu_capability())
+
+
 @cache
 def compile_whole(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function anew for each shape, as one graph.
 
     It never falls back to eager code: a graph break, or more shapes than the limit, raises torch's own error.
+
+    PyTorch's cache on disk does not record the instruction set that code was generated for, so that AVX-512 code is
+    compiled for AVX2, and its results are wrong (torch 2.13). The width of a vector is an option, and thereby recorded.
     """
     with warnings.catch_warnings():  # torch's compiler imports what is deprecated
         warnings.simplefilter("ignore", DeprecationWarning)
         importlib.import_module("torch._inductor.compile_fx")
     # Older versions of torch have one limit for all functions, and raise when it is reached.
     own_limit = "recompile_limit" in inspect.signature(torch.compile).parameters
-    options = {"recompile_limit": RECOMPILE_LIMIT} if own_limit else {}
-    return torch.compile(function, fullgraph=True, dynamic=False, **options)  # type: ignore[call-overload, no-any-return]  # the options depend on torch's version
+    limit = {"recompile_limit": RECOMPILE_LIMIT} if own_limit else {}
+    options = {"cpp.simdlen": vector_bits()}
+    return torch.compile(function, fullgraph=True, dynamic=False, options=options, **limit)  # type: ignore[call-overload, no-any-return]  # the arguments depend on torch's version

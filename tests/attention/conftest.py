@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import wraps
 from itertools import product
 from typing import Any
 
@@ -96,13 +96,24 @@ def _spell(asked: dict[str, Any], wanted: list[str]) -> list[str]:
     ]
 
 
+def compile_with(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ``torch.compile`` use the backend, which knows nothing of the options of torch's own."""
+    own = torch.compile
+
+    @wraps(own)
+    def compile_(function: Any, *, options: object = None, **how: Any) -> Any:
+        return own(function, backend=backend, **how)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+
+
 @pytest.fixture
 def aot_eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Have ``torch.compile`` trace, and run what it traced without generating code; the backend counts the graphs."""
     from torch._dynamo.testing import CompileCounterWithBackend  # noqa: PLC0415  # a second, for the few that use it
 
     counter = CompileCounterWithBackend("aot_eager")
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    compile_with(counter, monkeypatch)
     torch.compiler.reset()
     compiling.compile_whole.cache_clear()
     yield counter

@@ -19,7 +19,16 @@ LEAST_HEAD_SIZE = {"cuda": 16}  # of q, k and v, as PyTorch has it
 
 
 def _obstacle(*, device: str, backward: bool, **_: object) -> str | None:
-    return compiling.obstacle(device=device) or ("a backward pass on cpu" if backward and device == "cpu" else None)
+    return compiling.obstacle(device=device) or (_obstacle_on_cpu(backward=backward) if device == "cpu" else None)
+
+
+def _obstacle_on_cpu(*, backward: bool) -> str | None:
+    if backward:
+        return "a backward pass on cpu"
+    if torch.compiler.is_compiling() or compiling.vector_bits() is not None:
+        return None
+    seen = torch.backends.cpu.get_cpu_capability()
+    return f"device cpu here: PyTorch's FlexAttention needs AVX2, and uses {seen} on this CPU"
 
 
 @register(
@@ -47,7 +56,7 @@ def flex(
     Tensors without data, and callers that are being compiled themselves, get the formula as it is.
 
     Raises:
-        NotImplementedError: a head size below 16 on CUDA.
+        NotImplementedError: a head size below 16 on CUDA; a CPU without AVX2.
         RuntimeError: too many shapes.
 
     Source: Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention Kernels".
@@ -83,8 +92,26 @@ def flex(
         blocks = _band_blocks(n_queries, n_keys, q.device, causal=causal, window=window, sink=sink)
         bias = None if every is None else every.to(q.dtype)
     score = _score(softcap, bias, sinks, sink)
-    attend = compiling.compile_whole(flex_attention)
+    attend = compiling.compile_whole(_attend)
     rows: Tensor = attend(q, k, v, score_mod=score, block_mask=blocks, scale=scale, enable_gqa=n_heads != k.shape[1])
+    return rows
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None, **options: Any) -> Tensor:
+    """Call ``flex_attention`` so that on CPU it stays within its memory.
+
+    Generated for AVX2, at a head size of 8 or 16, PyTorch's kernel scores 16 keys at a time even where 8 are left: it
+    reads beyond k, and overwrites the highest scores and the sums of the first queries (torch 2.13,
+    ``CppMicroGemmFP32Vec`` since pytorch/pytorch#147068). With any other head size, and for AVX-512, it scores as many
+    keys as there are, so q and k get one more feature, of zeros, which changes no score.
+
+    What is compiled is this function and not PyTorch's: two copies of this module would share the code for that one.
+    """
+    scale = q.shape[3] ** -0.5 if scale is None else scale
+    if q.device.type == "cpu" and q.shape[3] in (8, 16) and k.shape[2] % 16 == 8:
+        q, k = F.pad(q, (0, 1)), F.pad(k, (0, 1))
+    attend: Any = flex_attention
+    rows: Tensor = attend(q, k, v, scale=scale, **options)
     return rows
 
 

@@ -301,11 +301,16 @@ ROWS = (
     Row("pr", "b1h8kv2t128d64", "boolmask", directions="fwdbwd", subjects="variants"),
     Row("pr", "b1h8kv2t128d64", "boolmask", directions="fwd", subjects="compiling"),
     Row("pr", "b1h4kv2t40k96d32v16scale0.3", "causalfloatmask causalwindow16", "fp32", "fwd", "compiling"),
+    # Keys beyond a multiple of 16 by 8, at the head sizes that PyTorch's FlexAttention serves by other code: with AVX2
+    # that code scores 16 keys for the last 8.
+    Checked("pr", "b1h2t6k8d8 b1h4kv2t6k24d16 b1h2t6k40d8", "full", subjects="compiling"),
     Row("pr", "b1h4t128d64", "causal", "bf16", "fwd", subjects="variants"),
     Row("pr", "b1h4t256d32 b4h8kv2t64d32", "causal", subjects="modules"),
     Row("pr", "b1h4t128d32", "causal", "bf16", subjects="modules"),
     Checked("full", "b2h4kv2t20k28d64softcap2sinks", "causalfloatmask boolmask", subjects="compiling"),
     Checked("full", "b2h2t20k28d64transposed", "causalboolmaskbhqk floatmaskbqk window7", subjects="compiling"),
+    Checked("full", "b1h2t6k8d8sliced b1h4kv2t6k24d16sliced", "causal boolmask", "bf16 fp16", subjects="compiling"),
+    Checked("full", "b1h2t6k8d8sinks b1h2t6k23d16sinks", "full", subjects="compiling"),
     # The study: its single-head configuration, and its multi-head matrix.
     Row("full", "b4h1t8d10"),
     *(

@@ -6,7 +6,6 @@ Code is generated where it is held to its budget, which takes seconds; the other
 import re
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from bench.checking.drift import hold_to_budget
 from bench.checking.naive import naive_attention
 from bench.sides import source
 from bench.sides.side import base_side
+
+from .conftest import compile_with
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 Check = Callable[..., dict[str, Tensor]]
@@ -70,18 +71,21 @@ def test_float_mask_scale_and_values_of_their_own_size_are_within_budget_in_fp16
 
 
 @EVERY_KERNEL
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "full"])
 def test_inference_mode_no_grad_and_both_sides_give_the_same_result_each_compiled(
-    attend: Kernel, make: Make, aot_eager: Any
+    attend: Kernel, causal: bool, make: Make, aot_eager: Any
 ) -> None:
+    if (lacks := attend.capabilities.lacks(mask=None, **ASKED)) is not None:
+        pytest.skip(f"{attend.name} does not support {lacks}")
     q, k, v = (t.detach() for t in make(1, 2, 8, 8, 4))
-    want = KERNELS["masked"](q, k, v, causal=True)
+    want = KERNELS["masked"](q, k, v, causal=causal)
     with torch.inference_mode():
-        torch.testing.assert_close(attend(q, k, v, causal=True), want)
-    torch.testing.assert_close(attend(q, k, v, causal=True), want)
+        torch.testing.assert_close(attend(q, k, v, causal=causal), want)
+    torch.testing.assert_close(attend(q, k, v, causal=causal), want)
     by_head = aot_eager.frame_count
     assert by_head > 0
     with base_side(source.from_directory(Path(attention.__file__ or "").parent)) as side:
-        torch.testing.assert_close(side.kernels[attend.name](q, k, v, causal=True), want)
+        torch.testing.assert_close(side.kernels[attend.name](q, k, v, causal=causal), want)
     assert aot_eager.frame_count > by_head
 
 
@@ -96,7 +100,7 @@ def test_tensors_without_data_and_compiled_callers_get_the_formula(attend: Kerne
 
 def test_more_shapes_than_torch_s_own_limit_are_all_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     counter = CompileCounter()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    compile_with(counter, monkeypatch)
     shapes = torch._dynamo.config.recompile_limit + 4
 
     def double(t: Tensor) -> Tensor:
@@ -109,7 +113,7 @@ def test_more_shapes_than_torch_s_own_limit_are_all_compiled(monkeypatch: pytest
 
 
 def test_beyond_the_limit_the_call_fails_and_nothing_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compile_with("eager", monkeypatch)
     monkeypatch.setattr(compiling, "RECOMPILE_LIMIT", 1)
 
     def double(t: Tensor) -> Tensor:

@@ -21,6 +21,11 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
+def pretend_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attention.compiling._missing", lambda _: None)
+    monkeypatch.setattr("attention.compiling.vector_bits", lambda: 256)
+
+
 def hold(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
     """Hold the output to the budget of ``bench.checking.drift``, and return it."""
     asked = {"mask": None, "causal": False} | options
@@ -57,8 +62,24 @@ def test_every_key_with_values_of_another_size_is_within_budget(make: Make) -> N
     hold(*make(value_size=24))
 
 
-def test_backward_on_cpu_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_compiler
+@pytest.mark.usefixtures("aot_eager")
+@pytest.mark.parametrize("size", [8, 16])
+@pytest.mark.parametrize("options", [{}, {"scale": 0.3}, {"sinks": torch.tensor([0.5] * 4)}], ids=str)
+def test_a_feature_of_zeros_beside_q_and_k_changes_nothing(size: int, options: dict[str, Any], make: Make) -> None:
+    hold(*make(keys=23 if "sinks" in options else 24, size=size), **options)
+
+
+def test_a_cpu_without_avx2_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attention.compiling._missing", lambda _: None)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    refusal = "device cpu here: PyTorch's FlexAttention needs AVX2, and uses DEFAULT on this CPU"
+    with pytest.raises(NotImplementedError, match=rf"^kernel 'flex' does not support {refusal}$"):
+        FLEX(*(t.detach() for t in make()))
+
+
+def test_backward_on_cpu_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_to_compile(monkeypatch)
     with pytest.raises(NotImplementedError, match=r"^kernel 'flex' does not support a backward pass on cpu$"):
         FLEX(*make(), causal=True)
 
@@ -73,7 +94,7 @@ def test_double_precision_is_refused(make: Make) -> None:
 def test_size_of_zero_gives_an_empty_or_zero_result(
     sizes: dict[str, int], make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attention.compiling._missing", lambda _: None)
+    pretend_to_compile(monkeypatch)
     q, k, v = (t.detach() for t in make(**{"queries": 5, "keys": 7} | sizes))
     out = FLEX(q, k, v)
     assert out.shape == (*q.shape[:3], v.shape[3])
@@ -81,12 +102,15 @@ def test_size_of_zero_gives_an_empty_or_zero_result(
 
 
 def test_it_is_measured_forward_in_the_rows_of_what_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attention.compiling._missing", lambda _: None)
+    pretend_to_compile(monkeypatch)
     cases = {case.id: reason for case, reason in matrix({"flex": FLEX}, {}, "pr", ("cpu",)).items()}
     assert {id_ for id_, reason in cases.items() if reason is None} == {
         "flex-b1h2t512d64-causal-fp32-cpu-fwd",
         "flex-b1h8kv2t128d64-boolmask-fp32-cpu-fwd",
         "flex-b1h4kv2t40k96d32v16scale0.3-causalfloatmask-fp32-cpu-fwd",
         "flex-b1h4kv2t40k96d32v16scale0.3-causalwindow16-fp32-cpu-fwd",
+        "flex-b1h2t6k8d8-full-fp32-cpu-fwd",
+        "flex-b1h4kv2t6k24d16-full-fp32-cpu-fwd",
+        "flex-b1h2t6k40d8-full-fp32-cpu-fwd",
     }
     assert {reason for reason in cases.values() if reason} == {"flex does not support a backward pass on cpu"}

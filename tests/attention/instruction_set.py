@@ -1,0 +1,55 @@
+"""What ``test_instruction_sets.py`` runs in one process for each instruction set: kernels that compile, in few shapes.
+
+Writes a JSON object: what PyTorch uses, and for each request the complaints of the error rule, or the refusal.
+"""
+
+import json
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attention import KERNELS, reference
+from bench.checking.drift import hold_to_budget
+from bench.checking.naive import naive_attention
+
+# Keys beyond a multiple of 16 by 8, at the head sizes whose scores PyTorch computes in another way than others'.
+REQUESTS: dict[str, dict[str, Any]] = {
+    "flex, 8 keys, head size 8": {"keys": 8, "size": 8},
+    "flex, 23 keys and a sink, head size 16, bf16": {"keys": 23, "size": 16, "dtype": torch.bfloat16, "sinks": True},
+    "flex, 136 keys, head size 8, fp16": {"keys": 136, "size": 8, "dtype": torch.float16},
+    "compiled, 24 keys, head size 16": {"keys": 24, "size": 16, "causal": True},
+}
+
+
+def complaints(
+    name: str, *, keys: int, size: int, dtype: torch.dtype = torch.float32, causal: bool = False, sinks: bool = False
+) -> list[str]:
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    q, k, v = normal(1, 4, 6, size), normal(1, 2, keys, size), normal(1, 2, keys, size)
+    options: dict[str, Any] = {"mask": None, "causal": causal, "sinks": normal(4) if sinks else None}
+    exact, naive = reference(q.double(), k.double(), v.double(), **options), naive_attention(q, k, v, **options)
+    try:
+        got = KERNELS[name](q, beside_nan(k), v, **options)
+    except NotImplementedError as refusal:
+        return [str(refusal)]
+    (error,) = hold_to_budget({"out": got}, {"out": exact}, {"out": naive})
+    return list(error.complaints)
+
+
+def beside_nan(k: Tensor) -> Tensor:
+    """Return the same keys in a larger tensor, in which NaN follows them: a kernel that reads on shows it."""
+    larger = k.new_full((*k.shape[:2], k.shape[2] + 16, k.shape[3]), torch.nan)
+    larger[:, :, : k.shape[2]] = k
+    return larger[:, :, : k.shape[2]]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    found = {request: complaints(request.partition(",")[0], **asked) for request, asked in REQUESTS.items()}
+    json.dump({"uses": torch.backends.cpu.get_cpu_capability(), "complaints": found}, sys.stdout)

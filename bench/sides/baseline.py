@@ -27,8 +27,12 @@ class Baseline:
     fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)  # by case id
 
     def errors_in(self, environment: Mapping[str, object]) -> Mapping[str, Mapping[str, float]]:
-        """Return the stored errors if this environment's arithmetic is the same, else none."""
-        same = all(self.environment.get(name) == environment[name] for name in ("cpu", "torch"))
+        """Return the stored errors if this environment's arithmetic is the same, else none.
+
+        An older baseline does not say which instruction set PyTorch used.
+        """
+        stored = {"instructions": environment["instructions"]} | dict(self.environment)
+        same = all(stored.get(name) == environment[name] for name in ("cpu", "instructions", "torch"))
         return self.errors if same else {}
 
     def fingerprints_in(self, environment: Mapping[str, object]) -> Mapping[str, Fingerprint]:

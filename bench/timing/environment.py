@@ -49,6 +49,7 @@ def describe(allocator: str) -> dict[str, str | int]:
     """Describe the environment of this process: every value is a plain string or number."""
     described: dict[str, str | int] = {
         "cpu": cpu_model(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "os": platform.platform(),

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,19 @@ def test_an_error_that_was_infinite_is_stored_as_null_and_binds_nobody(tmp_path:
     assert baseline.read(path).errors == {"sdpa-x": {}}
 
 
-def test_stored_errors_bind_only_on_the_same_cpu_and_torch(tmp_path: Path, stored: dict[str, Any]) -> None:
-    stored[baseline.KEY]["environment"] = {"cpu": "A", "torch": "2", "os": "x"}
+def test_stored_errors_bind_only_on_the_same_cpu_instruction_set_and_torch(
+    tmp_path: Path, stored: dict[str, Any]
+) -> None:
+    stored[baseline.KEY]["environment"] = {"cpu": "A", "instructions": "AVX2", "torch": "2", "os": "x"}
     path = tmp_path / "0001_x.json"
     path.write_text(json.dumps(stored))
     read = baseline.read(path)
-    assert read.errors_in({"cpu": "A", "torch": "2", "os": "y"}) == {"sdpa-x": {"out": 1e-7}}
-    assert read.errors_in({"cpu": "B", "torch": "2", "os": "x"}) == {}
-    assert read.errors_in({"cpu": "A", "torch": "3", "os": "x"}) == {}
+    here = {"cpu": "A", "instructions": "AVX2", "torch": "2", "os": "y"}
+    assert read.errors_in(here) == {"sdpa-x": {"out": 1e-7}}
+    for other in ({"cpu": "B"}, {"instructions": "AVX512"}, {"torch": "3"}):
+        assert read.errors_in(here | other) == {}
+    older = replace(read, environment={"cpu": "A", "torch": "2"})  # which did not say what PyTorch used
+    assert older.errors_in(here) == {"sdpa-x": {"out": 1e-7}}
 
 
 FLASH = Fingerprint(Pass({"aten.x": 1}, 2, 3), backend="flash")

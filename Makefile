@@ -6,7 +6,7 @@ RUN = $(VENV)/bin/python -m
 # The cores that this may use; auto counts those that the machine has.
 WORKERS ?= $(shell nproc 2>/dev/null || echo auto)
 
-.PHONY: install install-gpu install-history bench demo study test test-history lint format clean
+.PHONY: install install-gpu install-history bench demo study test test-instruction-sets test-history lint format clean
 
 install: $(VENV)/ready
 
@@ -25,6 +25,10 @@ study: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(RUN) pytest -n $(WORKERS) --dist=worksteal $(ARGS) tests/
+
+# The kernels' tests and the gate under each of default, avx2 and avx512 that the CPU has.
+test-instruction-sets: $(VENV)/ready
+	$(VENV)/bin/python tests/each_instruction_set.py $(WORKERS)
 
 # Apache Otava pins other versions of numpy and scipy, so it has an environment of its own; the history needs no torch.
 test-history: $(VENV)-history/ready

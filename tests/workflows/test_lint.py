@@ -29,7 +29,10 @@ def test_zizmor_and_the_schema_pass_the_workflows_and_would_see_a_fault(
     assert (lint(tmp_path, *schema, str(gate)) == 0) is passes
 
 
-@pytest.mark.parametrize("target", ["install", "install-gpu", "install-history", "lint", "test", "test-history"])
+@pytest.mark.parametrize(
+    "target",
+    ["install", "install-gpu", "install-history", "lint", "test", "test-history", "test-instruction-sets"],
+)
 def test_the_make_targets_that_the_workflows_name_exist(target: str) -> None:
     texts = [path.read_text() for path in WORKFLOWS]
     assert any(f"make {target}" in text for text in texts)

@@ -1,11 +1,14 @@
 """PyTorch's fused attention, corrected where PyTorch gets it wrong."""
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
+from torch.utils._python_dispatch import _disable_current_modes
 
-from .registry import FLOATING, register
+from .registry import register
 from .sdpa_gpu import attend_on_gpu
 from .shapes import causal_mask
 
@@ -18,13 +21,14 @@ def _additive_triangle(n_queries: int, n_keys: int, like: Tensor) -> Tensor:
     return like.new_full((n_queries, n_keys), -torch.inf).triu(n_keys - n_queries + 1)
 
 
-# Made once: for so few keys, making one takes half as long as attending.
-TRIANGLES = {
-    (dtype, n_queries, n_keys): _additive_triangle(n_queries, n_keys, torch.empty(0, dtype=dtype, device="cpu"))
-    for dtype in FLOATING
-    for n_keys in range(VECTOR_LANES)
-    for n_queries in range(max(1, n_keys) + 1)
-}
+@cache
+def _kept_triangle(dtype: torch.dtype, n_queries: int, n_keys: int) -> Tensor:
+    """Make a triangle on the CPU at its first use; for so few keys, making one takes half as long as attending.
+
+    It outlives the call, so it is an ordinary tensor whatever mode or transform that call is under.
+    """
+    with torch.inference_mode(mode=False), _disable_current_modes(), torch._C._DisableFuncTorch():  # noqa: SLF001  # neither has a public name
+        return _additive_triangle(n_queries, n_keys, torch.empty(0, dtype=dtype, device="cpu"))
 
 
 @register("sdpa")
@@ -76,7 +80,7 @@ def _nan_keeping(q: Tensor, n_queries: int, n_keys: int) -> Tensor:
     """Make the mask that changes nothing but that NaN stays NaN; a tracer gets one of its own, for any sizes."""
     if torch.compiler.is_compiling() or type(q) is not Tensor:
         return _additive_triangle(n_queries, n_keys, q)
-    return TRIANGLES[q.dtype, n_queries, n_keys]
+    return _kept_triangle(q.dtype, n_queries, n_keys)
 
 
 def _mask(q: Tensor, n_queries: int, n_keys: int, mask: Tensor | None, *, causal: bool) -> tuple[Tensor | None, bool]:

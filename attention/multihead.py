@@ -57,8 +57,13 @@ class MultiHeadAttention(nn.Module):
         ValueError: sizes that do not divide, or an unknown kernel; on a call, an x of another shape, and whatever the
             kernel raises.
 
+    Hooks, adapters such as LoRA, pruning, parametrizations and ``quantize_dynamic`` act on ``out_proj``, which is
+    called. ``in_proj_weight`` and ``in_proj_bias`` are parameters and no module, as PyTorch's are: pruning and
+    parametrizations act on them, read once a call. A module built in inference mode can be trained outside of it.
+
     """
 
+    @torch.inference_mode(mode=False)
     def __init__(
         self, d_model: int, n_heads: int, *, n_kv_heads: int | None = None, bias: bool = True, kernel: str = "sdpa"
     ) -> None:
@@ -90,8 +95,8 @@ class MultiHeadAttention(nn.Module):
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, E + 2 Hkv D)
         heads = (self.n_heads, self.n_kv_heads, self.head_size)
         out = attend_projected(self.kernel, qkv, heads, mask, causal=causal, cache=cache)  # (B, T, E)
-        out_proj = self.out_proj  # looked up once: attributes of modules are slow
-        return F.linear(out, out_proj.weight, out_proj.bias)
+        projected: Tensor = self.out_proj(out)
+        return projected
 
     def make_cache(self, batch: int, capacity: int) -> KVCache:
         """Make an empty cache for so many sequences of at most ``capacity`` tokens, in the dtype of the weights."""
@@ -115,16 +120,17 @@ class MultiHeadAttentionLoop(MultiHeadAttention):
             check_mask(mask, (batch, self.n_heads, tokens, tokens), x.device)
             mask = mask.expand(batch, self.n_heads, tokens, tokens)
         group = self.n_heads // self.n_kv_heads
+        weight, bias = self.in_proj_weight, self.in_proj_bias  # read once: a parametrization computes them each time
         outs = []
         for i in range(self.n_heads):
             rows = (i, self.n_heads + i // group, self.n_heads + self.n_kv_heads + i // group)
-            q, k, v = (self._project(x, row) for row in rows)  # (B, 1, T, D) each
+            q, k, v = (self._project(x, weight, bias, row) for row in rows)  # (B, 1, T, D) each
             head_mask = None if mask is None else mask[:, i : i + 1]
             outs.append(self.kernel(q, k, v, mask=head_mask, causal=causal).squeeze(1))  # (B, T, D)
-        return F.linear(torch.cat(outs, dim=-1), self.out_proj.weight, self.out_proj.bias)
+        out: Tensor = self.out_proj(torch.cat(outs, dim=-1))
+        return out
 
-    def _project(self, x: Tensor, head: int) -> Tensor:
+    def _project(self, x: Tensor, weight: Tensor, bias: Tensor | None, head: int) -> Tensor:
         """Project x (B, T, E) by the ``head``-th block of D rows of the fused weight: (B, 1, T, D)."""
         rows = slice(head * self.head_size, (head + 1) * self.head_size)
-        bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
-        return F.linear(x, self.in_proj_weight[rows], bias).unsqueeze(1)
+        return F.linear(x, weight[rows], None if bias is None else bias[rows]).unsqueeze(1)

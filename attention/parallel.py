@@ -21,7 +21,8 @@ def tensor_parallel(module: MultiHeadAttention, mesh: "DeviceMesh") -> "TensorPa
 
     Raises:
         ValueError: a mesh of more than one dimension, or query or key heads that it cannot divide.
-        NotImplementedError: this build of torch has no ``torch.distributed``.
+        NotImplementedError: something is attached to the module (hooks, an adapter, a parametrization, pruning,
+            quantized weights), or this build of torch has no ``torch.distributed``.
 
     """
     if not torch.distributed.is_available():
@@ -32,6 +33,11 @@ def tensor_parallel(module: MultiHeadAttention, mesh: "DeviceMesh") -> "TensorPa
         raise ValueError(
             f"n_heads and n_kv_heads must be multiples of the mesh's size, for each process to hold whole heads; "
             f"saw {module.n_heads}, {module.n_kv_heads} and {mesh.size()}"
+        )
+    if attached := _attached(module):
+        raise NotImplementedError(
+            "tensor_parallel does not share out what is attached to a module: merge or remove it, or attach it to what "
+            f"is returned; saw {', '.join(attached)}"
         )
     # Imported here: most users of the package have no need of it, and some builds of torch lack it.
     from torch.distributed.tensor.parallel import (  # noqa: PLC0415
@@ -45,6 +51,18 @@ def tensor_parallel(module: MultiHeadAttention, mesh: "DeviceMesh") -> "TensorPa
     return share
 
 
+def _attached(module: MultiHeadAttention) -> list[str]:
+    """Name what the module holds besides its own weights: hooks, and parameters that something added or renamed."""
+    own = {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    hooked = [
+        f"a hook on {name or 'the module'}"
+        for name, part in module.named_modules()
+        if any(getattr(part, kind) for kind in hooks)
+    ]
+    return hooked + sorted(set(module.state_dict()) - own)
+
+
 class TensorParallelAttention(nn.Module):
     """What one process holds of a ``MultiHeadAttention``; made by ``tensor_parallel``, called as the module it is of.
 
@@ -52,6 +70,7 @@ class TensorParallelAttention(nn.Module):
     of the heads' outputs) and once backward (the gradient of x). Source: Shoeybi et al. 2019, Megatron-LM, section 3.
     """
 
+    @torch.inference_mode(mode=False)
     def __init__(self, module: MultiHeadAttention, ranks: int, rank: int) -> None:
         super().__init__()
         self.d_model, self.n_heads, self.head_size = module.d_model, module.n_heads, module.head_size

@@ -33,6 +33,7 @@ class TransformerBlock(nn.Module):
 
     """
 
+    @torch.inference_mode(mode=False)  # so that it can be trained, whatever mode it is built in
     def __init__(
         self,
         d_model: int,
@@ -84,6 +85,7 @@ class TinyTransformer(nn.Module):
 
     """
 
+    @torch.inference_mode(mode=False)
     def __init__(
         self,
         vocabulary: int,
@@ -100,6 +102,7 @@ class TinyTransformer(nn.Module):
             raise ValueError(
                 f"vocabulary, context and n_layers must be at least 1; saw {vocabulary}, {context}, {n_layers}"
             )
+        self.context = context
         self.embedding = nn.Embedding(vocabulary, d_model)
         self.position = nn.Embedding(context, d_model)
         self.blocks = nn.ModuleList(
@@ -123,12 +126,12 @@ class TinyTransformer(nn.Module):
         if caches is not None and len(caches) != len(self.blocks):
             raise ValueError(f"give each of the {len(self.blocks)} blocks a cache, by make_caches; saw {len(caches)}")
         start = 0 if caches is None else caches[0].length
-        end, context = start + tokens.shape[-1], self.position.num_embeddings
+        end = start + tokens.shape[-1]
         if tokens.dim() != 2 or tokens.dtype not in (torch.int32, torch.int64):
             raise ValueError(f"tokens must be integers (batch, tokens); saw {tuple(tokens.shape)} in {tokens.dtype}")
-        if end > context:
-            raise ValueError(f"the context holds {context} tokens; saw {end}")
-        x = self.embedding(tokens) + self.position.weight[start:end]  # (B, T, E)
+        if end > self.context:
+            raise ValueError(f"the context holds {self.context} tokens; saw {end}")
+        x = self.embedding(tokens) + self.position(torch.arange(start, end, device=tokens.device))  # (B, T, E)
         for i, block in enumerate(self.blocks):
             x = block(x, mask=mask, causal=causal, cache=None if caches is None else caches[i])
         scores: Tensor = self.head(self.norm(x))
@@ -137,4 +140,4 @@ class TinyTransformer(nn.Module):
     def make_caches(self, batch: int) -> list[KVCache]:
         """Make an empty cache for each block, of as many tokens as the context holds."""
         blocks = [block for block in self.blocks if isinstance(block, TransformerBlock)]
-        return [block.self_attn.make_cache(batch, self.position.num_embeddings) for block in blocks]
+        return [block.self_attn.make_cache(batch, self.context) for block in blocks]

@@ -338,7 +338,7 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
             "F.linear(x, self.in_proj_weight, self.in_proj_bias)",
             "F.linear(x, self.in_proj_weight)",
         ),
-        "output bias forgotten": ("out_proj.weight, out_proj.bias)", "out_proj.weight)"),
+        "output bias forgotten": ("self.out_proj(out)", "F.linear(out, self.out_proj.weight)"),
         "causal not passed on": (" kernel(q, k, v, mask=mask, causal=causal)", " kernel(q, k, v, mask=mask)"),
         "groups tiled in the loop": ("self.n_heads + i // group,", "self.n_heads + i % self.n_kv_heads,"),
         "every head takes the first mask": ("mask[:, i : i + 1]", "mask[:1, :1]"),

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_batchedtensor
 
+from .validation import check_dense
+
 
 class KVCache:
     """Keys (B, Hkv, T, D) and values (B, Hkv, T, Dv) of up to ``capacity`` tokens; appending copies the new ones only.
@@ -72,10 +74,11 @@ class KVCache:
         """Add the keys (B, Hkv, T, D) and values (B, Hkv, T, Dv) of T more tokens; returns views of all so far.
 
         Raises:
-            ValueError: they do not fit, or are not of the cache's shape, dtype and device.
+            ValueError: they do not fit, are not dense, or are not of the cache's shape, dtype and device.
             NotImplementedError: they require a gradient, or are torch.func.vmap's.
 
         """
+        check_dense(k=k, v=v)
         for name, new, own in (("k", k, self._keys), ("v", v, self._values)):
             want = (*own.shape[:2], k.shape[-2] if k.dim() > 1 else 0, own.shape[3])
             if new.shape != want or new.dtype != own.dtype or new.device != own.device:

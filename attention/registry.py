@@ -141,7 +141,7 @@ class Kernel:
                 rounding to q's dtype.
             causal: the last query sees every key and each earlier one sees one key less; needs ``Tq <= Tk``. A mask
                 given as well also applies.
-            scale: any float; None means ``1 / sqrt(D)``.
+            scale: any float; None means ``1 / sqrt(D)``. To learn one, multiply q by it and give ``scale=1.0``.
             window: how many keys a query sees to each side, the one at its own position included: the query at position
                 p, where the last query's is that of the last key, sees the keys j with ``|p - j| < window``; with
                 ``causal`` those with ``p - window < j <= p``. None: no limit.
@@ -152,8 +152,9 @@ class Kernel:
             (B, Hq, Tq, Dv). A query row that sees no key is zero, and so are its gradients.
 
         Raises:
-            ValueError: shapes, dtypes or devices that do not go together, a window that is not a whole number from 1,
-                or a softcap that is not above zero; the message quotes them.
+            ValueError: shapes, dtypes or devices that do not go together, tensors that are not dense (nested, sparse),
+                a scale that is no number, a window that is not a whole number from 1, or a softcap that is not above
+                zero; the message quotes them.
             NotImplementedError: a valid request that this kernel does not support.
 
         Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1; grouped queries: Ainslie et al. 2023;
@@ -164,7 +165,7 @@ class Kernel:
         if window is not None or softcap is not None or sinks is not None:  # else quicker by a microsecond
             asked = {"window": window, "softcap": softcap, "sinks": sinks}
             options = {name: value for name, value in asked.items() if value is not None}
-        grouped, value_size = check_inputs(q, k, v, mask, causal=causal, **options)
+        grouped, value_size = check_inputs(q, k, v, mask, causal=causal, scale=scale, **options)
         can = self.capabilities
         lacks = can.lacks(
             mask=None if mask is None else "bool" if mask.dtype == torch.bool else "float",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .cache import KVCache
 from .multihead import MultiHeadAttention
 from .registry import register_module
-from .validation import check_tokens
+from .validation import check_dense, check_tokens
 
 
 @register_module("block")
@@ -125,6 +125,7 @@ class TinyTransformer(nn.Module):
         """
         if caches is not None and len(caches) != len(self.blocks):
             raise ValueError(f"give each of the {len(self.blocks)} blocks a cache, by make_caches; saw {len(caches)}")
+        check_dense(tokens=tokens)
         start = 0 if caches is None else caches[0].length
         end = start + tokens.shape[-1]
         if tokens.dim() != 2 or tokens.dtype not in (torch.int32, torch.int64):

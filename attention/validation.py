@@ -1,18 +1,21 @@
 """Checks the inputs of kernels and modules; a ValueError quotes the shapes, dtypes or devices that do not match."""
 
 from math import inf
+from numbers import Real
 
 import torch
 from torch import Tensor
+from torch.masked import MaskedTensor
 
 
-def check_inputs(  # noqa: C901  # one line a rule
+def check_inputs(  # noqa: C901, PLR0912  # one line a rule
     q: Tensor,
     k: Tensor,
     v: Tensor,
     mask: Tensor | None,
     *,
     causal: bool,
+    scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -21,7 +24,13 @@ def check_inputs(  # noqa: C901  # one line a rule
 
     Returns whether queries are grouped, Hq != Hkv, and whether values have a head size of their own, Dv != D.
     """
-    q_shape, k_shape, v_shape = q.shape, k.shape, v.shape  # each read is a call into torch
+    if not type(q) is type(k) is type(v) is Tensor or not q.layout is k.layout is v.layout is torch.strided:
+        check_dense(q=q, k=k, v=v)
+    try:
+        q_shape, k_shape, v_shape = q.shape, k.shape, v.shape  # each read is a call into torch
+    except RuntimeError:  # a nested tensor has no shape, and to ask each whether it is nested costs more than this
+        check_dense(q=q, k=k, v=v)
+        raise
     if not len(q_shape) == len(k_shape) == len(v_shape) == 4:
         raise ValueError(f"q, k and v must have four dimensions (batch, heads, tokens, head size); {_seen(q, k, v)}")
     batch, n_heads, n_queries, head_size = q_shape
@@ -41,15 +50,14 @@ def check_inputs(  # noqa: C901  # one line a rule
         raise ValueError(f"q, k and v must be on one device; saw {q.device}, {k.device}, {v.device}")
     if causal and n_queries > n_keys:
         raise ValueError(f"causal attention needs at least as many keys as queries; {_seen(q, k, v)}")
+    if scale is not None and not isinstance(scale, int | float):
+        _check_scale(scale)
     if window is not None:
         _check_window(window)
     if softcap is not None and not (isinstance(softcap, int | float) and 0 < softcap < inf):
         raise ValueError(f"softcap must be a number above zero, or None for no cap; saw {softcap!r}")
-    if sinks is not None and (sinks.shape != (n_heads,) or not sinks.is_floating_point() or sinks.device != device):
-        raise ValueError(
-            f"sinks must be floating, one for each of q's {n_heads} heads, on {device}; "
-            f"saw {tuple(sinks.shape)}, {sinks.dtype}, {sinks.device}"
-        )
+    if sinks is not None:
+        _check_sinks(sinks, n_heads, device)
     if mask is not None:
         check_mask(mask, (batch, n_heads, n_queries, n_keys), device)
     return n_heads != n_kv_heads, v_shape[3] != head_size
@@ -57,6 +65,8 @@ def check_inputs(  # noqa: C901  # one line a rule
 
 def check_mask(mask: Tensor, scores_shape: tuple[int, int, int, int], device: torch.device) -> None:
     """Raise ValueError unless the mask is bool or floating, on the device, and broadcastable to (B, Hq, Tq, Tk)."""
+    if type(mask) is not Tensor or mask.layout is not torch.strided or mask.is_nested:
+        check_dense(mask=mask)
     if mask.dtype != torch.bool and not mask.is_floating_point():
         raise ValueError(f"mask must be bool (True = attend) or floating (added to the scores); saw {mask.dtype}")
     if mask.device != device:
@@ -66,6 +76,18 @@ def check_mask(mask: Tensor, scores_shape: tuple[int, int, int, int], device: to
     )
     if not fits:
         raise ValueError(f"mask must broadcast to (B, Hq, Tq, Tk) = {scores_shape}; saw {tuple(mask.shape)}")
+
+
+def check_dense(**tensors: Tensor) -> None:
+    """Raise ValueError unless each is a tensor that holds a value for each index, one stride apart from the next."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or isinstance(tensor, MaskedTensor):
+            seen = type(tensor).__name__
+        elif tensor.is_nested or tensor.layout is not torch.strided:
+            seen = f"{'nested, ' if tensor.is_nested else ''}{tensor.layout}"
+        else:
+            continue
+        raise ValueError(f"{name} must be a dense tensor; saw {seen}: make it dense, and hide padding by a mask")
 
 
 def check_counts_known(kernel: str, q: Tensor, k: Tensor) -> None:
@@ -78,8 +100,28 @@ def check_counts_known(kernel: str, q: Tensor, k: Tensor) -> None:
 
 def check_tokens(x: Tensor, d_model: int) -> None:
     """Raise ValueError unless x is (B, T, d_model)."""
+    if type(x) is not Tensor or x.layout is not torch.strided or x.is_nested:
+        check_dense(x=x)
     if x.dim() != 3 or x.shape[-1] != d_model:
         raise ValueError(f"x must be (batch, tokens, {d_model}); saw {tuple(x.shape)}")
+
+
+def _check_scale(scale: object) -> None:
+    """Let NumPy's scalars and an exporter's numbers pass; a tensor would have a gradient that no kernel computes."""
+    if not isinstance(scale, Real | torch.SymInt | torch.SymFloat):
+        seen = f"a tensor {tuple(scale.shape)}" if isinstance(scale, Tensor) else repr(scale)
+        raise ValueError(  # noqa: TRY004  # as for every input that cannot be
+            f"scale must be a number, or None for 1 / sqrt(D); saw {seen}: multiply q by it, and give scale=1.0"
+        )
+
+
+def _check_sinks(sinks: Tensor, n_heads: int, device: torch.device) -> None:
+    check_dense(sinks=sinks)
+    if sinks.shape != (n_heads,) or not sinks.is_floating_point() or sinks.device != device:
+        raise ValueError(
+            f"sinks must be floating, one for each of q's {n_heads} heads, on {device}; "
+            f"saw {tuple(sinks.shape)}, {sinks.dtype}, {sinks.device}"
+        )
 
 
 def _check_window(window: object) -> None:

@@ -1,15 +1,28 @@
 """Requests that are refused: each message says what was asked and what was seen."""
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nested
+from torch.masked import masked_tensor
 
-from attention import KERNELS, MODULES, Capabilities, Kernel, MultiHeadAttention, reference, register
+from attention import (
+    KERNELS,
+    MODULES,
+    Capabilities,
+    Kernel,
+    MultiHeadAttention,
+    TinyTransformer,
+    reference,
+    register,
+)
 from attention.registry import register_module
 from bench.cases import COMPILING
 
@@ -110,6 +123,82 @@ def test_window_that_is_no_whole_number_from_one_is_quoted(attend: Any, window: 
     message = f"window must be a whole number from 1, or None for no window; saw {window!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         attend(**zeros(), window=window)
+
+
+@EVERYONE
+@pytest.mark.parametrize(
+    ("scale", "seen"),
+    [
+        (torch.tensor(0.3, requires_grad=True), "a tensor ()"),
+        (torch.tensor(0.3), "a tensor ()"),
+        (torch.ones(4, 1, 1), "a tensor (4, 1, 1)"),
+        ("0.3", "'0.3'"),
+        (1j, "1j"),
+    ],
+)
+def test_scale_that_is_no_number_is_quoted_with_the_way_to_learn_one(attend: Any, scale: Any, seen: str) -> None:
+    message = f"scale must be a number, or None for 1 / sqrt(D); saw {seen}: multiply q by it, and give scale=1.0"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        attend(**zeros(), scale=scale)
+
+
+@pytest.mark.parametrize("name", ["manual", "masked", "blockwise", "sdpa", "sdpa_math", "reference"])
+def test_numbers_of_every_kind_are_scales_and_one_multiplied_into_q_is_learned(name: str) -> None:
+    attend: Any = ATTENDERS[name]
+    inputs = {name: torch.randn(t.shape, dtype=torch.float64) for name, t in zeros().items()}
+    want = attend(**inputs, scale=2.0)
+    for scale in (2, np.float32(2), np.float64(2), np.int64(2)):
+        torch.testing.assert_close(attend(**inputs, scale=scale), want)
+    learned = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    out = attend(inputs["q"] * learned, inputs["k"], inputs["v"], scale=1.0)
+    torch.testing.assert_close(out, want)
+    assert torch.autograd.grad(out.square().sum(), learned)[0] != 0
+
+
+DENSE = torch.ones(2, 4, 5, 8)
+
+
+@pytest.fixture(scope="module")
+def not_dense() -> dict[str, Any]:
+    """Tensors (2, 4, 5, 8) that are not dense, by what is said of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says of each that it is a prototype
+        items = [torch.ones(5, 4, 8), torch.ones(3, 4, 8)]
+        return {
+            "nested, torch.strided": nested.nested_tensor([t.mT.mT for t in items], layout=torch.strided),
+            "nested, torch.jagged": nested.nested_tensor(items, layout=torch.jagged).transpose(1, 2),
+            "torch.sparse_coo": DENSE.to_sparse(),
+            "torch.sparse_csr": torch.ones(5, 5).to_sparse_csr(),
+            "torch._mkldnn": DENSE.to_mkldnn(),
+            "MaskedTensor": masked_tensor(DENSE, DENSE > 0),
+            "ndarray": DENSE.numpy(),
+        }
+
+
+@EVERYONE
+@pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors:UserWarning")
+def test_tensors_that_are_not_dense_are_named(attend: Any, not_dense: dict[str, Any]) -> None:
+    for name, seen in product(("q", "k", "v", "mask", "sinks"), not_dense):
+        given = dict.fromkeys("qkv", DENSE) | {name: not_dense[seen]}
+        message = f"{name} must be a dense tensor; saw {seen}: make it dense, and hide padding by a mask"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            attend(**given)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors:UserWarning")
+def test_tokens_that_are_not_dense_are_named_by_modules_and_caches(not_dense: dict[str, Any]) -> None:
+    modules = {name: cls(8, 2) for name, cls in MODULES.items()}
+    cache = MultiHeadAttention(8, 2).make_cache(1, 4)
+    calls: list[tuple[str, Callable[[Any], object]]] = [
+        *(("x", module) for module in modules.values()),
+        *(("mask", lambda t, of=module: of(torch.ones(2, 5, 8), mask=t)) for module in modules.values()),
+        ("tokens", TinyTransformer(5, 8, 8)),
+        ("k", lambda t: cache.append(t, DENSE)),
+        ("v", lambda t: cache.append(DENSE, t)),
+    ]
+    for (name, call), seen in product(calls, not_dense):
+        with pytest.raises(ValueError, match=f"^{name} must be a dense tensor; saw {re.escape(seen)}: make it dense"):
+            call(not_dense[seen])
 
 
 @EVERYONE

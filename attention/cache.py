@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_batchedtensor
 
+from .shapes import under_jit_trace
 from .validation import check_dense
 
 
@@ -75,7 +76,7 @@ class KVCache:
 
         Raises:
             ValueError: they do not fit, are not dense, or are not of the cache's shape, dtype and device.
-            NotImplementedError: they require a gradient, or are torch.func.vmap's.
+            NotImplementedError: they require a gradient, or are torch.func.vmap's or torch.jit.trace's.
 
         """
         check_dense(k=k, v=v)
@@ -89,6 +90,8 @@ class KVCache:
                 )
         if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):
             raise NotImplementedError("KVCache does not support a backward pass: decode under torch.no_grad()")
+        if under_jit_trace():
+            raise NotImplementedError("KVCache does not support torch.jit.trace, which would keep the example's length")
         if is_batchedtensor(k) or is_batchedtensor(v):
             raise NotImplementedError("KVCache does not support torch.func.vmap: give it a batch of sequences")
         start, end = self._length, self._length + k.shape[2]

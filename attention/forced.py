@@ -1,15 +1,42 @@
 """PyTorch's fused attention with one backend forced; requests that this backend cannot serve are refused."""
 
+import threading
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .registry import FLOATING, Capabilities, Kernel, register
 from .sdpa import sdpa
+from .sdpa_gpu import additive, formula
 
 HALF = frozenset({torch.float16, torch.bfloat16})
 # How PyTorch says that no backend is left, the last as a warning that the caller made an error.
 REFUSALS = ("No available kernel", "No viable backend", "kernel not used because")
+_flags = threading.RLock()  # PyTorch chooses by flags of the whole process
+
+
+def _flash(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,  # noqa: ARG001  # it groups by the shapes
+) -> Tensor:
+    if 0 in (q.numel(), k.numel()) or (attn_mask is not None and attn_mask.requires_grad):
+        raise RuntimeError(REFUSALS[0])
+    if attn_mask is not None and attn_mask.dim() == 3:  # it takes two dimensions or four
+        attn_mask = attn_mask.unsqueeze(0)
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001  # it has no public name
+    out: Tensor = flash(q, k, v, 0.0, is_causal, attn_mask=additive(attn_mask, q.dtype), scale=scale)[0]
+    return out
+
+
+ON_CPU = {"flash": _flash, "math": formula}  # the operators themselves, which heed no flags
 
 
 def _force(name: str, backend: SDPBackend, capabilities: Capabilities) -> Kernel:
@@ -17,12 +44,19 @@ def _force(name: str, backend: SDPBackend, capabilities: Capabilities) -> Kernel
     def forced(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
         """``sdpa`` with one backend and no other.
 
+        On CUDA the backend is forced by flags of the whole process. Threads that force one wait for one another there;
+        one that calls ``sdpa`` meanwhile may get the forced backend.
+
         Raises:
             NotImplementedError: PyTorch does not run the backend on these inputs; its warnings say why.
 
         """
         try:
-            with sdpa_kernel(backend):
+            if not q.is_cuda:
+                if torch.is_autocast_enabled("cpu") and q.dtype != torch.float64:  # as PyTorch does by name
+                    q, k, v = (t.to(torch.get_autocast_dtype("cpu")) for t in (q, k, v))
+                return sdpa.function(q, k, v, mask=mask, causal=causal, scale=scale, by=ON_CPU[name])  # type: ignore[call-arg]  # sdpa's own
+            with nullcontext() if torch.compiler.is_compiling() else _flags, sdpa_kernel(backend):
                 return sdpa.function(q, k, v, mask=mask, causal=causal, scale=scale)
         except (RuntimeError, UserWarning) as error:
             if not any(refusal in str(error) for refusal in REFUSALS):

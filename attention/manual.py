@@ -6,7 +6,7 @@ from .registry import Capabilities, register
 from .shapes import regroup
 
 
-@register("manual", Capabilities(masks=frozenset(), causal=False))
+@register("manual", Capabilities(masks=frozenset(), causal=False, traced=True))
 def manual(
     q: Tensor,
     k: Tensor,

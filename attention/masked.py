@@ -8,7 +8,7 @@ from .scoring import cap, softmax
 from .shapes import band, regroup
 
 
-@register("masked", Capabilities(window=True, softcap=True, sinks=True))
+@register("masked", Capabilities(window=True, softcap=True, sinks=True, traced=True))
 def masked(
     q: Tensor,
     k: Tensor,

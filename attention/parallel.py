@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from .cache import KVCache
 from .multihead import MultiHeadAttention, attend_projected
+from .shapes import under_jit_trace
 from .validation import check_mask, check_tokens
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 
+@torch.inference_mode(mode=False)
 def tensor_parallel(module: MultiHeadAttention, mesh: "DeviceMesh") -> "TensorParallelAttention":
     """Share out the heads of a module among the processes of a mesh; every process calls it, and has the same module.
 
@@ -70,7 +72,6 @@ class TensorParallelAttention(nn.Module):
     of the heads' outputs) and once backward (the gradient of x). Source: Shoeybi et al. 2019, Megatron-LM, section 3.
     """
 
-    @torch.inference_mode(mode=False)
     def __init__(self, module: MultiHeadAttention, ranks: int, rank: int) -> None:
         super().__init__()
         self.d_model, self.n_heads, self.head_size = module.d_model, module.n_heads, module.head_size
@@ -94,6 +95,10 @@ class TensorParallelAttention(nn.Module):
     ) -> Tensor:
         """Attend among the tokens of x (B, T, E) -> (B, T, E); mask, causal and cache as ``MultiHeadAttention``'s."""
         check_tokens(x, self.d_model)
+        if under_jit_trace():
+            raise NotImplementedError(
+                "TensorParallelAttention does not support torch.jit.trace: trace the module it is of"
+            )
         if mask is not None:
             mask = self._own_part(mask, x, 0 if cache is None else cache.length)
         qkv = self.in_proj(x)  # (B, T, E + 2 Hkv D, divided by the processes)

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .shapes import under_jit_trace
 from .validation import check_inputs
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -51,7 +52,8 @@ class Capabilities:
 
     ``masks`` holds the kinds of ``mask`` it takes: ``"bool"``, ``"float"``. ``window``: it can limit how far a query
     sees; ``windowless``: it can leave that out. ``softcap``, ``sinks``: it can cap scores, and add a logit a head.
-    ``value_size``: v may have a head size of its own. ``devices`` holds device types; ``obstacle`` is asked last.
+    ``value_size``: v may have a head size of its own. ``traced``: ``torch.jit.trace`` records it so that the trace is
+    right for other batches and numbers of tokens. ``devices`` holds device types; ``obstacle`` is asked last.
     """
 
     masks: frozenset[str] = frozenset({"bool", "float"})
@@ -65,6 +67,7 @@ class Capabilities:
     softcap: bool = False
     sinks: bool = False
     value_size: bool = True
+    traced: bool = False
     obstacle: Obstacle | None = None
 
     def lacks(  # noqa: C901  # one line a capability
@@ -102,6 +105,8 @@ class Capabilities:
             return "attention without a window"
         if value_size and not self.value_size:
             return "values with a head size of their own"
+        if not self.traced and under_jit_trace():
+            return "torch.jit.trace, and so torch.onnx.export(dynamo=False): use torch.export, or trace 'sdpa'"
         if self.obstacle is None or device == "meta":
             return None
         return self.obstacle(device=device, dtype=dtype, mask=mask, backward=backward)

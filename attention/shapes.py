@@ -4,6 +4,11 @@ import torch
 from torch import Tensor
 
 
+def under_jit_trace() -> bool:
+    """Whether ``torch.jit.trace`` records the call, to repeat for other sizes what is decided for these."""
+    return not torch.compiler.is_compiling() and torch._C._is_tracing()  # noqa: SLF001  # torch.jit.is_tracing has no type
+
+
 def regroup(x: Tensor, n_heads: int) -> Tensor:
     """Fold or unfold heads: (B, H, T, D) -> (B, n_heads, H * T / n_heads, D), without copying a contiguous x.
 
@@ -30,7 +35,8 @@ def band(
     offset = n_keys - n_queries if offset is None else offset
     newest = offset if causal else None if window is None else offset + window - 1  # the diagonals that bound the band
     oldest = None if window is None else offset - window + 1
-    if (newest is None or newest >= n_keys - 1) and (oldest is None or oldest <= 1 - n_queries):
+    every = (newest is None or newest >= n_keys - 1) and (oldest is None or oldest <= 1 - n_queries)
+    if every and not under_jit_trace():  # a trace serves other numbers of tokens, too
         return None
     seen = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
     if newest is not None:

@@ -1,14 +1,18 @@
 """Forced backends: the one that was named runs, or the request is refused."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from attention import KERNELS
+from attention import KERNELS, forced
+from attention.forced import ON_CPU
 from bench.checking.fingerprint import fingerprint
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -47,7 +51,7 @@ def test_error_that_is_no_refusal_is_left_as_it_is(make: Make, monkeypatch: pyte
     def fail(*_: object, **__: object) -> Tensor:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fail)
+    monkeypatch.setitem(ON_CPU, "math", fail)
     with pytest.raises(RuntimeError, match=r"^out of memory$"):
         KERNELS["sdpa_math"](*make())
 
@@ -82,3 +86,72 @@ def test_what_a_backend_can_do_depends_on_the_gpu(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: generation)
     assert KERNELS[f"sdpa_{name}"].capabilities.lacks(mask=mask, dtype=dtype, **ASKED) == lacks
+
+
+OPERATORS = {
+    "sdpa": "aten._scaled_dot_product_flash_attention_for_cpu.default",
+    "sdpa_flash": "aten._scaled_dot_product_flash_attention_for_cpu.default",
+    "sdpa_math": "aten.bmm.default",
+}
+
+
+class Noted(TorchDispatchMode):
+    """Notes the operators of its own thread."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # its protocol
+        self.seen.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_threads_that_force_backends_get_each_their_own_and_leave_no_flag_changed(make: Make) -> None:
+    flags = (
+        torch.backends.cuda.flash_sdp_enabled,
+        torch.backends.cuda.math_sdp_enabled,
+        torch.backends.cuda.mem_efficient_sdp_enabled,
+        torch.backends.cuda.cudnn_sdp_enabled,
+    )
+    before = [flag() for flag in flags]  # type: ignore[no-untyped-call]  # torch gives them no types
+    inputs = make(1, 2, 32, 32, 16)
+    others = set(OPERATORS.values())
+
+    def call(name: str) -> list[str]:
+        wrong = []
+        for _ in range(200):
+            with Noted() as noted:
+                KERNELS[name](*inputs)
+            if noted.seen & others != {OPERATORS[name]}:
+                wrong.append(f"{name} ran {sorted(noted.seen & others)}")
+        return wrong
+
+    with ThreadPoolExecutor(len(OPERATORS)) as threads:
+        assert [wrong for found in threads.map(call, OPERATORS) for wrong in found] == []
+    assert [flag() for flag in flags] == before  # type: ignore[no-untyped-call]  # likewise
+
+
+def test_threads_that_force_a_backend_on_a_gpu_take_turns(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside: list[object] = []
+
+    @contextmanager
+    def forcing(backend: object) -> Iterator[None]:
+        inside.append(backend)
+        assert inside == [backend]
+        yield
+        inside.remove(backend)
+
+    class OnGpu(Tensor):
+        is_cuda = True
+
+    monkeypatch.setattr(forced, "sdpa_kernel", forcing)
+    monkeypatch.setattr(forced, "_before_sm80", lambda: None)
+    q, k, v = make(1, 2, 32, 32, 16)
+    function: Any = KERNELS["sdpa_math"].function
+    with ThreadPoolExecutor(4) as threads:
+        calls = [
+            threads.submit(function, q.as_subclass(OnGpu), k, v, mask=None, causal=False, scale=None) for _ in range(50)
+        ]
+        for done in calls:
+            done.result()

@@ -284,29 +284,35 @@ ROWS = (
     Checked("pr", "b2h4kv2t20k28d64transposed", "causalboolmaskbhqk floatmaskbhqk", "bf16", directions="fwdbwd"),
     Checked("pr", "b1h1t1d16 b1h1t255k257d16 b1h1t256d16", "causal"),
     Checked("pr", "b1h1t63k65d16", "window64 causalwindow65", directions="fwdbwd"),
-    # A call takes some milliseconds at most: where noise is high, a case needs a hundred pairs of them.
-    Row("pr", "b1h8t128d64", subjects="kernels"),
-    Row("pr", "b1h2t512d64", subjects="kernels"),
-    Row("pr", "b1h4t128d64", dtypes="bf16 fp16", directions="fwd", subjects="kernels"),
-    Row("pr", "b1h2t128d64", dtypes="bf16 fp16", directions="fwdbwd", subjects="kernels"),
-    Row("pr", "b1h2t256d64", "boolmask floatmask", subjects="kernels"),
-    Row("pr", "b1h8kv2t128d64", "causal boolmask", subjects="kernels"),
+    # A timed call takes 0.1 to 0.8 ms: short calls need hardly more pairs than long ones. What they cannot show, such
+    # as several tiles, or scores larger than a core's caches, one large row a kernel shows, and checked rows above.
+    Row("pr", "b1h2t128d64", subjects="kernels"),
+    Row("pr", "b1h2t128d64", dtypes="bf16", subjects="kernels"),
+    Row("pr", "b1h1t64d64", dtypes="fp16", subjects="kernels"),
+    Row("pr", "b1h2t128d64", "boolmask floatmask", subjects="kernels"),
+    Row("pr", "b1h8kv2t64d64", "causal boolmask", subjects="kernels"),
     Row("pr", "b1h8t1k1024d64 b1h8kv2t1k1024d64", "full", directions="fwd", subjects="kernels"),
-    Row("pr", "b1h4t64k512d64", "causal", subjects="kernels"),
-    Row("pr", "b1h2t256d64", "window64 causalwindow64", subjects="kernels"),
-    Row("pr", "b1h2t256d64softcap20", "causal", subjects="kernels"),
-    Row("pr", "b1h4kv2t256d64sinks", "causalwindow64", subjects="kernels"),
-    Row("pr", "b1h4t256d64transposed", "causal", subjects="kernels"),  # as projections give them
-    Row("pr", "b1h2t512d64", "causal", subjects="kernels compiling variants"),
-    Row("pr", "b1h8kv2t128d64", "boolmask", directions="fwdbwd", subjects="variants"),
-    Row("pr", "b1h8kv2t128d64", "boolmask", directions="fwd", subjects="compiling"),
+    Row("pr", "b1h4t32k256d64", "causal", subjects="kernels"),
+    Row("pr", "b1h2t128d64", "window32 causalwindow32", subjects="kernels"),
+    Row("pr", "b1h2t128d64softcap20", "causal", subjects="kernels"),
+    Row("pr", "b1h4kv2t64d64sinks", "causalwindow32", subjects="kernels"),
+    Row("pr", "b1h4t64d64transposed", "causal", subjects="kernels"),  # as projections give them
+    Row("pr", "b1h1t512d64", "causal", directions="fwdbwd", subjects="kernels"),  # the large row
+    Row("pr", "b1h1t512d64", "causal", directions="fwd", subjects="compiling"),  # likewise
+    Row("pr", "b1h2t192d64", "causal", directions="fwd", subjects="variants"),  # likewise
+    Row("pr", "b1h2t128d64", "causal", directions="fwdbwd", subjects="compiling variants"),
+    Row("pr", "b1h8kv2t64d64", "boolmask", directions="fwdbwd", subjects="variants"),
+    Row("pr", "b1h8kv2t64d64", "boolmask", directions="fwd", subjects="compiling"),
     Row("pr", "b1h4kv2t40k96d32v16scale0.3", "causalfloatmask causalwindow16", "fp32", "fwd", "compiling"),
+    Row("pr", "b1h2t64d64", "causal", "bf16", "fwd", subjects="variants"),
+    Row("pr", "b2h4kv2t64d32", "causal", subjects="modules"),
+    Row("pr", "b1h4t64d32", "causal", "bf16", subjects="modules"),
+    Row("pr", "b1h4t192d32", "causal", directions="fwdbwd", subjects="modules"),  # the large row
+    # Checked where they were timed before: larger tensors than the other checked rows.
+    Checked("pr", "b1h4t64k512d64 b1h2t256d64", "causal causalwindow64", directions="fwdbwd"),
     # Keys beyond a multiple of 16 by 8, at the head sizes that PyTorch's FlexAttention serves by other code: with AVX2
     # that code scores 16 keys for the last 8.
     Checked("pr", "b1h2t6k8d8 b1h4kv2t6k24d16 b1h2t6k40d8", "full", subjects="compiling"),
-    Row("pr", "b1h4t128d64", "causal", "bf16", "fwd", subjects="variants"),
-    Row("pr", "b1h4t256d32 b4h8kv2t64d32", "causal", subjects="modules"),
-    Row("pr", "b1h4t128d32", "causal", "bf16", subjects="modules"),
     Checked("full", "b2h4kv2t20k28d64softcap2sinks", "causalfloatmask boolmask", subjects="compiling"),
     Checked("full", "b2h2t20k28d64transposed", "causalboolmaskbhqk floatmaskbqk window7", subjects="compiling"),
     Checked("full", "b1h2t6k8d8sliced b1h4kv2t6k24d16sliced", "causal boolmask", "bf16 fp16", subjects="compiling"),

@@ -1,71 +1,95 @@
-"""What a run is compared with: the base that was asked for, found and loaded beside the head, and what is accepted."""
+"""What a run is compared with: head and base, found and started as processes, and what is accepted of the head."""
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import date
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from . import pytest_benchmark_adapter
-from .gate import Gate
 from .judging import waivers
 from .judging.waivers import Exceptions
 from .options import Settings
 from .plain.errors import CannotDo
-from .sides import baseline, source
-from .sides.base import loaded, stored_only
+from .sides import baseline, code, source
+from .sides.base import Base
 from .sides.baseline import Baseline
-from .sides.reach import refuse_code_outside
-from .sides.repository import commit_of, top_level
-from .sides.side import base_side
-from .sides.source import Source
+from .sides.code import Code
+from .sides.repository import commit_of
 from .sides.what import place_of
-from .timing.remote import interpreter
-from .timing.witness import witness
+from .twins.forked import SUITE, Twins, start_server, starts_of, twins
+from .twins.interpreter import interpreter
+from .twins.pairs import process_pairs
+from .twins.sides import Sides
+from .twins.worker import Start
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Both sides in their processes, and what is known of them."""
+
+    sides: Sides
+    base: Base
+    head: Code
 
 
 @contextmanager
-def with_base(
-    gate: Gate, settings: Settings, head_source: Source, here: Mapping[str, object], config: pytest.Config
-) -> Iterator[Gate]:
-    """Give a gate the base that was asked for, and a witness if both sides are in this process.
-
-    ``here`` describes this process. What is loaded lives as long as the context.
+def compared(settings: Settings, here: Mapping[str, object], config: pytest.Config) -> Iterator[Compared]:
+    """Find and start head and base for as long as the context lasts; ``here`` describes this process.
 
     Raises:
-        CannotDo: the base cannot be had, or a side needs code that is not part of its source.
+        CannotDo: one of them cannot be had.
 
     """
-    base_source, stored = _find(settings, head_source, config)
-    if settings.base_python is not None:
-        base = replace(stored_only(base_source, stored, here), environment=interpreter(settings.base_python))
-        yield replace(gate, base=base)
-        return
-    what, devices = settings.what, settings.devices
-    place = place_of(what.names[0])
-    repository = top_level(place) or place
-    _refuse_code_beside(head_source, settings, repository)
-    with ExitStack() as resources:
-        enter = resources.enter_context
-        home = Path(enter(TemporaryDirectory(prefix="attention-gate-")))  # of both sides, in every process
-        threads = settings.threads
-        alone = enter(witness(base_source, head_source, what, repository=repository, threads=threads, scratch=home))
-        base = enter(loaded(base_source, stored, here, repository, what=what, devices=devices, home=home))
+    start_server()  # torch is imported there, while git works here
+    with TemporaryDirectory(prefix="attention-gate-") as directory:
+        scratch = Path(directory)
+        head = code.of_head(settings.what, _gated(settings))
+        if settings.base_python is not None:
+            found, stored = _base_of_another_interpreter(settings, head, config)
+            base = replace(Base.of(found, stored, here), environment=interpreter(settings.base_python))
+            codes = {"base": code.alone(found, scratch), "head": code.alone(head.source, scratch)}
+            starts = _starts(settings, codes, scratch, warm=True)
+            with process_pairs(settings.base_python, starts, scratch) as pairs:
+                yield Compared(pairs, base, head)
+            return
+        base_code, stored = _base(settings, scratch, config)
+        base = Base.of(base_code.source, stored, here)
+        codes = {"head": head, "base": base_code}
+        with _loaded(_starts(settings, codes, scratch), scratch, base) as (sides, known):
+            yield Compared(sides, known, head)
 
-        @cache
-        def anew() -> Gate:
-            """Load both sides once more, the base first, as copies that live until the session ends."""
-            base_anew, head_anew = (
-                enter(base_side(packed, label, what=what, devices=devices, home=home))
-                for label, packed in (("base", base_source), ("head", head_source))
-            )
-            return replace(gate, head=head_anew, base=replace(base, side=base_anew))
 
-        yield replace(gate, base=base, witness=alone, anew=anew)
+@contextmanager
+def _loaded(starts: dict[str, Start], scratch: Path, base: Base) -> Iterator[tuple[Twins, Base]]:
+    """Start twins; a head alone if the base does not load, and stored fingerprints can stand in for it."""
+    try:
+        with twins(starts, scratch) as both:
+            yield both, base
+            return
+    except CannotDo as refused:
+        if not base.stored_fingerprints:
+            raise
+        why = str(refused)
+    # Without times no case can pass, but what the head executes is still compared. If it is the head that does not
+    # load, that is refused now.
+    with twins({"head": starts["head"]}, scratch) as head:
+        yield head, replace(base, error=why)
+
+
+def _starts(settings: Settings, codes: Mapping[str, Code], scratch: Path, *, warm: bool = False) -> dict[str, Start]:
+    what, devices, threads = settings.what, settings.devices, settings.threads
+    return starts_of(codes, what, devices, threads, scratch, graphs=settings.graphs, warm=warm)
+
+
+def _gated(settings: Settings) -> Path:
+    """Return a folder of the checkout that is gated."""
+    if settings.config is not None:
+        return settings.config.folder
+    return Path.cwd() if settings.what.kernels else SUITE
 
 
 def accepted(settings: Settings, known: Collection[str]) -> Exceptions:
@@ -91,28 +115,22 @@ def lasting_base(settings: Settings) -> str | None:
     return name if Path(name).is_dir() else commit_of(place, name)[:12]
 
 
-def _find(settings: Settings, head_source: Source, config: pytest.Config) -> tuple[Source, Baseline | None]:
-    """Find the source that was asked for, and the stored baseline that it is from, if it is."""
-    if settings.base is not None:
-        names = settings.what.names
-        name, why = source.choice(place_of(names[0]), settings.base)
-        found = source.find(place_of(names[0]), name, names)
-        return replace(found, origin=f"{found.origin}{why}"), None
-    if not settings.compare:  # another interpreter: its own packages of a named kernel, else this code
+def _base(settings: Settings, scratch: Path, config: pytest.Config) -> tuple[Code, Baseline | None]:
+    """Find the base that was asked for, and the stored baseline that it is from, if it is."""
+    if settings.base is None:
+        stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, settings.compare))
+        return code.of_archive(settings.what, stored.source, scratch), stored
+    name, why = source.choice(place_of(settings.what.names[0]), settings.base)
+    found = code.of_name(settings.what, name, scratch)
+    return replace(found, source=replace(found.source, origin=f"{found.source.origin}{why}")), None
+
+
+def _base_of_another_interpreter(
+    settings: Settings, head: Code, config: pytest.Config
+) -> tuple[source.Source, Baseline | None]:
+    if settings.base is None and not settings.compare:  # its own packages of a named kernel, else this code
         own = source.installed(f"packages of {settings.base_python}")
-        return (own if settings.what.kernels else head_source), None
-    stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, settings.compare))
-    if missing := set(settings.what.packages) - stored.source.names:
-        raise CannotDo(
-            f"the source in {stored.source.origin} holds no {min(missing)}: store the baseline anew, with the same "
-            "--kernel"
-        )
-    return stored.source, stored
-
-
-def _refuse_code_beside(head_source: Source, settings: Settings, repository: Path) -> None:
-    """Refuse a head that imports code of its repository which is not part of its source."""
-    with TemporaryDirectory(prefix="attention-head-") as unpacked:
-        head_source.unpack(Path(unpacked))
-        files = sorted(Path(unpacked).rglob("*.py"))
-        refuse_code_outside(files, settings.what.names, repository, "the head")
+        return (own if settings.what.kernels else head.source), None
+    with TemporaryDirectory(prefix="attention-base-") as scratch:
+        found, stored = _base(settings, Path(scratch), config)
+        return found.source, stored

@@ -10,8 +10,8 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from . import pytest_benchmark_adapter
-from .cases import Case, matrix, supported_ids
-from .comparison import accepted, lasting_base, with_base
+from .cases import Case
+from .comparison import Compared, accepted, compared, lasting_base
 from .gate import CaseFailed, CaseSkipped, Gate
 from .judging.judge import judge_case
 from .judging.run import Run
@@ -21,21 +21,20 @@ from .judging.waivers import Exceptions
 from .options import Settings
 from .plain.errors import CannotDo
 from .plain.evidence import Evidence, Shard
+from .plain.execution import Ceiling
 from .sides import baseline, source
 from .sides.base import Base
-from .sides.places import Place, places
-from .sides.side import head_side
+from .sides.places import Place
+from .sides.side import load
 from .sides.source import Source
 from .sides.what import importable
 from .timing import environment, shards
-from .timing.between import observations_needed
 from .timing.budget import SharedBudget
-from .timing.ceiling import ceilings
 from .timing.clock import Clock
-from .timing.cuda import graphed
 from .timing.machine_load import LoadMeter
-from .timing.processes import process_pairs
-from .timing.witness import smallest
+from .twins.forked import start_server
+from .twins.party import SideFailed
+from .twins.sides import Sides, in_process
 
 DEVICES = ("cpu", "cuda")
 
@@ -46,8 +45,10 @@ class GateSession:
 
     settings: Settings
     head_source: Source
-    gate: Gate
-    cases: dict[Case, str | None]  # the tier's cases, each with the reason if its subject cannot run it
+    gate: Gate | None = None  # None until the sides are there
+    cases: dict[Case, str | None] = field(default_factory=dict)  # the tier's, each with the reason if it cannot run
+    known_ids: dict[str, bool] = field(default_factory=dict)  # of the head's cases of all tiers: whether it can run
+    base_ids: set[str] = field(default_factory=set)  # of the base's cases of the tier, and of those that were stored
     allocator: str = ""
     exceptions: Exceptions = field(default_factory=Exceptions)
     selected: list[Case] = field(default_factory=list)  # what pytest selected, all shards together
@@ -64,11 +65,42 @@ class GateSession:
         with ExitStack() as resources:
             if settings.config is not None:
                 resources.enter_context(importable(settings.config.folder))
-            head = head_side(settings.what, settings.devices)
-            cases = matrix(head.kernels, head.modules, settings.tier, settings.devices, settings.rows)
-            head_source = source.imported(settings.what.names)
-            gate = Gate(head, None, graphed=graphed if settings.graphs else None)
-            return cls(settings, head_source, gate, cases, resources=resources.pop_all())
+            if settings.comparing:
+                start_server()  # it imports torch while pytest goes on; the sides are found when the session starts
+                session = cls(settings, source.imported(settings.what.names))
+            else:
+                gate = Gate(in_process(load(settings.what, settings.devices)))
+                session = cls(settings, source.imported(settings.what.names))
+                session.take_sides(gate)
+            session.resources = resources.pop_all()
+            return session
+
+    def take_sides(self, gate: Gate) -> None:
+        """Take note of the sides, and of the cases that they have.
+
+        Raises:
+            CannotDo: a side's kernels do not say what they support.
+
+        """
+        self.gate = gate
+        sides, asked = gate.sides, (self.settings.devices, self.settings.rows)
+        try:
+            self.cases = sides.head.ask("cases", self.settings.tier, *asked)
+            if gate.base is not None:
+                every = sides.head.ask("cases", None, DEVICES, self.settings.rows)
+                self.known_ids = {case.id: reason is None for case, reason in every.items()}
+                self.base_ids = set(gate.base.stored_ids)
+                if sides.base is not None:
+                    own, subjects = sides.base.ask("ids", self.settings.tier, *asked)
+                    # A baseline has times of a kernel from outside and not its source, so its absence is no loss.
+                    self.base_ids = {id_ for id_ in self.base_ids if id_.partition("-")[0] in subjects} | own
+        except SideFailed as failure:
+            raise CannotDo(f"{failure}: choose one whose kernels say what they support") from failure
+
+    @property
+    def sides(self) -> Sides:
+        assert self.gate is not None  # pytest's hooks have started them
+        return self.gate.sides
 
     def runnable(self, cases: Sequence[Case]) -> int:
         """How many of the cases their subjects can run."""
@@ -80,6 +112,7 @@ class GateSession:
 
     @property
     def base(self) -> Base:
+        assert self.gate is not None  # pytest's hooks have found it
         assert self.gate.base is not None  # this is a comparison
         return self.gate.base
 
@@ -93,20 +126,13 @@ class GateSession:
     @property
     def notes(self) -> tuple[str, ...]:
         """Warnings about how the chosen cases were measured."""
-        devices = sorted({case.device for case in self.chosen})
-        by_clock = tuple(note for device in devices for note in Clock.of(device).notes)
-        if self.settings.graphs:
-            by_clock = (
-                *by_clock,
-                "calls were timed as CUDA graphs replay them: leave out --gate-graphs to time them as made",
-            )
-        return by_clock if self.gate.elsewhere is None else (*by_clock, *self.gate.elsewhere.notes)
+        graphs = "calls were timed as CUDA graphs replay them: leave out --gate-graphs to time them as made"
+        return (*((graphs,) if self.settings.graphs else ()), *self.sides.notes)
 
     @property
     def missing_ids(self) -> list[str]:
         """The base's cases that the head lost."""
-        base = self.base.ids(self.settings.tier, self.settings.devices, self.settings.rows)
-        return sorted(base - supported_ids(self._all_cases))
+        return sorted(id_ for id_ in self.base_ids if not self.known_ids.get(id_))
 
     @property
     def absent_ids(self) -> tuple[str, ...]:
@@ -115,18 +141,13 @@ class GateSession:
         return tuple(id_ for id_ in self.base.stored_ids if baseline.device_of(id_) in absent)
 
     @property
-    def _all_cases(self) -> dict[Case, str | None]:
-        head = self.gate.head
-        return matrix(head.kernels, head.modules, None, DEVICES, self.settings.rows)
-
-    @property
     def header(self) -> str:
         """What this session does, in one line."""
         parts = [f"tier {self.settings.tier}", f"on {', '.join(self.settings.devices)}"]
         if self.settings.shard[1] > 1:
             parts.append("shard {}/{}".format(*self.settings.shard))
         parts.append(f"{self.settings.threads} thread(s)")
-        if self.gate.base is not None:
+        if self.settings.comparing:
             parts.append(f"against {self.base.source.origin}, threshold {100 * self.settings.policy.threshold:g}%")
         return f"attention gate: {'; '.join(parts)}"
 
@@ -147,9 +168,10 @@ class GateSession:
 
         """
         here = environment.describe(self.allocator)
-        self.gate = self.resources.enter_context(with_base(self.gate, self.settings, self.head_source, here, config))
+        both: Compared = self.resources.enter_context(compared(self.settings, here, config))
+        self.take_sides(Gate(both.sides, both.base))
         self.repeatable = replace(self.settings, base=lasting_base(self.settings)).repeatable
-        self.exceptions = accepted(self.settings, {case.id for case in self._all_cases})
+        self.exceptions = accepted(self.settings, self.known_ids)
 
     def take_shard(self, cases: Sequence[Case]) -> list[Case]:
         """Take this shard's part of the cases that pytest selected.
@@ -179,33 +201,8 @@ class GateSession:
             torch.set_num_threads(self.settings.threads)
             self.allocator = environment.steady_allocator()
         if self.runnable(self.chosen):
-            self._start_processes()
-            if self.gate.witness is not None and self.base.side is not None:
-                self.gate.witness.cases = smallest([case for case in self.chosen if self.cases[case] is None])
-                self.gate.witness.refuse_shared_imports()
             self.budget = SharedBudget(self.settings.policy.budget_s, self.timed(self.chosen))
             self.load = LoadMeter()
-
-    def _start_processes(self) -> None:
-        """Start the pairs of processes that the first case needs, where the base has an interpreter of its own.
-
-        It waits for the first pair, to see that both sides load; the others load while the first case is checked.
-        """
-        if self.settings.base_python is None:
-            return
-        pairs = self.resources.enter_context(
-            process_pairs(
-                self.settings.base_python,
-                self.base.source,
-                self.head_source,
-                self.settings.what,
-                threads=self.settings.threads,
-            )
-        )
-        pairs.start(1)
-        supported = pairs.base_supports(self.settings.tier, self.settings.devices, self.settings.rows)
-        pairs.begin(observations_needed(self.test(self.chosen[0].id)))
-        self.gate = replace(self.gate, elsewhere=pairs, base=replace(self.base, elsewhere=supported))
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
         """Judge one case against the base; pytest-benchmark gets the head's timings, also of a case that is new."""
@@ -216,17 +213,18 @@ class GateSession:
             assert self.budget is not None  # there is one where a case can run
             waived = None if waiver is None else str(waiver)
             # A pair of processes takes longer than a case's share of a common budget.
-            shared = self.gate.elsewhere is None
+            shared = self.settings.base_python is None
             allowance_s = self.budget.allowance_s() if shared else self.settings.policy.budget_s
+            assert self.gate is not None  # pytest's hooks have started the sides
             result = self.gate.compare(case, test, allowance_s, waived)
             if case.timed:
                 self.budget.spend(result.seconds)
         self._add(result)
         self._keep(case, result.evidence, benchmark)
-        if result.verdict is Verdict.NEW and case.timed:
-            self.time(case, benchmark)
-        elif result.measurements:
-            measurement = result.measurements[-1]
+        measurement = result.measurements[-1] if result.measurements else None
+        if result.verdict is Verdict.NEW and case.timed and self.gate is not None:
+            measurement = self.gate.time_head()
+        if measurement is not None:
             calls = measurement.calls_per_burst
             seconds = [pair.head_ns_per_call * calls * 1e-9 for pair in measurement.pairs]
             pytest_benchmark_adapter.give_timings(benchmark, seconds, calls)
@@ -245,22 +243,23 @@ class GateSession:
         unsupported = self.cases[case]
         if unsupported is not None:
             raise CaseSkipped(unsupported)
-        checked = self.gate.check(case)
-        complaints = [c for error in checked.evidence.errors for c in error.complaints]
+        assert self.gate is not None  # pytest's hooks have started the sides
+        evidence = self.gate.check(case)
+        complaints = [c for error in evidence.errors for c in error.complaints]
         if complaints:
             raise CaseFailed("\n".join(complaints))
-        self._keep(case, checked.evidence, benchmark)
+        self._keep(case, evidence, benchmark)
         if not case.timed:
             pytest_benchmark_adapter.leave_untimed(benchmark)
             return
-        synchronize = Clock.of(case.device).synchronize
+        call, synchronize = self.sides.head.ask("own_call"), Clock.of(case.device).synchronize
 
-        def call() -> None:
-            checked.head()
+        def synchronized() -> None:
+            call()
             synchronize()
 
         with torch.set_grad_enabled(case.backward):
-            benchmark(checked.head if case.device == "cpu" else call)
+            benchmark(call if case.device == "cpu" else synchronized)
 
     def _add(self, result: CaseResult) -> None:
         """Add a result; where a plugin repeats a case, the worst result stands."""
@@ -279,17 +278,9 @@ class GateSession:
 
     def places(self, root: Path) -> dict[str, Place]:
         """Where the head's kernels and modules are written in the repository, by name."""
-        return places({**self.gate.head.kernels, **self.gate.head.modules}, root)
-
-    def _hear_the_witness(self) -> None:
-        """Turn the result of each case that a side alone contradicts into an error."""
-        if self.gate.witness is None:
-            return
-        for case_id, said in self.gate.witness.contradictions():
-            self.results = [
-                judge_case(replace(r.evidence, error=said), self.test(case_id)) if r.id == case_id else r
-                for r in self.results
-            ]
+        self.sides.ready()  # the last case may have ended a process
+        found: dict[str, Place] = self.sides.head.ask("places", root)
+        return found
 
     def _uncompared_kernels(self) -> list[str]:
         """The kernels that were named and selected, and of which this part of the run compared no case."""
@@ -306,7 +297,6 @@ class GateSession:
             for case in self.chosen
             if case.id not in done
         ]
-        self._hear_the_witness()
         missing = self.missing_ids
         if self.settings.shard[0] == 1:  # once, not in every shard
             rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]
@@ -324,7 +314,14 @@ class GateSession:
             load=None if self.load is None else self.load.read(),
             notes=self.notes,
             shard=Shard.of(*self.settings.shard, self.settings.tier, ids),
-            ceilings=ceilings(result.work for result in self.results if result.work and result.measurements),
+            ceilings=self._ceilings(),
             absent=self.absent_ids,
             options=self.repeatable,
         )
+
+    def _ceilings(self) -> tuple[Ceiling, ...]:
+        """Measure what the machine can do at most, for the work that was timed."""
+        works = [result.work for result in self.results if result.work and result.measurements]
+        self.sides.ready()  # the last case may have ended a process
+        found: tuple[Ceiling, ...] = self.sides.examiner.ask("ceilings", works)
+        return found

@@ -13,11 +13,11 @@ PYTHON_FILES = sorted(path for part in ("attention", "bench", "tests") for path 
 
 # Rooms and files at the top of bench, bottom up: each may import those before it. Neighbours that a slash joins may not
 # import each other.
-ROOMS = "plain cases judging sides checking timing report history/study options gate"
+ROOMS = "plain cases judging sides checking timing twins report history/study options gate"
 ABOVE = "pytest_benchmark_adapter proof commands comparison session plugin test_attention __main__"
 ORDER = [*ROOMS.split(), *ABOVE.split()]
 PURE = """
-    plain judging report history sides.source sides.baseline sides.places timing.between timing.budget
+    plain judging report history sides.source sides.baseline sides.places twins.between timing.budget
     timing.machine_load checking.compilation proof.simulation proof.replay proof.counting commands.explain_text
     commands.github commands.comment study.results study.published study.estimate study.judgement study.table
     study.tables study.plots study.report
@@ -98,7 +98,7 @@ def test_a_side_in_a_process_of_its_own_needs_nothing_but_torch_and_loads_little
     others = ["psutil", "pytest", "pytest_benchmark", "jinja2", "scipy", "tqdm", "matplotlib", "attention"]
     code = f"""import sys
 sys.modules.update(dict.fromkeys({others}))
-import bench.timing.worker, torch
+import bench.twins.interpreter, torch
 from bench.checking.fingerprint import fingerprint
 x = torch.ones(4)
 fingerprint(lambda: x * 2)
@@ -114,7 +114,15 @@ assert not parallel, "attention loads tensor parallelism"
 
 def test_only_the_plugin_s_own_files_know_pytest() -> None:
     knowing = {path.stem for path in bench_files() if any("pytest" in name for name in imports(path))}
-    assert knowing == {"comparison", "explain", "options", "plugin", "pytest_benchmark_adapter", "session", "selftest"}
+    assert knowing == {
+        "comparison",
+        "explain",
+        "options",
+        "plugin",
+        "pytest_benchmark_adapter",
+        "session",
+        "selftest",
+    }
 
 
 def test_the_package_under_test_imports_torch_and_itself_relatively_and_nothing_else() -> None:
@@ -139,7 +147,7 @@ def test_a_file_says_what_it_does() -> None:
     assert silent == []
 
 
-def test_the_head_is_not_imported_before_what_it_registers_is_watched() -> None:
-    code = "import sys, bench.plugin; assert 'attention' not in sys.modules"
+def test_a_process_that_compares_does_not_import_the_head() -> None:
+    code = "import sys, bench.plugin, bench.twins.image; assert 'attention' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from bench.cases import COMPILING, DTYPES, MODELS, NESTED, ROWS, VARIANTS, Case,
 from bench.gate import Gate
 from bench.sides.side import Side
 from bench.sides.workload import bytes_needed
+from bench.twins.sides import in_process
 
 ID = re.compile(
     r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+(v\d+)?(scale\d+(\.\d+)?)?(softcap\d+(\.\d+)?)?(sinks)?"
@@ -62,7 +63,7 @@ def test_each_tier_holds_the_one_before() -> None:
     assert smoke < pr < full
     supported = {case for case, reason in matrix(KERNELS, MODULES, "pr", ("cpu",)).items() if reason is None}
     assert 150 <= sum(case.timed for case in supported) <= 250
-    assert sum(not case.timed for case in supported) <= 260
+    assert sum(not case.timed for case in supported) <= 280
 
 
 def test_the_models_are_a_tier_of_their_own_and_each_case_says_whose_it_is() -> None:
@@ -90,9 +91,9 @@ def test_full_holds_the_whole_matrix_of_the_study() -> None:
 
 def test_a_case_that_a_kernel_cannot_run_is_listed_with_the_reason() -> None:
     cases = {case.id: reason for case, reason in matrix(KERNELS, MODULES, "pr", ("cpu",)).items()}
-    assert cases["manual-b1h8t128d64-causal-fp32-cpu-fwd"] == "manual does not support causal attention"
-    assert cases["manual-b1h2t256d64-boolmask-fp32-cpu-fwd"] == "manual does not support a bool mask"
-    assert cases["sdpa-b1h8t128d64-causal-fp32-cpu-fwd"] is None
+    assert cases["manual-b1h2t128d64-causal-fp32-cpu-fwd"] == "manual does not support causal attention"
+    assert cases["manual-b1h2t128d64-boolmask-fp32-cpu-fwd"] == "manual does not support a bool mask"
+    assert cases["sdpa-b1h2t128d64-causal-fp32-cpu-fwd"] is None
 
 
 @pytest.mark.parametrize(
@@ -175,10 +176,8 @@ def test_a_new_row_is_one_line() -> None:
     assert {case.id for case, reason in cases.items() if reason is None} == {
         f"{name}-b1h2t8d4sliced-paddingmask-fp32-cpu-fwd" for name in ("blockwise", "masked", "sdpa")
     }
-    side = Side.of("head", attention)
-    assert not any(
-        e.complaints for case in cases if cases[case] is None for e in Gate(side, None).check(case).evidence.errors
-    )
+    gate = Gate(in_process(Side.of("head", attention)))
+    assert not any(e.complaints for case in cases if cases[case] is None for e in gate.check(case).errors)
 
 
 def test_what_a_kernel_from_an_old_base_does_not_know_of_is_not_asked_of_it() -> None:
@@ -220,10 +219,10 @@ def test_a_new_kernel_is_in_every_row_that_measures_kernels() -> None:
 
 
 def test_no_kernel_needs_more_memory_than_the_case_is_estimated_to_take() -> None:
-    side = Side.of("head", attention)
+    gate = Gate(in_process(Side.of("head", attention)))
     cases = [case for case, reason in matrix(KERNELS, {}, "smoke", ("cpu",)).items() if reason is None]
     for case in cases:
-        executed = Gate(side, None).check(case).evidence.head_fingerprint
+        executed = gate.check(case).head_fingerprint
         assert executed is not None
         assert executed.peak_bytes <= bytes_needed(case), case.id
 

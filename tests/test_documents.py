@@ -16,11 +16,11 @@ from bench.judging.verdict import Verdict
 from bench.plain.arguments import DEFAULT_THREADS
 from bench.report.text import legend
 from bench.timing import ceiling
-from bench.timing.between import observations_needed
 from bench.timing.budget import SHARE
 from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
 from bench.timing.measure import BURST_NS, BURST_RESOLUTIONS
-from bench.timing.processes import BURST_PAIRS, MOST_PAIRS
+from bench.twins.between import observations_needed
+from bench.twins.pairs import BURST_PAIRS, MOST_PAIRS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "bench" / "docs"

@@ -18,7 +18,7 @@ from bench.cases import Case, matrix
 from bench.checking import drift
 from bench.checking.alike import Results
 from bench.sides.side import Side
-from bench.sides.workload import bind, build
+from bench.sides.workload import bind, build, parameter_sizes
 
 PACKAGE = Path(attention.__file__ or "").parent
 HEAD = Side.of("head", attention)
@@ -287,7 +287,7 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
             "    if mask is not None and mask.dtype == torch.bool and bool(mask.all()):\n        return None, False\n"
             "    if mask is not None:\n        mask = torch.atleast_2d(mask)",
         ),
-        "causal forgotten where there are two queries": ("n_queries > 1)", "n_queries > 2)"),
+        "causal forgotten where there are two queries": ("n_queries < 2)", "n_queries < 3)"),
         "few keys leak one": ("triu(n_keys - n_queries + 1)", "triu(n_keys - n_queries + 2)"),
         "values read as if they were contiguous": (
             "        q, k, v, attn_mask",
@@ -306,8 +306,8 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "bool mask in place of causal": ("return mask & triangle, False", "return mask, False"),
         "float mask in place of causal": ("mask.masked_fill(~triangle, -torch.inf), False", "mask, False"),
         "groups tiled instead of interleaved": (
-            "    out = F.scaled",
-            "    k, v = (t.repeat(1, q.shape[1] // t.shape[1], 1, 1) for t in (k, v))\n    out = F.scaled",
+            "    out = (by or F.scaled",
+            "    k, v = (t.repeat(1, q.shape[1] // t.shape[1], 1, 1) for t in (k, v))\n    out = (by or F.scaled",
         ),
         "keys and values swapped": ("        q, k, v, attn_mask", "        q, v, k, attn_mask"),
         "key strides reinterpreted": (
@@ -406,14 +406,14 @@ SEEN_BY = {
 @cache
 def answers(case: Case) -> tuple[Results, Results]:
     """The oracle's and the yardstick's results for a case, which are the same whatever was edited."""
-    workload = build(case, HEAD)
+    workload = build(case, parameter_sizes(case, HEAD))
     return drift.oracle(workload), drift.yardstick(workload)
 
 
 def complaint(side: Side, case: Case) -> str | None:
     """Say what is wrong with a side's output and gradients, or that it raised, or wrote to its inputs."""
     exact, naive = answers(case)
-    workload = build(case, side)
+    workload = build(case, parameter_sizes(case, side))
     before = workload.snapshot()
     try:
         with torch.set_grad_enabled(case.backward):

@@ -21,6 +21,7 @@ from bench.plain.evidence import Evidence
 from bench.sides.base import Base
 from bench.sides.side import Side
 from bench.sides.source import Source
+from bench.twins.sides import in_process
 
 Work = Callable[..., Any]
 TEST = Policy().test(100)
@@ -263,9 +264,9 @@ def verdict(head: Work | type, case: str, base: Work | type = plain) -> tuple[Ve
         base = attention.MultiHeadAttention
     shape, mask, dtype, device, direction = case.split("-")
     of = Case("k", isinstance(head, type), Shape.parse(shape), mask, dtype, device, direction)
-    gate = Gate(side("head", head), Base(side("base", base), Source("here", b"")))
+    gate = Gate(in_process(side("head", head), side("base", base)), Base(Source("here", b"")))
     try:
-        evidence = gate.check(of).evidence
+        evidence = gate.check(of)
     except CaseFailed as failure:
         evidence = Evidence(of.id, error=str(failure))
     result = judge_case(evidence, TEST)

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import attention
 from bench.cases import Case, Shape
 from bench.gate import Gate
 from bench.judging.changes import compare
-from bench.sides import source
+from bench.sides import code
 from bench.sides.base import Base
-from bench.sides.side import Side, base_side
+from bench.sides.source import Source
+from bench.sides.what import ATTENTION
+from bench.twins.forked import Twins, starts_of, twins
+from bench.twins.worker import Start
 
 PACKAGE = Path(attention.__file__ or "").parent
 
@@ -52,13 +56,13 @@ class Edit:
     notes: str = ""
 
 
-CALL = "    out = F.scaled_dot_product_attention(\n        q, k, v, "
+CALL = "    out = (by or F.scaled_dot_product_attention)(\n        q, k, v, "
 EDITS = {
     "a 3-D reshape before SDPA": Edit(
         "sdpa.py",
         {
             CALL: "    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)\n" + CALL,
-            "n_kv_heads\n    )": "n_kv_heads\n    )[None]",
+            "n_kv_heads)\n    )": "n_kv_heads)\n    )[None]",
         },
         "sdpa-b1h8t512d64-full-fp32-cpu-fwd",
         r"backend flash -> math because q, k, v have 3, 3, 3 dimensions and 4 are needed; peak 1\.02 MiB -> 1\d\.",
@@ -84,7 +88,7 @@ EDITS = {
     ),
     "a mask tensor where is_causal would do": Edit(
         "sdpa.py",
-        {"if not causal or (mask is None and n_queries == n_keys):": "if not causal:"},
+        {"if not causal or (mask is None and n_queries == n_keys and not under_jit_trace()):": "if not causal:"},
         "sdpa-b1h8t512d64-causal-fp32-cpu-fwd",
         "^peak 1.02 MiB -> ",
         r"sdpa's mask none -> \(512, 512\), mask dtype none -> bool, causal True -> False; .* aten\.tril",
@@ -100,7 +104,7 @@ EDITS = {
         "sdpa.py",
         {
             CALL: "    dtype = q.dtype\n    q, k, v = q.float(), k.float(), v.float()\n" + CALL,
-            "n_kv_heads\n    )": "n_kv_heads\n    ).to(dtype)",
+            "n_kv_heads)\n    )": "n_kv_heads)\n    ).to(dtype)",
         },
         "sdpa-b1h4t128d64-full-bf16-cpu-fwd",
         r"^peak 0\.06 MiB -> 0\.56",
@@ -169,46 +173,53 @@ EDITS = {
 }
 
 
-def copy(directory: Path) -> Path:
+def copy(directory: Path, *, compiled: bool) -> Path:
+    """Copy the package, with a kernel that compiles if one is asked for: torch's compiler takes a second to load."""
     shutil.copytree(PACKAGE, directory / "attention", ignore=shutil.ignore_patterns("__pycache__"))
-    (directory / "attention" / "fast.py").write_text(COMPILED, encoding="utf-8")
+    if compiled:
+        (directory / "attention" / "fast.py").write_text(COMPILED, encoding="utf-8")
     return directory
 
 
+def started(label: str, directory: Path, scratch: Path) -> dict[str, Start]:
+    found = code.of_name(ATTENTION, str(directory), scratch)
+    return starts_of({label: found}, ATTENTION, ("cpu",), 1, scratch)
+
+
 @pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    """The package as it is, and a compiled kernel; loaded first and kept, under the name that sides have."""
-    package = source.from_directory(copy(tmp_path_factory.mktemp("before")))
-    with base_side(package) as side:
-        return Base(Side("base", dict(side.kernels), dict(side.modules)), package)
+def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """Hold twins of the package as it is and a compiled kernel; the base stays, and each test has a head of its own."""
+    directory, scratch = copy(tmp_path_factory.mktemp("before"), compiled=True), tmp_path_factory.mktemp("scratch")
+    with twins(started("base", directory, scratch) | started("head", directory, scratch), scratch) as both:
+        yield both
 
 
-def said(before: Base, after: Side, case_id: str) -> tuple[str, str]:
-    """Compare the fingerprints of both sides on one case, and run nothing else; returns changes and notes."""
+def said(sides: Twins, after: Path, case_id: str) -> tuple[str, str]:
+    """Compare the fingerprints of the base and a new head on one case, and time nothing; returns changes and notes."""
+    sides.head.close()  # the check forks another
+    sides.starts |= started("head", after, sides.scratch)
     subject, shape, mask, dtype, device, direction = case_id.split("-")
-    case = Case(subject, subject in after.modules, Shape.parse(shape), mask, dtype, device, direction)
-    evidence = Gate(after, before).check(case).evidence
+    case = Case(subject, subject in attention.MODULES, Shape.parse(shape), mask, dtype, device, direction)
+    evidence = Gate(sides, Base(Source("here", b""))).check(case)
     assert not [c for error in evidence.errors for c in error.complaints], "an edit of this table leaves outputs right"
     changes, notes = compare(evidence.base_fingerprint, evidence.head_fingerprint)
     return "; ".join(changes), "; ".join(notes)
 
 
 @pytest.mark.parametrize("name", EDITS, ids=lambda name: name.replace(" ", "-"))
-def test_a_silent_edit_fails_or_is_noted_with_its_cause(tmp_path: Path, before: Base, name: str) -> None:
+def test_a_silent_edit_fails_or_is_noted_with_its_cause(tmp_path: Path, sides: Twins, name: str) -> None:
     edit = EDITS[name]
-    path = copy(tmp_path) / "attention" / edit.file
+    path = copy(tmp_path, compiled=edit.case.startswith("fast-")) / "attention" / edit.file
     text = path.read_text(encoding="utf-8")
     for old, new in edit.replaced.items():
         assert text.count(old) == 1, "the table has fallen behind the code"
         text = text.replace(old, new)
     path.write_text(text, encoding="utf-8")
-    with base_side(source.from_directory(tmp_path)) as after:
-        changes, notes = said(before, after, edit.case)
+    changes, notes = said(sides, tmp_path, edit.case)
     assert re.search(edit.changes or "^$", changes), changes
     assert re.search(edit.notes, notes), notes
 
 
 @pytest.mark.parametrize("case", sorted({edit.case for edit in EDITS.values()}))
-def test_the_same_code_changes_nothing_and_needs_no_note(tmp_path: Path, before: Base, case: str) -> None:
-    with base_side(source.from_directory(copy(tmp_path))) as after:
-        assert said(before, after, case) == ("", "")
+def test_the_same_code_changes_nothing_and_needs_no_note(tmp_path: Path, sides: Twins, case: str) -> None:
+    assert said(sides, copy(tmp_path, compiled=case.startswith("fast-")), case) == ("", "")

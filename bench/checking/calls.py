@@ -41,19 +41,18 @@ NOISE = 4.0  # where calls on the same inputs differ, results may differ by so m
 def execute(call: Call, workload: Workload) -> tuple[dict[str, Tensor], Fingerprint]:
     """Do the work for its results, which compiles what is to be compiled, for its fingerprint, and to compare calls."""
     before = counters()
-    with call.view:
-        others = OtherContents(workload)
-        with others:
-            earlier = _Kept.of(call)
-            compiled = counters().since(before)
-        own = _Kept.of(call)
-        print_, calls = _Observer(call, workload, others, own.copies, earlier.copies, compiled).observe()
-        inputs = {t.untyped_storage().data_ptr() for t in given(workload) if t.numel()}
-        aliased = own.within(inputs)
-        overwritten = {*_unlike(own.copies, own.given), *_unlike(earlier.copies, earlier.given)} - {*aliased}
-        calls = replace(calls, aliased=aliased, overwritten=_ordered(own.copies, overwritten))
-        given_to_gpu = launches(call) if workload.case.device == "cuda" else None
-        return own.copies, replace(print_, calls=calls, launches=given_to_gpu)
+    others = OtherContents(workload)
+    with others:
+        earlier = _Kept.of(call)
+        compiled = counters().since(before)
+    own = _Kept.of(call)
+    print_, calls = _Observer(call, workload, others, own.copies, earlier.copies, compiled).observe()
+    inputs = {t.untyped_storage().data_ptr() for t in given(workload) if t.numel()}
+    aliased = own.within(inputs)
+    overwritten = {*_unlike(own.copies, own.given), *_unlike(earlier.copies, earlier.given)} - {*aliased}
+    calls = replace(calls, aliased=aliased, overwritten=_ordered(own.copies, overwritten))
+    given_to_gpu = launches(call) if workload.case.device == "cuda" else None
+    return own.copies, replace(print_, calls=calls, launches=given_to_gpu)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,12 @@
 """Whether code compiles anew for each new length; in use, that ends at torch's limit of recompilations."""
 
-from weakref import WeakKeyDictionary
-
 import torch
 
-from ..sides.view import View
 from ..sides.workload import Call, Workload
 from .compilation import counters
 from .contents import longer, resized
 
 TOKENS = (16, 32)  # more than the case has; the first may be compiled for all lengths from then on
-
-_looked_at: WeakKeyDictionary[View, set[str]] = WeakKeyDictionary()  # subjects that were tried, by side
 
 
 def compiles_each_length(call: Call, workload: Workload) -> bool | None:
@@ -21,10 +16,9 @@ def compiles_each_length(call: Call, workload: Workload) -> bool | None:
     second, so it is done once for each subject of a side. None if it was done before, or if this torch or the subject
     cannot do it.
     """
-    subjects = _looked_at.setdefault(call.view, set())
-    if workload.case.subject in subjects:
+    if workload.case.subject in call.tried_longer:
         return None
-    subjects.add(workload.case.subject)
+    call.tried_longer.add(workload.case.subject)
     try:
         with torch.compiler.set_stance(force_backend="eager"):
             for tokens in TOKENS:

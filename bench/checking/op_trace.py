@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..plain.execution import Pass, Step
-from ..sides.view import untagged
 
 
 class EagerMode(TorchDispatchMode):
@@ -57,7 +56,7 @@ class OpTrace(EagerMode):
                 # A storage that came in by an argument is not the call's own; this is slow, so it is asked last.
                 came_in = any(storage is given.untyped_storage() for given in tensors_in((args, kwargs)))
                 self._take_note(storage, 0 if came_in else storage.nbytes())
-        self.steps.append(Step(untagged(str(func.overloadpacket)), self._live_bytes))
+        self.steps.append(Step(str(func.overloadpacket), self._live_bytes))
         return out
 
     @property

@@ -2,10 +2,10 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from math import ceil, log2
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,13 +19,14 @@ from ..plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
 from ..plain.errors import CannotDo
 from ..report import formats
 from ..report.terminal import describe
-from ..sides import source
+from ..sides import code, source
 from ..sides.base import Base
-from ..sides.repository import GitFailed, commit_of, git, top_level
-from ..sides.side import base_side
+from ..sides.code import Code
+from ..sides.repository import GitFailed, commit_of, git
 from ..sides.source import Source
 from ..sides.what import What, place_of
 from ..timing import environment
+from ..twins.forked import starts_of, twins
 from .asked import asked, declare
 from .explain import find
 
@@ -59,39 +60,40 @@ def add_command(commands: Any) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What all steps of the search share: the good source, the case, and the stopping rule."""
+    """What all steps of the search share: the good revision, the case, the stopping rule, and the threads."""
 
-    good: Source
+    good: str
     what: What
     rows: Sequence[Row]
     place: Path
     policy: Policy
     case_id: str
+    threads: int
 
     def judge(self, commit: str) -> CaseResult:
-        """Compare the source of a commit, or of the working tree if that is empty, with the good one.
+        """Compare a commit, or the working tree if that is empty, with the good revision.
 
         Raises:
             CannotDo: one of them does not load, or has no such case.
 
         """
-        head_source = self.source_of(commit)
-        repository = top_level(self.place)
-        with ExitStack() as stack:
-            base, head = (
-                stack.enter_context(base_side(one, label, repository, what=self.what, devices=present))
-                for label, one, present in (
-                    ("base", self.good, environment.present_devices()),
-                    ("head", head_source, environment.present_devices()),
-                )
-            )
-            case: Case = find(self.case_id, base, self.rows)
-            if not head.supports(case):
-                raise CannotDo(f"{head_source.origin} does not support {self.case_id}")
-            gate = Gate(head, Base(base, self.good))
-            return gate.compare(case, self.policy.test(1), self.policy.budget_s)
+        with TemporaryDirectory(prefix="attention-gate-") as directory:
+            scratch = Path(directory)
+            codes = {"base": code.of_revision(self.what, self.good, scratch), "head": self._code_of(commit, scratch)}
+            devices = environment.present_devices()
+            with twins(starts_of(codes, self.what, devices, self.threads, scratch), scratch) as sides:
+                assert sides.base is not None  # it has loaded
+                case: Case = find(self.case_id, sides.base, self.rows)
+                if not sides.head.ask("supports", case):
+                    raise CannotDo(f"{codes['head'].source.origin} does not support {self.case_id}")
+                gate = Gate(sides, Base(codes["base"].source))
+                return gate.compare(case, self.policy.test(1), self.policy.budget_s)
+
+    def _code_of(self, commit: str, scratch: Path) -> Code:
+        return code.of_revision(self.what, commit, scratch) if commit else code.of_working_tree(self.what)
 
     def source_of(self, commit: str) -> Source:
+        """Return the source of a commit, or of the working tree if that is empty."""
         if not commit:
             return source.imported(self.what.names)
         return source.from_revision(self.place, commit, self.what.names)
@@ -111,11 +113,11 @@ def run(options: argparse.Namespace) -> int:
     with asked(options) as (what, rows):
         policy = Policy(options.gate_threshold, options.gate_budget)
         place = place_of(what.names[0])
-        good = source.from_revision(place, options.good, what.names)
-        comparison = Comparison(good, what, rows, place, policy, options.case)
+        good = commit_of_or_refuse(place, options.good)
+        comparison = Comparison(good, what, rows, place, policy, options.case, options.threads)
         if options.step:
             return _step(comparison, options.bad or "")
-        history = History(place, what.names, commit_of_or_refuse(place, options.good))
+        history = History(place, what.names, good)
         found, result = search(history, comparison.judge, commit_of_or_refuse(place, options.bad or "HEAD"))
         _report(comparison, history, found, result, options)
     return 0
@@ -222,10 +224,10 @@ def _brief(result: CaseResult) -> str:
 def _report(
     comparison: Comparison, history: History, found: str, result: CaseResult, options: argparse.Namespace
 ) -> None:
-    head = comparison.source_of(found)
+    good, head = comparison.source_of(comparison.good), comparison.source_of(found)
     print(f"\n{found} is the first that is {result.verdict.value}\n{history.describe(found)}\n{describe(result, ())}")
     run_ = Run(
-        base={"origin": comparison.good.origin, "source_sha256": comparison.good.sha256},
+        base={"origin": good.origin, "source_sha256": good.sha256},
         head={"origin": head.origin, "source_sha256": head.sha256},
         environment=environment.describe(environment.steady_allocator()),
         policy=comparison.policy,

@@ -15,7 +15,7 @@ from ..plain.errors import CannotDo
 from ..plain.files import check_writable, write_atomically
 from ..plain.strict_json import dumps
 from ..report.escaping import markdown as cell
-from ..sides.side import head_side
+from ..sides.side import load
 from ..sides.what import What
 from ..timing.environment import present_devices
 
@@ -46,11 +46,10 @@ def run(options: argparse.Namespace) -> int:
     for path in filter(None, (options.json, options.markdown)):
         check_writable(path)
     torch.set_num_threads(1)
-    side = head_side(What(tuple(options.kernel)), (options.device,))
+    side = load(What(tuple(options.kernel)), (options.device,))
     found: dict[str, list[Finding]] = {}
     for name, kernel in side.kernels.items():
-        with side.view:
-            found[name] = list(examine(kernel, options.device, DTYPES[options.dtype]))
+        found[name] = list(examine(kernel, options.device, DTYPES[options.dtype]))
         print(as_text(name, found[name]))
     if options.json is not None:
         write_atomically(options.json, dumps({n: [asdict(f) for f in fs] for n, fs in found.items()}, indent=1))

@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from textwrap import wrap
 
 from ..judging.changes import compare, mebibytes
-from ..plain.execution import Fingerprint, SdpaCall, Step, Work
+from ..plain.execution import Observed, OpTime, SdpaCall, Work
 
 WIDTH = 110
 CONTEXT = 2  # ops shown on each side of a difference; longer stretches without one are folded
@@ -16,23 +16,10 @@ _LEVELS = " ▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True)
-class OpTime:
-    """How often an op ran in one call, and the time spent in it, without the ops that it calls."""
+class Observation(Observed):
+    """What one side did in one call, and what to call that side."""
 
-    op: str
-    calls: int
-    self_us: float
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What one side did in one call. ``steps`` is empty where compiled code hides them; backward begins at a step."""
-
-    label: str
-    fingerprint: Fingerprint
-    steps: tuple[Step, ...] = ()
-    backward_at: int | None = None
-    times: tuple[OpTime, ...] = ()
+    label: str = ""
 
 
 def explain(case_id: str, base: Observation | None, head: Observation, work: Work) -> str:

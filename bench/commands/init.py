@@ -12,9 +12,10 @@ from ..cases import Row, Shape, matrix
 from ..gate import CaseFailed, CaseSkipped, Gate
 from ..plain.errors import CannotDo
 from ..plain.files import write_atomically
-from ..sides.side import Side, head_side
+from ..sides.side import Side, load
 from ..sides.what import What, importable
 from ..timing.environment import present_devices
+from ..twins.sides import in_process
 
 DEFAULT_OUTPUT = "gate.toml"
 EVERY = {"masks": "full causal boolmask floatmask causalboolmask window16 causalwindow16"}
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     what = What((options.kernel,), tuple(options.source))
     torch.set_num_threads(1)
     with importable(path.resolve().parent):
-        head = head_side(what, present_devices())
+        head = load(what, present_devices())
         found = [
             fitting(head, draft, present_devices())
             for draft in DRAFTS
@@ -110,7 +111,7 @@ def _against(head: Side, row: Row, devices: Sequence[str]) -> Iterator[str]:
             yield unsupported
             continue
         try:
-            errors = Gate(head, None).check(case).evidence.errors
+            errors = Gate(in_process(head)).check(case).errors
         except (CaseFailed, CaseSkipped) as why:
             yield str(why).partition("\n")[0]
         else:

@@ -11,6 +11,7 @@ import attention
 from ..cases import DTYPES, ROWS, TIERS, Row, matrix
 from ..gate import Gate
 from ..sides.side import Side
+from ..twins.sides import in_process
 
 # Every kernel and module in every dtype, both ways: more than a gate has time for.
 EVERY_SUBJECT = "kernels compiling variants modules"
@@ -34,11 +35,12 @@ def run(options: argparse.Namespace) -> None:
     """
     torch.set_num_threads(1)
     head = Side.of("head", attention)
+    gate = Gate(in_process(head))
     shares: dict[tuple[str, str, str], float] = defaultdict(float)
     rows = (*ROWS, EVERYTHING)
     for case, unsupported in matrix(head.kernels, head.modules, options.tier, (options.device,), rows).items():
         if unsupported is None:
-            for error in Gate(head, None).check(case).evidence.errors:
+            for error in gate.check(case).errors:
                 kind = "output" if error.name == "out" else "gradients"
                 key = case.subject, case.dtype, kind
                 shares[key] = max(shares[key], error.share)

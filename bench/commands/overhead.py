@@ -19,7 +19,7 @@ from ..plain.arguments import DEFAULT_THREADS, SECONDS, THREADS
 from ..plain.evidence import Measurement
 from ..timing import environment
 from ..timing.clock import Clock
-from ..timing.measure import Never, measure
+from ..timing.measure import Never, burst_of, measure, no_garbage_collection
 
 LEVEL = 0.001  # of the intervals, each end
 KERNEL_TOKENS = (8, 16)  # below 16 keys, ``sdpa`` adds a mask to keep NaN
@@ -52,11 +52,11 @@ def run(options: argparse.Namespace) -> None:
     print("|---|---|---|---|---|")
     comparisons = [*_kernels(), *_modules()]
     for comparison in comparisons:
-        with torch.set_grad_enabled(comparison.backward):
+        theirs, ours = (burst_of(work, Clock.of("cpu")) for work in (comparison.theirs, comparison.ours))
+        with torch.set_grad_enabled(comparison.backward), no_garbage_collection():
             measurement = measure(
-                comparison.theirs,
-                comparison.ours,
-                clock=Clock.of("cpu"),
+                theirs,
+                ours,
                 rule=Never(),
                 budget_s=options.time_limit / len(comparisons),
                 order=random.Random(0),

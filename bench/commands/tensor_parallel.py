@@ -22,7 +22,7 @@ from ..plain.arguments import COUNT, Parser
 from ..plain.errors import CannotDo
 from ..plain.evidence import Pair, TensorError
 from ..sides.side import Side
-from ..sides.workload import Workload, bind, build
+from ..sides.workload import Workload, bind, build, parameter_sizes
 from ..timing.clock import Clock
 from ..timing.environment import steady_allocator
 from ..timing.measure import BURST_NS
@@ -76,7 +76,7 @@ def _compare(shapes: list[Shape], dtype: str, device: str, pairs: int) -> int:
     _say(f"{'case':48}  ratio  99.8% interval     whole    sharded  error")
     for shape, mask in product(shapes, MASKS):
         case = Case("mha", module=True, shape=shape, mask=mask, dtype=dtype, device=device, direction="fwdbwd")
-        workload = build(case, side)
+        workload = build(case, parameter_sizes(case, side))
         whole = bind(workload, side)
         share = _share(workload, mesh)
         exact, naive = drift.oracle(workload), drift.yardstick(workload)

@@ -22,6 +22,20 @@ def decide(measurement: Measurement, test: PairedTest) -> Change | None:
     return test.decide(measurement.ordered)
 
 
+def is_settled(measurements: Sequence[Measurement], test: PairedTest) -> bool:
+    """Say whether the measurements so far agree: a first one that is clear, or else two of at most three.
+
+    Twins differ by some tenths of a percent from the next pair of twins, however long they are measured. So a slowdown
+    is not believed of one pair, nor that there is none where the median lies between half the threshold and all of it.
+    """
+    changes = [decide(measurement, test) for measurement in measurements]
+    if len(changes) == 1:
+        near = median(measurements[0].ordered) > test.accepted + test.threshold / 2
+        return changes[0] is not Change.SLOWER and not (changes[0] is Change.SAME and near)
+    slower = changes.count(Change.SLOWER)
+    return 2 in {slower, len(changes) - slower}
+
+
 def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[Verdict, tuple[str, ...]]:
     """Pick the worst verdict that the evidence supports; reasons for it come first."""
     changes, notes = compare(evidence.base_fingerprint, evidence.head_fingerprint)
@@ -67,7 +81,7 @@ def _speed(measurements: Sequence[Measurement], test: PairedTest) -> tuple[Verdi
     if change is Change.SLOWER:
         return Verdict.REGRESSED, (f"{exp(median(last.ordered)) - 1:.1%} slower, confirmed on fresh inputs",)
     reasons: tuple[str, ...] = ()
-    if len(measurements) > 1:
+    if any(decide(measurement, test) is Change.SLOWER for measurement in measurements[:-1]):
         reasons = ("a slowdown was measured, but not confirmed on fresh inputs",)
     if change is None:
         mde = test.detectable(last.ordered)

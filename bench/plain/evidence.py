@@ -112,7 +112,7 @@ def _share(error: float, budget: float) -> float:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that was found out about one case; ``measurements`` has a second entry where the first was a slowdown.
+    """All that was found out about one case; ``measurements`` has more entries where the first was not clear.
 
     At most one of ``error``, ``skipped`` and ``missing`` is set, and says why there is nothing else. A case that is not
     ``timed`` was checked on both sides and has no measurements. ``model`` names the model that it stands for.

@@ -138,6 +138,25 @@ def _hashable(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class OpTime:
+    """How often an op ran in one call, and the time spent in it, without the ops that it calls."""
+
+    op: str
+    calls: int
+    self_us: float
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What one side did in one call. ``steps`` is empty where compiled code hides them; backward begins at a step."""
+
+    fingerprint: Fingerprint
+    steps: tuple[Step, ...] = ()
+    backward_at: int | None = None
+    times: tuple[OpTime, ...] = ()
+
+
+@dataclass(frozen=True)
 class Work:
     """The least work of a case: floating-point operations, and each byte moved once."""
 

@@ -12,39 +12,36 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytest_benchmark.utils import parse_compare_fail
-from torch import Tensor
 from tqdm import tqdm
 
-import attention
-
-from ..cases import TIERS, Case, matrix
+from ..cases import TIERS, Case
 from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable
-from ..sides import source
 from ..sides.base import Base
-from ..sides.side import Side, base_side
 from ..timing import environment
 from ..timing.budget import SharedBudget
 from ..timing.machine_load import LoadMeter
+from ..twins.forked import Twins
 from . import picture
 from .findings import Findings, Injection, UnchangedRun, report
+from .same_code import same_code_twice
 from .silent import FAULTS, attempt
 
 SLOWDOWNS = (0.02, 0.05, 0.10, 0.20)
 OUTPUT_ERRORS = (0.01, 0.001, 0.0001)  # relative; the first must be over the budget of every dtype
 INJECTIONS = 20  # injections of each size in a round
-SPINNING = 0.1  # of a call's time, added to both sides before a slowdown is injected
 STOCK_CHECKS = ("min:10%", "median:10%")
 STOCK_SECONDS = 0.5  # a case; ours takes less
 
@@ -75,14 +72,14 @@ def run(options: argparse.Namespace) -> None:
         if path is not None:
             check_writable(path)
     torch.set_num_threads(options.threads)
-    allocator = environment.steady_allocator()
     policy = Policy(options.gate_threshold, Policy.default_budget_s(options.gate_threshold))
-    package = source.from_directory(Path(attention.__file__ or "").parent)
-    with base_side(package) as side, tempfile.TemporaryDirectory() as scratch:
-        subject = _Subject(Side.of("head", attention), Base(side, package), policy, options.tier, options.only)
+    with same_code_twice(options.threads) as (sides, package), tempfile.TemporaryDirectory() as scratch:
+        subject = _Subject(sides, Gate(sides, Base(package)), policy, options.tier, options.only)
         if not subject.cases:
             raise CannotDo(f"-k {options.only}: no case of tier {options.tier} has it in its id; give part of one")
-        findings = Findings(environment.describe(allocator), policy, options.tier, len(subject.cases))
+        findings = Findings(
+            environment.describe(environment.steady_allocator()), policy, options.tier, len(subject.cases)
+        )
         meter = LoadMeter()
         with tqdm(total=round(options.time_limit), unit="s", bar_format="{l_bar}{bar}| {n}/{total} s{postfix}") as bar:
             start = time.monotonic()
@@ -100,10 +97,10 @@ def run(options: argparse.Namespace) -> None:
 
 @dataclass
 class _Subject:
-    """What is tested: two sides of the same code, the cases of a tier, and a random order of injections."""
+    """What is tested: twins of the same code, the cases of a tier, and a random order of injections."""
 
-    head: Side
-    base: Base
+    sides: Twins
+    gate: Gate
     policy: Policy
     tier: str
     only: str = ""
@@ -111,13 +108,28 @@ class _Subject:
     order: random.Random = field(default_factory=lambda: random.Random(time.time_ns()))
 
     def __post_init__(self) -> None:
-        matrix_ = matrix(self.head.kernels, self.head.modules, self.tier, ("cpu",))
-        self.cases = [
-            case for case, reason in matrix_.items() if reason is None and case.timed and self.only in case.id
-        ]
+        every = self.sides.head.ask("cases", self.tier, ("cpu",))
+        self.cases = [case for case, reason in every.items() if reason is None and case.timed and self.only in case.id]
 
-    def compare(self, gate: Gate, case: Case, budget_s: float) -> CaseResult:
-        return gate.compare(case, self.policy.test(len(self.cases)), budget_s)
+    def compare(self, case: Case, budget_s: float) -> CaseResult:
+        return self.gate.compare(case, self.policy.test(len(self.cases)), budget_s)
+
+    @contextmanager
+    def slowed(self, share: float) -> Iterator[None]:
+        """Make the head's calls slower than the base's by a share, with work added to both."""
+        self.sides.slow_down({"base": 0.0, "head": share})
+        try:
+            yield
+        finally:
+            self.sides.slow_down({"base": None, "head": None})
+
+    def is_drift_caught(self, case: Case, error: float) -> bool:
+        """Whether results of the head that are off by a relative error are."""
+        self.sides.head.ask("falsify", error)
+        try:
+            return any(e.complaints for e in self.gate.check(case).errors)
+        finally:
+            self.sides.head.ask("falsify", 0.0)
 
     def some(self, count: int) -> Sequence[Case]:
         return self.order.sample(self.cases, min(count, len(self.cases)))
@@ -137,15 +149,14 @@ def _steps(subject: _Subject, findings: Findings, scratch: Path, options: argpar
         yield from _silent_faults(findings, scratch)
         for slowdown in SLOWDOWNS:
             for case in subject.some(INJECTIONS):
-                gate = Gate(subject.head, subject.base, distort=_slower(slowdown))
-                result = subject.compare(gate, case, subject.policy.budget_s)
+                with subject.slowed(slowdown):
+                    result = subject.compare(case, subject.policy.budget_s)
                 caught = result.verdict is Verdict.REGRESSED
                 findings.injected.append(Injection("slowdown", slowdown, case.id, caught=caught, result=result))
                 yield f"{slowdown:.0%} slower: {result.verdict}"
         for error in OUTPUT_ERRORS:
             for case in subject.some(INJECTIONS):
-                checked = Gate(_wrong(subject.head, error), subject.base).check(case)
-                caught = any(e.complaints for e in checked.evidence.errors)
+                caught = subject.is_drift_caught(case, error)
                 findings.injected.append(Injection("output error", error, case.id, caught=caught))
             yield f"outputs off by {error:g}"
 
@@ -159,54 +170,14 @@ def _silent_faults(findings: Findings, scratch: Path) -> Iterator[str]:
 
 
 def _unchanged_run(subject: _Subject, findings: Findings) -> Iterator[str]:
-    gate, results = Gate(subject.head, subject.base), []
+    results = []
     budget = SharedBudget(subject.policy.budget_s, len(subject.cases))
     for case in subject.cases:
-        result = subject.compare(gate, case, budget.allowance_s())
+        result = subject.compare(case, budget.allowance_s())
         budget.spend(result.seconds)
         results.append(result)
         yield f"unchanged: {result.verdict}"
     findings.unchanged.append(UnchangedRun(tuple(results)))
-
-
-def _slower(share: float) -> Callable[[str, Callable[[], None]], Callable[[], None]]:
-    """Make the head's call take longer than the base's by a share, with work added to both.
-
-    A call is a little faster after idle spinning than after another call (by 0.3 to 0.4%). So if only the head spun, it
-    would be slower by less than the share.
-    """
-
-    def distort(label: str, call: Callable[[], None]) -> Callable[[], None]:
-        factor = (1 + SPINNING) * (1 + share if label == "head" else 1.0)
-
-        def distorted() -> None:
-            start = time.perf_counter_ns()
-            call()
-            end = start + factor * (time.perf_counter_ns() - start)
-            while time.perf_counter_ns() < end:
-                pass
-
-        return distorted
-
-    return distort
-
-
-def _wrong(side: Side, error: float) -> Side:
-    """Make a side whose kernels, and with them its modules, return outputs that are off by a relative error."""
-
-    def off(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return lambda *args, **kwargs: function(*args, **kwargs) * (1 + error)
-
-    def wrong_module(build: Callable[..., torch.nn.Module]) -> Callable[..., torch.nn.Module]:
-        def make(*args: Any, **kwargs: Any) -> torch.nn.Module:
-            module = build(*args, **kwargs)
-            module.register_forward_hook(lambda _module, _inputs, out: out * (1 + error))
-            return module
-
-        return make
-
-    kernels = {name: replace(kernel, function=off(kernel.function)) for name, kernel in side.kernels.items()}
-    return Side(side.label, kernels, {name: wrong_module(build) for name, build in side.modules.items()})
 
 
 def _stock_run(scratch: Path, options: argparse.Namespace) -> list[Any]:

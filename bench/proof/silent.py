@@ -84,12 +84,23 @@ FAULTS = (
     _operator("a custom operator made slower", "REGRESSED", more=SLOWER),
     _operator("a custom operator off by 1%", "DRIFTED", times=" * 1.01"),
     Fault(
-        "a function of torch replaced",
-        "scaled_dot_product_attention",
-        head_before="plain = F.scaled_dot_product_attention\n"
-        "F.scaled_dot_product_attention = lambda *a, **k: (plain(*a, **k), plain(*a, **k))[1]\n",
+        "a function of torch replaced by a slower one",
+        "REGRESSED",
+        head_before="plain = torch.softmax\ntorch.softmax = lambda *a: [plain(*a) for _ in range(9)][0]\n",
     ),
-    Fault("a switch of torch turned in the call", "set_num_threads", f"torch.set_num_threads(2)\n{PLAIN}"),
+    Fault(
+        "a clock that hides half of the time",
+        "REGRESSED",
+        f"{SLOWER}\n{PLAIN}",
+        head_before="import time\ntrue = time.perf_counter_ns\ntime.perf_counter_ns = lambda: true() // 9\n",
+    ),
+    Fault("a switch of torch turned in the call", "DRIFTED", f"torch.set_autocast_enabled('cpu', True)\n{PLAIN}"),
+    Fault(
+        "a crash in a later call",
+        "by signal 6 (SIGABRT)",
+        f"CALLS.append(None)\nif len(CALLS) > 60: os.abort()\n{PLAIN}",
+        head_before="import os\nCALLS = []",
+    ),
     _file(
         "a module found by its name at the call",
         "DRIFTED",
@@ -104,7 +115,7 @@ FAULTS = (
     ),
     _file(
         "a module beside the package",
-        "--source=probe_beside",
+        "REGRESSED",
         f"probe_beside.work(q)\n{PLAIN}",
         ("probe_beside.py", "def work(q): pass\n", "def work(q): [q @ q.mT for _ in range(9)]\n"),
         "import probe_beside",

@@ -4,8 +4,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..plain.errors import CannotDo
 
@@ -30,6 +29,8 @@ NAMING_A_REPOSITORY = frozenset(
     }
 )
 SUBMODULE = "160000"  # the mode of a submodule's entry in a tree
+POINTER = b"version https://git-lfs.github.com/spec/"  # Git LFS's specification: the first line of a pointer
+MOST_POINTER_BYTES = 1024  # likewise
 
 
 class GitFailed(Exception):
@@ -88,14 +89,14 @@ def commit_of(directory: Path, revision: str) -> str:
         raise CannotDo(f"revision {revision!r} means several things ({error}): write {names}") from error
 
 
-def files_of_commit(directory: Path, commit: str, paths: Sequence[str], into: Path) -> Path | None:
-    """Write the files below the paths, as a checkout of the commit would, and those that their links lead to.
+def check_out(directory: Path, commit: str, into: Path) -> Path:
+    """Write every file of a commit, as a checkout would; returns where ``directory`` lies in the copy.
 
-    Returns where ``directory`` lies in the copy; None if the commit holds nothing below the paths.
+    A submodule that the repository has checked out is written as of the commit, too; one that it has not stays empty.
 
     Raises:
         GitFailed: git could not write them.
-        CannotDo: what they need lies in a submodule, or a link leads out of the repository.
+        CannotDo: a submodule lacks the commit that is asked for, or a file is a pointer whose content was not fetched.
 
     """
     root = Path(git(directory, "rev-parse", "--show-toplevel").decode().rstrip("\n"))
@@ -103,42 +104,45 @@ def files_of_commit(directory: Path, commit: str, paths: Sequence[str], into: Pa
     with tempfile.TemporaryDirectory(prefix="attention-index-") as scratch:
         index = Path(scratch) / "index"
         git(root, "read-tree", commit, index=index)
-        wanted = [str(PurePosixPath(here, path)) for path in paths]
-        if not _check_out(root, index, wanted, into):
-            return None
-        while (found := _leading_nowhere(into)) is not None:
-            link, target = found
-            if target is None or not _check_out(root, index, [target], into):
-                raise CannotDo(
-                    f"revision {commit[:12]} has the link {link}, which leads to nothing in that revision: "
-                    "name a directory that holds the files"
-                )
+        git(root, "checkout-index", "--all", "--force", f"--prefix={into}{os.sep}", index=index)
+        listed = git(root, "ls-files", "-z", "--stage", index=index)
+    for entry in filter(None, listed.split(b"\0")):
+        what, _, name = entry.partition(b"\t")
+        mode, sha, _ = what.decode().split()
+        path = os.fsdecode(name)
+        if mode == SUBMODULE and any((root / path).glob("*")):
+            _check_out_submodule(root / path, path, sha, into / path)
+        elif mode != SUBMODULE and _is_pointer(into / path) and not _is_pointer(root / path):
+            raise CannotDo(
+                f"{path} is a Git LFS pointer in {commit[:12]}, and its content was not fetched: "
+                "git lfs fetch --all, without GIT_LFS_SKIP_SMUDGE"
+            )
     return into / here
 
 
-def _check_out(root: Path, index: Path, paths: Iterable[str], into: Path) -> bool:
-    """Write what the index holds below the paths; returns whether it holds anything there."""
-    listed = git(root, "ls-files", "-z", "--stage", "--", *(f":(literal){path}" for path in paths), index=index)
-    entries = [entry.partition(b"\t") for entry in listed.split(b"\0") if entry]
-    for what, _, path in entries:
-        if what.startswith(SUBMODULE.encode()):
-            raise CannotDo(
-                f"{os.fsdecode(path)} is a submodule, whose files this repository does not hold: "
-                "name a directory that holds the package whole"
-            )
-    names = b"".join(path + b"\0" for _, _, path in entries)
-    git(root, "checkout-index", "-z", "--stdin", "--force", f"--prefix={into}{os.sep}", index=index, stdin=names)
-    return bool(entries)
+def _check_out_submodule(directory: Path, name: str, commit: str, into: Path) -> None:
+    try:
+        check_out(directory, commit_of(directory, commit), into)
+    except GitFailed as error:
+        raise CannotDo(
+            f"{name} is a submodule whose commit {commit[:12]} is not here ({error}): fetch it in the submodule"
+        ) from error
 
 
-def _leading_nowhere(root: Path) -> tuple[str, str | None] | None:
-    """Find a broken link below the root, and the path from the root that it names, None if that is outside."""
-    for path in sorted(root.rglob("*")):
-        target = Path(os.path.normpath(path.parent / path.readlink())) if path.is_symlink() else None
-        if target is not None and not os.path.lexists(target):
-            inside = target.is_relative_to(root)
-            return path.relative_to(root).as_posix(), target.relative_to(root).as_posix() if inside else None
-    return None
+def _is_pointer(path: Path) -> bool:
+    """Whether a file holds what Git LFS stores in place of its content."""
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_POINTER_BYTES:
+            return False
+        return path.read_bytes().startswith(POINTER)
+    except OSError:
+        return False
+
+
+def leading_nowhere(folder: Path) -> Path | None:
+    """Find a broken link in a folder, or the folder itself if it is one."""
+    paths = [folder, *sorted(folder.rglob("*"))]
+    return next((path for path in paths if path.is_symlink() and not path.exists()), None)
 
 
 def known_files(directory: Path, name: str) -> dict[str, bool] | None:

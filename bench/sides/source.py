@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..plain.errors import CannotDo
-from .repository import GitFailed, commit_of, files_of_commit, known_files
+from .repository import GitFailed, check_out, commit_of, known_files, leading_nowhere
 from .what import PACKAGE, place_of
 
 MOST_BYTES = 256 << 20  # more is not source code
@@ -83,14 +83,25 @@ def find(repository: Path, name: str, names: Sequence[str] = (PACKAGE,)) -> Sour
         CannotDo: it is neither or both, or does not hold the packages.
 
     """
+    if names_directory(repository, name):
+        return from_directory(Path(name), names)
+    return from_revision(repository, name, names)
+
+
+def names_directory(repository: Path, name: str) -> bool:
+    """Whether a name that the user gave is that of a directory, and not of a revision of the repository.
+
+    Raises:
+        CannotDo: it is both.
+
+    """
     # Path takes an empty name for the working directory, and raises for a name that is too long.
-    is_directory = os.path.isdir(name)  # noqa: PTH112
-    if not is_directory:
-        return from_revision(repository, name, names)
+    if not os.path.isdir(name):  # noqa: PTH112
+        return False
     try:
         commit = commit_of(repository, name)
     except (GitFailed, CannotDo):
-        return from_directory(Path(name), names)
+        return True
     raise CannotDo(
         f"base {name!r} is a directory and a revision ({commit[:12]}): write ./{name} for the directory, "
         f"or refs/heads/{name}, refs/tags/{name} or {commit[:12]} for the revision"
@@ -108,6 +119,12 @@ def from_directory(directory: Path, names: Sequence[str] = (PACKAGE,)) -> Source
     """
     files = {name: path for one in names for name, path in _named_files(directory, one).items()}
     return Source(f"directory {directory}", _packed(files, str(directory)))
+
+
+def folders_of(directory: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    """Return the folders in a directory from which packages and modules that it holds are imported."""
+    found = (_locate(directory.resolve(), name) for name in names)
+    return tuple(dict.fromkeys(path.parent for path in found if path is not None))
 
 
 def _named_files(directory: Path, name: str) -> dict[str, Path]:
@@ -141,6 +158,19 @@ def from_revision(repository: Path, revision: str, names: Sequence[str] = (PACKA
         CannotDo: no such revision, or one of the packages is not in it.
 
     """
+    with tempfile.TemporaryDirectory(prefix="attention-revision-") as scratch:
+        return checked_out(repository, revision, names, Path(scratch).resolve())[0]
+
+
+def checked_out(repository: Path, revision: str, names: Sequence[str], into: Path) -> tuple[Source, tuple[Path, ...]]:
+    """Check a git revision of the repository out into an empty directory, and pack the packages and modules there.
+
+    Returns the source, and the folders in the checkout from which they are imported.
+
+    Raises:
+        CannotDo: no such revision, or one of the packages is not in it.
+
+    """
     try:
         commit = commit_of(repository, revision)
     except GitFailed as error:
@@ -149,19 +179,27 @@ def from_revision(repository: Path, revision: str, names: Sequence[str] = (PACKA
             "check the name, or fetch it (a shallow clone lacks older revisions)"
         ) from error
     origin = f"revision {revision} ({commit[:12]})"
-    with tempfile.TemporaryDirectory(prefix="attention-revision-") as scratch:
-        files: dict[str, Path] = {}
-        try:
-            places = [f"{folder}{name}{ending}" for name in names for folder in ("", "src/") for ending in ("", ".py")]
-            root = files_of_commit(repository, commit, places, Path(scratch).resolve())
-        except GitFailed as error:
-            raise CannotDo(f"git cannot give the files of {origin} ({error}): repair that, or fetch it") from error
-        for name in names:
-            found = None if root is None else _locate(root, name)
-            if found is None:
-                raise CannotDo(f"{origin} has no {name}/: choose one that has the package")
-            files |= {path.relative_to(found.parent).as_posix(): path for path in _below(found)}
-        return Source(origin, _packed(files, origin))
+    try:
+        here = check_out(repository, commit, into)
+    except GitFailed as error:
+        raise CannotDo(f"git cannot give the files of {origin} ({error}): repair that, or fetch it") from error
+    files: dict[str, Path] = {}
+    folders: list[Path] = []
+    for name in names:
+        # The package may have been elsewhere: beside src/, or inside of it.
+        outwards = [folder for folder in (here, *here.parents) if folder.is_relative_to(into)]
+        found = next(filter(None, (_locate(folder, name) for folder in outwards)), None)
+        if found is None:
+            raise CannotDo(f"{origin} has no {name}/: choose one that has the package")
+        if (broken := leading_nowhere(found)) is not None:
+            link = broken.relative_to(into).as_posix()
+            raise CannotDo(
+                f"{origin} has the link {link}, which leads to nothing in that revision: "
+                "name a directory that holds the files"
+            )
+        files |= {path.relative_to(found.parent).as_posix(): path for path in _below(found)}
+        folders.append(found.parent)
+    return Source(origin, _packed(files, origin)), tuple(dict.fromkeys(folders))
 
 
 def _locate(directory: Path, name: str) -> Path | None:

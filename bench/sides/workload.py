@@ -10,7 +10,6 @@ from torch import Tensor
 from ..cases import DTYPES, Case
 from .inputs import LARGE_SCORES, NORMAL_SCORE, enlarge, laid_out, mask, upstream_laid_out
 from .side import Side
-from .view import View
 
 # Score matrices alive at the peak of the naive yardstick, forward and backward, and of the float64 oracle of one batch
 # item. The estimate made of them was compared with measured peaks, and is above them.
@@ -69,7 +68,7 @@ class Call:
     names: list[str]
     upstream: Tensor
     backward: bool
-    view: View  # the side's, to be entered for the call
+    tried_longer: set[str] = field(default_factory=set)  # subjects of the side that were called at other lengths
 
     def __call__(self) -> None:
         if self.backward:
@@ -101,12 +100,20 @@ def bytes_needed(case: Case) -> int:
     return yardstick + scores * 8 * _ORACLE_SCORES[case.direction] + tokens * (itemsize + 8) * 4
 
 
-def build(case: Case, head: Side, attempt: int = 0) -> Workload:
-    """Make the tensors of a case: standard normal, seeded by the case's id and the attempt, so both sides share them.
+def parameter_sizes(case: Case, side: Side) -> dict[str, torch.Size]:
+    """Return the sizes of the parameters of a case's module, by name, in its order; a kernel has none.
 
     Raises:
-        Exception: whatever building the head's module raises.
+        Exception: whatever building the module raises.
 
+    """
+    return {name: p.shape for name, p in _module(case, side).named_parameters()} if case.module else {}
+
+
+def build(case: Case, parameters: Mapping[str, torch.Size], attempt: int = 0) -> Workload:
+    """Make the tensors of a case: standard normal, seeded by the case's id and the attempt, so both sides share them.
+
+    ``parameters`` are the sizes of those of the head's module.
     """
     shape, dtype = case.shape, DTYPES[case.dtype]
     generator = torch.Generator().manual_seed(zlib.crc32(f"{case.id}#{attempt}".encode()))
@@ -120,10 +127,9 @@ def build(case: Case, head: Side, attempt: int = 0) -> Workload:
     drawn: dict[str, Tensor] = {}
     frozen: dict[str, Tensor] = {}
     if case.module:
-        module = _module(case, head)
         inputs = {"x": normal(shape.batch, shape.queries, shape.heads * shape.head_size)}
-        for name, parameter in module.named_parameters():
-            values = _parameter(name, parameter.shape, generator)
+        for name, size in parameters.items():
+            values = _parameter(name, size, generator)
             (frozen if name.startswith("norm") else drawn)[name] = given(values)
         out_shape = tuple(inputs["x"].shape)
     else:
@@ -172,7 +178,7 @@ def bind(workload: Workload, side: Side) -> Call:
             list(inputs),
             workload.upstream,
             case.backward,
-            side.view,
+            side.tried_longer,
         )
     kernel = side.kernels[case.subject]
     q, k, v = inputs["q"], inputs["k"], inputs["v"]
@@ -186,17 +192,16 @@ def bind(workload: Workload, side: Side) -> Call:
         list(inputs),
         workload.upstream,
         case.backward,
-        side.view,
+        side.tried_longer,
     )
 
 
 def _module(case: Case, side: Side) -> torch.nn.Module:
     shape = case.shape
-    with side.view:
-        module: torch.nn.Module = side.modules[case.subject](
-            shape.heads * shape.head_size, shape.heads, n_kv_heads=shape.kv_heads
-        )
-        return module.to(case.device, DTYPES[case.dtype])
+    module: torch.nn.Module = side.modules[case.subject](
+        shape.heads * shape.head_size, shape.heads, n_kv_heads=shape.kv_heads
+    )
+    return module.to(case.device, DTYPES[case.dtype])
 
 
 def _parameter(name: str, size: torch.Size, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ import attention
 
 from ..cases import Case, Shape, lacks
 from ..sides.side import Side
-from ..sides.workload import Call, Workload, bind, build
+from ..sides.workload import Call, Workload, bind, build, parameter_sizes
 from .published import BY_HAND, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, PYTORCH
 
 PYTORCH_4D = "PyTorch, with a head dimension"  # in three, its attention on a CPU takes its slower, unfused way
@@ -90,7 +90,8 @@ def call(case: Case, seed: int = 0) -> Call:
         return bind(Workload(case, {"q": q, "k": k, "v": v}, None, q), SIDE)
     # Inputs are drawn by the case's id: those of one stand-in serve all but modules with other parameters.
     stand_in = BY_HAND if not case.module else FUSED_SDPA if case.subject in FORMS else case.subject
-    return bind(replace(build(replace(case, subject=stand_in), SIDE, seed), case=case), SIDE)
+    stood_for = replace(case, subject=stand_in)
+    return bind(replace(build(stood_for, parameter_sizes(stood_for, SIDE), seed), case=case), SIDE)
 
 
 def study_data(seed: int, device: str) -> tuple[Tensor, Tensor, Tensor]:

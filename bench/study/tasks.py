@@ -12,7 +12,7 @@ from attention import reference
 from ..cases import Case
 from ..checking import drift
 from ..checking.fingerprint import fingerprint
-from ..sides.workload import build
+from ..sides.workload import build, parameter_sizes
 from ..timing.clock import Clock
 from ..timing.environment import steady_allocator
 from .measuring import Entry, Setting, one_by_one, time_rounds, within_time
@@ -76,7 +76,8 @@ def time_first_calls(case: Case, calls: int, threads: int) -> list[float]:
 
 def speed_and_error(entries: Sequence[Entry], setting: Setting) -> list[Series]:
     """Time every kernel on the same inputs, in the same rounds, and hold its output to the float64 oracle."""
-    exact = drift.oracle(build(entries[0].case, SIDE))["out"]
+    case = entries[0].case
+    exact = drift.oracle(build(case, parameter_sizes(case, SIDE)))["out"]
     return time_rounds(entries, setting) + one_by_one(
         entries, Quantity.ERROR, lambda e: [float((call(e.case).forward() - exact).abs().max())]
     )

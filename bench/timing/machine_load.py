@@ -21,7 +21,7 @@ class _Seconds(NamedTuple):
 
 def _now() -> _Seconds:
     machine, this = psutil.cpu_times(), psutil.Process()
-    own = sum(map(_seconds_of, (this, *this.children())))
+    own = sum(map(_seconds_of, (this, *this.children(recursive=True))))
     busy = machine.user + machine.system + getattr(machine, "nice", 0.0)
     return _Seconds(time.monotonic(), busy, own, getattr(machine, "steal", 0.0))
 

@@ -1,14 +1,15 @@
-"""The measuring loop: times base and head in turn, on the same tensors, until a stopping rule is satisfied."""
+"""The measuring loop: times base and head in turn, on equal inputs, until a stopping rule is satisfied."""
 
 import gc
 import random
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from statistics import median
-from typing import Protocol
+from time import perf_counter_ns
+from typing import NamedTuple, Protocol
 
 from ..plain.evidence import Measurement, Pair
 from .clock import Stopwatch
@@ -21,9 +22,20 @@ BURST_RESOLUTIONS = 1000
 SETTLED = 0.05
 WARMUP_ROUNDS = 20  # at most
 
-Views = tuple[AbstractContextManager[object], AbstractContextManager[object]]  # of base and head
-NO_VIEWS: Views = (nullcontext(), nullcontext())
-Burst = Callable[[int], float]
+
+class Timed(NamedTuple):
+    """A burst: ns per call, and the host's time to make a call where a device's own was taken."""
+
+    ns_per_call: float
+    host_ns_per_call: float | None = None
+
+
+Burst = Callable[[int], Timed]  # makes and times so many calls
+
+
+def burst_of(call: Callable[[], object], clock: Stopwatch) -> Burst:
+    """Return what times a call in this process."""
+    return lambda calls: Timed(clock.burst(call, calls), clock.host_ns_per_call)
 
 
 class StoppingRule(Protocol):
@@ -41,70 +53,50 @@ class Never:
 
 
 def measure(
-    base: Callable[[], object],
-    head: Callable[[], object],
+    base: Burst,
+    head: Burst,
     *,
-    clock: Stopwatch,
     rule: StoppingRule,
     budget_s: float,
     order: random.Random,
-    views: Views = NO_VIEWS,
+    resolution_ns: float = 1.0,
+    now_ns: Callable[[], int] = perf_counter_ns,
 ) -> Measurement:
     """Take pairs of bursts until the rule is certain or the budget is spent, at least one pair.
 
     Each side is called once, untimed, and then in turn for as long as the rounds get faster; those rounds are not
-    pairs, and when they end does not depend on ratios. ``views`` are entered for each burst of base and head, outside
-    of what is timed. For each pair a fair coin decides which side goes first, so that the signs of unchanged code are
-    independent, whatever the machine does to the first and the second burst. Garbage collection is off meanwhile.
+    pairs, and when they end does not depend on ratios. For each pair a fair coin decides which side goes first, so that
+    the signs of unchanged code are independent, whatever the machine does to the first and the second burst.
     """
-    start_ns = clock.now_ns()
+    start_ns = now_ns()
     pairs: list[Pair] = []
     ordered: list[float] = []
-    with no_garbage_collection():
-        host_ns: tuple[list[float], list[float]] = ([], [])
-        take_base = _taking(base, clock, views[0], host_ns[0])
-        take_head = _taking(head, clock, views[1], host_ns[1])
-        for call, view in zip((base, head), views, strict=True):
-            with view:
-                call()
-        rounds, fastest_ns = _warm_up(take_base, take_head)
-        burst_ns = max(BURST_NS, BURST_RESOLUTIONS * clock.resolution_ns)
-        calls = max(1, ceil(burst_ns / max(1.0, fastest_ns)))
-        while not pairs or (not rule.is_certain(ordered) and (clock.now_ns() - start_ns) * 1e-9 < budget_s):
-            if order.random() < 0.5:
-                base_ns = take_base(calls)
-                head_ns = take_head(calls)
-            else:
-                head_ns = take_head(calls)
-                base_ns = take_base(calls)
-            pairs.append(Pair(max(base_ns, 1.0), max(head_ns, 1.0)))
-            insort(ordered, pairs[-1].log_ratio)
-    of_pairs = (sorted(taken[-len(pairs) :]) for taken in host_ns)  # the rounds before warm up
-    base_host_ns, head_host_ns = (median(taken) if taken else None for taken in of_pairs)
-    seconds = (clock.now_ns() - start_ns) * 1e-9
-    return Measurement(tuple(pairs), calls, seconds, rounds, base_host_ns, head_host_ns)
+    host_ns: tuple[list[float], list[float]] = ([], [])
+    base(1)
+    head(1)
+    rounds, fastest_ns = _warm_up(base, head)
+    calls = max(1, ceil(max(BURST_NS, BURST_RESOLUTIONS * resolution_ns) / max(1.0, fastest_ns)))
+    while not pairs or (not rule.is_certain(ordered) and (now_ns() - start_ns) * 1e-9 < budget_s):
+        if order.random() < 0.5:
+            of_base = base(calls)
+            of_head = head(calls)
+        else:
+            of_head = head(calls)
+            of_base = base(calls)
+        pairs.append(Pair(max(of_base.ns_per_call, 1.0), max(of_head.ns_per_call, 1.0)))
+        insort(ordered, pairs[-1].log_ratio)
+        for taken, timed in zip(host_ns, (of_base, of_head), strict=True):
+            if timed.host_ns_per_call is not None:
+                taken.append(timed.host_ns_per_call)
+    base_host_ns, head_host_ns = (median(taken) if taken else None for taken in host_ns)
+    return Measurement(tuple(pairs), calls, (now_ns() - start_ns) * 1e-9, rounds, base_host_ns, head_host_ns)
 
 
-def _taking(
-    call: Callable[[], object], clock: Stopwatch, view: AbstractContextManager[object], host_ns: list[float]
-) -> Burst:
-    """Return a function that times so many calls in their side's view, in ns per call, and notes the host's time."""
-
-    def take(calls: int) -> float:
-        with view:
-            ns = clock.burst(call, calls)
-        if clock.host_ns_per_call is not None:
-            host_ns.append(clock.host_ns_per_call)
-        return ns
-
-    return take
-
-
-def _warm_up(take_base: Burst, take_head: Burst) -> tuple[int, float]:
+def _warm_up(base: Burst, head: Burst) -> tuple[int, float]:
     """Call both sides in turn until they get no faster; returns the number of rounds, and ns of the fastest call."""
     rounds, fastest_round, fastest_call = 0, float("inf"), float("inf")
     while rounds < WARMUP_ROUNDS:
-        times = take_base(1), take_head(1)
+        times = base(1).ns_per_call, head(1).ns_per_call
         rounds += 1
         fastest_call = min(fastest_call, *times)
         if sum(times) > fastest_round * (1 - SETTLED):

@@ -4,13 +4,11 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import attention
 from attention import (
     KERNELS,
     KVCache,
@@ -21,8 +19,6 @@ from attention import (
     registry,
 )
 from attention.registry import Capabilities, Kernel
-from bench.sides.side import Side, base_side
-from bench.sides.source import from_directory
 
 
 def saved_and_loaded(thing: Any) -> Any:
@@ -90,13 +86,3 @@ def test_a_kernel_that_nobody_registers_where_it_is_loaded_is_named(monkeypatch:
     monkeypatch.setattr(registry, "KERNELS", {name: kernel for name, kernel in KERNELS.items() if name != "masked"})
     with pytest.raises(ValueError, match="^no kernel is named 'masked'; there are blockwise, "):
         pickle.loads(pickled)  # noqa: S301  # likewise
-
-
-def test_each_side_of_a_comparison_gets_its_own_kernels_back() -> None:
-    head = Side.of("head", attention)
-    with base_side(from_directory(Path(attention.__file__ or "").parents[1])) as base:
-        for side in (head, base, head):
-            with side.view:
-                for way in WAYS.values():
-                    assert way(side.kernels["sdpa"]) is side.kernels["sdpa"]
-                    assert way(side.modules["mha"](8, 2)).kernel is side.kernels["sdpa"]

@@ -131,7 +131,7 @@ def test_gradients_of_scores_at_the_cap_are_as_accurate_as_the_yardstick_s(name:
     side, wanted = Side.of("head", attention), f"{name}-b1h2t24d64softcap50large-causal-fp32-cpu-fwdbwd"
     case = next(case for case in matrix(KERNELS, {}, "pr", ("cpu",)) if case.id == wanted)
     for draw in range(8):  # in a single one, the slope of the cap may be accurate by chance
-        workload = build(case, side, draw)
+        workload = build(case, {}, draw)
         exact, naive = oracle(workload), yardstick(workload)
         results = bind(workload, side).results()
         errors = hold_to_budget(results, exact, naive, score=workload.largest_score)

@@ -9,14 +9,15 @@ from bench.cases import Case, Shape
 from bench.checking.alike import distance, same_bits
 from bench.checking.contents import OtherContents, first_item, given, longer, other, resized
 from bench.sides.side import Side
-from bench.sides.workload import Workload, build
+from bench.sides.workload import Workload, build, parameter_sizes
 
 HEAD = Side.of("head", attention)
 
 
 def workload(mask: str = "causalboolmask", subject: str = "masked", dtype: str = "fp32") -> Workload:
     module = subject in HEAD.modules
-    return build(Case(subject, module, Shape.parse("b2h4kv2t6d4"), mask, dtype, "cpu", "fwdbwd"), HEAD)
+    case = Case(subject, module, Shape.parse("b2h4kv2t6d4"), mask, dtype, "cpu", "fwdbwd")
+    return build(case, parameter_sizes(case, HEAD))
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
@@ -100,7 +101,7 @@ def test_sizes_change_in_the_same_tensors() -> None:
 
 
 def test_a_single_query_stays_single_when_the_keys_grow() -> None:
-    work = build(Case("sdpa", False, Shape.parse("b1h2t1k8d4"), "full", "fp32", "cpu", "fwd"), HEAD)
+    work = build(Case("sdpa", False, Shape.parse("b1h2t1k8d4"), "full", "fp32", "cpu", "fwd"), {})
     with resized(longer(work, 16), work):
         assert (work.inputs["q"].shape[2], work.inputs["k"].shape[2]) == (1, 24)
 

@@ -11,7 +11,7 @@ from bench.cases import Case, Shape
 from bench.checking import drift
 from bench.plain.evidence import TensorError
 from bench.sides.side import Side
-from bench.sides.workload import Workload, bind, build
+from bench.sides.workload import Workload, bind, build, parameter_sizes
 
 HEAD = Side.of("head", attention)
 SHAPE = Shape.parse("b2h4kv2t12d8")
@@ -23,11 +23,15 @@ def case(subject: str = "masked", *, mask: str = "causal", dtype: str = "fp32", 
 
 def judged(case: Case, change: Callable[[str, Tensor], Tensor], base: bool = False) -> dict[str, TensorError]:
     """Judge the head's results after a change to each of them, against its own unchanged results as the base."""
-    work = build(case, HEAD)
+    work = work_of(case)
     results = bind(work, HEAD).results()
     changed = {name: change(name, tensor.clone()) for name, tensor in results.items()}
     errors = drift.hold_to_budget(changed, drift.oracle(work), drift.yardstick(work), results if base else None)
     return {error.name: error for error in errors}
+
+
+def work_of(case: Case, attempt: int = 0) -> Workload:
+    return build(case, parameter_sizes(case, HEAD), attempt)
 
 
 def unchanged(name: str, tensor: Tensor) -> Tensor:
@@ -59,7 +63,7 @@ def test_a_gradient_has_a_wider_budget_than_the_output() -> None:
 
 
 def _highest() -> dict[str, float]:
-    return {name: float(t.abs().max()) for name, t in drift.oracle(build(case(), HEAD)).items()}
+    return {name: float(t.abs().max()) for name, t in drift.oracle(work_of(case())).items()}
 
 
 def test_the_absolute_cap_holds_even_where_the_yardstick_is_bad() -> None:
@@ -132,7 +136,7 @@ def test_a_gradient_of_few_values_is_held_to_the_rounding_of_its_sums_where_the_
 
 def test_a_result_off_everywhere_by_one_percent_drifts_from_the_base_where_the_yardstick_would_let_it_pass() -> None:
     multi_head = Case("mha", True, Shape.parse("b1h4t128d32"), "causal", "bf16", "cpu", "fwd")
-    work = build(multi_head, HEAD)
+    work = work_of(multi_head)
     exact, naive, base = drift.oracle(work), drift.yardstick(work), bind(work, HEAD).results()
     head = {"out": base["out"] * 1.01}
     (alone,) = drift.hold_to_budget(head, exact, naive)
@@ -165,7 +169,7 @@ def test_a_result_of_another_shape_or_dtype_is_drift(wrong: Tensor) -> None:
 
 
 def test_the_oracle_does_not_depend_on_how_the_batch_is_cut() -> None:
-    work = build(case("mha", mask="boolmask"), HEAD)
+    work = work_of(case("mha", mask="boolmask"))
     exact = drift.oracle(work)
     whole = {n: t.detach().double().requires_grad_() for n, t in work.inputs.items()}
     out = drift.attended(work, whole, work.mask, attention.reference)
@@ -189,6 +193,6 @@ def test_inputs_depend_on_the_case_and_the_attempt_and_on_nothing_else() -> None
     def q(work: Workload) -> Tensor:
         return work.inputs["q"]
 
-    assert torch.equal(q(build(case(), HEAD)), q(build(case(), HEAD)))
-    assert not torch.equal(q(build(case(), HEAD)), q(build(case(), HEAD, attempt=1)))
-    assert not torch.equal(q(build(case(), HEAD)), q(build(case(mask="full"), HEAD)))
+    assert torch.equal(q(work_of(case())), q(work_of(case())))
+    assert not torch.equal(q(work_of(case())), q(work_of(case(), attempt=1)))
+    assert not torch.equal(q(work_of(case())), q(work_of(case(mask="full"))))

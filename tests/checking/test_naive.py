@@ -56,7 +56,7 @@ def test_three_products_of_tf32_are_inside_the_budget_and_one_is_far_outside(
     multiply: Callable[[Tensor, Tensor], Tensor], right: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(naive, "operand", rounded)  # as on CUDA
-    work = build(Case("manual", False, Shape.parse("b1h4t64d32"), "full", "fp32", "cpu", "fwd"), HEAD)
+    work = build(Case("manual", False, Shape.parse("b1h4t64d32"), "full", "fp32", "cpu", "fwd"), {})
     results = {"out": attend(multiply, *work.leaves)}
     (error,) = hold_to_budget(results, oracle(work), yardstick(work))
     assert bool(error.complaints) is not right
@@ -75,7 +75,7 @@ def allowing_tf32() -> Iterator[None]:
 
 @pytest.mark.cuda
 def test_a_kernel_that_multiplies_in_tf32_is_over_its_budget_on_cuda() -> None:
-    work = build(Case("masked", False, Shape.parse("b1h4t64d32"), "causal", "fp32", "cuda", "fwdbwd"), HEAD)
+    work = build(Case("masked", False, Shape.parse("b1h4t64d32"), "causal", "fp32", "cuda", "fwdbwd"), {})
     right = bind(work, HEAD).results()
     with allowing_tf32():
         wrong = bind(work, HEAD).results()

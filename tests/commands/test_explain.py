@@ -8,11 +8,12 @@ import pytest
 import attention
 from bench.__main__ import main
 from bench.commands import explain_text
-from bench.commands.explain_text import Observation, OpTime
-from bench.plain.execution import Compilation, Fingerprint, Pass, Step, Work
+from bench.commands.explain_text import Observation
+from bench.plain.execution import Compilation, Fingerprint, OpTime, Pass, Step, Work
 
 PACKAGE = Path(attention.__file__ or "").parent
 CASE = "sdpa-b1h4t64d32-causal-fp32-cpu-fwdbwd"
+SAME = f"--gate-base={PACKAGE.parent}"
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -47,7 +48,7 @@ def test_a_change_of_backend_is_shown_with_cause_ops_memory_and_times(
 def test_the_same_code_is_said_to_be_the_same_and_long_stretches_are_folded(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    text = shown(capsys, "mhaloop-b1h4t64d32-full-fp32-cpu-fwd", f"--gate-base={PACKAGE.parent}")
+    text = shown(capsys, "mhaloop-b1h4t64d32-full-fp32-cpu-fwd", SAME)
     assert "the same on both sides" in text
     assert "ops alike" in text
     assert len(text.splitlines()) < 60
@@ -96,9 +97,9 @@ def test_a_repository_s_own_file_names_kernels_and_rows(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["sdpa-b1h4t64d32-causl-fp32-cpu-fwd"], "did you mean sdpa-b1h4t64d32-causal-fp32-cpu-fwd"),
-        (["nothing"], "no case is named nothing: pytest bench/ --tier=full --collect-only -q lists them"),
-        (["manual-b1h4t64d32-causal-fp32-cpu-fwd"], "cannot run: manual does not support causal attention"),
+        (["sdpa-b1h4t64d32-causl-fp32-cpu-fwd", SAME], "did you mean sdpa-b1h4t64d32-causal-fp32-cpu-fwd"),
+        (["nothing", SAME], "no case is named nothing: pytest bench/ --tier=full --collect-only -q lists them"),
+        (["manual-b1h4t64d32-causal-fp32-cpu-fwd", SAME], "cannot run: manual does not support causal attention"),
         ([CASE, "--gate-base=no-such"], "base 'no-such' is neither a directory nor a revision"),
         ([CASE, "--gate-base="], "base '' is neither a directory nor a revision"),
         ([CASE], "no baseline is stored in .benchmarks: store one with --benchmark-save=NAME, or give --gate-base"),
@@ -129,13 +130,13 @@ def test_a_side_that_raises_is_named(
 ) -> None:
     shutil.copytree(PACKAGE, tmp_path / "attention", ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "attention" / "sdpa.py"
-    path.write_text(path.read_text().replace("    out = F.", "    raise RuntimeError('on purpose')\n    out = F."))
+    path.write_text(path.read_text().replace("    out = (", "    raise RuntimeError('on purpose')\n    out = ("))
     assert "error: base raised RuntimeError: on purpose" in refused(capsys, CASE, f"--gate-base={tmp_path}")
 
 
 def test_compiled_code_and_a_missing_base_are_shown_for_what_they_are() -> None:
     seen = Fingerprint(Pass({"aten.bmm": 2}, 2**20, 2**20), compilation=Compilation(1, ("a",), 0, 3))
-    head = Observation("head: working tree", seen, times=(OpTime("aten.bmm", 2, 10.0),))
+    head = Observation(seen, times=(OpTime("aten.bmm", 2, 10.0),), label="head: working tree")
     text = explain_text.explain("case", None, head, Work(10**9, 2**20, "fp32", "cpu"))
     flat = " ".join(text.split())
     assert "not in the base: nothing to compare with" in text
@@ -147,7 +148,7 @@ def test_compiled_code_and_a_missing_base_are_shown_for_what_they_are() -> None:
 
 def test_the_bars_show_where_memory_was_highest() -> None:
     steps = tuple(Step("aten.op", size) for size in (0, 2**20, 4 * 2**20, 2**20))
-    head = Observation("head: x", Fingerprint(Pass({}, 4 * 2**20, 0)), steps, backward_at=3)
+    head = Observation(Fingerprint(Pass({}, 4 * 2**20, 0)), steps, backward_at=3, label="head: x")
     text = explain_text.explain("case", head, head, Work(1, 1, "fp32", "cpu"))
     assert "| ▂█▂| 4.00 MiB" in text
     assert "2 op 1.00 MiB, 3 op 4.00 MiB" in text

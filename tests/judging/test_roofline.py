@@ -10,7 +10,7 @@ from bench.judging.roofline import Achieved, achieved, summary
 from bench.plain.execution import Ceiling, Work
 from bench.sides.side import Side
 from bench.sides.work import visible_pairs, work_of
-from bench.sides.workload import bind, build
+from bench.sides.workload import bind, build, parameter_sizes
 from bench.timing.ceiling import ceilings
 from bench.timing.clock import Clock
 
@@ -23,7 +23,7 @@ def case(subject: str, shape: str, mask: str = "full", dtype: str = "fp32", dire
 
 @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 5), (1, 9), (3, 8)])
 def test_visible_pairs_are_those_of_the_causal_mask(queries: int, keys: int) -> None:
-    mask = attention.shapes.causal_mask(queries, keys, torch.device("cpu"))  # type: ignore[attr-defined]  # a submodule
+    mask = attention.shapes.causal_mask(queries, keys, torch.device("cpu"))
     assert visible_pairs(queries, keys, causal=True) == int(mask.sum())
     assert visible_pairs(queries, keys, causal=False) == mask.numel()
 
@@ -42,7 +42,7 @@ def test_visible_pairs_are_those_of_the_causal_mask(queries: int, keys: int) -> 
 )
 def test_forward_operations_are_those_that_torch_counts(subject: str, shape: str) -> None:
     counted = case(subject, shape)
-    workload = build(counted, HEAD)
+    workload = build(counted, parameter_sizes(counted, HEAD))
     call = bind(workload, HEAD)
     with (
         FlopCounterMode(display=False) as counter,
@@ -77,7 +77,7 @@ def test_causal_counts_the_pairs_seen_and_masks_given_as_tensors_count_full() ->
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_bytes_are_every_tensor_of_the_call_once(subject: str, dtype: str, mask: str, direction: str) -> None:
     counted = case(subject, "b2h4kv2t16d8", mask, dtype, direction)
-    workload = build(counted, HEAD)
+    workload = build(counted, parameter_sizes(counted, HEAD))
     tensors = [*workload.leaves, workload.upstream]  # the output is as large as the gradient that comes in
     once = sum(t.numel() for t in tensors) * DTYPES[dtype].itemsize
     expected = once * (2 if counted.backward else 1) + (0 if workload.mask is None else workload.mask.nbytes)

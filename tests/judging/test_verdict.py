@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.judging.judge import judge_case
+from bench.judging.judge import is_settled, judge_case
 from bench.judging.policy import FAILING, OwnThreshold, Policy
 from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, Verdict
@@ -290,3 +290,36 @@ def test_the_worst_case_comes_first_and_the_slowest_among_equals() -> None:
         CaseResult(Evidence("d"), Verdict.DRIFTED),
     )
     assert [c.id for c in replace(run(), cases=cases).worst_first] == ["d", "c", "b", "a"]
+
+
+CLEAR, SLOW = measured(1.0), measured(1.2)
+
+
+@pytest.mark.parametrize(
+    ("measurements", "settled", "verdict"),
+    [
+        ([CLEAR], True, Verdict.UNCHANGED),
+        ([measured(0.8)], True, Verdict.FASTER),
+        ([measured(1.0, pairs=3)], True, Verdict.INCONCLUSIVE),
+        ([SLOW], False, None),
+        ([SLOW, SLOW], True, Verdict.REGRESSED),
+        ([SLOW, CLEAR], False, None),
+        ([SLOW, CLEAR, CLEAR], True, Verdict.UNCHANGED),
+        ([SLOW, CLEAR, SLOW], True, Verdict.REGRESSED),
+        ([measured(1.04, noise=0.005), CLEAR], False, None),  # certain to be above half the threshold
+    ],
+)
+def test_what_is_not_clear_is_decided_by_two_of_at_most_three_measurements(
+    measurements: list[Measurement], settled: bool, verdict: Verdict | None
+) -> None:
+    assert is_settled(measurements, TEST) is settled
+    if verdict is not None:
+        assert judge_case(Evidence("c", measurements=tuple(measurements)), TEST).verdict is verdict
+
+
+def test_a_median_between_half_the_threshold_and_all_of_it_is_measured_again_though_it_is_called_unchanged() -> None:
+    near = Measurement(tuple(Pair(1000.0, 1000.0 * r) for r in (1.02,) * 40 + (1.03,) * 60 + (1.04,) * 8), 1, 0.5)
+    assert judge_case(Evidence("c", measurements=(near,)), TEST).verdict is Verdict.UNCHANGED
+    assert not is_settled([near], TEST)
+    assert is_settled([near, near], TEST)
+    assert is_settled([near, CLEAR], TEST)

@@ -1,14 +1,17 @@
-"""Inner pytest sessions over the real ``bench/``, in this process, with an empty directory and a clock that ticks."""
+"""Inner pytest sessions over the real ``bench/``, in this process with an empty directory; sides are real twins."""
 
 import importlib
+import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.timing.clock import Clock
+from bench.sides import code, source
+from bench.sides.code import Code
+from bench.sides.what import What
+from bench.twins.forked import start_server
 
 REPOSITORY = Path(__file__).parents[2]
 ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd]"  # the quickest case; the bracket keeps -fwdbwd out
@@ -16,52 +19,41 @@ ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd]"  # the quickest case; the bracket kee
 Bench = Callable[..., pytest.RunResult]
 
 
-@dataclass
-class Ticking:
-    """A clock that is a millisecond later at each reading, and later still where a kernel moves it.
-
-    So the same code is UNCHANGED at the first look that can say so, whatever else the machine does. That real time
-    comes to the same is shown by the commands in test_end_to_end.py.
-    """
-
-    now_ns: int = 0
-
-    def __call__(self) -> int:
-        self.now_ns += 1_000_000
-        return self.now_ns
-
-
 @pytest.fixture(autouse=True, scope="session")
-def _compiler() -> None:
-    """Load torch's compiler before an inner run does: what that loads is forgotten, and cannot be loaded twice."""
+def _loaded_once() -> None:
+    """Load what an inner run would load for itself and forget: torch's compiler, and the server that forks twins."""
     importlib.import_module("torch._inductor.compile_fx")
+    start_server()
 
 
 @pytest.fixture
-def clock() -> Ticking:
-    return Ticking()
+def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Give the inner runs of a test another head: a copy of the package, with text appended to a file of it."""
+    root = tmp_path / "head"
+
+    def of_head(what: What, gated: Path) -> Code:
+        found = of_disk(what, gated)
+        if not root.exists():  # nothing is edited yet
+            return found
+        return Code(source.from_directory(root), replace(found.world, paths=(root,)))
+
+    def append(stem: str, text: str) -> Path:
+        if not root.exists():
+            shutil.copytree(REPOSITORY / "attention", root / "attention", ignore=shutil.ignore_patterns("__pycache__"))
+        path = root / "attention" / f"{stem}.py"
+        path.write_text(f"{path.read_text() if path.exists() else ''}\n{text}\n")
+        return root
+
+    of_disk = code.of_head
+    monkeypatch.setattr(code, "of_head", of_head)
+    return append
 
 
 @pytest.fixture
-def alone() -> None:
-    """Ask for this where an inner run is to start its witness, two processes that import torch."""
-
-
-@pytest.fixture(autouse=True)
-def _no_witness(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "alone" not in request.fixturenames:
-        monkeypatch.setattr("bench.comparison.witness", lambda *_, **__: nullcontext())
-
-
-@pytest.fixture
-def bench(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, clock: Ticking) -> Bench:
+def bench(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Run ``pytest bench/ --tier=smoke`` with more arguments, by default on one case; returns the result."""
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
         monkeypatch.delenv(name, raising=False)  # the outer run's business
-    monkeypatch.setattr("bench.timing.clock._host_clock", lambda: Clock(clock, lambda: None))
-    # What the machine can do at most is in no verdict, and takes longer to measure than a case.
-    monkeypatch.setattr("bench.timing.ceiling.SECONDS", 0)
-    monkeypatch.setattr("bench.timing.ceiling.COPY_BYTES", {"cpu": 1 << 20})
 
     def run(*arguments: str, case: str | None = ONE) -> pytest.RunResult:
         chosen = () if case is None else ("-k", case)

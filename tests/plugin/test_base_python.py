@@ -21,8 +21,8 @@ def test_the_head_s_own_code_runs_under_the_other_interpreter_and_too_few_proces
     def one(_: PairedTest) -> int:
         return 1
 
-    monkeypatch.setattr("bench.session.observations_needed", one)
-    monkeypatch.setattr("bench.timing.processes.MOST_PAIRS", 1)
+    monkeypatch.setattr("bench.twins.pairs.observations_needed", one)
+    monkeypatch.setattr("bench.twins.pairs.MOST_PAIRS", 1)
     result = bench(f"--gate-base-python={sys.executable}", "--gate-json=report.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.outlines[-1].startswith("gate: ERROR, 1 of 1 timed cases are undecided, and at most 5% may be: ")
@@ -55,8 +55,8 @@ def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error
     def one(_: PairedTest) -> int:
         return 1
 
-    monkeypatch.setattr("bench.session.observations_needed", one)
-    monkeypatch.setattr("bench.timing.processes.MOST_PAIRS", 1)
+    monkeypatch.setattr("bench.twins.pairs.observations_needed", one)
+    monkeypatch.setattr("bench.twins.pairs.MOST_PAIRS", 1)
     both = "(sdpa or masked) and b1h4t64d32-full-fp32-cpu-fwd]"
     words = (f"--gate-base={pytester.path}", f"--gate-base-python={sys.executable}", "--gate-json=report.json")
     result = bench(*words, case=both)
@@ -73,20 +73,6 @@ def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error
     assert report["base"]["origin"].endswith(f" under {sys.executable} (torch {torch.__version__})")
     assert report["policy"]["budget_s"] == 120
     assert report["notes"][0].startswith("base and head ran in 1 pairs of processes, each of which is one pair in the")
-
-
-def test_without_another_base_both_processes_have_the_head_s_own_code(
-    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bench.comparison.interpreter", lambda _: {"python": "3.11.1", "torch": "2.6.0"})
-    monkeypatch.setattr("bench.timing.processes.ProcessPairs.start", lambda *_: None)
-    monkeypatch.setattr("bench.timing.processes.ProcessPairs.begin", lambda *_: None)
-    monkeypatch.setattr("bench.timing.processes.ProcessPairs.base_supports", lambda *_: frozenset())
-    bench("--gate-base-python=another", "--gate-json=report.json")
-    report = json.loads((pytester.path / "report.json").read_text())
-    assert report["base"]["torch"] == "2.6.0"
-    assert report["base"]["origin"].endswith(" under another (torch 2.6.0)")
-    assert report["base"]["source_sha256"] == report["head"]["source_sha256"]
 
 
 def interpreter_with(pytester: pytest.Pytester, text: str) -> Path:
@@ -112,8 +98,8 @@ def mine(q, k, v, *, mask, causal, scale):
 def test_a_kernel_from_elsewhere_is_each_interpreter_s_own(
     bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.session.observations_needed", lambda _: 1)
-    monkeypatch.setattr("bench.timing.processes.MOST_PAIRS", 1)
+    monkeypatch.setattr("bench.twins.pairs.observations_needed", lambda _: 1)
+    monkeypatch.setattr("bench.twins.pairs.MOST_PAIRS", 1)
     pytester.makepyfile(theirs=THEIRS + "    # the head's\n")
     pytester.syspathinsert()
     python = interpreter_with(pytester, THEIRS.replace("return", "return 0.5 *"))
@@ -141,6 +127,6 @@ def test_an_interpreter_that_lacks_the_kernel_from_elsewhere_is_one_sentence(
     python = interpreter_with(pytester, "")
     result = bench(f"--gate-base-python={python}", "--kernel=theirs:mine", case=None)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    said = "base cannot be loaded: --kernel=theirs:mine: it cannot be imported (AttributeError"
+    said = "--kernel=theirs:mine: it cannot be imported (AttributeError"
     assert any(said in line for line in (*result.outlines, *result.errlines))
     sys.modules.pop("theirs", None)

@@ -141,10 +141,10 @@ def test_a_base_that_has_none_of_the_cases_is_no_pass(bench: Bench, pytester: py
     ("text", "expected"),
     [
         ("raise ValueError('broken')", "does not import (ValueError: broken)"),
-        (
-            "import torch; torch.set_num_threads(3); KERNELS = {1: 2}",
-            "changes torch.set_num_threads 1 -> 3 when it is imported",
-        ),
+        ("KERNELS = {}", "the base has no attention.KERNELS: choose a base that registers some"),
+        ("KERNELS = {1: 2}", "no attribute 'capabilities': choose one whose kernels say what they support"),
+        ("import os; os._exit(3)", "base ended in its own process with exit code 3"),
+        ("import os; os.abort()", "base ended in its own process by signal 6 (SIGABRT)"),
     ],
 )
 def test_a_base_that_cannot_be_loaded_is_one_sentence(

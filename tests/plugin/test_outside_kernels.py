@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -34,8 +33,7 @@ def flash_attn_func(
     out = torch.softmax(scores.masked_fill(~seen, float("-inf")), -1) @ v
     return {returned}
 """
-# Later by some milliseconds of the clock that ticks, which only this process has.
-SLOWER = "import sys; clock = sys.modules.get('ticking'); clock and setattr(clock, 'now_ns', clock.now_ns + 9_000_000)"
+SLOWER = "[q * q for _ in range(20)]"
 ONLY_FP16 = "if q.dtype == torch.float32: raise RuntimeError('FlashAttention only support fp16 and bf16 data type')"
 ONLY_CUDA = "if not q.is_cuda: raise RuntimeError('FlashAttention only supports CUDA\\nsecond line')"
 
@@ -89,15 +87,9 @@ def test_it_alone_is_compared_with_the_source_of_its_own_base(
         ("v = v * 1.01", "DRIFTED"),
     ],
 )
-def test_a_head_that_is_slower_or_wrong_fails_against_it(  # noqa: PLR0917  # fixtures and a table
-    bench: Bench,
-    flash_attn: Callable[..., Path],
-    clock: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    edit: str,
-    verdict: str,
+def test_a_head_that_is_slower_or_wrong_fails_against_it(
+    bench: Bench, flash_attn: Callable[..., Path], edit: str, verdict: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "ticking", clock)
     base = flash_attn()
     flash_attn(edit)
     result = bench(f"--gate-base={base}", "--gate-budget=20", FLASH, case="b1h4t64d32-full-fp32-cpu-fwd]")

@@ -4,12 +4,12 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import attention
 from bench.__main__ import main
@@ -19,9 +19,9 @@ from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence
 from bench.timing.budget import SharedBudget
 from bench.timing.environment import steady_allocator
-from bench.timing.witness import Witness
 
 Bench = Callable[..., pytest.RunResult]
+Edit = Callable[[str, str], Path]
 REPOSITORY = Path(__file__).parents[2]
 ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
 CHECKED = "masked-b2h2t20k28d64-boolmaskbhqk-fp32-cpu-fwdbwd"  # and not timed
@@ -63,7 +63,8 @@ def test_the_json_report_says_what_was_asked_measured_and_executed(bench: Bench,
 def test_threads_and_the_allocator_are_set_as_the_report_says(bench: Bench, pytester: pytest.Pytester) -> None:
     before = torch.get_num_threads()
     try:
-        assert bench(BASE, f"--threads={before + 1}", "--gate-json=report.json").ret == 0
+        undecided = ("--gate-undecided=100%", "--gate-budget=0.2")  # whether both cores are free does not matter here
+        assert bench(BASE, f"--threads={before + 1}", "--gate-json=report.json", *undecided).ret == 0
     finally:
         torch.set_num_threads(before)
     environment = json.loads((pytester.path / "report.json").read_text())["environment"]
@@ -95,18 +96,26 @@ def test_the_other_reports_say_the_verdict_first(bench: Bench, pytester: pytest.
     assert text.index("gate: PASS") < text.index(ONE)
 
 
-def replace_kernel(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[..., Tensor]) -> None:
-    """Replace the function of a kernel of the head for one test."""
-    kernel = attention.KERNELS[name]
-    monkeypatch.setitem(attention.KERNELS, name, attention.Kernel(name, change, kernel.capabilities))
+def replacing(name: str, function: str, capabilities: str = "right.capabilities") -> str:
+    """Code that replaces a kernel in its own file; the one that was there is ``right``."""
+    return (
+        "import torch\nfrom .registry import KERNELS, Capabilities, Kernel\n"
+        f"right = {name}\nKERNELS[{name!r}] = Kernel({name!r}, {function}, {capabilities})"
+    )
 
 
-def test_a_wrong_kernel_fails_with_exit_code_1_and_says_how_wrong(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    right = attention.KERNELS["sdpa"].function
-    replace_kernel(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
-    monkeypatch.setattr(Witness, "contradictions", lambda _: iter(()))  # it knows the file, not what is replaced here
+def replace_here(monkeypatch: pytest.MonkeyPatch, name: str, factor: float) -> None:
+    """Make a kernel wrong by a factor in this process, where the head is if nothing is compared."""
+    right = attention.KERNELS[name]
+    wrong = replace(right, function=lambda *a, **k: right.function(*a, **k) * factor)
+    monkeypatch.setitem(attention.KERNELS, name, wrong)
+
+
+WRONG = replacing("sdpa", "lambda *a, **k: right.function(*a, **k) * 1.01")
+
+
+def test_a_wrong_kernel_fails_with_exit_code_1_and_says_how_wrong(bench: Bench, edit: Edit) -> None:
+    edit("sdpa", WRONG)
     result = bench(BASE)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert result.outlines[-1].startswith(f"gate: FAIL (1 DRIFTED); worst: {ONE} DRIFTED: out: error ")
@@ -114,10 +123,9 @@ def test_a_wrong_kernel_fails_with_exit_code_1_and_says_how_wrong(
 
 
 def test_the_commands_of_a_failing_case_reproduce_and_explain_it(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bench: Bench, edit: Edit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    right = attention.KERNELS["sdpa"].function
-    replace_kernel(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
+    edit("sdpa", WRONG)
     lines = bench("--gate-base=HEAD", "--threads=1").outlines
     again, explain = (
         next(shlex.split(line.partition(": ")[2]) for line in lines if line.startswith(f"  to {what} it: "))
@@ -134,22 +142,17 @@ def test_the_commands_of_a_failing_case_reproduce_and_explain_it(
     assert ONE in capsys.readouterr().out
 
 
-def test_a_kernel_that_raises_is_an_error_row_and_not_the_end_of_the_run(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def raises(*_: Any, **__: Any) -> Tensor:
-        raise RuntimeError("no kernel image")
-
-    replace_kernel(monkeypatch, "sdpa", raises)
+def test_a_kernel_that_raises_is_an_error_row_and_not_the_end_of_the_run(bench: Bench, edit: Edit) -> None:
+    raises = "def raises(*_, **__):\n    raise RuntimeError('no kernel image')\n"
+    edit("sdpa", raises + replacing("sdpa", "raises"))
     result = bench(BASE, case=f"{ONE}] or manual-b1h4t64d32-full-fp32-cpu-fwd]")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "(1 ERROR, 1 UNCHANGED)" in result.outlines[-1]
     assert "head raised RuntimeError: no kernel image" in result.outlines[-1]
 
 
-def test_a_kernel_that_is_gone_from_the_head_is_missing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    rest = {name: kernel for name, kernel in attention.KERNELS.items() if name != "manual"}
-    monkeypatch.setattr(attention, "KERNELS", rest)  # taken out and put back, it would be the last
+def test_a_kernel_that_is_gone_from_the_head_is_missing(bench: Bench, edit: Edit) -> None:
+    edit("manual", "from .registry import KERNELS\ndel KERNELS['manual']")
     result = bench(BASE)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert any(
@@ -158,24 +161,21 @@ def test_a_kernel_that_is_gone_from_the_head_is_missing(bench: Bench, monkeypatc
     assert bench(BASE, "--shard=2/2", case="sdpa- and b1h4t64d32 and fwd]").ret == 0  # said once, by the first shard
 
 
-def test_a_capability_that_the_head_lost_is_missing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = attention.KERNELS["masked"]
-    fewer = attention.Capabilities(causal=False)
-    monkeypatch.setitem(attention.KERNELS, "masked", attention.Kernel("masked", kernel.function, fewer))
+def test_a_capability_that_the_head_lost_is_missing(bench: Bench, edit: Edit) -> None:
+    edit("masked", replacing("masked", "right.function", "Capabilities(causal=False)"))
     result = bench(BASE)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert any(line.startswith("masked-b1h4t64d32-causal") and "MISSING" in line for line in result.outlines)
 
 
 @pytest.fixture
-def _mine(monkeypatch: pytest.MonkeyPatch) -> None:
+def _mine(edit: Edit) -> None:
     """A kernel that the head has and the base has not."""
-
-    def mine(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
-        return attention.KERNELS["sdpa"](q, k, v, mask=mask, causal=causal, scale=scale)
-
-    capabilities = attention.Capabilities(causal=False)
-    monkeypatch.setitem(attention.KERNELS, "mine", attention.Kernel("mine", mine, capabilities))
+    edit(
+        "mine",
+        "from .registry import Capabilities, register\nfrom .sdpa import sdpa\n"
+        "mine = register('mine', Capabilities(causal=False))(sdpa.function)",
+    )
 
 
 @pytest.mark.usefixtures("_mine")
@@ -222,30 +222,26 @@ def test_a_case_that_is_not_timed_is_checked_on_both_sides_at_no_cost(bench: Ben
 
 
 def test_a_case_that_is_not_timed_is_stored_without_times_and_missed_when_it_is_gone(
-    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, pytester: pytest.Pytester, edit: Edit
 ) -> None:
     assert bench("--benchmark-save=first", case=BOTH).ret == 0
     (stored,) = pytester.path.rglob("0001_first.json")
     (untimed,) = json.loads(stored.read_text())["gate"]["untimed"]
     assert untimed["case"] == CHECKED
     assert set(untimed) == {"case", "errors", "fingerprint"}
-    kernel = attention.KERNELS["masked"]
-    fewer = attention.Capabilities(masks=frozenset({"float"}), window=True)
-    monkeypatch.setitem(attention.KERNELS, "masked", attention.Kernel("masked", kernel.function, fewer))
+    edit("masked", replacing("masked", "right.function", "Capabilities(masks=frozenset({'float'}), window=True)"))
     result = bench("--benchmark-compare")
     assert any(line.startswith(CHECKED) and "MISSING" in line for line in result.outlines)
 
 
-def test_a_wrong_case_that_is_not_timed_fails_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = attention.KERNELS["masked"]
-
-    def first_head_s(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, **rest: Any) -> Tensor:
-        return kernel.function(q, k, v, mask=None if mask is None else mask[:, :1], **rest)
-
-    wrong = attention.Kernel("masked", first_head_s, kernel.capabilities)
-    monkeypatch.setitem(attention.KERNELS, "masked", wrong)
-    for more in ((BASE,), ()):
-        assert bench(*more, case=CHECKED).ret == pytest.ExitCode.TESTS_FAILED
+def test_a_wrong_case_that_is_not_timed_fails_the_run(
+    bench: Bench, edit: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = "lambda *a, mask, **k: right.function(*a, mask=None if mask is None else mask[:, :1], **k)"
+    edit("masked", replacing("masked", wrong))
+    assert bench(BASE, case=CHECKED).ret == pytest.ExitCode.TESTS_FAILED
+    replace_here(monkeypatch, "masked", 1.01)  # without a comparison the head is in this process
+    assert bench(case=CHECKED).ret == pytest.ExitCode.TESTS_FAILED
 
 
 def test_the_level_and_the_budget_are_shared_among_the_cases_that_are_timed(
@@ -286,10 +282,10 @@ def test_a_comparison_can_be_saved_with_the_times_that_were_paired(bench: Bench,
 
 
 def test_a_run_that_failed_is_not_saved_as_the_next_baseline(
-    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, pytester: pytest.Pytester, edit: Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = attention.KERNELS["sdpa"].function
-    replace_kernel(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
+    edit("sdpa", WRONG)
+    replace_here(monkeypatch, "sdpa", 1.01)
     compared, plain = bench(BASE, "--benchmark-autosave"), bench("--benchmark-save=wrong")
     assert compared.ret == plain.ret == pytest.ExitCode.TESTS_FAILED
     assert compared.outlines[-1].endswith("; no baseline was saved")
@@ -298,11 +294,10 @@ def test_a_run_that_failed_is_not_saved_as_the_next_baseline(
 
 
 def test_plain_benchmarks_check_the_output_before_timing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = attention.KERNELS["sdpa"].function
     passed = bench()
     assert passed.parseoutcomes()["passed"] == 1
     assert any("Name (time in" in line for line in passed.outlines)
-    replace_kernel(monkeypatch, "sdpa", lambda *a, **k: right(*a, **k) * 1.01)
+    replace_here(monkeypatch, "sdpa", 1.01)
     result = bench()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert not any("Name (time in" in line for line in result.outlines)

@@ -172,7 +172,7 @@ def test_noise_is_recorded_for_every_case_of_a_tier(tmp_path: Path) -> None:
 def test_nothing_is_recorded_for_a_place_that_cannot_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.proof.record.measure", None)
+    monkeypatch.setattr("bench.proof.record.same_code_twice", None)  # nothing is started
     (tmp_path / "file").write_text("")
     assert main(["record", str(tmp_path / "file" / "noise.json")]) == 4
     assert "noise.json cannot be written (" in capsys.readouterr().err

@@ -2,8 +2,6 @@
 
 import json
 import random
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from math import exp
@@ -12,6 +10,7 @@ from typing import IO
 
 import pytest
 from matplotlib.figure import Figure
+from torch import Tensor
 
 import attention
 from bench.__main__ import main
@@ -28,6 +27,10 @@ from bench.proof.silent import FAULTS, Trial
 from bench.sides.base import Base
 from bench.sides.side import Side
 from bench.sides.source import Source
+from bench.sides.workload import build
+from bench.timing.clock import Clock
+from bench.twins.sides import in_process
+from bench.twins.worker import Worker
 
 CASE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
 
@@ -118,35 +121,39 @@ def test_noise_is_the_scaled_spread_of_one_pair() -> None:
 
 
 def test_the_injected_slowdown_has_the_size_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0]
+    now_ns = 0
 
     def tick() -> int:
-        clock[0] += 1
-        return clock[0]
+        nonlocal now_ns
+        now_ns += 1
+        return now_ns
 
-    monkeypatch.setattr(time, "perf_counter_ns", tick)
+    def work(q: Tensor, k: Tensor, v: Tensor, **_: object) -> Tensor:
+        nonlocal now_ns
+        now_ns += 100_000
+        return q
 
-    def work() -> None:
-        clock[0] += 100_000
+    monkeypatch.setattr("bench.twins.worker.perf_counter_ns", tick)
+    worker = Worker(Side("head", {"k": work}, {}), lambda _: Clock(lambda: now_ns, lambda: None))
+    worker.take(build(Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd"), {}))
 
-    def cost(call: Callable[[], None]) -> int:
-        before = clock[0]
-        call()
-        return clock[0] - before
+    def cost(share: float | None) -> float:
+        worker.slow_down(share)
+        worker.settle(())
+        return worker.burst(3)[0]
 
-    distort = selftest._slower(0.05)
-    assert cost(distort("head", work)) / cost(distort("base", work)) == pytest.approx(1.05, rel=1e-3)
+    assert cost(0.05) / cost(0.0) == pytest.approx(1.05, rel=1e-3)
+    assert cost(None) == 100_000
 
 
 @pytest.mark.parametrize("subject", ["sdpa", "mha"])
 def test_the_injected_error_reaches_the_output_of_kernels_and_modules(subject: str) -> None:
-    head = Side.of("head", attention)
+    sides = in_process(Side.of("head", attention), Side.of("base", attention))
+    gate = Gate(sides, Base(Source("here", b"")))
     case = Case(subject, subject == "mha", Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
-    base = Base(head, Source("here", b""))
-    wrong = Gate(selftest._wrong(head, 0.01), base).check(case)
-    assert any(error.complaints for error in wrong.evidence.errors)
-    right = Gate(head, base).check(case)
-    assert not any(error.complaints for error in right.evidence.errors)
+    for error, wrong in ((0.01, True), (0.0, False)):
+        sides.head.ask("falsify", error)
+        assert any(found.complaints for found in gate.check(case).errors) is wrong
 
 
 def test_one_round_measures_and_reports(

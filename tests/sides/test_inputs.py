@@ -7,14 +7,15 @@ from torch import Tensor
 import attention
 from bench.cases import DTYPES, LAYOUTS, Case, Shape
 from bench.sides.side import Side
-from bench.sides.workload import Workload, build
+from bench.sides.workload import Workload, build, parameter_sizes
 
 HEAD = Side.of("head", attention)
 
 
 def work(shape: str, mask: str = "full", dtype: str = "fp32", subject: str = "masked") -> Workload:
     module = subject in HEAD.modules
-    return build(Case(subject, module, Shape.parse(shape), mask, dtype, "cpu", "fwdbwd"), HEAD)
+    case = Case(subject, module, Shape.parse(shape), mask, dtype, "cpu", "fwdbwd")
+    return build(case, parameter_sizes(case, HEAD))
 
 
 def scores(made: Workload) -> Tensor:

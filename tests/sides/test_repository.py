@@ -116,13 +116,20 @@ def test_attributes_of_an_export_change_nothing(here: tuple[Path, Git], attribut
     assert from_revision(root, "HEAD").sha256 == from_directory(root).sha256
 
 
-def test_a_submodule_is_named(here: tuple[Path, Git], tmp_path: Path) -> None:
+def test_a_submodule_is_source_of_its_own_commit_where_it_is_checked_out(
+    here: tuple[Path, Git], tmp_path: Path
+) -> None:
     root, run = here
     repository(tmp_path / "third")
     run("submodule", "add", "-q", str(tmp_path / "third"), "attention/third")
     committed(run)
-    with pytest.raises(CannotDo, match="attention/third is a submodule, whose files this repository does not hold"):
-        from_revision(root, "HEAD")
+    (root / "attention" / "third" / "attention" / "__init__.py").write_text("edited = 1\n")
+    assert files(from_revision(root, "HEAD")) == {
+        "attention/__init__.py": INIT,
+        "attention/third/attention/__init__.py": INIT,
+    }
+    run("submodule", "deinit", "-q", "--force", "attention/third")
+    assert files(from_revision(root, "HEAD")) == {"attention/__init__.py": INIT}
 
 
 def test_a_package_below_the_root_or_in_src_is_found(tmp_path: Path) -> None:

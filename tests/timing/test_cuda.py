@@ -20,19 +20,27 @@ from bench.checking.profiling import launched
 from bench.gate import Gate
 from bench.judging.policy import Policy
 from bench.judging.verdict import Verdict
+from bench.plain.evidence import Measurement
 from bench.sides.base import Base
 from bench.sides.side import Side
 from bench.sides.source import Source
+from bench.sides.workload import build
 from bench.timing import cuda, environment
-from bench.timing.clock import RECOVERY_S, RETAKES, Clock, CudaClock
-from bench.timing.measure import BURST_NS, measure
+from bench.timing.clock import RECOVERY_S, RETAKES, Clock, CudaClock, Stopwatch
+from bench.timing.measure import BURST_NS, burst_of, measure
+from bench.twins.sides import in_process
+from bench.twins.worker import Worker
 
 FLUSH_NS = 100_000
 
 
-def base(side: Side) -> Base:
-    """Make a side the base: one that is there already needs no source."""
-    return Base(side, Source("here", b""))
+SOURCE = Source("here", b"")  # of a base that is here already
+
+
+def timed(base: Callable[[], None], head: Callable[[], None], clock: Stopwatch, *, pairs: int) -> Measurement:
+    """Take so many pairs of two calls, by one clock."""
+    sides = (burst_of(call, clock) for call in (base, head))
+    return measure(*sides, rule=StopAfter(pairs), budget_s=9, order=random.Random(0), resolution_ns=clock.resolution_ns)
 
 
 @dataclass
@@ -98,8 +106,8 @@ def test_each_call_has_a_pair_of_events_and_a_cold_cache_and_a_burst_is_waited_f
 def test_warming_up_is_waited_for_before_the_first_event() -> None:
     device = FakeDevice()
     base, head = device.launch("base", BURST_NS), device.launch("head", 2 * BURST_NS)
-    result = measure(base, head, clock=CudaClock(device), rule=StopAfter(2), budget_s=9, order=random.Random(0))
-    assert device.log[:4] == ["base", "head", "synchronize", "flush"]
+    result = timed(base, head, CudaClock(device), pairs=2)
+    assert device.log[:6] == ["synchronize", "flush", "event", "base", "event", "synchronize"]
     assert {(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs} == {(BURST_NS, 2 * BURST_NS)}
 
 
@@ -118,10 +126,10 @@ def test_the_host_s_time_of_a_call_is_told_apart_from_the_device_s() -> None:
 
     clock = CudaClock(device, read_ns=lambda: host_ns)
     base, head = side(BURST_NS, 2_000), side(BURST_NS, 9_000)
-    result = measure(base, head, clock=clock, rule=StopAfter(3), budget_s=9, order=random.Random(0))
+    result = timed(base, head, clock, pairs=3)
     assert {pair.log_ratio for pair in result.pairs} == {0.0}
     assert (result.base_host_ns_per_call, result.head_host_ns_per_call) == (2_000, 9_000)
-    of_a_cpu = measure(base, head, clock=Clock.of("cpu"), rule=StopAfter(1), budget_s=9, order=random.Random(0))
+    of_a_cpu = timed(base, head, Clock.of("cpu"), pairs=1)
     assert of_a_cpu.head_host_ns_per_call is None
 
 
@@ -165,24 +173,30 @@ def test_pairs_of_a_cuda_device_are_judged_by_the_same_rule(slowdown: float, ver
 
         return Side(label, {"k": Kernel("k", kernel, Capabilities())}, {})
 
-    gate = Gate(side("head", slowdown * BURST_NS), base(side("base", BURST_NS)), clock_of=lambda _: CudaClock(device))
+    clock = CudaClock(device, read_ns=lambda: device.now_ns)
+    sides = in_process(
+        side("head", slowdown * BURST_NS), side("base", BURST_NS), clock_of=lambda _: clock, now_ns=clock.now_ns
+    )
+    gate = Gate(sides, Base(SOURCE))
     case = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
     assert gate.compare(case, Policy().test(100), budget_s=5.0).verdict is verdict
 
 
-def test_what_is_timed_is_the_replay_of_a_graph_where_that_was_asked_for() -> None:
+def test_what_is_timed_is_the_replay_of_a_graph_where_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     device, captured = FakeDevice(), list[Any]()
 
     def graphed(call: Callable[[], None]) -> Callable[[], None]:
         captured.append(call)
         return device.launch("replay", 2 * BURST_NS)
 
-    head = Side.of("head", attention)
-    gate = Gate(head, base(head), clock_of=lambda _: CudaClock(device), graphed=graphed)
+    monkeypatch.setattr("bench.twins.worker.graphed", graphed)
     case = Case("masked", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
-    (timed,) = gate.compare(case, Policy().test(100), budget_s=1.0).measurements
-    assert len(captured) == 2
-    assert {(p.base_ns_per_call, p.head_ns_per_call) for p in timed.pairs} == {(2 * BURST_NS, 2 * BURST_NS)}
+    worker = Worker(Side.of("head", attention), lambda _: CudaClock(device))
+    worker._graphs = True
+    worker.take(build(case, {}))
+    worker.settle(())
+    assert worker.burst(3)[0] == 2 * BURST_NS
+    assert captured == [worker.own_call()]
 
 
 def test_a_call_is_captured_after_warming_up_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,10 +294,10 @@ def test_launches_are_what_ran_on_the_device_by_name_and_no_ranges_that_somebody
 
 @pytest.mark.cuda
 def test_launches_of_a_call_on_cuda_are_its_kernels_forward_and_backward() -> None:
-    gate, counts = Gate(Side.of("head", attention), None), []
+    gate, counts = Gate(in_process(Side.of("head", attention))), []
     for direction in ("fwd", "fwdbwd"):
         case = Case("manual", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cuda", direction)
-        found = gate.check(case).evidence.head_fingerprint
+        found = gate.check(case).head_fingerprint
         assert found is not None
         assert found.launches
         counts.append(sum(found.launches.values()))
@@ -296,7 +310,7 @@ def test_a_dtype_that_the_device_lacks_is_skipped_with_the_reason(monkeypatch: p
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
     head = Side.of("head", attention)
     case = Case("sdpa", False, Shape.parse("b1h2t8d4"), "full", "bf16", "cuda", "fwd")
-    result = Gate(head, base(head)).compare(case, Policy().test(100), budget_s=1.0)
+    result = Gate(in_process(head, head), Base(SOURCE)).compare(case, Policy().test(100), budget_s=1.0)
     assert result.verdict is Verdict.SKIPPED
     assert result.reasons == ("bf16 needs compute capability 8.0, and Tesla T4 has 7.5",)
     assert environment.lacks("cpu", torch.bfloat16) is None
@@ -320,15 +334,15 @@ def test_every_kernel_is_inside_its_budget_on_cuda() -> None:
     head = Side.of("head", attention)
     for case, unsupported in matrix(head.kernels, head.modules, "smoke", ("cuda",)).items():
         if unsupported is None:
-            errors = Gate(head, None).check(case).evidence.errors
+            errors = Gate(in_process(head)).check(case).errors
             assert [c for e in errors for c in e.complaints] == [], case.id
 
 
 @pytest.mark.cuda
 def test_unchanged_code_is_unchanged_on_cuda() -> None:
-    head = Side.of("head", attention)
+    gate = Gate(in_process(Side.of("head", attention), Side.of("base", attention)), Base(SOURCE))
     case = Case("sdpa", False, Shape.parse("b1h8t512d64"), "causal", "fp16", "cuda", "fwd")
-    assert Gate(head, base(head)).compare(case, Policy().test(100), budget_s=10).verdict is Verdict.UNCHANGED
+    assert gate.compare(case, Policy().test(100), budget_s=10).verdict is Verdict.UNCHANGED
 
 
 @pytest.mark.cuda

@@ -9,8 +9,9 @@ from math import log1p
 import pytest
 
 from bench.judging.statistics import Change, PairedTest
-from bench.timing.clock import Clock
-from bench.timing.measure import BURST_NS, WARMUP_ROUNDS, measure
+from bench.plain.evidence import Measurement
+from bench.timing.clock import Clock, Stopwatch
+from bench.timing.measure import BURST_NS, WARMUP_ROUNDS, StoppingRule, burst_of, measure, no_garbage_collection
 
 
 @dataclass
@@ -43,10 +44,31 @@ class StopAfter:
 NEVER = StopAfter(10**9)
 
 
+def timed(
+    base: Callable[[], None],
+    head: Callable[[], None],
+    *,
+    clock: Stopwatch,
+    rule: StoppingRule,
+    budget_s: float,
+    order: random.Random,
+) -> Measurement:
+    """Measure two calls by one clock, against which the budget is held too."""
+    return measure(
+        burst_of(base, clock),
+        burst_of(head, clock),
+        rule=rule,
+        budget_s=budget_s,
+        order=order,
+        resolution_ns=clock.resolution_ns,
+        now_ns=clock.now_ns,
+    )
+
+
 def test_pairs_hold_the_true_time_per_call_of_each_side() -> None:
     machine = Machine()
     base, head = machine.call("base", 40_000), machine.call("head", 50_000)
-    result = measure(base, head, clock=machine.clock, rule=StopAfter(7), budget_s=9, order=random.Random(0))
+    result = timed(base, head, clock=machine.clock, rule=StopAfter(7), budget_s=9, order=random.Random(0))
     assert [(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs] == [(40_000, 50_000)] * 7
     assert result.pairs[0].log_ratio > 0  # the head is slower
     assert result.seconds == pytest.approx(machine.now * 1e-9)
@@ -66,7 +88,7 @@ def test_a_burst_is_long_enough_for_the_clock(ns: int, resolution_ns: float, cal
     machine = Machine()
     side = machine.call("side", ns)
     clock = Clock(machine.clock.now_ns, machine.clock.synchronize, resolution_ns)
-    result = measure(side, side, clock=clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
+    result = timed(side, side, clock=clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
     assert result.calls_per_burst == calls
     assert calls * ns >= max(BURST_NS, 1000 * resolution_ns)
 
@@ -82,7 +104,7 @@ def test_each_side_is_called_untimed_before_anything_is_measured() -> None:
 
         return run
 
-    result = measure(
+    result = timed(
         cold("base"), cold("head"), clock=machine.clock, rule=StopAfter(3), budget_s=99, order=random.Random(0)
     )
     assert all(p.base_ns_per_call == p.head_ns_per_call == BURST_NS for p in result.pairs)
@@ -91,7 +113,7 @@ def test_each_side_is_called_untimed_before_anything_is_measured() -> None:
 def test_a_coin_of_its_own_decides_the_order_of_each_pair() -> None:
     machine = Machine()
     base, head = machine.call("base", BURST_NS), machine.call("head", BURST_NS)
-    measure(base, head, clock=machine.clock, rule=StopAfter(400), budget_s=99, order=random.Random(3))
+    timed(base, head, clock=machine.clock, rule=StopAfter(400), budget_s=99, order=random.Random(3))
     calls = [name for name in machine.log if name != "sync"][6:]  # one untimed call a side and two rounds of warming up
     assert all({a, b} == {"base", "head"} for a, b in zip(calls[0::2], calls[1::2], strict=True))
     first = calls[0::2]
@@ -122,7 +144,7 @@ def test_unchanged_code_is_called_slower_no_more_often_than_the_level_however_th
             machine.now += BURST_NS if pair < 0 or second else int(BURST_NS * DRIFTS[drift](pair))
             bursts[0] += 1
 
-        taken = measure(side, side, clock=machine.clock, rule=rule, budget_s=60 * 2 * BURST_NS * 1e-9, order=order)
+        taken = timed(side, side, clock=machine.clock, rule=rule, budget_s=60 * 2 * BURST_NS * 1e-9, order=order)
         return rule.decide(sorted(pair.log_ratio for pair in taken.pairs)) is Change.SLOWER
 
     assert sum(alarm() for _ in range(300)) <= 25  # 15 are expected at most; 26 or more have probability below 1%
@@ -131,15 +153,15 @@ def test_unchanged_code_is_called_slower_no_more_often_than_the_level_however_th
 def test_queued_work_is_waited_for_before_the_clock_is_read_at_either_end() -> None:
     machine = Machine()
     side = machine.call("side", BURST_NS)
-    measure(side, side, clock=machine.clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
-    assert machine.log == ["side", "side", *["sync", "side", "sync"] * 6]  # two rounds of warming up, and one pair
+    timed(side, side, clock=machine.clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
+    assert machine.log == ["sync", "side", "sync"] * 8  # the untimed calls, two rounds of warming up, and one pair
 
 
 def test_measuring_stops_when_the_rule_is_certain_or_the_budget_is_spent() -> None:
     for rule, budget_s, pairs in ((StopAfter(5), 9.0, 5), (NEVER, 20 * BURST_NS * 1e-9, 7), (NEVER, 0.0, 1)):
         machine = Machine()
         side = machine.call("side", BURST_NS)
-        result = measure(side, side, clock=machine.clock, rule=rule, budget_s=budget_s, order=random.Random(0))
+        result = timed(side, side, clock=machine.clock, rule=rule, budget_s=budget_s, order=random.Random(0))
         assert len(result.pairs) == pairs
 
 
@@ -155,7 +177,7 @@ def test_rounds_that_still_get_faster_are_warm_up_and_not_pairs() -> None:
         return run
 
     sides = warming("base"), warming("head")
-    result = measure(*sides, clock=machine.clock, rule=StopAfter(3), budget_s=9, order=random.Random(0))
+    result = timed(*sides, clock=machine.clock, rule=StopAfter(3), budget_s=9, order=random.Random(0))
     assert result.warmup_rounds == 5
     assert {(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs} == {(BURST_NS, BURST_NS)}
 
@@ -167,9 +189,7 @@ def test_warming_up_ends_even_if_every_round_is_faster() -> None:
         machine.now += 10**12 // (1 + len(machine.log)) ** 2
         machine.log.append("call")
 
-    result = measure(
-        ever_faster, ever_faster, clock=machine.clock, rule=StopAfter(1), budget_s=9, order=random.Random(0)
-    )
+    result = timed(ever_faster, ever_faster, clock=machine.clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
     assert result.warmup_rounds == WARMUP_ROUNDS
 
 
@@ -186,21 +206,28 @@ def test_the_rule_sees_the_log_ratios_sorted() -> None:
     def jitter() -> None:
         machine.now += noise.randrange(BURST_NS, 2 * BURST_NS)
 
-    measure(jitter, jitter, clock=machine.clock, rule=Watch(), budget_s=9, order=random.Random(0))
+    timed(jitter, jitter, clock=machine.clock, rule=Watch(), budget_s=9, order=random.Random(0))
     assert len(seen[-1]) == 20
     assert all(ordered == sorted(ordered) for ordered in seen)
 
 
-def test_garbage_collection_is_off_while_measuring_and_on_again_even_after_a_crash() -> None:
-    machine = Machine()
+def test_garbage_is_not_collected_inside_and_again_afterwards_even_after_a_crash() -> None:
     states: list[bool] = []
 
     def crash() -> None:
-        states.append(gc.isenabled())
-        raise ZeroDivisionError
+        with no_garbage_collection():
+            states.append(gc.isenabled())
+            raise ZeroDivisionError
 
     assert gc.isenabled()
     with pytest.raises(ZeroDivisionError):
-        measure(crash, crash, clock=machine.clock, rule=NEVER, budget_s=1, order=random.Random(0))
+        crash()
     assert states == [False]
     assert gc.isenabled()
+    gc.disable()
+    try:
+        with no_garbage_collection():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

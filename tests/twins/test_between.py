@@ -10,7 +10,7 @@ from bench.judging.policy import Policy
 from bench.judging.statistics import PairedTest, median
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair
-from bench.timing.between import is_settled, joined, observation, observations_needed
+from bench.twins.between import is_settled, joined, observation, observations_needed
 
 TEST = Policy().test(20)
 

@@ -1,0 +1,22 @@
+"""The attention package as base and as head: what a test of the gate on unchanged code compares."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..sides import code
+from ..sides.source import Source
+from ..sides.what import ATTENTION
+from ..twins.forked import Twins, starts_of, twins
+
+
+@contextmanager
+def same_code_twice(threads: int) -> Iterator[tuple[Twins, Source]]:
+    """Hold twins of the package as it is on disk, the base of a copy, for as long as the context lasts."""
+    with TemporaryDirectory(prefix="attention-gate-") as directory:
+        scratch = Path(directory)
+        head = code.of_working_tree(ATTENTION)
+        codes = {"head": head, "base": code.of_archive(ATTENTION, head.source, scratch)}
+        with twins(starts_of(codes, ATTENTION, ("cpu",), threads, scratch), scratch) as sides:
+            yield sides, head.source

@@ -1,0 +1,178 @@
+"""How the gate speaks with a side or the examiner: commands go in, answers come out, in this process or another."""
+
+import pickle
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..plain.errors import CannotDo
+from ..plain.execution import Fingerprint
+from ..plain.progress import EVERY_S, progress
+from .worker import Misbehaved, Unsupported
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+PATIENCE_S = 600.0  # for an answer; a side may compile for minutes
+_LOOK_S = 1.0  # whether the process still lives, while no answer comes
+
+
+class SideFailed(Exception):
+    """A side raised, or its process ended; the message says which side, and what happened.
+
+    ``fingerprint`` is what the head executed, where it was the base that failed.
+    """
+
+    fingerprint: Fingerprint | None = None
+
+
+class Party(Protocol):
+    """A worker or an examiner. ``label`` names it in messages."""
+
+    label: str
+
+    def send(self, method: str, *arguments: object) -> None:
+        """Send a command; ``receive`` returns its answer."""
+
+    def receive(self) -> Any:
+        """Return the answer to the oldest command that has none yet.
+
+        Raises:
+            SideFailed: the side raised or misbehaved, its process ended, or it did not answer in time.
+            Unsupported: a kernel from outside does not support the case.
+            CannotDo: the side cannot be loaded.
+
+        """
+
+    def ask(self, method: str, *arguments: object) -> Any:
+        """Send a command and return its answer."""
+
+
+class Local:
+    """A party in this process."""
+
+    def __init__(self, label: str, obeying: object) -> None:
+        self.label = label
+        self._obeying = obeying
+        self._sent: list[tuple[str, tuple[object, ...]]] = []
+
+    def send(self, method: str, *arguments: object) -> None:
+        self._sent.append((method, arguments))
+
+    def receive(self) -> Any:
+        return _answer(self.label, *_perform(self._obeying, *self._sent.pop(0)))
+
+    def ask(self, method: str, *arguments: object) -> Any:
+        return _answer(self.label, *_perform(self._obeying, method, arguments))
+
+
+class Remote:
+    """A party in a process of its own, behind a connection.
+
+    ``status`` returns the exit code of the process, below zero the signal that ended it, None while it lives; ``end``
+    ends it, whose end of the connection is closed.
+    """
+
+    def __init__(
+        self, label: str, connection: "Connection[Any, Any]", status: Callable[[], int | None], end: Callable[[], None]
+    ) -> None:
+        self.label = label
+        self._connection, self._status, self._end = connection, status, end
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._connection.closed and self._status() is None
+
+    def send(self, method: str, *arguments: object) -> None:
+        with suppress(OSError):  # ``receive`` will say why
+            self._connection.send_bytes(pickle.dumps((method, arguments), protocol=4))
+
+    def receive(self) -> Any:
+        return _answer(self.label, *pickle.loads(self._received()))  # noqa: S301  # from a process that we started
+
+    def ask(self, method: str, *arguments: object) -> Any:
+        self.send(method, *arguments)
+        return self.receive()
+
+    def close(self) -> None:
+        """End the process: it holds nothing worth keeping."""
+        self._connection.close()
+        self._end()
+
+    def _received(self) -> bytes:
+        try:
+            if not self._connection.poll(EVERY_S):
+                with progress(f"the {self.label} works in a process of its own"):
+                    self._wait(time.monotonic() + PATIENCE_S)
+            return self._connection.recv_bytes()
+        except TimeoutError as error:
+            self.close()
+            raise SideFailed(
+                f"{self.label} did not answer for {PATIENCE_S:g} s in its own process: it hangs, or compiles for longer"
+            ) from error
+        except (EOFError, OSError) as error:
+            status = self._ended()
+            self.close()
+            raise SideFailed(f"{self.label} ended in its own process {_in_words(status)}") from error
+
+    def _wait(self, end_s: float) -> None:
+        """Wait for an answer; the process may end while a child of it holds the connection open."""
+        while not self._connection.poll(_LOOK_S):
+            if self._status() is not None:
+                raise EOFError
+            if time.monotonic() > end_s:
+                raise TimeoutError
+
+    def _ended(self) -> int | None:
+        """Return the exit code of a process whose end of the connection is closed, as soon as it is known."""
+        end_s = time.monotonic() + _LOOK_S
+        while (status := self._status()) is None and time.monotonic() < end_s:
+            time.sleep(0.01)
+        return status
+
+
+def serve(obeying: object, connection: "Connection[Any, Any]") -> None:
+    """Obey the commands that come through a connection until it is closed; an interrupt is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            method, arguments = pickle.loads(connection.recv_bytes())  # noqa: S301  # from the process that started this one
+        except (EOFError, OSError):
+            return
+        connection.send_bytes(pickle.dumps(_perform(obeying, method, arguments), protocol=4))
+
+
+def _perform(obeying: object, method: str, arguments: tuple[object, ...]) -> tuple[str, Any]:
+    """Obey a command; returns how that ended, and the value or the message."""
+    try:
+        return "done", getattr(obeying, method)(*arguments)
+    except Unsupported as error:
+        return "unsupported", str(error)
+    except CannotDo as error:
+        return "cannot", str(error)
+    except Misbehaved as error:
+        return "failed", str(error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the gate judges it
+        return "failed", f"raised {type(error).__name__}: {error}"
+
+
+def _answer(label: str, outcome: str, value: Any) -> Any:
+    if outcome == "unsupported":
+        raise Unsupported(value)
+    if outcome == "cannot":
+        raise CannotDo(value)
+    if outcome == "failed":
+        raise SideFailed(f"{label} {value}")
+    return value
+
+
+def _in_words(status: int | None) -> str:
+    if status is None:
+        return "without an exit code"
+    if status >= 0:
+        return f"with exit code {status}"
+    name = signal.Signals(-status).name
+    memory = ", perhaps for lack of memory" if -status == signal.SIGKILL else ""
+    return f"by signal {-status} ({name}{memory})"

@@ -1,0 +1,291 @@
+"""One side of a comparison, in whatever process it lives: loads its code, checks a case, and times bursts of it."""
+
+import gc
+import importlib
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter_ns
+
+import torch
+
+from ..cases import ROWS, Case, Row, matrix, supported_ids
+from ..checking import compilation
+from ..checking.alike import Results
+from ..checking.calls import execute, unrepeated
+from ..checking.observe import observe
+from ..plain.errors import CannotDo
+from ..plain.execution import Fingerprint, Observed
+from ..sides.places import Place, places
+from ..sides.side import Side, load
+from ..sides.what import PACKAGE, What
+from ..sides.workload import Call, Workload, bind, parameter_sizes
+from ..sides.world import World
+from ..timing.clock import Clock, Stopwatch
+from ..timing.cuda import graphed
+from ..timing.environment import steady_allocator
+
+YOUNG = (
+    0  # the generation of what came since the last collection; going through all that torch's compiler holds is slow
+)
+SPINNING = 0.1  # of a call's time, added to both sides before a slowdown is injected
+
+Given = Workload | Path  # a workload, or the file that holds it
+
+
+class Unsupported(Exception):
+    """A kernel from outside does not support the case, in its own words."""
+
+
+class Misbehaved(Exception):
+    """The side did what no side may; the message says what, without who."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a process needs to become a side. ``graphs``: time calls as they are replayed from CUDA graphs.
+
+    ``extensions`` is where torch builds what the side compiles by ``torch.utils.cpp_extension``: built where the other
+    side's are, under the same name, each would be built anew after the other. ``warm``: call once before each burst.
+    ``slowdown``: make calls take longer by a share, for the self-test; None: leave them as they are.
+    """
+
+    label: str
+    origin: str  # in words
+    world: World
+    what: What
+    devices: tuple[str, ...]
+    threads: int
+    extensions: Path
+    graphs: bool = False
+    warm: bool = False
+    slowdown: float | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Output and gradients by name, or the file that holds them, and what was executed."""
+
+    results: Results | Path
+    fingerprint: Fingerprint
+
+
+class Worker:
+    """The side that is loaded, and the case at hand. Its methods are the commands of ``party.Party``."""
+
+    def __init__(self, side: Side | None = None, clock_of: Callable[[str], Stopwatch] = Clock.of) -> None:
+        self._clock_of = clock_of
+        self._graphs = self._warm = False
+        self._slowdown: float | None = None
+        self._error = 0.0
+        self._side: Side
+        self._workload: Workload
+        self._given: list[torch.Tensor]
+        self._call: Call
+        self._results: Results
+        self._timed: Callable[[], object]
+        self._clock: Stopwatch | None = None
+        if side is not None:
+            self._side = side
+
+    def load(self, start: Start, cores: Sequence[int] = ()) -> dict[str, str]:
+        """Enter the side's world, fix the machine's settings and import the side; returns its versions.
+
+        Raises:
+            CannotDo: it does not import, or has no kernels.
+
+        """
+        torch.set_num_threads(start.threads)
+        if loaded := {*start.what.names} & sys.modules.keys():
+            raise CannotDo(f"{min(loaded)} was imported before the {start.label}'s own: import it in no sitecustomize")
+        if PACKAGE not in start.what.names:
+            importlib.import_module(f"{PACKAGE}.registry")  # the suite's own, whatever the side's world has
+        start.world.enter()
+        pin(cores)
+        os.environ["TORCH_EXTENSIONS_DIR"] = str(start.extensions)
+        allocator = steady_allocator()
+        self._graphs, self._warm, self._slowdown = start.graphs, start.warm, start.slowdown
+        if "cuda" in start.devices:
+            _claim_gpu(start.label)
+        try:
+            self._side = load(start.what, start.devices, start.label)
+        except CannotDo as error:
+            if start.label == "head":  # whoever reads it knows which that is
+                raise
+            raise CannotDo(f"the {start.label}, {start.origin}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise CannotDo(
+                f"the {start.label}, {start.origin}, does not import ({type(error).__name__}: {error}): "
+                f"choose a {start.label} that runs with the packages installed here"
+            ) from error
+        return {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
+
+    def cases(self, tier: str | None, devices: Sequence[str], rows: Sequence[Row] = ROWS) -> dict[Case, str | None]:
+        """Return the cases of a tier, of all tiers without one, each with the reason if the side cannot run it."""
+        return matrix(self._side.kernels, self._side.modules, tier, devices, rows)
+
+    def ids(self, tier: str, devices: Sequence[str], rows: Sequence[Row]) -> tuple[set[str], set[str]]:
+        """Return the ids of the cases of a tier that the side can run, and the names of its kernels and modules."""
+        return supported_ids(self.cases(tier, devices, rows)), {*self._side.kernels, *self._side.modules}
+
+    def supports(self, case: Case) -> bool:
+        return self._side.supports(case)
+
+    def places(self, root: Path) -> dict[str, Place]:
+        """Find where the side's kernels and modules are written in the repository, by name."""
+        return places({**self._side.kernels, **self._side.modules}, root)
+
+    def parameters(self, case: Case) -> dict[str, torch.Size]:
+        """Return the sizes of a module's parameters, by name; a kernel has none."""
+        return parameter_sizes(case, self._side)
+
+    def take(self, given: Given) -> None:
+        """Take up a case."""
+        gc.collect(YOUNG)
+        self._workload = given if isinstance(given, Workload) else torch.load(given, weights_only=False)
+        self._given = self._workload.snapshot()
+        with self._gradients():
+            self._call = bind(self._workload, self._side)
+
+    def check(self, given: Given, shown: Path | None) -> Shown:
+        """Run a case for its results, which go to a file if one is named, and for what it executes.
+
+        Raises:
+            Unsupported: a kernel from outside does not support it.
+            Misbehaved: it wrote to its inputs.
+
+        """
+        compilation.forget()  # so that nothing compiles in what is timed later
+        try:
+            self.take(given)
+            with self._gradients():
+                self._results, print_ = execute(self._call, self._workload)
+        except Exception as error:
+            if hasattr(self, "_given") and self.wrote():
+                raise Misbehaved("wrote to its inputs") from error
+            undeclared = isinstance(error, NotImplementedError) and self._subject in self._side.undeclared
+            if undeclared:
+                raise Unsupported(str(error)) from error
+            raise
+        if self.wrote():
+            raise Misbehaved("wrote to its inputs")
+        if self._error:
+            self._results = {name: t * (1 + self._error) for name, t in self._results.items()}
+        if shown is None:
+            return Shown(self._results, print_)
+        torch.save({name: tensor.cpu() for name, tensor in self._results.items()}, shown)
+        return Shown(shown, print_)
+
+    def own_call(self) -> Call:
+        """Return the call of the case at hand, to be timed in this process by other means."""
+        return self._call
+
+    def observe(self, given: Given) -> Observed:
+        """Take up a case and look at it closely: op by op, and by a profiler."""
+        compilation.forget()
+        self.take(given)
+        with self._gradients():
+            return observe(self._call, self._workload)
+
+    @property
+    def _subject(self) -> str:
+        return self._workload.case.subject
+
+    def unrepeated(self) -> tuple[str, ...]:
+        """Call some more times, and name the results that are not those of the check, bit for bit."""
+        with self._gradients():
+            return unrepeated(self._call.results, self._results)
+
+    def settle(self, cores: Sequence[int]) -> float:
+        """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns."""
+        gc.collect(YOUNG)
+        pin(cores)
+        self._clock = self._clock_of(self._workload.case.device)
+        with self._gradients():
+            self._timed = graphed(self._call) if self._graphs else self._call
+        if self._slowdown is not None:
+            self._timed = _slowed(self._timed, self._slowdown)
+        return self._clock.resolution_ns
+
+    def burst(self, calls: int) -> tuple[float, float | None]:
+        """Time so many calls; returns ns per call, and the host's share of that where a device was timed."""
+        clock = self._clock
+        assert clock is not None  # ``settle`` comes first
+        with self._gradients():
+            if self._warm:
+                self._timed()
+            return clock.burst(self._timed, calls), clock.host_ns_per_call
+
+    def release(self, cores: Sequence[int]) -> None:
+        """Go back to all cores after timing.
+
+        Raises:
+            Misbehaved: a call wrote to its inputs while it was timed.
+
+        """
+        pin(cores)
+        if self.wrote():
+            raise Misbehaved("wrote to its inputs while it was timed")
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what the clock has to say of the bursts so far."""
+        return () if self._clock is None else self._clock.notes
+
+    def wrote(self) -> bool:
+        """Whether the inputs are no longer what they were when the case was taken up."""
+        return self._workload.differs_from(self._given)
+
+    def slow_down(self, share: float | None) -> None:
+        """From the next ``settle`` on, make calls take longer by a share; see ``Start``."""
+        self._slowdown = share
+
+    def falsify(self, error: float) -> None:
+        """Make results wrong by a relative error from now on; for the self-test."""
+        self._error = error
+
+    def _gradients(self) -> torch.set_grad_enabled:
+        return torch.set_grad_enabled(self._workload.case.backward)
+
+
+def _claim_gpu(label: str) -> None:
+    """Make a context on the GPU, which every process of a run needs for itself."""
+    try:
+        torch.empty(1, device="cuda")
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+        raise CannotDo(
+            f"the {label} gets no context on the GPU ({why}); in exclusive mode only one process may have one, and "
+            "base and head are two: nvidia-smi --compute-mode=DEFAULT"
+        ) from error
+
+
+def _slowed(call: Callable[[], object], share: float) -> Callable[[], None]:
+    """Make a call take longer by a share, after work that both sides do.
+
+    A call is a little faster after idle spinning than after another call (by 0.3 to 0.4%). So if only the head spun, it
+    would be slower by less than the share.
+    """
+    factor = (1 + SPINNING) * (1 + share)
+
+    def slowed() -> None:
+        start = perf_counter_ns()
+        call()
+        end = start + factor * (perf_counter_ns() - start)
+        while perf_counter_ns() < end:
+            pass
+
+    return slowed
+
+
+def pin(cores: Sequence[int]) -> None:
+    """Bind every thread of this process to some cores; no cores: the system cannot, or need not."""
+    if not cores:
+        return
+    for thread in Path("/proc/self/task").iterdir():
+        try:
+            os.sched_setaffinity(int(thread.name), cores)
+        except ProcessLookupError:  # it has just ended
+            continue

@@ -1,0 +1,255 @@
+"""Twins share nothing that either of them changes, and one that dies costs its case and no other."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import product
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from bench.cases import Shape
+from bench.judging.policy import Policy
+from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.errors import CannotDo
+from bench.twins import forked
+from bench.twins.forked import SUITE, fork, fork_examiner
+from bench.twins.worker import Worker, pin
+
+from .conftest import CASE, Theirs, written
+
+TWICE = "formula(q, k, v); " * 3 + "return formula(q, k, v)"
+
+OF_ANY_DTYPE = "return torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1).to(q.dtype) @ v"
+
+# What the head does when it is imported, and what the base would see of it if they shared it.
+CHANGES = {
+    "an environment variable": ("import os; os.environ['THEIRS'] = '1'", "'THEIRS' in __import__('os').environ"),
+    "the default dtype": ("torch.set_default_dtype(torch.float64)", "torch.get_default_dtype() == torch.float64"),
+    "deterministic algorithms": (
+        "torch.use_deterministic_algorithms(True)",
+        "torch.are_deterministic_algorithms_enabled()",
+    ),
+    "torch's generator": ("torch.manual_seed(2357)", "torch.initial_seed() == 2357"),
+    "Python's generator": ("import random; random.seed(2357); random.theirs = 1", "hasattr(random, 'theirs')"),
+    "a namespace of torch": ("torch.theirs = 1", "hasattr(torch, 'theirs')"),
+    "a module": ("import sys; sys.modules['theirs_common'] = torch", "'theirs_common' in __import__('sys').modules"),
+    "a method of tensors": ("torch.Tensor.theirs = 1", "hasattr(torch.Tensor, 'theirs')"),
+    "the working directory": ("import os; os.chdir('/')", "__import__('os').getcwd() == '/'"),
+    "the collector": ("import gc; gc.enable()", "__import__('gc').isenabled()"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_the_head_changes_is_not_changed_for_the_base(theirs: Theirs, name: str) -> None:
+    change, seen = CHANGES[name]
+    written(theirs.head, f"import random\n{change}", f"assert {seen}\n    {OF_ANY_DTYPE}")
+    # A sleep, so that the head is loaded before the base looks.
+    written(theirs.base, "import random, time; time.sleep(0.3)", f"assert not ({seen})\n    {OF_ANY_DTYPE}")
+    assert was_compared(theirs.compare())
+
+
+def was_compared(result: CaseResult) -> bool:
+    """Whether both sides ran and were timed, whatever the verdict: what these kernels do beside costs time."""
+    return bool(result.measurements) and result.verdict is not Verdict.ERROR
+
+
+def test_a_clock_that_the_head_patches_does_not_hide_its_time(theirs: Theirs) -> None:
+    patched = """
+        import time
+        true = time.perf_counter_ns
+        time.perf_counter_ns = time.monotonic_ns = lambda: true() // 4
+        time.perf_counter = time.monotonic = lambda: true() / 4e9
+    """
+    written(theirs.head, dedent(patched), TWICE)
+    result = theirs.compare()
+    assert result.verdict is Verdict.REGRESSED
+    assert result.ratio is not None
+    assert result.ratio > 2
+
+
+def test_a_function_of_torch_that_the_head_makes_slower_is_measured(theirs: Theirs) -> None:
+    written(theirs.head, "fast = torch.softmax\ntorch.softmax = lambda *a: [fast(*a) for _ in range(20)][0]")
+    assert theirs.compare().verdict is Verdict.REGRESSED
+
+
+BY_CUSTOM_OP = """
+@torch.library.custom_op("theirs_ops::attend", mutates_args=())
+def op(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    return formula(q, k, v) * {factor}
+"""
+BY_LIBRARY = """
+library = torch.library.Library("theirs_ops", "DEF")
+library.define("attend(Tensor q, Tensor k, Tensor v) -> Tensor")
+library.impl("attend", lambda q, k, v: formula(q, k, v) * {factor}, "CPU")
+"""
+
+
+@pytest.mark.parametrize("registered", [BY_CUSTOM_OP, BY_LIBRARY], ids=["custom_op", "Library"])
+@pytest.mark.parametrize(("factor", "verdict"), [("1.0", Verdict.UNCHANGED), ("1.01", Verdict.DRIFTED)])
+def test_operators_of_one_name_are_each_side_s_own(
+    theirs: Theirs, registered: str, factor: str, verdict: Verdict
+) -> None:
+    for folder, own in ((theirs.base, "1.0"), (theirs.head, factor)):
+        written(folder, registered.format(factor=own), "return torch.ops.theirs_ops.attend(q, k, v)")
+    assert theirs.compare().verdict is verdict
+
+
+BY_TORCH_LIBRARY = """
+from torch.utils import cpp_extension
+SOURCE = '''
+#include <torch/library.h>
+#include <ATen/ATen.h>
+at::Tensor times(const at::Tensor& x) {{ return x.mul({factor}); }}
+TORCH_LIBRARY(theirs_cpp, library) {{ library.def("times(Tensor x) -> Tensor"); }}
+TORCH_LIBRARY_IMPL(theirs_cpp, CPU, library) {{ library.impl("times", &times); }}
+'''
+cpp_extension.load_inline(
+    "theirs_cpp", [SOURCE], is_python_module=False, no_implicit_headers=True, extra_cflags=["-O0"]
+)
+"""
+
+
+def test_an_operator_library_in_cpp_is_each_side_s_own(theirs: Theirs) -> None:
+    for folder, factor in ((theirs.base, "1.0"), (theirs.head, "1.01")):
+        written(folder, BY_TORCH_LIBRARY.format(factor=factor), "return torch.ops.theirs_cpp.times(formula(q, k, v))")
+    result = theirs.compare()
+    assert result.verdict is Verdict.DRIFTED
+    assert result.reasons[0].startswith("out: ")
+
+
+DEATHS = {
+    "abort": ("os.abort()", "by signal 6 (SIGABRT)"),
+    "a segmentation fault": ("os.kill(os.getpid(), 11)", "by signal 11 (SIGSEGV)"),
+    "the kernel's killer": ("os.kill(os.getpid(), 9)", "by signal 9 (SIGKILL, perhaps for lack of memory)"),
+    "an exit that asks nobody": ("os._exit(3)", "with exit code 3"),
+    "an exit with success": ("os._exit(0)", "with exit code 0"),
+}
+WHEN = {"the check": 1, "the timing": 40}  # the number of the call
+
+
+@pytest.mark.parametrize("who", ["head", "base"])
+def test_a_side_that_dies_is_an_error_that_says_how_and_the_next_case_is_compared(theirs: Theirs, who: str) -> None:
+    deaths = list(product(DEATHS.values(), WHEN.values()))
+    # The batch says which death a case dies; a case of one item lives.
+    table = [f"({number}, lambda: {action})" for (action, _), number in deaths]
+    dying = f"DEATHS = [{', '.join(table)}]\nimport os\nCALLS = []"
+    call = """CALLS.append(q.shape[0])
+    if q.shape[0] > 1 and CALLS.count(q.shape[0]) == DEATHS[q.shape[0] - 2][0]: DEATHS[q.shape[0] - 2][1]()
+    return formula(q, k, v)"""
+    written(getattr(theirs, who), dying, call)
+    with theirs.gate() as (gate, _):
+        for i, ((_, said), _) in enumerate(deaths):
+            deadly = replace(CASE, shape=Shape.parse(f"b{i + 2}h1t8d16"))
+            died = gate.compare(deadly, Policy().test(1), budget_s=10.0)
+            assert died.verdict is Verdict.ERROR
+            assert died.reasons[0] == f"{who} ended in its own process {said}"
+            assert was_compared(gate.compare(CASE, Policy().test(1), budget_s=0.1))
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("sys.exit(3)", "head raised SystemExit: 3"),
+        ("torch.empty(1 << 50)", "head raised RuntimeError"),
+        ("raise KeyboardInterrupt", "head ended in its own process"),
+    ],
+)
+def test_a_side_that_leaves_or_runs_out_of_memory_is_an_error(theirs: Theirs, action: str, said: str) -> None:
+    written(theirs.head, "import sys", f"{action}\n    return formula(q, k, v)")
+    result = theirs.compare()
+    assert result.verdict is Verdict.ERROR
+    assert result.reasons[0].startswith(said)
+
+
+def test_a_slowdown_is_confirmed_by_another_pair_that_is_forked_in_the_other_order(theirs: Theirs) -> None:
+    with theirs.gate() as (_, sides):
+        before = {sides.head, sides.base, sides.examiner}
+        with sides.again() as others:
+            assert others.order == sides.order[::-1]
+            assert not before & {others.head, others.base, others.examiner}
+            assert others.head.ask("supports", CASE)
+        assert not others.head.is_alive
+        assert sides.head.is_alive
+
+
+def test_a_process_that_was_not_forked_from_the_image_serves_nobody() -> None:
+    ours, theirs = Pipe()
+    with pytest.raises(RuntimeError, match="this process was not forked from the gate's image"):
+        forked._serve(Worker, theirs)
+    ours.close()
+
+
+def test_a_side_that_dies_when_it_is_loaded_again_fails_its_case_and_not_the_run(theirs: Theirs) -> None:
+    marker = theirs.scratch / "loaded"
+    once = f"import os, pathlib\nmarker = pathlib.Path({str(marker)!r})\n"
+    once += "if marker.exists(): os._exit(5)\nmarker.touch()"
+    written(theirs.head, once, "os.abort()")
+    with theirs.gate() as (gate, _):
+        first, second = (gate.compare(CASE, Policy().test(1), budget_s=1.0) for _ in range(2))
+    assert first.reasons == ("head ended in its own process by signal 6 (SIGABRT)",)
+    assert second.verdict is Verdict.ERROR
+    assert second.reasons[0].startswith("head ended in its own process with exit code 5, when it was loaded")
+
+
+def test_the_oracle_is_not_reached_by_what_kernels_of_its_package_do_when_they_are_imported() -> None:
+    examiner = fork_examiner(1)
+    try:
+        examiner.receive()
+        given = examiner.ask("pose", replace(CASE, subject="sdpa"), 0, {}, None)
+        examiner.ask("expect")
+        assert given.case.subject == "sdpa"
+    finally:
+        examiner.close()
+
+
+def test_every_thread_of_a_process_is_bound_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: dict[int, object] = {}
+    monkeypatch.setattr(os, "sched_setaffinity", lambda thread, cores: bound.update({thread: cores}))
+    pin([1])
+    assert bound == {int(path.name): [1] for path in Path("/proc/self/task").iterdir()}
+    bound.clear()
+    pin([])
+    assert bound == {}
+
+
+def test_an_interrupt_of_the_terminal_does_not_reach_a_side(theirs: Theirs) -> None:
+    written(theirs.head, "import os, signal", "os.kill(os.getpid(), signal.SIGINT)\n    return formula(q, k, v)")
+    assert theirs.compare().head_fingerprint is not None
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
+def test_a_system_that_cannot_fork_is_told_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(CannotDo, match="cannot do: run on Linux or macOS, or give --gate-base-python"):
+        fork("head", Worker)
+    assert (SUITE / "attention" / "oracle.py").is_file()
+
+
+def test_a_program_that_imports_what_is_compared_does_not_hand_it_to_the_base(theirs: Theirs, tmp_path: Path) -> None:
+    written(theirs.head, call="return formula(q, k, v) * 1.01")
+    program = f"""
+        import sys
+        sys.path[:0] = {[str(SUITE), str(theirs.head)]}
+        import theirs.kernel
+        from pathlib import Path
+        from bench.cases import Case, Shape
+        from bench.sides import code
+        from bench.sides.what import What
+        from bench.twins.forked import starts_of, twins
+        from bench.twins.sides import check
+
+        if __name__ == "__main__":
+            what, scratch = What(("theirs.kernel:attend",)), Path({str(theirs.scratch)!r})
+            codes = {{"head": code.of_working_tree(what), "base": code.of_name(what, {str(theirs.base)!r}, scratch)}}
+            case = Case("attend", False, Shape.parse("b1h2t32d16"), "full", "fp32", "cpu", "fwd")
+            with twins(starts_of(codes, what, ("cpu",), 1, scratch), scratch) as sides:
+                print(check(sides, case, 0, with_base=True, stored=None).errors[0].bit_equal)
+    """
+    (tmp_path / "program.py").write_text(dedent(program))
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False\n", "")

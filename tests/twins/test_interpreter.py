@@ -1,0 +1,132 @@
+"""Another interpreter: what it is asked, where it looks for packages, and a side in a process of its own."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+
+import attention
+from bench.cases import Case, Shape
+from bench.checking.calls import execute
+from bench.plain.errors import CannotDo
+from bench.sides.code import alone
+from bench.sides.side import Side
+from bench.sides.source import Source, from_directory
+from bench.sides.what import ATTENTION
+from bench.sides.workload import bind, build
+from bench.twins.forked import starts_of
+from bench.twins.interpreter import environment_for, interpreter, spawn
+from bench.twins.party import Remote, SideFailed
+
+REPOSITORY = Path(__file__).parents[2]
+CASE = Case("sdpa", False, Shape.parse("b1h2t8d4"), "causal", "fp32", "cpu", "fwdbwd")
+ODD_KERNELS = """
+import os
+
+def prints(q, k, v, **_):
+    print("not an answer")
+    return q + 0
+
+def dies(q, k, v, **_):
+    os._exit(7)
+
+KERNELS = {kernel.__name__: kernel for kernel in (prints, dies)}
+"""
+
+Spawned = Callable[[Source], Remote]
+
+
+def test_this_interpreter_finds_in_its_own_process_what_it_finds_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    assert environment_for(sys.executable)["PYTHONPATH"] == f"{REPOSITORY}{os.pathsep}/theirs"
+    monkeypatch.delenv("PYTHONPATH")
+    assert environment_for(sys.executable)["PYTHONPATH"] == str(REPOSITORY)
+
+
+def test_another_interpreter_looks_for_packages_in_places_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    monkeypatch.setenv("VIRTUAL_ENV", "/here")
+    environment = environment_for("/other/python")
+    assert environment["PYTHONPATH"] == str(REPOSITORY)
+    assert "VIRTUAL_ENV" not in environment
+
+
+def test_the_versions_behind_an_interpreter_are_told() -> None:
+    found = interpreter(sys.executable)
+    assert found == {"python": ".".join(map(str, sys.version_info[:3])), "torch": torch.__version__}
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (None, "cannot be run (No such file or directory): give the path of an interpreter"),
+        ("exit 0", "is no Python interpreter: give the path of one that has torch"),
+        ("echo 7", "is no Python interpreter"),
+        ("echo noise; echo 'attention-gate:[[3, 9, 1], \"2.1\"]'; echo bye", "is Python 3.9.1: give one from 3.11"),
+        (
+            "echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1",
+            "cannot import torch (ModuleNotFoundError: No module named 'torch'): give a Python interpreter that has ",
+        ),
+        ("exit 3", "cannot import torch (it said nothing)"),
+    ],
+)
+def test_what_is_no_interpreter_with_torch_is_one_sentence(tmp_path: Path, script: str | None, expected: str) -> None:
+    path = tmp_path / "python"
+    if script is not None:
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    with pytest.raises(CannotDo) as refused:
+        interpreter(str(path))
+    assert str(refused.value).startswith(f"--gate-base-python={path} ")
+    assert expected in str(refused.value)
+
+
+@pytest.fixture
+def spawned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spawned]:
+    """Start a base of a source in a process of its own."""
+    monkeypatch.chdir(tmp_path)
+    python = os.path.relpath(sys.executable)  # as a user may name it
+    with ExitStack() as resources:
+
+        def start(source: Source) -> Remote:
+            starts = starts_of({"base": alone(source, tmp_path)}, ATTENTION, ("cpu",), 1, tmp_path)
+            side = spawn(python, "base", tmp_path)
+            resources.callback(side.close)
+            assert side.ask("load", starts["base"])["torch"] == torch.__version__
+            return side
+
+        yield start
+
+
+def test_a_side_in_its_own_process_does_the_same_work_on_the_same_tensors(spawned: Spawned, tmp_path: Path) -> None:
+    workload = build(CASE, {})
+    torch.save(workload, tmp_path / "workload.pt")
+    side = spawned(from_directory(REPOSITORY))
+    shown = side.ask("check", tmp_path / "workload.pt", tmp_path / "base.pt")
+    results = torch.load(shown.results, weights_only=True)
+    own, own_print = execute(bind(workload, Side.of("head", attention)), workload)
+    assert list(results) == ["out", "dq", "dk", "dv"]
+    assert all(torch.equal(results[name], own[name]) for name in own)
+    assert shown.fingerprint == own_print
+    side.ask("settle", ())
+    assert side.ask("burst", 3)[0] > 0
+    side.ask("release", ())  # it did not write to its inputs
+
+
+def test_a_side_may_print_and_if_it_ends_its_process_that_is_told(
+    spawned: Spawned, package: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    side = spawned(from_directory(package(__init__=ODD_KERNELS)))
+    for subject in ("prints", "dies"):
+        case = Case(subject, False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
+        torch.save(build(case, {}), tmp_path / f"{subject}.pt")
+    shown = side.ask("check", tmp_path / "prints.pt", tmp_path / "base.pt")
+    assert list(torch.load(shown.results, weights_only=True)) == ["out"]
+    with pytest.raises(SideFailed, match=r"^base ended in its own process with exit code 7$"):
+        side.ask("check", tmp_path / "dies.pt", tmp_path / "base.pt")
+    assert not side.is_alive
+    assert capfd.readouterr().out == ""

@@ -1,0 +1,136 @@
+"""A worker: what it loads or refuses, what a burst consists of, and a side that writes to its inputs."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import attention
+from bench.cases import ROWS, Case, Shape
+from bench.plain.errors import CannotDo
+from bench.sides.code import of_name
+from bench.sides.side import Side
+from bench.sides.what import ATTENTION, What
+from bench.sides.workload import build
+from bench.sides.world import World
+from bench.timing.clock import Clock
+from bench.timing.measure import Never
+from bench.twins.forked import fork, starts_of
+from bench.twins.party import Local, SideFailed
+from bench.twins.sides import measure_bursts, notes_of
+from bench.twins.worker import Misbehaved, Start, Worker
+
+Kernel = Callable[..., Tensor]
+WORKLOAD = build(Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd"), {})
+
+
+def fine(q: Tensor, k: Tensor, v: Tensor, **_: object) -> Tensor:
+    return q + 0
+
+
+def writes(q: Tensor, k: Tensor, v: Tensor, **_: object) -> Tensor:
+    q.data.add_(1)
+    return q + 0
+
+
+def worker(label: str, kernel: Kernel) -> Worker:
+    """A worker that has taken up the workload, as a process does that read it from a file."""
+    made = Worker(Side(label, {"k": kernel}, {}))
+    made.take(deepcopy(WORKLOAD))
+    return made
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_burst_follows_an_untimed_call_where_the_other_process_has_had_the_caches(warm: bool) -> None:
+    calls: list[None] = []
+
+    def counted(q: Tensor, k: Tensor, v: Tensor, **_: object) -> Tensor:
+        calls.append(None)
+        return q
+
+    timed = worker("head", counted)
+    timed._warm = warm
+    timed.settle(())
+    ns_per_call, host_ns_per_call = timed.burst(3)
+    assert ns_per_call > 0
+    assert host_ns_per_call is None  # the host was timed
+    assert len(calls) == 3 + warm
+
+
+@pytest.mark.parametrize("who", ["base", "head"])
+def test_a_side_that_writes_to_its_inputs_while_it_is_timed_is_named(who: str) -> None:
+    sides = {label: Local(label, worker(label, writes if label == who else fine)) for label in ("base", "head")}
+    with pytest.raises(SideFailed, match=f"^{who} wrote to its inputs while it was timed$"):
+        measure_bursts(sides["base"], sides["head"], Never(), 0.0)
+
+
+def test_what_a_side_writes_in_its_check_is_found_though_it_raises_afterwards() -> None:
+    def writes_and_raises(q: Tensor, k: Tensor, v: Tensor, **_: object) -> Tensor:
+        q.data.add_(1)
+        raise ValueError("on purpose")
+
+    checked = Worker(Side("head", {"k": writes_and_raises}, {}))
+    with pytest.raises(Misbehaved, match="^wrote to its inputs$"):
+        checked.check(deepcopy(WORKLOAD), None)
+
+
+def test_its_ids_are_those_of_the_cases_that_it_can_run_and_its_subjects_are_all_that_it_has() -> None:
+    side = Side("base", {"manual": attention.KERNELS["manual"]}, {"mha": attention.MODULES["mha"]})
+    ids, subjects = Worker(side).ids("smoke", ("cpu",), ROWS)
+    assert subjects == {"manual", "mha"}
+    assert {id_.partition("-")[0] for id_ in ids} == subjects
+    assert "manual-b1h4t64d32-full-fp32-cpu-fwd" in ids
+    assert "manual-b1h4t64d32-causal-fp32-cpu-fwd" not in ids
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("raise ValueError('broken on purpose')\n", "does not import (ValueError: broken on purpose)"),
+        ("def f(:\n", "does not import (SyntaxError: invalid syntax"),
+        ("raise SystemExit(0)\n", "does not import (SystemExit: 0)"),
+        ("import no_such_package_at_all\n", "does not import (ModuleNotFoundError"),
+        ("x = 1\n", "the base has no attention.KERNELS: choose a base that registers some"),
+    ],
+)
+def test_a_base_that_cannot_stand_alone_is_refused_in_one_sentence(
+    package: Callable[..., Path], tmp_path: Path, text: str, message: str
+) -> None:
+    base = of_name(ATTENTION, str(package(__init__=text)), tmp_path)
+    start = starts_of({"base": base}, ATTENTION, ("cpu",), 1, tmp_path)["base"]
+    side = fork("base", Worker)
+    try:
+        with pytest.raises(CannotDo) as refused:
+            side.ask("load", start)
+    finally:
+        side.close()
+    assert message in str(refused.value)
+    assert ": choose a base that " in str(refused.value)
+
+
+def test_a_gpu_that_serves_one_process_alone_is_told_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nmore")
+
+    monkeypatch.setattr(World, "enter", lambda _: None)
+    monkeypatch.setattr(torch, "empty", busy)
+    start = Start("base", "here", World(tmp_path), What(("theirs_gpu:attend",)), ("cpu", "cuda"), 1, tmp_path)
+    with pytest.raises(CannotDo, match=r"^the base gets no context on the GPU \(CUDA error: .* unavailable\); in ex"):
+        Worker().load(start)
+
+
+def test_what_a_clock_has_to_say_is_said_once_for_both_sides() -> None:
+    clock = replace(Clock.of("cpu"), notes=("the GPU was throttled",))  # type: ignore[type-var]  # the host's is one
+    base, head = (Worker(Side(label, {"k": fine}, {}), lambda _: clock) for label in ("base", "head"))
+    parties = Local("base", base), Local("head", head)
+    assert notes_of(*parties, None) == ()  # nothing was timed yet
+    for made in (base, head):
+        made.take(deepcopy(WORKLOAD))
+        made.settle(())
+    assert notes_of(*parties) == ("the GPU was throttled",)

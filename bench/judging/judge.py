@@ -29,8 +29,17 @@ def is_settled(measurements: Sequence[Measurement], test: PairedTest) -> bool:
     is not believed of one pair, nor that there is none where the median lies between half the threshold and all of it.
     """
     changes = [decide(measurement, test) for measurement in measurements]
+    return agree(changes, near=is_near(measurements[0].ordered, test))
+
+
+def is_near(ordered: Sequence[float], test: PairedTest) -> bool:
+    """Whether the median of sorted log-ratios lies above half the threshold."""
+    return median(ordered) > test.accepted + test.threshold / 2
+
+
+def agree(changes: Sequence[Change | None], *, near: bool) -> bool:
+    """Say of what measurements made certain whether it settles a case; ``near`` is the first one's ``is_near``."""
     if len(changes) == 1:
-        near = median(measurements[0].ordered) > test.accepted + test.threshold / 2
         return changes[0] is not Change.SLOWER and not (changes[0] is Change.SAME and near)
     slower = changes.count(Change.SLOWER)
     return 2 in {slower, len(changes) - slower}

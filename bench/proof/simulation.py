@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import inf, log
 from statistics import fmean
 
+from ..judging.judge import agree, is_near
 from ..judging.policy import Policy
 from ..judging.statistics import Change, PairedTest, median
 from ..plain.evidence import Measurement
@@ -39,10 +40,11 @@ class Stream:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a rule decided one stream, None if the pairs ran out, and how many pairs it took."""
+    """How a rule decided one stream, None if the pairs ran out, how many pairs it took, and whether it was near."""
 
     change: Change | None
     pairs: int
+    near: bool = False  # the median lay above half the threshold
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,19 @@ def replay(
         insort(ordered, log_ratios[(start + taken) % len(log_ratios)] + shift)
         if test.is_certain(ordered):
             break
-    return Outcome(test.decide(ordered), len(ordered))
+    return Outcome(test.decide(ordered), len(ordered), is_near(ordered, test))
 
 
 def replay_case(
     stream: Stream, test: PairedTest, budget_s: float, order: random.Random, shift: float = 0.0
 ) -> tuple[Outcome, float]:
-    """Decide one case as the gate does, confirmation of a slowdown included; returns the outcome and its seconds."""
+    """Decide one case as the gate does, by two of three where one is not clear; returns the outcome and its seconds."""
     most, length = max(1, int(budget_s / stream.pair_s)), len(stream.log_ratios)
-    first = replay(stream.log_ratios, test, most, start=order.randrange(length), shift=shift)
-    if first.change is not Change.SLOWER:
-        return first, first.pairs * stream.pair_s
-    again = replay(stream.log_ratios, test, most, start=order.randrange(length), shift=shift)
-    pairs = first.pairs + again.pairs
-    return Outcome(again.change, pairs), pairs * stream.pair_s
+    taken: list[Outcome] = []
+    while not taken or not agree([one.change for one in taken], near=taken[0].near):
+        taken.append(replay(stream.log_ratios, test, most, start=order.randrange(length), shift=shift))
+    pairs = sum(one.pairs for one in taken)
+    return Outcome(taken[-1].change, pairs), pairs * stream.pair_s
 
 
 def replay_run(streams: Sequence[Stream], policy: Policy, test: PairedTest, order: random.Random) -> RunOutcome:

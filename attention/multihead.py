@@ -84,7 +84,7 @@ class MultiHeadAttention(nn.Module):
             nn.init.zeros_(self.out_proj.bias)
 
     def forward(
-        self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False, cache: KVCache | None = None
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, cache: KVCache | None = None
     ) -> Tensor:
         """Attend among the tokens of x (B, T, E) -> (B, T, E); mask broadcastable to (B, H, T, T), as a kernel's.
 
@@ -109,7 +109,7 @@ class MultiHeadAttentionLoop(MultiHeadAttention):
     """The same attention as the formula states it, head by head: same parameters, same result; it takes no cache."""
 
     def forward(
-        self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False, cache: KVCache | None = None
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, cache: KVCache | None = None
     ) -> Tensor:
         """Attend among the tokens of x (B, T, E) -> (B, T, E); mask broadcastable to (B, H, T, T), as a kernel's."""
         if cache is not None:

@@ -91,7 +91,7 @@ class TensorParallelAttention(nn.Module):
         self.out_proj = copy.deepcopy(module.out_proj)
 
     def forward(
-        self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False, cache: KVCache | None = None
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, cache: KVCache | None = None
     ) -> Tensor:
         """Attend among the tokens of x (B, T, E) -> (B, T, E); mask, causal and cache as ``MultiHeadAttention``'s."""
         check_tokens(x, self.d_model)

@@ -56,7 +56,7 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(d_model, bias=bias)
 
     def forward(
-        self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False, cache: KVCache | None = None
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, cache: KVCache | None = None
     ) -> Tensor:
         """Transform the tokens x (B, T, E) -> (B, T, E); mask, causal and cache as ``MultiHeadAttention``'s."""
         check_tokens(x, self.d_model)
@@ -114,7 +114,6 @@ class TinyTransformer(nn.Module):
     def forward(
         self,
         tokens: Tensor,
-        *,
         mask: Tensor | None = None,
         causal: bool = True,
         caches: Sequence[KVCache] | None = None,

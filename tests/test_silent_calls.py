@@ -320,61 +320,61 @@ def test_each_kind_is_named(work: Work, case: str, wanted: Verdict, reason: str)
 
 
 class KeepsResult(attention.MultiHeadAttention):
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
+    def forward(self, x: Tensor, *rest: Any, **given: Any) -> Tensor:
         return remembered(x.data_ptr(), lambda: super(KeepsResult, self).forward(x, **given))
 
 
 class KeepsResultByShape(attention.MultiHeadAttention):
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
+    def forward(self, x: Tensor, *rest: Any, **given: Any) -> Tensor:
         if getattr(self, "shape", None) != x.shape:
-            self.shape, self.out = x.shape, super().forward(x, **given)
+            self.shape, self.out = x.shape, super().forward(x, *rest, **given)
         return self.out
 
 
 class KeepsInput(attention.MultiHeadAttention):
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
+    def forward(self, x: Tensor, *rest: Any, **given: Any) -> Tensor:
         if getattr(self, "key", None) != id(x):
             self.key, self.x = id(x), x.detach().clone()
         return super().forward(self.x if not x.requires_grad else x, **given)
 
 
 class KeepsWeights(attention.MultiHeadAttention):
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
-        out = super().forward(x, **given)
+    def forward(self, x: Tensor, *rest: Any, **given: Any) -> Tensor:
+        out = super().forward(x, *rest, **given)
         if not hasattr(self, "bias"):
             self.bias = self.out_proj.bias.detach().clone()
         return out - self.out_proj.bias.detach() + self.bias
 
 
 class KeepsScores(attention.MultiHeadAttention):
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
+    def forward(self, x: Tensor, *rest: Any, **given: Any) -> Tensor:
         self.scores = [*getattr(self, "scores", []), x.detach() @ x.detach().mT]
-        return super().forward(x, **given)
+        return super().forward(x, *rest, **given)
 
 
 class KeepsBlockScores(attention.TransformerBlock):
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
+    def forward(self, x: Tensor, *rest: Any, **given: Any) -> Tensor:
         listed.append(x.detach() @ x.detach().mT)
-        return super().forward(x, **given)
+        return super().forward(x, *rest, **given)
 
 
 class UsesBuffer(attention.MultiHeadAttention):
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
-        out = super().forward(x, **given)
+    def forward(self, x: Tensor, *rest: Any, **given: Any) -> Tensor:
+        out = super().forward(x, *rest, **given)
         if not hasattr(self, "buffer"):
             self.buffer = torch.empty_like(out)
         return self.buffer.copy_(out) if not out.requires_grad else out
 
 
 class Noisy(attention.MultiHeadAttentionLoop):
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
-        out = super().forward(x, **given)
+    def forward(self, x: Tensor, *rest: Any, **given: Any) -> Tensor:
+        out = super().forward(x, *rest, **given)
         return out + 1e-7 * torch.rand_like(out)
 
 
 class Unwritten(attention.MultiHeadAttention):
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
-        out = super().forward(x, **given)
+    def forward(self, x: Tensor, *rest: Any, **given: Any) -> Tensor:
+        out = super().forward(x, *rest, **given)
         return torch.empty_like(out).mul_(0).add_(out)
 
 

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import onnx
@@ -11,6 +12,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
+import attention
 from attention import KERNELS, MODULES, MultiHeadAttention, TinyTransformer, reference
 
 TRACED = ("manual", "masked", "sdpa")
@@ -209,3 +211,18 @@ def test_a_cache_is_not_traced() -> None:
     ):
         torch.jit.trace(Called(module, cache=cache), (torch.randn(2, 3, D_MODEL),))
     assert cache.length == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["mha", "mhaloop", "block", "tiny"])
+def test_a_module_itself_goes_through_the_older_export_to_onnx(name: str) -> None:
+    modules: dict[str, Any] = {**attention.MODULES, "tiny": partial(attention.TinyTransformer, 40, context=8)}
+    module = modules[name](d_model=16, n_heads=2).eval()
+    x = torch.randint(0, 40, (2, 5)) if name == "tiny" else torch.randn(2, 5, 16)
+    file: Any = io.BytesIO()  # the older export takes one
+    with torch.no_grad():
+        torch.onnx.export(module, (x,), file, dynamo=False)
+        want = module(x)
+    model = onnx.load_from_string(file.getvalue())
+    (got,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(got), want)

@@ -7,36 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .operators import REFUSED, flash, math
 from .registry import FLOATING, Capabilities, Kernel, register
 from .sdpa import sdpa
-from .sdpa_gpu import additive, formula
 
 HALF = frozenset({torch.float16, torch.bfloat16})
 # How PyTorch says that no backend is left, the last as a warning that the caller made an error.
-REFUSALS = ("No available kernel", "No viable backend", "kernel not used because")
+REFUSALS = (REFUSED, "No viable backend", "kernel not used because")
 _flags = threading.RLock()  # PyTorch chooses by flags of the whole process
 
 
-def _flash(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    attn_mask: Tensor | None,
-    is_causal: bool,
-    scale: float | None,
-    enable_gqa: bool,  # noqa: ARG001  # it groups by the shapes
-) -> Tensor:
-    if 0 in (q.numel(), k.numel()) or (attn_mask is not None and attn_mask.requires_grad):
-        raise RuntimeError(REFUSALS[0])
-    if attn_mask is not None and attn_mask.dim() == 3:  # it takes two dimensions or four
-        attn_mask = attn_mask.unsqueeze(0)
-    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001  # it has no public name
-    out: Tensor = flash(q, k, v, 0.0, is_causal, attn_mask=additive(attn_mask, q.dtype), scale=scale)[0]
-    return out
-
-
-ON_CPU = {"flash": _flash, "math": formula}  # the operators themselves, which heed no flags
+ON_CPU = {"flash": flash, "math": math}  # the operators themselves, which heed no flags
 
 
 def _force(name: str, backend: SDPBackend, capabilities: Capabilities) -> Kernel:
@@ -48,7 +29,7 @@ def _force(name: str, backend: SDPBackend, capabilities: Capabilities) -> Kernel
         one that calls ``sdpa`` meanwhile may get the forced backend.
 
         Raises:
-            NotImplementedError: PyTorch does not run the backend on these inputs; its warnings say why.
+            NotImplementedError: PyTorch does not run the backend on these inputs; on CUDA its warnings say why.
 
         """
         try:
@@ -61,9 +42,10 @@ def _force(name: str, backend: SDPBackend, capabilities: Capabilities) -> Kernel
         except (RuntimeError, UserWarning) as error:
             if not any(refusal in str(error) for refusal in REFUSALS):
                 raise
+            reasons = "; its warnings say why" if q.is_cuda else ""
             raise NotImplementedError(
                 f"PyTorch's {name} backend refuses q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}, "
-                f"{'no mask' if mask is None else 'a mask'}, {q.dtype}, {q.device}; its warnings say why"
+                f"{'no mask' if mask is None else 'a mask'}, {q.dtype}, {q.device}{reasons}"
             ) from error
 
     return forced

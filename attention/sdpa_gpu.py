@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .operators import math
+
 ALIGNMENT = 16  # bytes, of each row that a fused kernel reads
 CUDNN_DTYPES = (torch.float16, torch.bfloat16)  # for which PyTorch may choose cuDNN
 
@@ -45,30 +47,7 @@ def _by_formula(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, scale: float |
             f"no fused backend on {q.device.type} attends right where a float mask lowers all that a row sees: enable "
             "PyTorch's math backend, or call 'masked'"
         )
-    return formula(q, k, v, attn_mask=mask, is_causal=False, scale=scale, enable_gqa=grouped)
-
-
-def formula(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    attn_mask: Tensor | None,
-    is_causal: bool,
-    scale: float | None,
-    enable_gqa: bool,
-) -> Tensor:
-    """PyTorch's math backend, by the operator that it is: ``sdpa_kernel`` sets flags of the whole process."""
-    math = torch.ops.aten._scaled_dot_product_attention_math  # noqa: SLF001  # it has no public name
-    out: Tensor = math(q, k, v, additive(attn_mask, q.dtype), 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)[0]
-    return out
-
-
-def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return a mask as what is added to scores: a bool one becomes zero and -inf."""
-    if mask is None or mask.dtype != torch.bool:
-        return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -torch.inf)
+    return math(q, k, v, attn_mask=mask, is_causal=False, scale=scale, enable_gqa=grouped)
 
 
 def _spread(mask: Tensor, n_keys: int) -> Tensor:

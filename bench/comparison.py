@@ -1,7 +1,7 @@
 """What a run is compared with: head and base, found and started as processes, and what is accepted of the head."""
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -19,8 +19,8 @@ from .sides.base import Base
 from .sides.baseline import Baseline
 from .sides.code import Code
 from .sides.repository import commit_of
-from .sides.what import place_of
-from .twins.forked import SUITE, Twins, start_server, starts_of, twins
+from .sides.what import SUITE, place_of
+from .twins.forked import Twins, start_server, starts_of, twins
 from .twins.interpreter import interpreter
 from .twins.pairs import process_pairs
 from .twins.sides import Sides
@@ -66,18 +66,17 @@ def compared(settings: Settings, here: Mapping[str, object], config: pytest.Conf
 @contextmanager
 def _loaded(starts: dict[str, Start], scratch: Path, base: Base) -> Iterator[tuple[Twins, Base]]:
     """Start twins; a head alone if the base does not load, and stored fingerprints can stand in for it."""
-    try:
-        with twins(starts, scratch) as both:
-            yield both, base
-            return
-    except CannotDo as refused:
-        if not base.stored_fingerprints:
-            raise
-        why = str(refused)
-    # Without times no case can pass, but what the head executes is still compared. If it is the head that does not
-    # load, that is refused now.
-    with twins({"head": starts["head"]}, scratch) as head:
-        yield head, replace(base, error=why)
+    with ExitStack() as stack:
+        try:
+            sides = stack.enter_context(twins(starts, scratch))
+        except CannotDo as refused:
+            if not base.stored_fingerprints:
+                raise
+            # Without times no case can pass, but what the head executes is still compared. If it is the head that does
+            # not load, that is refused now.
+            sides = stack.enter_context(twins({"head": starts["head"]}, scratch))
+            base = replace(base, error=str(refused))
+        yield sides, base
 
 
 def _starts(settings: Settings, codes: Mapping[str, Code], scratch: Path, *, warm: bool = False) -> dict[str, Start]:

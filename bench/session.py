@@ -45,7 +45,7 @@ class GateSession:
 
     settings: Settings
     head_source: Source
-    gate: Gate | None = None  # None until the sides are there
+    started: Gate | None = None  # None until the sides are there
     cases: dict[Case, str | None] = field(default_factory=dict)  # the tier's, each with the reason if it cannot run
     known_ids: dict[str, bool] = field(default_factory=dict)  # of the head's cases of all tiers: whether it can run
     base_ids: set[str] = field(default_factory=set)  # of the base's cases of the tier, and of those that were stored
@@ -82,7 +82,7 @@ class GateSession:
             CannotDo: a side's kernels do not say what they support.
 
         """
-        self.gate = gate
+        self.started = gate
         sides, asked = gate.sides, (self.settings.devices, self.settings.rows)
         try:
             self.cases = sides.head.ask("cases", self.settings.tier, *asked)
@@ -98,8 +98,12 @@ class GateSession:
             raise CannotDo(f"{failure}: choose one whose kernels say what they support") from failure
 
     @property
+    def gate(self) -> Gate:
+        assert self.started is not None  # by pytest's hooks, before any test
+        return self.started
+
+    @property
     def sides(self) -> Sides:
-        assert self.gate is not None  # pytest's hooks have started them
         return self.gate.sides
 
     def runnable(self, cases: Sequence[Case]) -> int:
@@ -112,7 +116,6 @@ class GateSession:
 
     @property
     def base(self) -> Base:
-        assert self.gate is not None  # pytest's hooks have found it
         assert self.gate.base is not None  # this is a comparison
         return self.gate.base
 
@@ -215,14 +218,13 @@ class GateSession:
             # A pair of processes takes longer than a case's share of a common budget.
             shared = self.settings.base_python is None
             allowance_s = self.budget.allowance_s() if shared else self.settings.policy.budget_s
-            assert self.gate is not None  # pytest's hooks have started the sides
             result = self.gate.compare(case, test, allowance_s, waived)
             if case.timed:
                 self.budget.spend(result.seconds)
         self._add(result)
         self._keep(case, result.evidence, benchmark)
         measurement = result.measurements[-1] if result.measurements else None
-        if result.verdict is Verdict.NEW and case.timed and self.gate is not None:
+        if result.verdict is Verdict.NEW and case.timed:
             measurement = self.gate.time_head()
         if measurement is not None:
             calls = measurement.calls_per_burst
@@ -243,7 +245,6 @@ class GateSession:
         unsupported = self.cases[case]
         if unsupported is not None:
             raise CaseSkipped(unsupported)
-        assert self.gate is not None  # pytest's hooks have started the sides
         evidence = self.gate.check(case)
         complaints = [c for error in evidence.errors for c in error.complaints]
         if complaints:

@@ -16,10 +16,9 @@ from typing import Any
 
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable
-from ..sides.what import PACKAGE
+from ..sides.what import PACKAGE, SUITE
 from .silent import copy_suite
 
-SUITE = Path(__file__).parents[2]
 CASES = "(manual- or masked- or sdpa-) and (b1h4t64d32- or b1h8t1k256d64-)"
 BEFORE = "../before"  # the kernels without the edits, beside the copy
 BRIEFLY = ("-q", "--tb=no", "-rN")  # the table says what the text of each failure says

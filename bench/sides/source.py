@@ -76,18 +76,6 @@ def _passed_over(names: Sequence[str]) -> str:
     return f", since git knows no {' and no '.join(names)} here" if names else ""
 
 
-def find(repository: Path, name: str, names: Sequence[str] = (PACKAGE,)) -> Source:
-    """Pack the packages of a directory, or else of a revision of the repository, by the name that the user gave.
-
-    Raises:
-        CannotDo: it is neither or both, or does not hold the packages.
-
-    """
-    if names_directory(repository, name):
-        return from_directory(Path(name), names)
-    return from_revision(repository, name, names)
-
-
 def names_directory(repository: Path, name: str) -> bool:
     """Whether a name that the user gave is that of a directory, and not of a revision of the repository.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..plain.errors import CannotDo
 
 PACKAGE = "attention"
+SUITE = Path(__file__).resolve().parents[2]  # the checkout of the gate itself
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,13 @@ from typing import Any
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..sides.code import Code
-from ..sides.what import What
+from ..sides.what import SUITE, What
 from ..timing.measure import StoppingRule
 from .examiner import Examiner
 from .party import Remote, SideFailed, serve
 from .sides import measure_bursts, notes_of
 from .worker import Start, Worker
 
-SUITE = Path(__file__).resolve().parents[2]
 IMAGE = f"{__package__}.image"
 FAREWELL_S = 2.0
 CANNOT_FORK = "base and head must be processes forked from one image, which this system cannot do"
@@ -133,7 +132,12 @@ class Twins:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return notes_of(*(self.parties[label] for label in self.order if label in self.starts and self._lives(label)))
+        return notes_of(*(self.parties[label] for label in self._labels if self._lives(label)))
+
+    @property
+    def _labels(self) -> list[str]:
+        """The sides that there are, in the order in which they are forked."""
+        return [label for label in self.order if label in self.starts]
 
     @property
     def head(self) -> Remote:
@@ -154,7 +158,7 @@ class Twins:
             CannotDo: a side does not load.
 
         """
-        lacking = [label for label in ("examiner", *self.order) if not self._lives(label)]
+        lacking = [label for label in ("examiner", *self._labels) if not self._lives(label)]
         for label in lacking:
             if (old := self.parties.pop(label, None)) is not None:
                 old.close()
@@ -171,9 +175,7 @@ class Twins:
                 raise CannotDo(f"{failure}, when it was loaded: choose one that loads here") from failure
 
     def _lives(self, label: str) -> bool:
-        return (label not in self.starts and label != "examiner") or (
-            label in self.parties and self.parties[label].is_alive
-        )
+        return label in self.parties and self.parties[label].is_alive
 
     def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
         """Time both sides in turn, on the same cores as this process, so that every burst follows the same switch."""

@@ -8,11 +8,11 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 from ..plain.errors import CannotDo
+from ..sides.what import SUITE
 from .party import Remote, serve
 from .worker import Worker
 
 OLDEST = (3, 11)
-_ROOT = Path(__file__).parents[2]
 _ASK_PATIENCE_S = 120.0
 _MARK = "attention-gate:"  # marks the answer, since an interpreter may print at its start and end
 _ASK = f"import json, sys, torch; print('\\n{_MARK}' + json.dumps([sys.version_info[:3], torch.__version__]))"
@@ -63,10 +63,10 @@ def interpreter(path: str) -> dict[str, str]:
 def environment_for(python: str) -> dict[str, str]:
     """This process's environment, without variables that lead another interpreter to this one's packages."""
     if python == sys.executable:
-        places = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        places = [str(SUITE), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     foreign = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
-    return {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONPATH": str(_ROOT)}
+    return {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONPATH": str(SUITE)}
 
 
 def spawn(python: str, label: str, scratch: Path) -> Remote:
@@ -80,7 +80,7 @@ def spawn(python: str, label: str, scratch: Path) -> Remote:
     with theirs:
         process = subprocess.Popen(
             [python, "-c", _WORK, str(theirs.fileno())],
-            cwd=_ROOT,
+            cwd=SUITE,
             env=environment_for(python) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
             stdin=subprocess.DEVNULL,
             stdout=2,

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
@@ -107,7 +107,6 @@ def check(sides: Sides, case: Case, attempt: int, *, with_base: bool, stored: Ma
         Unsupported: a kernel from outside does not support the case.
 
     """
-    sides.ready()
     examiner, scratch = sides.examiner, sides.scratch
     parties = {"head": sides.head}
     if with_base and sides.base is not None:
@@ -161,20 +160,26 @@ def measure_bursts(
 ) -> Measurement:
     """Time bursts of both sides in turn; ``cores`` are those to be timed on, and those to go back to."""
     timed_on, every = cores
-    resolution_ns = max(party.ask("settle", timed_on) for party in (base, head))
 
     def burst_of(party: Party) -> Burst:
         return lambda calls: Timed(*party.ask("burst", calls))
 
-    measured = measure(
-        burst_of(base),
-        burst_of(head),
-        rule=rule,
-        budget_s=budget_s,
-        order=random.Random(),  # seeded by the system, so that no tosses repeat
-        resolution_ns=resolution_ns,
-        now_ns=now_ns,
-    )
-    for party in (base, head):
-        party.ask("release", every)
+    try:
+        resolution_ns = max(party.ask("settle", timed_on) for party in (base, head))
+        measured = measure(
+            burst_of(base),
+            burst_of(head),
+            rule=rule,
+            budget_s=budget_s,
+            order=random.Random(),  # seeded by the system, so that no tosses repeat
+            resolution_ns=resolution_ns,
+            now_ns=now_ns,
+        )
+        for party in (base, head):
+            party.ask("release", every)
+    except SideFailed:
+        for party in (base, head):  # the one that lives checks the next case
+            with suppress(SideFailed):
+                party.ask("release", every)
+        raise
     return measured

@@ -28,9 +28,8 @@ from ..timing.clock import Clock, Stopwatch
 from ..timing.cuda import graphed
 from ..timing.environment import steady_allocator
 
-YOUNG = (
-    0  # the generation of what came since the last collection; going through all that torch's compiler holds is slow
-)
+# The generation of what came since the last collection: to go through all that torch's compiler holds is slow.
+YOUNG = 0
 SPINNING = 0.1  # of a call's time, added to both sides before a slowdown is injected
 
 Given = Workload | Path  # a workload, or the file that holds it
@@ -166,8 +165,8 @@ class Worker:
         except Exception as error:
             if hasattr(self, "_given") and self.wrote():
                 raise Misbehaved("wrote to its inputs") from error
-            undeclared = isinstance(error, NotImplementedError) and self._subject in self._side.undeclared
-            if undeclared:
+            undeclared = self._workload.case.subject in self._side.undeclared
+            if undeclared and isinstance(error, NotImplementedError):
                 raise Unsupported(str(error)) from error
             raise
         if self.wrote():
@@ -189,10 +188,6 @@ class Worker:
         self.take(given)
         with self._gradients():
             return observe(self._call, self._workload)
-
-    @property
-    def _subject(self) -> str:
-        return self._workload.case.subject
 
     def unrepeated(self) -> tuple[str, ...]:
         """Call some more times, and name the results that are not those of the check, bit for bit."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.plain.errors import CannotDo
-from bench.proof.demo import EDITS, SUITE, Edit, plant
+from bench.proof.demo import EDITS, Edit, plant
+from bench.sides.what import SUITE
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.kernel)

@@ -11,7 +11,7 @@ import pytest
 from bench.plain.errors import CannotDo
 from bench.sides import source
 from bench.sides.repository import NAMING_A_REPOSITORY, git, top_level
-from bench.sides.source import Source, find, from_directory, from_revision
+from bench.sides.source import Source, from_directory, from_revision, names_directory
 
 Git = Callable[..., str]
 INIT = "KERNELS = {'k': len}\n"
@@ -160,9 +160,9 @@ def test_a_directory_that_is_a_revision_too_is_refused_with_both_spellings(
     run("branch", "attention")
     monkeypatch.chdir(root)
     with pytest.raises(CannotDo, match=r"is a directory and a revision .*: write ./attention .* refs/heads/attention"):
-        find(root, "attention")
-    assert find(root, "./attention").origin == "directory attention"
-    assert find(root, "refs/heads/attention").origin.startswith("revision refs/heads/attention (")
+        names_directory(root, "attention")
+    assert names_directory(root, "./attention")
+    assert not names_directory(root, "refs/heads/attention")
 
 
 @pytest.mark.parametrize("asked", ["twice", "twice~0", "twice^{commit}"])
@@ -173,9 +173,9 @@ def test_a_tag_and_a_branch_of_one_name_are_refused_with_both_spellings(here: tu
     committed(run)
     run("tag", "twice")
     with pytest.raises(CannotDo, match="means several things .*: write refs/heads/twice or refs/tags/twice"):
-        find(root, asked)
-    assert files(find(root, "refs/heads/twice")) == {"attention/__init__.py": INIT}
-    assert "attention/more.py" in files(find(root, "refs/tags/twice"))
+        from_revision(root, asked)
+    assert files(from_revision(root, "refs/heads/twice")) == {"attention/__init__.py": INIT}
+    assert "attention/more.py" in files(from_revision(root, "refs/tags/twice"))
 
 
 def test_a_repository_that_git_distrusts_is_told_in_git_s_words(

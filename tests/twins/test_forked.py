@@ -16,8 +16,9 @@ from bench.cases import Shape
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
+from bench.sides.what import SUITE
 from bench.twins import forked
-from bench.twins.forked import SUITE, fork, fork_examiner
+from bench.twins.forked import fork, fork_examiner
 from bench.twins.worker import Worker, pin
 
 from .conftest import CASE, Theirs, written

@@ -1,6 +1,6 @@
 """A worker: what it loads or refuses, what a burst consists of, and a side that writes to its inputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +37,10 @@ def writes(q: Tensor, k: Tensor, v: Tensor, **_: object) -> Tensor:
     return q + 0
 
 
+def raises(q: Tensor, k: Tensor, v: Tensor, **_: object) -> Tensor:
+    raise RuntimeError("cannot")
+
+
 def worker(label: str, kernel: Kernel) -> Worker:
     """A worker that has taken up the workload, as a process does that read it from a file."""
     made = Worker(Side(label, {"k": kernel}, {}))
@@ -66,6 +70,20 @@ def test_a_side_that_writes_to_its_inputs_while_it_is_timed_is_named(who: str) -
     sides = {label: Local(label, worker(label, writes if label == who else fine)) for label in ("base", "head")}
     with pytest.raises(SideFailed, match=f"^{who} wrote to its inputs while it was timed$"):
         measure_bursts(sides["base"], sides["head"], Never(), 0.0)
+
+
+@pytest.mark.parametrize("who", ["base", "head"])
+@pytest.mark.parametrize("how", [raises, writes])
+def test_a_side_that_fails_while_it_is_timed_leaves_neither_on_the_core_that_it_was_timed_on(
+    how: Kernel, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: list[Sequence[int]] = []
+    monkeypatch.setattr("bench.twins.worker.pin", pinned.append)
+    base, head = (Local(label, worker(label, how if label == who else fine)) for label in ("base", "head"))
+    with pytest.raises(SideFailed, match=who):
+        measure_bursts(base, head, Never(), 0.01, cores=((1,), (0, 1)))
+    assert pinned[:2] == [(1,), (1,)]
+    assert pinned[-2:] == [(0, 1), (0, 1)]
 
 
 def test_what_a_side_writes_in_its_check_is_found_though_it_raises_afterwards() -> None:

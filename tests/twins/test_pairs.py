@@ -181,6 +181,7 @@ def test_a_case_that_raises_keeps_its_process_and_one_that_crashes_it_costs_its_
     with real_pairs(odd, odd, tmp_path, monkeypatch) as pairs:
 
         def checked(subject: str) -> list[str]:
+            pairs.ready()
             judged = check(pairs, case_of(subject), 0, with_base=True, stored=None)
             return [error.name for error in judged.errors]
 

@@ -69,12 +69,13 @@ class Gate:
         if not case.timed:
             return replace(evidence, timed=False)
         measurements = [self.measure(test, budget_s)]
+        confirming = replace(test, confirming=True)
         while not is_settled(measurements, test):
             try:
                 with self.sides.again() as others:
                     other = replace(self, sides=others)
                     again = other.check(case, attempt=len(measurements))
-                    measurements.append(other.measure(test, budget_s))
+                    measurements.append(other.measure(confirming, budget_s))
             except (CaseSkipped, CannotDo) as reason:  # it must not end as a skip, nor as a pass
                 return replace(evidence, error=f"may be slower, and could not be measured again: {reason}")
             if any(error.complaints for error in again.errors):

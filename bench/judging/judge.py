@@ -29,12 +29,7 @@ def is_settled(measurements: Sequence[Measurement], test: PairedTest) -> bool:
     is not believed of one pair, nor that there is none where the median lies between half the threshold and all of it.
     """
     changes = [decide(measurement, test) for measurement in measurements]
-    return agree(changes, near=is_near(measurements[0].ordered, test))
-
-
-def is_near(ordered: Sequence[float], test: PairedTest) -> bool:
-    """Whether the median of sorted log-ratios lies above half the threshold."""
-    return median(ordered) > test.accepted + test.threshold / 2
+    return agree(changes, near=test.is_near(measurements[0].ordered))
 
 
 def agree(changes: Sequence[Change | None], *, near: bool) -> bool:

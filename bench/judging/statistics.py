@@ -85,6 +85,7 @@ class PairedTest:
     case no slower than half of it is ever called SLOWER, or one no faster FASTER. ``miss_level`` is the probability
     that a case slowed by all of it is ever called SAME. Where a waiver accepts a slowdown, ``accepted`` as
     log(head / base), both lie so much higher. ``note`` says why the threshold is not the run's, if it is not.
+    ``confirming``: another measurement was not clear, and this one goes on until it is.
     """
 
     threshold: float
@@ -92,10 +93,17 @@ class PairedTest:
     miss_level: float
     accepted: float = 0.0
     note: str | None = None
+    confirming: bool = False
+
+    def is_near(self, ordered: Sequence[float]) -> bool:
+        """Whether the median of sorted log-ratios lies above half the threshold, so that a case may be slower."""
+        return median(ordered) > self.accepted + self.threshold / 2
 
     def is_certain(self, ordered: Sequence[float]) -> bool:
         """Say whether measuring may stop: a case that looks faster goes on until that is certain, or refuted."""
         change = self.decide(ordered)
+        if self.confirming and change is Change.SAME and self.is_near(ordered):
+            return False
         if change is not Change.SAME or median(ordered) >= -self.threshold / 2:
             return change is not None
         low = confidence_interval(ordered, self.miss_level).low

@@ -1,4 +1,4 @@
-"""``python -m bench record PATH``: the noise of unchanged code on this machine, each case for the same time."""
+"""``python -m bench record PATH``: the noise of unchanged code on this machine, in several pairs of twins."""
 
 import argparse
 from pathlib import Path
@@ -13,13 +13,15 @@ from ..judging.policy import Policy
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.arguments import DEFAULT_THREADS, SECONDS, THREADS
-from ..plain.evidence import Evidence
+from ..plain.evidence import Evidence, Measurement
 from ..plain.files import check_writable, write_atomically
 from ..report.pairs import as_pairs
 from ..sides.base import Base
 from ..timing import environment
 from ..timing.measure import Never
 from .same_code import same_code_twice
+
+TWINS = 5  # pairs of them: the gate decides by two of three, and which three a replay takes is drawn
 
 
 def add_command(commands: Any) -> None:
@@ -33,7 +35,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure every case of the tier, head against the same code as base, and write all pairs.
+    """Measure every case of the tier in each pair of twins, head against the same code as base, and write all pairs.
 
     Raises:
         CannotDo: the file cannot be written.
@@ -41,15 +43,17 @@ def run(options: argparse.Namespace) -> None:
     """
     check_writable(options.path)
     torch.set_num_threads(options.threads)
-    results = []
-    with same_code_twice(options.threads) as (sides, package):
-        gate = Gate(sides, Base(package))
-        every = sides.head.ask("cases", options.tier, ("cpu",))
-        cases = [case for case, unsupported in every.items() if unsupported is None and case.timed]
-        for case in tqdm(cases, unit="case"):
-            gate.check(case)
-            measurement = sides.measure(Never(), options.time_limit / len(cases))
-            results.append(CaseResult(Evidence(case.id, measurements=(measurement,)), Verdict.UNCHANGED))
+    measured: dict[str, tuple[Measurement, ...]] = {}
+    for _ in tqdm(range(TWINS), unit="pair of twins"):
+        with same_code_twice(options.threads) as (sides, package):
+            gate = Gate(sides, Base(package))
+            every = sides.head.ask("cases", options.tier, ("cpu",))
+            cases = [case for case, unsupported in every.items() if unsupported is None and case.timed]
+            for case in cases:
+                gate.check(case)
+                measurement = sides.measure(Never(), options.time_limit / TWINS / len(cases))
+                measured[case.id] = (*measured.get(case.id, ()), measurement)
+    results = tuple(CaseResult(Evidence(id_, measurements=all_), Verdict.UNCHANGED) for id_, all_ in measured.items())
     described = {"origin": package.origin, "source_sha256": package.sha256}
     here = environment.describe(environment.steady_allocator())
-    write_atomically(options.path, as_pairs(Run(described, described, here, Policy(), tuple(results))))
+    write_atomically(options.path, as_pairs(Run(described, described, here, Policy(), results)))

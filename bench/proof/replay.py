@@ -2,10 +2,10 @@
 
 import argparse
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import log1p
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import Any
 
 from ..judging.policy import Policy
@@ -17,7 +17,8 @@ from ..report.pairs import read
 from .counting import share
 from .simulation import (
     RunOutcome,
-    Stream,
+    Streams,
+    centred,
     replay_case,
     replay_run,
     sign_correlation,
@@ -43,60 +44,70 @@ def run(options: argparse.Namespace) -> None:
 
     """
     recorded = read(options.recording)
-    for case_id, measurement in recorded.items():
-        if len(measurement.pairs) < 2:
+    for case_id, measurements in recorded.items():
+        if any(len(measurement.pairs) < 2 for measurement in measurements):
             raise CannotDo(f"{options.recording} has a single pair of {case_id}: record for longer")
     main(recorded, runs=options.runs, threshold=options.gate_threshold)
 
 
-def main(recorded: Mapping[str, Measurement], *, runs: int, threshold: float) -> None:
+def main(recorded: Mapping[str, Sequence[Measurement]], *, runs: int, threshold: float) -> None:
     """Print the table: the rule's false alarms, power, undecided cases, pairs and seconds."""
-    streams = streams_of(recorded)
+    cases = streams_of(recorded)
+    streams = [stream for of_case in cases for stream in of_case]
     policy = Policy(threshold, Policy.default_budget_s(threshold))
     pairs = sum(len(stream.log_ratios) for stream in streams)
-    print(f"{len(streams)} streams, {pairs} pairs; threshold {threshold:.3g}, {runs} runs of all streams")
+    print(f"cases {len(cases)}, streams {len(streams)}, pairs {pairs}; threshold {threshold:.3g}, runs {runs}")
     correlations = sorted(sign_correlation(stream) for stream in streams)
     quarter = len(correlations) // 4
     print(
         f"lag-1 correlation of signs: median {median(correlations):.3f}, "
         f"middle half {correlations[quarter]:.3f} to {correlations[-1 - quarter]:.3f}"
     )
-    test, order = policy.test(len(streams)), random.Random(0)
-    unchanged = [replay_run(streams, policy, test, order) for _ in range(runs)]
-    slowed = [_slowed(stream, policy, test, order) for _ in range(max(1, runs // 10)) for stream in streams]
+    print(f"medians between pairs of twins: {_spread(cases)}")
+    test, order = policy.test(len(cases)), random.Random(0)
+    unchanged = [replay_run(cases, policy, test, order) for _ in range(runs)]
+    slowed = [_slowed(of_case, policy, test, order) for _ in range(max(1, runs // 10)) for of_case in cases]
     print()
-    for line in _lines(streams, test, unchanged, slowed):
+    for line in _lines(cases, test, unchanged, slowed):
         print(line)
 
 
-def _slowed(stream: Stream, policy: Policy, test: PairedTest, order: random.Random) -> Change | None:
-    return replay_case(stream.centred, test, policy.budget_s, order, shift=log1p(policy.threshold))[0].change
+def _spread(cases: Sequence[Streams]) -> str:
+    """Say by how much the median of a case differs from one pair of twins to another."""
+    spreads = sorted(stdev(stream.median for stream in of_case) for of_case in cases if len(of_case) > 1)
+    if not spreads:
+        return "one pair of twins alone"
+    furthest = max(abs(stream.median) for of_case in cases for stream in of_case)
+    return f"sd {median(spreads):.2%} in the median case, {spreads[-1]:.2%} at most; furthest from 0 {furthest:.2%}"
+
+
+def _slowed(streams: Streams, policy: Policy, test: PairedTest, order: random.Random) -> Change | None:
+    return replay_case(centred(streams), test, policy.budget_s, order, shift=log1p(policy.threshold))[0].change
 
 
 def _lines(
-    streams: list[Stream], test: PairedTest, unchanged: list[RunOutcome], slowed: list[Change | None]
+    cases: Sequence[Streams], test: PairedTest, unchanged: list[RunOutcome], slowed: list[Change | None]
 ) -> list[str]:
     alarmed = sum(run.count(Change.SLOWER) > 0 for run in unchanged)
-    cases = len(unchanged) * len(streams)
-    mean_pairs = [fmean(run.outcomes[i].pairs for run in unchanged) for i in range(len(streams))]
+    judged = len(unchanged) * len(cases)
+    mean_pairs = [fmean(run.outcomes[i].pairs for run in unchanged) for i in range(len(cases))]
     seconds = [run.seconds for run in unchanged]
-    used_up = sum(
-        outcome.pairs > len(stream.log_ratios)
-        for run in unchanged
-        for outcome, stream in zip(run.outcomes, streams, strict=True)
-    )
+    used_up = sum(outcome.repeats for run in unchanged for outcome in run.outcomes)
 
     def of_wald(miss_level: float) -> str:
         levels = {"alarm_level": test.alarm_level, "miss_level": miss_level}
-        expected = [wald_pairs(stream.log_ratios, test.threshold, **levels) for stream in streams]
+        expected = [
+            wald_pairs([d for stream in of_case for d in stream.log_ratios], test.threshold, **levels)
+            for of_case in cases
+        ]
         return f"{fmean(expected):.1f}, ratio {sum(mean_pairs) / sum(expected):.2f}"
 
     return [
         f"runs with a false alarm    {share(alarmed, len(unchanged))}",
         f"true slowdowns caught      {share(slowed.count(Change.SLOWER), len(slowed))}",
         f"slowed, called unchanged   {share(slowed.count(Change.SAME), len(slowed))}",
-        f"unchanged, left undecided  {share(sum(run.count(None) for run in unchanged), cases)}",
-        f"longer than the recording  {share(used_up, cases)}",
+        f"unchanged, left undecided  {share(sum(run.count(None) for run in unchanged), judged)}",
+        f"longer than the recording  {share(used_up, judged)}",
         f"pairs a case               {fmean(mean_pairs):.1f}",
         f"of Wald's test             {of_wald(test.miss_level)}",
         f"of Wald's, misses shared   {of_wald(test.alarm_level)}",

@@ -1,17 +1,19 @@
 """Replays recorded noise through the stopping rule: error rates, power and cost in seconds. Pure.
 
-A recording is of unchanged code, so the sign of each log-ratio is that of a fair coin: the order of its pair.
+A recording is of unchanged code, so the sign of each log-ratio is that of a fair coin: the order of its pair. It has a
+stream of each case from each of several pairs of twins.
 """
 
 import random
 from bisect import insort
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import cycle, pairwise
 from math import inf, log
 from statistics import fmean
+from statistics import median as median_of
 
-from ..judging.judge import agree, is_near
+from ..judging.judge import agree
 from ..judging.policy import Policy
 from ..judging.statistics import Change, PairedTest, median
 from ..plain.evidence import Measurement
@@ -20,16 +22,14 @@ from ..timing.budget import SharedBudget
 
 @dataclass(frozen=True)
 class Stream:
-    """The log-ratios of one case's pairs on unchanged code, in order, and the seconds that a pair takes."""
+    """The log-ratios of one case's pairs in one pair of twins, in order, and the seconds that a pair takes."""
 
     log_ratios: tuple[float, ...]
     pair_s: float
 
     @property
-    def centred(self) -> "Stream":
-        """The same noise around a median of 0, so that an added shift is the whole effect."""
-        centre = median(sorted(self.log_ratios))
-        return Stream(tuple(d - centre for d in self.log_ratios), self.pair_s)
+    def median(self) -> float:
+        return median(sorted(self.log_ratios))
 
     @classmethod
     def of(cls, measurement: Measurement) -> "Stream":
@@ -38,18 +38,28 @@ class Stream:
         return cls(log_ratios, measurement.timed_seconds / len(log_ratios))
 
 
+Streams = Sequence[Stream]  # of one case, each from another pair of twins
+
+
+def centred(streams: Streams) -> Streams:
+    """The same noise around 0, so that an added shift is the whole effect; pairs of twins still differ."""
+    centre = median_of(stream.median for stream in streams)
+    return [Stream(tuple(d - centre for d in stream.log_ratios), stream.pair_s) for stream in streams]
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """How a rule decided one stream, None if the pairs ran out, how many pairs it took, and whether it was near."""
+    """How a rule decided one stream, None if the pairs ran out, and how many pairs it took."""
 
     change: Change | None
     pairs: int
     near: bool = False  # the median lay above half the threshold
+    repeats: bool = False  # it took more pairs than were recorded, so it read some of them twice
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a rule decided a whole run over all streams."""
+    """How a rule decided a whole run over all cases."""
 
     outcomes: tuple[Outcome, ...]
     seconds: float
@@ -67,28 +77,36 @@ def replay(
         insort(ordered, log_ratios[(start + taken) % len(log_ratios)] + shift)
         if test.is_certain(ordered):
             break
-    return Outcome(test.decide(ordered), len(ordered), is_near(ordered, test))
+    return Outcome(test.decide(ordered), len(ordered), test.is_near(ordered), len(ordered) > len(log_ratios))
 
 
 def replay_case(
-    stream: Stream, test: PairedTest, budget_s: float, order: random.Random, shift: float = 0.0
+    streams: Streams, test: PairedTest, budget_s: float, order: random.Random, shift: float = 0.0
 ) -> tuple[Outcome, float]:
-    """Decide one case as the gate does, by two of three where one is not clear; returns the outcome and its seconds."""
-    most, length = max(1, int(budget_s / stream.pair_s)), len(stream.log_ratios)
+    """Decide one case as the gate does, by two of three where one is not clear; returns the outcome and its seconds.
+
+    Each measurement is of another pair of twins, in random order, as long as there are more.
+    """
+    drawn = cycle(order.sample(streams, len(streams)))
     taken: list[Outcome] = []
+    seconds = 0.0
     while not taken or not agree([one.change for one in taken], near=taken[0].near):
-        taken.append(replay(stream.log_ratios, test, most, start=order.randrange(length), shift=shift))
-    pairs = sum(one.pairs for one in taken)
-    return Outcome(taken[-1].change, pairs), pairs * stream.pair_s
+        stream = next(drawn)
+        most, start = max(1, int(budget_s / stream.pair_s)), order.randrange(len(stream.log_ratios))
+        rule = replace(test, confirming=bool(taken))
+        taken.append(replay(stream.log_ratios, rule, most, start=start, shift=shift))
+        seconds += taken[-1].pairs * stream.pair_s
+    pairs, repeats = sum(one.pairs for one in taken), any(one.repeats for one in taken)
+    return Outcome(taken[-1].change, pairs, repeats=repeats), seconds
 
 
-def replay_run(streams: Sequence[Stream], policy: Policy, test: PairedTest, order: random.Random) -> RunOutcome:
-    """Decide every stream, unchanged, sharing the budget as the gate does."""
-    budget = SharedBudget(policy.budget_s, len(streams))
+def replay_run(recording: Sequence[Streams], policy: Policy, test: PairedTest, order: random.Random) -> RunOutcome:
+    """Decide every case, unchanged, sharing the budget as the gate does."""
+    budget = SharedBudget(policy.budget_s, len(recording))
     outcomes: list[Outcome] = []
     seconds = 0.0
-    for stream in streams:
-        outcome, spent = replay_case(stream, test, budget.allowance_s(), order)
+    for streams in recording:
+        outcome, spent = replay_case(streams, test, budget.allowance_s(), order)
         budget.spend(spent)
         outcomes.append(outcome)
         seconds += spent
@@ -116,11 +134,10 @@ def wald_pairs(log_ratios: Sequence[float], threshold: float, *, alarm_level: fl
 
 def sign_correlation(stream: Stream) -> float:
     """Return the lag-1 correlation of the signs of d - median(d): near 0 where pairs do not depend on each other."""
-    centre = median(sorted(stream.log_ratios))
-    signs = [1 if d > centre else -1 for d in stream.log_ratios]
+    signs = [1 if d > stream.median else -1 for d in stream.log_ratios]
     return fmean(a * b for a, b in pairwise(signs))
 
 
-def streams_of(recording: Mapping[str, Measurement]) -> list[Stream]:
+def streams_of(recording: Mapping[str, Sequence[Measurement]]) -> list[Streams]:
     """Take the streams out of a recording, in its order."""
-    return [Stream.of(measurement) for measurement in recording.values()]
+    return [[Stream.of(measurement) for measurement in measurements] for measurements in recording.values()]

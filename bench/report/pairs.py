@@ -35,8 +35,8 @@ def as_pairs(run: Run) -> str:
     return dumps(document, separators=(",", ":"))
 
 
-def read(path: Path) -> dict[str, Measurement]:
-    """Read the first measurement of every case of a recording, by case id.
+def read(path: Path) -> dict[str, tuple[Measurement, ...]]:
+    """Read the measurements of every case of a recording, by case id.
 
     Raises:
         CannotDo: not a recording of this schema, or one without pairs.
@@ -45,11 +45,12 @@ def read(path: Path) -> dict[str, Measurement]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         assert document["schema"] == SCHEMA, f"schema is {document['schema']!r}, not {SCHEMA}"
-        firsts = {case["id"]: _measurement(case["measurements"][0]) for case in document["cases"]}
-        assert firsts, "no case is in it"
+        recorded = {case["id"]: tuple(map(_measurement, case["measurements"])) for case in document["cases"]}
+        assert recorded, "no case is in it"
+        assert all(recorded.values()), "a case has no measurement"
     except Exception as error:
         raise CannotDo(f"{path} is no recording of --gate-pairs ({error!r}): record it anew") from error
-    return firsts
+    return recorded
 
 
 def _measurement(stored: Any) -> Measurement:

@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from math import comb, log, log1p
 
 import pytest
@@ -168,6 +169,18 @@ def test_that_a_case_is_slower_or_faster_takes_more_pairs_the_more_cases_there_a
         assert test.decide([d] * (pairs - 1)) is not change
         assert not test.is_certain([d] * (pairs - 1))
         assert test.decide([d] * pairs) is change
+
+
+def test_what_looks_slower_is_certain_to_be_or_not_to_be_before_it_confirms_another_measurement() -> None:
+    test = Policy().test(213)
+    confirming = replace(test, confirming=True)
+    near = [0.7 * test.threshold] * 15
+    assert test.decide(near) is Change.SAME
+    assert test.is_certain(near)  # either answer is right of what lies between half the threshold and all of it
+    assert not confirming.is_certain(near)
+    assert confirming.is_certain([0.7 * test.threshold] * 30)
+    assert confirming.decide([0.7 * test.threshold] * 30) is Change.SLOWER
+    assert confirming.is_certain([0.4 * test.threshold] * 15)
 
 
 def test_what_looks_faster_may_stop_once_it_is_certainly_not_faster_by_the_threshold() -> None:

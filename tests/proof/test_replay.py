@@ -14,10 +14,12 @@ from bench.judging.statistics import Change, PairedTest
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
 from bench.plain.evidence import Evidence, Measurement, Pair
+from bench.proof.record import TWINS
 from bench.proof.replay import main as main_of_replay
 from bench.proof.simulation import (
     Outcome,
     Stream,
+    centred,
     replay,
     replay_case,
     replay_run,
@@ -55,8 +57,8 @@ def test_a_stream_that_looks_faster_goes_on_and_is_the_same_when_its_pairs_run_o
 
 def test_a_slowdown_is_confirmed_and_both_measurements_are_paid_for() -> None:
     order = random.Random(0)
-    slowed, slow_s = replay_case(stream(), POLICY.test(100), 10.0, order, shift=0.1)
-    unchanged, fast_s = replay_case(stream(), POLICY.test(100), 10.0, order)
+    slowed, slow_s = replay_case([stream()], POLICY.test(100), 10.0, order, shift=0.1)
+    unchanged, fast_s = replay_case([stream()], POLICY.test(100), 10.0, order)
     assert slowed.change is Change.SLOWER
     assert slow_s == pytest.approx(slowed.pairs * 0.002)
     assert slowed.pairs >= 2 * 21  # what a level of 1e-5 takes, twice
@@ -64,9 +66,24 @@ def test_a_slowdown_is_confirmed_and_both_measurements_are_paid_for() -> None:
     assert fast_s < slow_s
 
 
+def test_a_pair_of_twins_of_which_one_is_slower_raises_no_alarm_among_others() -> None:
+    even = [stream(0.01, seed=i) for i in range(4)]
+    uneven = Stream(tuple(d + 0.05 for d in stream(0.01).log_ratios), 0.002)
+    outcomes = [replay_case([uneven, *even], POLICY.test(100), 10.0, random.Random(i))[0] for i in range(50)]
+    assert {outcome.change for outcome in outcomes} == {Change.SAME}
+    alone = replay_case([uneven], POLICY.test(100), 10.0, random.Random(0))[0]
+    assert alone.change is Change.SLOWER  # what a recording of one pair of twins made of it
+
+
+def test_noise_around_zero_keeps_what_pairs_of_twins_differ_by() -> None:
+    pairs_of_twins = [Stream(tuple(d + shift for d in stream().log_ratios), 0.002) for shift in (0.01, 0.02, 0.04)]
+    middle, least = pairs_of_twins[1].median, pairs_of_twins[0].median
+    assert [s.median for s in centred(pairs_of_twins)] == pytest.approx([least - middle, 0, 0.02])
+
+
 def test_a_run_shares_its_budget_among_the_streams() -> None:
     policy = Policy(budget_s=0.5)
-    hopeless = [stream(5.0, seed=i) for i in range(30)]
+    hopeless = [[stream(5.0, seed=i)] for i in range(30)]
     outcome = replay_run(hopeless, policy, policy.test(30), random.Random(0))
     assert outcome.count(None) == 30
     assert outcome.seconds <= 0.5 * (1 + 0.08 * 30) + 0.1
@@ -83,14 +100,14 @@ def test_wald_s_numbers_are_those_of_the_textbook() -> None:
 
 
 def test_the_rule_on_recorded_noise_raises_no_alarm_and_catches_the_threshold() -> None:
-    streams = streams_of(recording.read(RECORDING))
-    test, order = POLICY.test(len(streams)), random.Random(0)
-    unchanged = [replay_run(streams, POLICY, test, order) for _ in range(30)]
+    cases = streams_of(recording.read(RECORDING))
+    test, order = POLICY.test(len(cases)), random.Random(0)
+    unchanged = [replay_run(cases, POLICY, test, order) for _ in range(30)]
     assert sum(run.count(Change.SLOWER) for run in unchanged) == 0
-    assert sum(run.count(None) for run in unchanged) <= 0.01 * 30 * len(streams)
+    assert sum(run.count(None) for run in unchanged) <= 0.01 * 30 * len(cases)
     slowed = [
-        replay_case(stream, test, POLICY.budget_s, order, shift=log1p(0.05))[0].change
-        for stream in streams
+        replay_case(streams, test, POLICY.budget_s, order, shift=log1p(0.05))[0].change
+        for streams in cases
         for _ in range(10)
     ]
     assert slowed.count(Change.SLOWER) >= 0.99 * len(slowed)
@@ -105,7 +122,7 @@ def test_signs_that_follow_each_other_are_seen_as_correlated() -> None:
 def test_a_stream_that_is_read_more_than_once_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     noise = random.Random(0)
     pairs = tuple(Pair(1e6, 1e6 * exp(noise.gauss(0, 0.01))) for _ in range(10))  # and 13 are needed
-    main_of_replay({"short": Measurement(pairs, 1, 0.1)}, runs=3, threshold=0.05)
+    main_of_replay({"short": [Measurement(pairs, 1, 0.1)]}, runs=3, threshold=0.05)
     assert "longer than the recording  3 of 3 " in capsys.readouterr().out
 
 
@@ -124,8 +141,8 @@ def test_recorded_pairs_are_read_back(tmp_path: Path) -> None:
     path.write_text(FORMATS["pairs"](Run({}, {}, {"threads": 1}, POLICY, cases)))
     read = recording.read(path)
     assert list(read) == ["a", "b"]
-    assert read["a"] == cases[0].measurements[0]
-    (first, _) = streams_of(read)
+    assert read["a"] == cases[0].measurements
+    ((first,), _) = streams_of(read)
     assert [round(exp(d), 6) for d in first.log_ratios] == [1.1, 0.9]
     assert first.pair_s == pytest.approx(20e-6)
 
@@ -166,7 +183,7 @@ def test_noise_is_recorded_for_every_case_of_a_tier(tmp_path: Path) -> None:
     assert main(["record", str(path), "--time-limit=0.1"]) == 0
     recorded = recording.read(path)
     assert "sdpa-b1h4t64d32-full-fp32-cpu-fwd" in recorded
-    assert all(len(measurement.pairs) >= 1 for measurement in recorded.values())
+    assert all(len(measurements) == TWINS for measurements in recorded.values())
 
 
 def test_nothing_is_recorded_for_a_place_that_cannot_be_written(

@@ -20,7 +20,8 @@ from .sides.baseline import Baseline
 from .sides.code import Code
 from .sides.repository import commit_of
 from .sides.what import SUITE, place_of
-from .twins.forked import Twins, start_server, starts_of, twins
+from .twins.fork import start_server
+from .twins.forked import Twins, starts_of, twins
 from .twins.interpreter import interpreter
 from .twins.pairs import process_pairs
 from .twins.sides import Sides

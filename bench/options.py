@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from . import policy_options
 from .cases import ROWS, TIERS, Row
 from .judging.policy import Policy
-from .plain.arguments import DEFAULT_THREADS, PERCENT, PORTION, SECONDS, THREADS
+from .plain.arguments import DEFAULT_THREADS, THREADS
 from .plain.errors import CannotDo
 from .sides import config as gate_config
 from .sides.config import GateConfig
@@ -20,36 +21,20 @@ DEVICES = ("cpu", "cuda", "all")
 DEFAULT_TIER = "pr"
 DEFAULT_DEVICE = "all"
 DEFAULT_SHARD = "1/1"
-DEFAULT_UNDECIDED = "5%"
 PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 
 # Options that say how to compare. Without a comparison they would do nothing, so they are refused.
-_COMPARING = (
-    "gate_threshold",
-    "gate_budget",
-    "gate_strict",
-    "gate_undecided",
-    "gate_json",
-    "gate_markdown",
-    "gate_html",
-    "gate_pairs",
-    "gate_annotations",
-    "gate_graphs",
-)
+_COMPARING = (*policy_options.COMPARING, "gate_strict", "gate_annotations", "gate_graphs")
 
 # Options that name something. An unset variable in a workflow leaves the name empty, which is refused.
 _NAMED = {
     "benchmark_compare": "a baseline, or leave out the = for the latest",
     "benchmark_storage": "a directory",
-    "gate_base": "a revision or a directory",
     "gate_base_python": "an interpreter",
     "gate_config": "a TOML file",
     "kernel": "a kernel as package.module:function",
     "source": "a package or module",
-    "gate_json": "a file",
-    "gate_markdown": "a file",
-    "gate_html": "a file",
-    "gate_pairs": "a file",
+    **policy_options.NAMED,
 }
 
 
@@ -104,20 +89,12 @@ def add(parser: pytest.Parser) -> None:
     """Declare the options."""
     group = parser.getgroup("gate", "attention regression gate")
     option = group.addoption
-    option("--gate-base", metavar="REV-or-DIR", help="compare with attention/ of a git revision or a directory")
+    policy_options.add(group)
     option("--gate-base-python", metavar="PATH", help="run the base with this interpreter and its torch")
     option("--gate-config", metavar="FILE", help="kernels, sources, rows and waivers of another repository")
-    option("--gate-threshold", metavar="PERCENT", help=f"slowdown not to pass (default {Policy.threshold:.0%})")
-    option("--gate-budget", metavar="SECONDS", help=f"most time one measurement may take (default {Policy.budget_s:g})")
-    option("--gate-json", metavar="PATH", help="write the verdicts as JSON")
-    option("--gate-markdown", metavar="PATH", help="write the verdicts as Markdown")
-    option("--gate-html", metavar="PATH", help="write the verdicts as one HTML page")
-    option("--gate-pairs", metavar="PATH", help="write the raw pairs, to be replayed by python -m bench replay")
     option("--gate-annotations", action="store_true", help="print notes on the kernels' lines, for GitHub Actions")
     option("--gate-graphs", action="store_true", help="time calls as CUDA graphs replay them (needs --device=cuda)")
     option("--gate-strict", action="store_true", help="INCONCLUSIVE fails too (default: it passes)")
-    may = f"how many of the compared cases may be INCONCLUSIVE (default {DEFAULT_UNDECIDED})"
-    option("--gate-undecided", metavar="PERCENT", help=may)
     option("--tier", default=DEFAULT_TIER, metavar="|".join(TIERS), help=f"case matrix (default {DEFAULT_TIER})")
     option("--device", default=DEFAULT_DEVICE, metavar="|".join(DEVICES), help="where (default all that are present)")
     option("--threads", default=str(DEFAULT_THREADS), metavar="N", help=f"CPU threads (default {DEFAULT_THREADS})")
@@ -134,9 +111,7 @@ def settings(config: pytest.Config) -> Settings:
 
     """
     read = config.getoption
-    for name, kind in _NAMED.items():
-        if read(name) == "" or (isinstance(read(name), list) and "" in read(name)):
-            raise CannotDo(f"{_option(name)} is empty: name {kind}")
+    policy_options.refuse_empty(config, _NAMED)
     compare, base, base_python = read("benchmark_compare"), read("gate_base"), read("gate_base_python")
     if compare and base:
         raise CannotDo("--benchmark-compare and --gate-base both name a base: give one of them")
@@ -145,15 +120,8 @@ def settings(config: pytest.Config) -> Settings:
         raise CannotDo(
             "--benchmark-compare-fail judges stored times, which this machine cannot repeat: use --gate-threshold"
         )
-    for name in _COMPARING:
-        if read(name) and not comparing:
-            raise CannotDo(
-                f"{_option(name)} is about a comparison and none was asked for: "
-                "add --benchmark-compare or --gate-base=REV-or-DIR"
-            )
-    asked = read("gate_threshold")
-    threshold = Policy.threshold if asked is None else PERCENT.read("--gate-threshold", asked)
-    undecided = read("gate_undecided")
+    if not comparing:
+        policy_options.refuse_alone(config, _COMPARING, instead="--benchmark-compare or --gate-base=REV-or-DIR")
     own = None if read("gate_config") is None else gate_config.read(Path(read("gate_config")))
     devices = _devices(_choice("--device", read("device"), DEVICES))
     if read("gate_graphs") and devices != ("cuda",):
@@ -164,16 +132,13 @@ def settings(config: pytest.Config) -> Settings:
         threads=THREADS.read("--threads", read("threads")),
         shard=_shard(read("shard")),
         what=_what(config, own),
-        policy=Policy(
-            threshold,
-            _budget(read("gate_budget"), threshold, PROCESSES_BUDGET if base_python else 1),
-            strict=read("gate_strict"),
-            undecided=PORTION.read("--gate-undecided", DEFAULT_UNDECIDED if undecided is None else undecided),
+        policy=policy_options.policy(
+            config, budgets=PROCESSES_BUDGET if base_python else 1, strict=read("gate_strict")
         ),
         compare=compare or False,
         base=base,
         base_python=base_python,
-        reports={f: Path(read(f"gate_{f}")) for f in ("json", "markdown", "html", "pairs") if read(f"gate_{f}")},
+        reports=policy_options.reports(config),
         annotate=read("gate_annotations"),
         graphs=bool(read("gate_graphs")),
         config=own,
@@ -186,20 +151,10 @@ def _what(config: pytest.Config, own: GateConfig | None) -> What:
     return What(kernels, sources) if own is None else own.chosen(kernels, sources)
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _choice(option: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise CannotDo(f"{option}={value}: choose one of {', '.join(choices)}")
     return value
-
-
-def _budget(value: str | None, threshold: float, factor: int) -> float:
-    if value is None:
-        return factor * Policy.default_budget_s(threshold)
-    return SECONDS.read("--gate-budget", value)
 
 
 def _devices(choice: str) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """The pytest plugin: thin hooks over ``GateSession``."""
 
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,20 @@ from .report import formats
 from .report.annotations import as_annotations
 from .report.terminal import describe, write_table
 from .session import GateSession
+from .sessions import arguments, protocol
+from .sessions.marker import MARKER
+from .sessions.protocol import VERDICT
+from .sessions.session import Session
+from .sessions.twin import NAME as TWIN
 from .sides import baseline
 from .timing import environment
 
 SESSION = pytest.StashKey[GateSession]()
+OTHERS = pytest.StashKey[Session]()  # of tests that use the fixture by themselves
+DESELECTED = pytest.StashKey[list[str]]()
 RUN = pytest.StashKey[Run]()
 CLOSING = pytest.StashKey[str]()
 CASE = "attention_case"  # a test with this argument runs once for each case
-VERDICT = "verdict"  # the property of a test's report that holds its verdict
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", MARKER)
+    if config.pluginmanager.has_plugin(TWIN):  # the parent judges
+        config.pluginmanager.unregister(sys.modules[__name__])
+        return
     with _usage_errors():
         settings = options.settings(config)
         _refuse_untimed(config, comparing=settings.comparing)
@@ -43,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
         session = GateSession.start(settings)
     config.add_cleanup(session.resources.close)
     config.stash[SESSION] = session
+    config.stash[DESELECTED] = []
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -78,12 +91,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in others]
 
 
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.config.stash[DESELECTED].append(item.nodeid)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    if session.config.option.collectonly:
+    config = session.config
+    if config.option.collectonly:
         return
     params = [_params(item) for item in session.items]
+    gate = config.stash[SESSION]
+    others = [item for item in session.items if CASE not in _params(item) and arguments.uses_fixture(item)]
     with _usage_errors():
-        session.config.stash[SESSION].choose([p[CASE] for p in params if CASE in p])
+        if others and gate.settings.comparing:
+            config.stash[OTHERS] = gate.compare_others(
+                arguments.selection(config, others, [*map(_node_id, session.items), *config.stash[DESELECTED]])
+            )
+        gate.choose([p[CASE] for p in params if CASE in p])
+
+
+def _node_id(item: pytest.Item) -> str:
+    return item.nodeid
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    others = item.config.stash.get(OTHERS, None)
+    if others is None or item.nodeid not in others.selection.tests:
+        return None
+    protocol.run(others, item, nextitem)
+    return True
 
 
 def _params(item: pytest.Item) -> dict[str, Any]:
@@ -116,13 +154,8 @@ def run_case(
     return run
 
 
-def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] | None:
-    verdict = dict(report.user_properties).get(VERDICT) if report.when == "call" else None
-    if verdict is None:
-        return None
-    letter = {"UNCHANGED": "=", "SKIPPED": "s"}.get(str(verdict), str(verdict)[0])
-    markup = {"red": True} if report.failed else {"yellow": True} if verdict == "INCONCLUSIVE" else {"green": True}
-    return report.outcome, letter, (verdict, markup)
+def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, Any] | None:
+    return protocol.status(report)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -152,7 +185,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
 def _conclude(config: pytest.Config, exitstatus: int) -> int:
     """Sum up the run, write the reports, and return the exit code."""
     gate = config.stash[SESSION]
-    run = config.stash[RUN] = gate.finish()
+    run = gate.finish()
+    if (others := config.stash.get(OTHERS, None)) is not None:
+        more = others.finish()
+        run = replace(run, cases=(*run.cases, *more.cases), notes=(*run.notes, *more.notes))
+    config.stash[RUN] = run
     config.stash[CLOSING] = run.closing_line
     try:
         for form, path in gate.settings.reports.items():

@@ -1,7 +1,8 @@
 """Every use of pytest-benchmark's private parts, as ``tests/plugin/test_pytest_benchmark_adapter.py`` holds them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,86 @@ def latest_baseline(directory: Path) -> Path:
             f"no baseline is stored in {directory}: store one with --benchmark-save=NAME, or give --gate-base"
         )
     return found[-1]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a test hands to the fixture. ``arguments`` makes those of the next call, and ``teardown`` follows each call.
+
+    A call that is not ``prepared`` has the same arguments each time, and nothing to follow it.
+    """
+
+    target: Callable[..., Any]
+    arguments: Callable[[], tuple[tuple[Any, ...], Mapping[str, Any]]]
+    teardown: Callable[..., object] | None = None
+    prepared: bool = False
+
+    def once(self) -> Any:
+        """Call once, with all that belongs to a call."""
+        args, kwargs = self.arguments()
+        returned = self.target(*args, **kwargs)
+        if self.teardown is not None:
+            self.teardown(*args, **kwargs)
+        return returned
+
+    def nanoseconds(self, calls: int, now_ns: Callable[[], int], synchronize: Callable[[], object]) -> int:
+        """Return what so many calls take together, without what prepares and follows each of them."""
+        target, taken = self.target, 0
+        if not self.prepared:
+            args, kwargs = self.arguments()
+            synchronize()
+            start = now_ns()
+            for _ in range(calls):
+                target(*args, **kwargs)
+            synchronize()
+            return now_ns() - start
+        for _ in range(calls):
+            args, kwargs = self.arguments()
+            synchronize()
+            start = now_ns()
+            target(*args, **kwargs)
+            synchronize()
+            taken += now_ns() - start
+            if self.teardown is not None:
+                self.teardown(*args, **kwargs)
+        return taken
+
+
+def redirect(benchmark: BenchmarkFixture, run: Callable[[Call], Any]) -> None:
+    """Hand what a test gives the fixture to ``run``, which returns what the test gets, in place of timing it here."""
+
+    def raw(target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return run(Call(target, lambda: (args, kwargs)))
+
+    def raw_pedantic(
+        target: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        setup: Callable[[], Any] | None = None,
+        teardown: Callable[..., object] | None = None,
+        **repeats: int,
+    ) -> Any:
+        if repeats.get("iterations", 1) > 1 and setup is not None:
+            raise ValueError("Can't use more than 1 `iterations` with a `setup` function.")
+
+        def arguments() -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+            given = None if setup is None else setup()
+            if given and (args or kwargs):
+                raise TypeError("Can't use `args` or `kwargs` if `setup` returns the arguments.")
+            own_args, own_kwargs = given or (args, kwargs or {})
+            return tuple(own_args), own_kwargs
+
+        return run(Call(target, arguments, teardown, prepared=setup is not None or teardown is not None))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError(
+            "benchmark.weave times a function where other code calls it, and base and head can be compared only by "
+            "calls that a test makes: give the function to benchmark(f, ...)"
+        )
+
+    of_one: Any = benchmark  # its methods are replaced
+    of_one._raw, of_one._raw_pedantic = raw, raw_pedantic
+    of_one.weave = of_one.patch = refuse
 
 
 def leave_untimed(benchmark: BenchmarkFixture) -> None:

@@ -22,6 +22,8 @@ from .options import Settings
 from .plain.errors import CannotDo
 from .plain.evidence import Evidence, Shard
 from .plain.execution import Ceiling
+from .sessions import session as sessions
+from .sessions.session import Selection, Session
 from .sides import baseline, source
 from .sides.base import Base
 from .sides.places import Place
@@ -31,8 +33,9 @@ from .sides.what import importable
 from .timing import environment, shards
 from .timing.budget import SharedBudget
 from .timing.clock import Clock
+from .timing.machine import steady_allocator
 from .timing.machine_load import LoadMeter
-from .twins.forked import start_server
+from .twins.fork import start_server
 from .twins.party import SideFailed
 from .twins.sides import Sides, in_process
 
@@ -53,6 +56,7 @@ class GateSession:
     exceptions: Exceptions = field(default_factory=Exceptions)
     selected: list[Case] = field(default_factory=list)  # what pytest selected, all shards together
     chosen: list[Case] = field(default_factory=list)  # this shard's
+    others: Session | None = None  # of tests that are none of the matrix
     budget: SharedBudget | None = None
     load: LoadMeter | None = None
     results: list[CaseResult] = field(default_factory=list)
@@ -158,7 +162,7 @@ class GateSession:
         """Return the stopping rule of a case; all timed cases of all shards share the level."""
         waiver = self.exceptions.waiver(case_id)
         return self.settings.policy.test(
-            self.timed(self.selected),
+            self.timed(self.selected) + (0 if self.others is None else len(self.others.compared)),
             threshold=self.exceptions.threshold(case_id),
             accepted_ratio=1.0 if waiver is None else waiver.ratio,
         )
@@ -198,14 +202,35 @@ class GateSession:
 
         """
         self.chosen = list(cases)
-        if self.settings.comparing and not self.runnable(self.selected):
+        if self.settings.comparing and not self.runnable(self.selected) and self.others is None:
             raise CannotDo("no case is left to compare: select some with bench/, -k, --tier, --device and --shard")
         if self.selected:  # even if nothing fell to this shard: all shards report the same environment
             torch.set_num_threads(self.settings.threads)
-            self.allocator = environment.steady_allocator()
+            self.allocator = steady_allocator()
         if self.runnable(self.chosen):
             self.budget = SharedBudget(self.settings.policy.budget_s, self.timed(self.chosen))
             self.load = LoadMeter()
+
+    def compare_others(self, selection: Selection) -> Session:
+        """Compare tests that use the fixture by themselves, as those of any repository are.
+
+        Raises:
+            CannotDo: the base has no tests, cannot be had, or a session does not start.
+
+        """
+        settings = self.settings
+        if settings.base is None or settings.base_python is not None or settings.shard[1] > 1:
+            raise CannotDo(
+                f"{selection.tests[0]} is a benchmark of its own, which is compared by --gate-base=REV-or-DIR alone, "
+                "whole and under this interpreter: leave it out by -k, or run it by itself"
+            )
+        here = environment.describe(self.allocator)
+        others = Session(sessions.Settings(settings.base, settings.policy, settings.threads), here)
+        self.resources.callback(others.resources.close)
+        others.start(selection)
+        others.sharing = self.timed(self.selected)
+        self.others = others
+        return others
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
         """Judge one case against the base; pytest-benchmark gets the head's timings, also of a case that is new."""

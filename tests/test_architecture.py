@@ -13,8 +13,8 @@ PYTHON_FILES = sorted(path for part in ("attention", "bench", "tests") for path 
 
 # Rooms and files at the top of bench, bottom up: each may import those before it. Neighbours that a slash joins may not
 # import each other.
-ROOMS = "plain cases judging sides checking timing twins report history/study options gate"
-ABOVE = "pytest_benchmark_adapter proof commands comparison session plugin test_attention __main__"
+ROOMS = "plain cases judging sides checking timing twins report history/study policy_options options gate"
+ABOVE = "pytest_benchmark_adapter sessions proof commands comparison session plugin test_attention __main__"
 ORDER = [*ROOMS.split(), *ABOVE.split()]
 PURE = """
     plain judging report history sides.source sides.baseline sides.places twins.between timing.budget
@@ -115,13 +115,18 @@ assert not parallel, "attention loads tensor parallelism"
 def test_only_the_plugin_s_own_files_know_pytest() -> None:
     knowing = {path.stem for path in bench_files() if any("pytest" in name for name in imports(path))}
     assert knowing == {
+        "arguments",
         "comparison",
         "explain",
+        "marker",
         "options",
         "plugin",
+        "policy_options",
+        "protocol",
         "pytest_benchmark_adapter",
         "session",
         "selftest",
+        "twin",
     }
 
 

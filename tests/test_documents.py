@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from attention import KERNELS
-from bench import options
+from bench import options, policy_options
 from bench.checking import alike, drift
 from bench.judging import changes
 from bench.judging.policy import FAILING, Policy
@@ -37,7 +37,7 @@ DEFAULTS = {
     "--gate-budget": f"{Policy.budget_s:g}",
     "--gate-graphs": "off",
     "--gate-strict": "off",
-    "--gate-undecided": options.DEFAULT_UNDECIDED,
+    "--gate-undecided": policy_options.DEFAULT_UNDECIDED,
     "--gate-json": "off",
     "--gate-markdown": "off",
     "--gate-html": "off",

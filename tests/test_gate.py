@@ -21,6 +21,7 @@ from bench.plain.execution import Fingerprint, Pass
 from bench.sides.base import Base
 from bench.sides.side import Side
 from bench.sides.source import Source
+from bench.sides.workload import build
 from bench.timing.clock import Clock
 from bench.twins.sides import InProcess, Sides, in_process
 
@@ -122,6 +123,17 @@ def test_a_head_that_is_wrong_on_the_fresh_inputs_alone_has_drifted(world: World
     assert len(inputs) == 4  # a check looks at two contents of the same tensors
     assert result.verdict is Verdict.DRIFTED
     assert result.reasons[0].startswith("out: error ")
+
+
+def test_fresh_inputs_on_which_both_sides_leave_their_budget_alike_show_no_drift(world: World) -> None:
+    def off_on_later_inputs(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+        return attention.KERNELS["masked"](q, k, v, **rest) * (1.0 if bool((q == first_q).all()) else 1.01)
+
+    first_q = build(CASE, {}, attempt=0).inputs["q"]
+    head, base = (world.side(label, ms * MS, off_on_later_inputs) for label, ms in (("head", 1.3), ("base", 1.0)))
+    gate = Gate(world.sides(head, base), Base(SOURCE))
+    assert gate.check(CASE, attempt=1).errors[0].complaints
+    assert gate.compare(CASE, TEST, budget_s=5.0).verdict is Verdict.REGRESSED
 
 
 def test_stored_errors_bind_on_the_first_inputs_alone(world: World) -> None:

@@ -26,6 +26,7 @@ from ..sides.repository import GitFailed, commit_of, git
 from ..sides.source import Source
 from ..sides.what import What, place_of
 from ..timing import environment
+from ..timing.machine import steady_allocator
 from ..twins.forked import starts_of, twins
 from .asked import asked, declare
 from .explain import find
@@ -109,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 
     """
     torch.set_num_threads(options.threads)
-    environment.steady_allocator()
+    steady_allocator()
     with asked(options) as (what, rows):
         policy = Policy(options.gate_threshold, options.gate_budget)
         place = place_of(what.names[0])
@@ -229,7 +230,7 @@ def _report(
     run_ = Run(
         base={"origin": good.origin, "source_sha256": good.sha256},
         head={"origin": head.origin, "source_sha256": head.sha256},
-        environment=environment.describe(environment.steady_allocator()),
+        environment=environment.describe(steady_allocator()),
         policy=comparison.policy,
         cases=(result,),
     )

@@ -17,8 +17,8 @@ from attention import KERNELS, MultiHeadAttention
 from ..judging.statistics import confidence_interval, median
 from ..plain.arguments import DEFAULT_THREADS, SECONDS, THREADS
 from ..plain.evidence import Measurement
-from ..timing import environment
 from ..timing.clock import Clock
+from ..timing.machine import steady_allocator
 from ..timing.measure import Never, burst_of, measure, no_garbage_collection
 
 LEVEL = 0.001  # of the intervals, each end
@@ -47,7 +47,7 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Time each comparison in pairs, all for the same time, and print a row of each."""
     torch.set_num_threads(options.threads)
-    environment.steady_allocator()
+    steady_allocator()
     print("| work | PyTorch's, us a call | ours, us a call | ours / PyTorch's | 99.8% interval |")
     print("|---|---|---|---|---|")
     comparisons = [*_kernels(), *_modules()]

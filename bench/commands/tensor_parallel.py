@@ -24,7 +24,7 @@ from ..plain.evidence import Pair, TensorError
 from ..sides.side import Side
 from ..sides.workload import Workload, bind, build, parameter_sizes
 from ..timing.clock import Clock
-from ..timing.environment import steady_allocator
+from ..timing.machine import steady_allocator
 from ..timing.measure import BURST_NS
 
 LEVEL = 0.001  # of the intervals, each end

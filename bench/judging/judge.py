@@ -51,6 +51,7 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
         if reason is not None:
             return verdict, (reason, *changes)
     drifts = tuple(complaint for error in evidence.errors for complaint in error.complaints)
+    drifts += () if evidence.differs is None else (evidence.differs,)
     speed, speed_reasons = _speed(evidence.measurements, test)
     if drifts:
         verdict = Verdict.DRIFTED
@@ -61,7 +62,7 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
     elif evidence.new:
         stored = evidence.base_fingerprint is not None
         known = "'s code: its stored fingerprint holds" if stored else ": checked, not compared"
-        verdict, notes = Verdict.NEW, (f"not in the base{known}", *notes)
+        verdict, notes = Verdict.NEW, (*(() if evidence.remarks else (f"not in the base{known}",)), *notes)
     else:
         verdict = speed
     if test.note is not None:
@@ -73,7 +74,7 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
             notes = (f"needs its waiver no longer ({waiver})", *notes)
     untimed = () if evidence.timed else ("checked, not timed",)
     model = (f"as in {evidence.model}",) if evidence.model else ()
-    return verdict, drifts + speed_reasons + changes + untimed + model + notes
+    return verdict, drifts + speed_reasons + changes + untimed + model + evidence.remarks + notes
 
 
 def _speed(measurements: Sequence[Measurement], test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:

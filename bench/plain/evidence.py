@@ -116,6 +116,8 @@ class Evidence:
 
     At most one of ``error``, ``skipped`` and ``missing`` is set, and says why there is nothing else. A case that is not
     ``timed`` was checked on both sides and has no measurements. ``model`` names the model that it stands for.
+    ``differs`` says how the head's result differs from the base's, where that is what is compared; ``remarks`` are what
+    a reader of the row must know.
     """
 
     case_id: str
@@ -130,3 +132,5 @@ class Evidence:
     head_fingerprint: Fingerprint | None = None
     work: Work | None = None
     measurements: tuple[Measurement, ...] = field(default=())
+    differs: str | None = None
+    remarks: tuple[str, ...] = ()

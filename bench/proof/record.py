@@ -18,6 +18,7 @@ from ..plain.files import check_writable, write_atomically
 from ..report.pairs import as_pairs
 from ..sides.base import Base
 from ..timing import environment
+from ..timing.machine import steady_allocator
 from ..timing.measure import Never
 from .same_code import same_code_twice
 
@@ -55,5 +56,5 @@ def run(options: argparse.Namespace) -> None:
                 measured[case.id] = (*measured.get(case.id, ()), measurement)
     results = tuple(CaseResult(Evidence(id_, measurements=all_), Verdict.UNCHANGED) for id_, all_ in measured.items())
     described = {"origin": package.origin, "source_sha256": package.sha256}
-    here = environment.describe(environment.steady_allocator())
+    here = environment.describe(steady_allocator())
     write_atomically(options.path, as_pairs(Run(described, described, here, Policy(), results)))

@@ -32,6 +32,7 @@ from ..plain.files import check_writable
 from ..sides.base import Base
 from ..timing import environment
 from ..timing.budget import SharedBudget
+from ..timing.machine import steady_allocator
 from ..timing.machine_load import LoadMeter
 from ..twins.forked import Twins
 from . import picture
@@ -77,9 +78,7 @@ def run(options: argparse.Namespace) -> None:
         subject = _Subject(sides, Gate(sides, Base(package)), policy, options.tier, options.only)
         if not subject.cases:
             raise CannotDo(f"-k {options.only}: no case of tier {options.tier} has it in its id; give part of one")
-        findings = Findings(
-            environment.describe(environment.steady_allocator()), policy, options.tier, len(subject.cases)
-        )
+        findings = Findings(environment.describe(steady_allocator()), policy, options.tier, len(subject.cases))
         meter = LoadMeter()
         with tqdm(total=round(options.time_limit), unit="s", bar_format="{l_bar}{bar}| {n}/{total} s{postfix}") as bar:
             start = time.monotonic()

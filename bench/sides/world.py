@@ -7,7 +7,7 @@ import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -72,6 +72,10 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname.partition(".")[0] in self._common:
             return None
+        if path is None and self._world.paths:  # whatever others have put before them on sys.path
+            first = PathFinder.find_spec(fullname, [*map(str, self._world.paths)], target)
+            if first is not None and first.has_location:
+                return self._own(first)
         for finder in sys.meta_path:
             if finder is not self and (spec := finder.find_spec(fullname, path, target)) is not None:
                 return self._own(spec)

@@ -19,6 +19,7 @@ from ..plain.strict_json import dumps
 from ..sides import source
 from ..timing import environment
 from ..timing.clock import Clock
+from ..timing.machine import steady_allocator
 from ..timing.machine_load import LoadMeter
 from . import report
 from .measuring import Setting
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     """
     devices = _check(options)
     torch.set_num_threads(options.threads)
-    record = environment.describe(environment.steady_allocator())
+    record = environment.describe(steady_allocator())
     meter, start = LoadMeter(), time.monotonic()
     results = measure([p for device in devices for p in parts(device, kernels(options.kernel))], options.time_limit)
     load = meter.read()

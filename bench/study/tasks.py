@@ -14,7 +14,7 @@ from ..checking import drift
 from ..checking.fingerprint import fingerprint
 from ..sides.workload import build, parameter_sizes
 from ..timing.clock import Clock
-from ..timing.environment import steady_allocator
+from ..timing.machine import steady_allocator
 from .measuring import Entry, Setting, one_by_one, time_rounds, within_time
 from .published import BY_HAND, PYTORCH
 from .results import NotMeasured, Quantity, Series

@@ -1,24 +1,10 @@
-"""The machine: describes what a measurement depends on, and fixes what can be fixed."""
+"""What torch has here: devices, memory, and the environment that a report describes."""
 
-import ctypes
-import os
-import platform
 from pathlib import Path
 
 import torch
 
-# glibc moves its mmap threshold at run time. So the same kernel may reuse its score buffer, or page-fault it in at
-# every call, a factor of two. The parameters are those of malloc.h: threshold, trim, top pad.
-_MALLOPT = ((-3, 1 << 30), (-1, 2**31 - 1), (-2, 64 << 20))
-
-
-def steady_allocator() -> str:
-    """Fix glibc's malloc thresholds, before the first large tensor; returns whether that was done, in words."""
-    if platform.libc_ver()[0] != "glibc":
-        return "as found: not glibc"
-    libc = ctypes.CDLL(None)
-    done = all(libc.mallopt(parameter, value) == 1 for parameter, value in _MALLOPT)
-    return "glibc thresholds fixed" if done else "as found: mallopt refused"
+from .machine import describe_machine
 
 
 def present_devices() -> tuple[str, ...]:
@@ -47,31 +33,15 @@ def available_bytes(device: str) -> int:
 
 def describe(allocator: str) -> dict[str, str | int]:
     """Describe the environment of this process: every value is a plain string or number."""
-    described: dict[str, str | int] = {
-        "cpu": cpu_model(),
+    described = describe_machine(allocator) | {
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
-        "os": platform.platform(),
-        "libc": " ".join(platform.libc_ver()).strip() or "unknown",
-        "malloc": allocator,
-        "python": platform.python_version(),
         "torch": torch.__version__,
     }
     if torch.cuda.is_available():
         described["gpu"] = torch.cuda.get_device_name()
         described["cuda"] = torch.version.cuda or "unknown"
     return described
-
-
-def cpu_model() -> str:
-    """The processor's name as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _read_number(path: Path) -> int | None:

@@ -31,7 +31,8 @@ def _seconds_of(process: psutil.Process) -> float:
         times = process.cpu_times()
     except psutil.NoSuchProcess:  # it has ended
         return 0.0
-    return times.user + times.system
+    # Of what has ended, the process that waited for it has the times.
+    return times.user + times.system + getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import median
 from time import perf_counter_ns
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..plain.evidence import Measurement, Pair
-from .clock import Stopwatch
+
+if TYPE_CHECKING:
+    from .clock import Stopwatch
 
 # A burst is at least so long, and so many times the clock's resolution. Shorter bursts spend more time on the loop
 # itself, longer ones give fewer pairs a second: verdicts took half as long with 0.5 ms as with 2 ms.
@@ -33,7 +35,7 @@ class Timed(NamedTuple):
 Burst = Callable[[int], Timed]  # makes and times so many calls
 
 
-def burst_of(call: Callable[[], object], clock: Stopwatch) -> Burst:
+def burst_of(call: Callable[[], object], clock: "Stopwatch") -> Burst:
     """Return what times a call in this process."""
     return lambda calls: Timed(clock.burst(call, calls), clock.host_ns_per_call)
 

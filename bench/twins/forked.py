@@ -1,83 +1,21 @@
 """Twins: base and head as processes forked from one image, which take turns on the same cores while they are timed."""
 
-import multiprocessing
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..sides.code import Code
 from ..sides.what import SUITE, What
 from ..timing.measure import StoppingRule
+from .bursts import measure_twins
 from .examiner import Examiner
-from .party import Remote, SideFailed, serve
-from .sides import measure_bursts, notes_of
+from .fork import fork_to_serve
+from .party import Remote, SideFailed
+from .sides import notes_of
 from .worker import Start, Worker
-
-IMAGE = f"{__package__}.image"
-FAREWELL_S = 2.0
-CANNOT_FORK = "base and head must be processes forked from one image, which this system cannot do"
-
-
-def start_server() -> None:
-    """Start the server that imports the image, if it does not run yet, and do not wait for it.
-
-    Raises:
-        CannotDo: this system cannot fork.
-
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        raise CannotDo(f"{CANNOT_FORK}: run on Linux or macOS, or give --gate-base-python")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([IMAGE])
-    # Nothing in the user's folder may stand in for what the image imports.
-    with _environment(PYTHONPATH=str(SUITE), PYTHONSAFEPATH="1"):
-        from multiprocessing import forkserver  # noqa: PLC0415  # only where there is one
-
-        forkserver.ensure_running()
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _nameless_main() -> Iterator[None]:
-    """Keep ``multiprocessing`` from importing this program's main module in the process that it starts.
-
-    That module may import what is compared, and then both sides would run the head's.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _serve(make: Callable[[], object], connection: "Connection[Any, Any]") -> None:
-    """Obey in a process that the server forked."""
-    image: Any = sys.modules.get(IMAGE)
-    if image is None or os.getppid() != image.SERVER:
-        raise RuntimeError("this process was not forked from the gate's image")
-    serve(make(), connection)
 
 
 def starts_of(
@@ -92,28 +30,9 @@ def starts_of(
     }
 
 
-def fork(label: str, make: Callable[[], object]) -> Remote:
-    """Fork a process that obeys what ``make`` makes there."""
-    start_server()
-    ours, theirs = Pipe()
-    process = multiprocessing.get_context("forkserver").Process(
-        target=_serve, args=(make, theirs), name=label, daemon=False
-    )
-    with _nameless_main():
-        process.start()
-    theirs.close()
-
-    def end() -> None:
-        process.join(FAREWELL_S)  # it ends by itself, and gives back what it holds of the system
-        process.kill()
-        process.join()
-
-    return Remote(label, ours, lambda: process.exitcode, end)
-
-
 def fork_examiner(threads: int) -> Remote:
     """Fork an examiner, without waiting until it is ready: its first answer says that."""
-    party = fork("the check", Examiner)
+    party = fork_to_serve("the check", Examiner)
     party.send("load", SUITE, threads)
     return party
 
@@ -165,7 +84,7 @@ class Twins:
             if label == "examiner":
                 party = fork_examiner(self.starts["head"].threads)
             else:
-                party = fork(label, Worker)
+                party = fork_to_serve(label, Worker)
                 party.send("load", self.starts[label])
             self.parties[label] = party
         for label in lacking:
@@ -180,15 +99,7 @@ class Twins:
     def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
         """Time both sides in turn, on the same cores as this process, so that every burst follows the same switch."""
         assert self.base is not None  # a case without a base is not measured
-        every = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
-        timed_on = every[-self.starts["head"].threads :]
-        if every:
-            os.sched_setaffinity(0, timed_on)
-        try:
-            return measure_bursts(self.base, self.head, rule, budget_s, cores=(timed_on, every))
-        finally:
-            if every:
-                os.sched_setaffinity(0, every)
+        return measure_twins(self.base, self.head, rule, budget_s, self.starts["head"].threads)
 
     @contextmanager
     def again(self) -> Iterator["Twins"]:

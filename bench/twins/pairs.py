@@ -14,10 +14,11 @@ from ..judging.statistics import PairedTest
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from .between import is_settled, joined, observations_needed
+from .bursts import measure_bursts
 from .forked import fork_examiner
 from .interpreter import spawn
 from .party import Remote, SideFailed
-from .sides import Sides, measure_bursts
+from .sides import Sides
 from .worker import Start
 
 BURST_PAIRS = 9  # pairs of bursts in each pair of processes; more would not narrow what differs between processes

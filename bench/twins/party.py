@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..plain.errors import CannotDo
 from ..plain.execution import Fingerprint
 from ..plain.progress import EVERY_S, progress
-from .worker import Misbehaved, Unsupported
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -26,6 +25,14 @@ class SideFailed(Exception):
     """
 
     fingerprint: Fingerprint | None = None
+
+
+class Unsupported(Exception):
+    """A kernel from outside does not support the case, in its own words."""
+
+
+class Misbehaved(Exception):
+    """The side did what no side may; the message says what, without who."""
 
 
 class Party(Protocol):
@@ -62,10 +69,10 @@ class Local:
         self._sent.append((method, arguments))
 
     def receive(self) -> Any:
-        return _answer(self.label, *_perform(self._obeying, *self._sent.pop(0)))
+        return _answer(self.label, *answer_to(self._obeying, *self._sent.pop(0)))
 
     def ask(self, method: str, *arguments: object) -> Any:
-        return _answer(self.label, *_perform(self._obeying, method, arguments))
+        return _answer(self.label, *answer_to(self._obeying, method, arguments))
 
 
 class Remote:
@@ -141,11 +148,11 @@ def serve(obeying: object, connection: "Connection[Any, Any]") -> None:
             method, arguments = pickle.loads(connection.recv_bytes())  # noqa: S301  # from the process that started this one
         except (EOFError, OSError):
             return
-        connection.send_bytes(pickle.dumps(_perform(obeying, method, arguments), protocol=4))
+        connection.send_bytes(pickle.dumps(answer_to(obeying, method, arguments), protocol=4))
 
 
-def _perform(obeying: object, method: str, arguments: tuple[object, ...]) -> tuple[str, Any]:
-    """Obey a command; returns how that ended, and the value or the message."""
+def answer_to(obeying: object, method: str, arguments: tuple[object, ...]) -> tuple[str, Any]:
+    """Obey a command, which is a method; returns how that ended, and the value or the message."""
     try:
         return "done", getattr(obeying, method)(*arguments)
     except Unsupported as error:

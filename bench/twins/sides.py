@@ -1,8 +1,7 @@
 """What the gate needs of two sides, and how one case is checked and timed on them, whatever processes they are in."""
 
-import random
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
@@ -13,10 +12,11 @@ from ..judging.statistics import PairedTest
 from ..plain.evidence import Measurement
 from ..sides.side import Side
 from ..timing.clock import Clock, Stopwatch
-from ..timing.measure import Burst, StoppingRule, Timed, measure, no_garbage_collection
+from ..timing.measure import no_garbage_collection
+from .bursts import measure_bursts
 from .examiner import Examiner, Judged
-from .party import Local, Party, SideFailed
-from .worker import Shown, Unsupported, Worker
+from .party import Local, Party, SideFailed, Unsupported
+from .worker import Shown, Worker
 
 
 class Sides(Protocol):
@@ -147,39 +147,3 @@ def _with_more_chances(judged: Judged, base: Party | None) -> Judged:
 def notes_of(*sides: Party | None) -> tuple[str, ...]:
     """Return what the clocks of sides have to say, each thing once."""
     return tuple(dict.fromkeys(note for side in sides if side is not None for note in side.ask("notes")))
-
-
-def measure_bursts(
-    base: Party,
-    head: Party,
-    rule: StoppingRule,
-    budget_s: float,
-    *,
-    cores: tuple[Sequence[int], Sequence[int]] = ((), ()),
-    now_ns: Callable[[], int] = perf_counter_ns,
-) -> Measurement:
-    """Time bursts of both sides in turn; ``cores`` are those to be timed on, and those to go back to."""
-    timed_on, every = cores
-
-    def burst_of(party: Party) -> Burst:
-        return lambda calls: Timed(*party.ask("burst", calls))
-
-    try:
-        resolution_ns = max(party.ask("settle", timed_on) for party in (base, head))
-        measured = measure(
-            burst_of(base),
-            burst_of(head),
-            rule=rule,
-            budget_s=budget_s,
-            order=random.Random(),  # seeded by the system, so that no tosses repeat
-            resolution_ns=resolution_ns,
-            now_ns=now_ns,
-        )
-        for party in (base, head):
-            party.ask("release", every)
-    except SideFailed:
-        for party in (base, head):  # the one that lives checks the next case
-            with suppress(SideFailed):
-                party.ask("release", every)
-        raise
-    return measured

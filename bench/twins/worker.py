@@ -26,21 +26,15 @@ from ..sides.workload import Call, Workload, bind, parameter_sizes
 from ..sides.world import World
 from ..timing.clock import Clock, Stopwatch
 from ..timing.cuda import graphed
-from ..timing.environment import steady_allocator
+from ..timing.machine import steady_allocator
+from .bursts import pin
+from .party import Misbehaved, Unsupported
 
 # The generation of what came since the last collection: to go through all that torch's compiler holds is slow.
 YOUNG = 0
 SPINNING = 0.1  # of a call's time, added to both sides before a slowdown is injected
 
 Given = Workload | Path  # a workload, or the file that holds it
-
-
-class Unsupported(Exception):
-    """A kernel from outside does not support the case, in its own words."""
-
-
-class Misbehaved(Exception):
-    """The side did what no side may; the message says what, without who."""
 
 
 @dataclass(frozen=True)
@@ -273,14 +267,3 @@ def _slowed(call: Callable[[], object], share: float) -> Callable[[], None]:
             pass
 
     return slowed
-
-
-def pin(cores: Sequence[int]) -> None:
-    """Bind every thread of this process to some cores; no cores: the system cannot, or need not."""
-    if not cores:
-        return
-    for thread in Path("/proc/self/task").iterdir():
-        try:
-            os.sched_setaffinity(int(thread.name), cores)
-        except ProcessLookupError:  # it has just ended
-            continue

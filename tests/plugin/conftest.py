@@ -11,7 +11,7 @@ import pytest
 from bench.sides import code, source
 from bench.sides.code import Code
 from bench.sides.what import What
-from bench.twins.forked import start_server
+from bench.twins.fork import start_server
 
 REPOSITORY = Path(__file__).parents[2]
 ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd]"  # the quickest case; the bracket keeps -fwdbwd out

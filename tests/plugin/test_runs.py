@@ -18,7 +18,7 @@ from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence
 from bench.timing.budget import SharedBudget
-from bench.timing.environment import steady_allocator
+from bench.timing.machine import steady_allocator
 
 Bench = Callable[..., pytest.RunResult]
 Edit = Callable[[str, str], Path]

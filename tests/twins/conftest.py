@@ -15,7 +15,8 @@ from bench.judging.verdict import CaseResult
 from bench.sides import code
 from bench.sides.base import Base
 from bench.sides.what import What
-from bench.twins.forked import Twins, start_server, starts_of, twins
+from bench.twins.fork import start_server
+from bench.twins.forked import Twins, starts_of, twins
 
 CASE = Case("attend", False, Shape.parse("b1h2t32d16"), "full", "fp32", "cpu", "fwd")
 KERNEL = """

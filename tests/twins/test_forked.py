@@ -17,9 +17,11 @@ from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
 from bench.sides.what import SUITE
-from bench.twins import forked
-from bench.twins.forked import fork, fork_examiner
-from bench.twins.worker import Worker, pin
+from bench.twins import fork
+from bench.twins.bursts import pin
+from bench.twins.fork import fork_to_serve
+from bench.twins.forked import fork_examiner
+from bench.twins.worker import Worker
 
 from .conftest import CASE, Theirs, written
 
@@ -181,7 +183,7 @@ def test_a_slowdown_is_confirmed_by_another_pair_that_is_forked_in_the_other_ord
 def test_a_process_that_was_not_forked_from_the_image_serves_nobody() -> None:
     ours, theirs = Pipe()
     with pytest.raises(RuntimeError, match="this process was not forked from the gate's image"):
-        forked._serve(Worker, theirs)
+        fork._run(lambda _: None, theirs)
     ours.close()
 
 
@@ -227,7 +229,7 @@ def test_an_interrupt_of_the_terminal_does_not_reach_a_side(theirs: Theirs) -> N
 def test_a_system_that_cannot_fork_is_told_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(CannotDo, match="cannot do: run on Linux or macOS, or give --gate-base-python"):
-        fork("head", Worker)
+        fork_to_serve("head", Worker)
     assert (SUITE / "attention" / "oracle.py").is_file()
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from bench.plain.errors import CannotDo
 from bench.twins import party
-from bench.twins.party import Local, Remote, SideFailed
-from bench.twins.worker import Misbehaved, Unsupported
+from bench.twins.party import Local, Misbehaved, Remote, SideFailed, Unsupported
 
 
 class Obeying:

@@ -19,10 +19,12 @@ from bench.sides.workload import build
 from bench.sides.world import World
 from bench.timing.clock import Clock
 from bench.timing.measure import Never
-from bench.twins.forked import fork, starts_of
-from bench.twins.party import Local, SideFailed
-from bench.twins.sides import measure_bursts, notes_of
-from bench.twins.worker import Misbehaved, Start, Worker
+from bench.twins.bursts import measure_bursts
+from bench.twins.fork import fork_to_serve
+from bench.twins.forked import starts_of
+from bench.twins.party import Local, Misbehaved, SideFailed
+from bench.twins.sides import notes_of
+from bench.twins.worker import Start, Worker
 
 Kernel = Callable[..., Tensor]
 WORKLOAD = build(Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd"), {})
@@ -120,7 +122,7 @@ def test_a_base_that_cannot_stand_alone_is_refused_in_one_sentence(
 ) -> None:
     base = of_name(ATTENTION, str(package(__init__=text)), tmp_path)
     start = starts_of({"base": base}, ATTENTION, ("cpu",), 1, tmp_path)["base"]
-    side = fork("base", Worker)
+    side = fork_to_serve("base", Worker)
     try:
         with pytest.raises(CannotDo) as refused:
             side.ask("load", start)

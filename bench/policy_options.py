@@ -1,0 +1,87 @@
+"""The options that every run of the gate has, whatever it compares: how strictly, for how long, and what is written."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from .judging.policy import Policy
+from .plain.arguments import PERCENT, PORTION, SECONDS
+from .plain.errors import CannotDo
+
+DEFAULT_UNDECIDED = "5%"
+REPORTS = {
+    "json": "write the verdicts as JSON",
+    "markdown": "write the verdicts as Markdown",
+    "html": "write the verdicts as one HTML page",
+    "pairs": "write the raw pairs, to be replayed",
+}
+# Options that name something. An unset variable in a workflow leaves the name empty, which is refused.
+NAMED = {"gate_base": "a revision or a directory"} | {f"gate_{form}": "a file" for form in REPORTS}
+# Options that say how to compare. Without a comparison they would do nothing, so they are refused.
+COMPARING = ("gate_threshold", "gate_budget", "gate_undecided", *(f"gate_{form}" for form in REPORTS))
+
+
+def add(group: pytest.OptionGroup) -> None:
+    """Declare them."""
+    option = group.addoption
+    option("--gate-base", metavar="REV-or-DIR", help="compare with the code of a git revision or a directory")
+    option("--gate-threshold", metavar="PERCENT", help=f"slowdown not to pass (default {Policy.threshold:.0%})")
+    option("--gate-budget", metavar="SECONDS", help=f"most time one measurement may take (default {Policy.budget_s:g})")
+    may = f"how many of the compared cases may be INCONCLUSIVE (default {DEFAULT_UNDECIDED})"
+    option("--gate-undecided", metavar="PERCENT", help=may)
+    for form, what in REPORTS.items():
+        option(f"--gate-{form}", metavar="PATH", help=what)
+
+
+def refuse_empty(config: pytest.Config, named: Mapping[str, str] = NAMED) -> None:
+    """Refuse options without the name that they need.
+
+    Raises:
+        CannotDo: an option has an empty value.
+
+    """
+    for name, kind in named.items():
+        value = config.getoption(name)
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise CannotDo(f"{spelt(name)} is empty: name {kind}")
+
+
+def refuse_alone(config: pytest.Config, names: tuple[str, ...] = COMPARING, *, instead: str) -> None:
+    """Refuse options about a comparison where none was asked for; ``instead`` says how one is.
+
+    Raises:
+        CannotDo: there is such an option.
+
+    """
+    for name in names:
+        if config.getoption(name):
+            raise CannotDo(f"{spelt(name)} is about a comparison and none was asked for: add {instead}")
+
+
+def policy(config: pytest.Config, *, budgets: int = 1, strict: bool = False) -> Policy:
+    """Read how strictly to judge; the default budget is taken ``budgets`` times.
+
+    Raises:
+        CannotDo: a value makes no sense.
+
+    """
+    read = config.getoption
+    asked, budget, undecided = read("gate_threshold"), read("gate_budget"), read("gate_undecided")
+    threshold = Policy.threshold if asked is None else PERCENT.read("--gate-threshold", asked)
+    return Policy(
+        threshold,
+        budgets * Policy.default_budget_s(threshold) if budget is None else SECONDS.read("--gate-budget", budget),
+        strict=strict,
+        undecided=PORTION.read("--gate-undecided", DEFAULT_UNDECIDED if undecided is None else undecided),
+    )
+
+
+def reports(config: pytest.Config) -> dict[str, Path]:
+    """Return the files to be written, by format."""
+    return {form: Path(path) for form in REPORTS if (path := config.getoption(f"gate_{form}"))}
+
+
+def spelt(name: str) -> str:
+    """Return an option as it is written on the command line."""
+    return f"--{name.replace('_', '-')}"

@@ -1,0 +1,94 @@
+"""How the parent's command line becomes that of its twins."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .session import Selection
+from .twin import FIXTURE
+
+OWN = f"{__package__}.plugin"
+
+# Values of options that are the parent's alone: what it selects, shows, repeats and writes, and where it stops. A twin
+# runs the tests that the parent asks for.
+_PARENT_S = frozenset(
+    """
+    keyword markexpr deselect collectonly maxfail file_or_dir plugins inifilename rootdir confcutdir override_ini
+    importmode basetemp cacheclear cacheshow lf failedfirst newfirst last_failed_no_failures stepwise stepwise_skip
+    usepdb usepdb_cls trace xmlpath junitprefix durations durations_min numprocesses maxprocesses dist tx distload
+    looponfail report_log version help traceconfig debug setupplan setuponly setupshow
+    """.split()  # noqa: SIM905  # a list of words reads best as words
+)
+
+
+def selection(config: pytest.Config, items: Sequence[pytest.Item], deselected: Iterable[str]) -> Selection:
+    """Return what pytest selected, and how a twin is to be started for it."""
+    return Selection(
+        root=config.rootpath,
+        settings=config.inipath,
+        files=tuple(dict.fromkeys(item.path for item in items)),
+        tests=tuple(item.nodeid for item in items if uses_fixture(item)),
+        known=frozenset([*(item.nodeid for item in items), *deselected]),
+        asked=_selecting(config),
+        arguments=_shared(config),
+        options=_options(config),
+    )
+
+
+def uses_fixture(item: pytest.Item) -> bool:
+    """Whether an item is a test that uses ``benchmark``."""
+    return FIXTURE in getattr(item, "fixturenames", ())
+
+
+def _shared(config: pytest.Config) -> tuple[str, ...]:
+    """Return the arguments that a twin's pytest needs to find and load what the parent's has."""
+    found = ["-p", "no:cacheprovider", f"--import-mode={config.option.importmode}"]
+    # The image has imported pytest-benchmark, and the gate, which need no rewritten assertions.
+    found += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    for value in config.option.override_ini or ():
+        found += ["-o", value]
+    for name in config.option.plugins or ():
+        found += [] if name == OWN else ["-p", name]
+    if config.pluginmanager.has_plugin("xdist"):
+        found += ["-n0"]
+    if config.pluginmanager.has_plugin("pytest_cov"):
+        found += ["--no-cov"]  # a traced call is another one
+    return tuple(found)
+
+
+def _options(config: pytest.Config) -> dict[str, Any]:
+    """Return the values of the options of the repository and of other plugins, which tests may read."""
+    own = ("gate_", "benchmark_", "cov")
+    return {
+        name: value
+        for name, value in vars(config.option).items()
+        if name not in _PARENT_S and not name.startswith(own) and _is_plain(value)
+    }
+
+
+def _selecting(config: pytest.Config) -> tuple[str, ...]:
+    """Return the paths and expressions by which the parent selects tests, with whole paths."""
+    found = []
+    for argument in config.args:
+        path, colons, rest = argument.partition("::")
+        found.append(f"{(config.invocation_params.dir / path).resolve()}{colons}{rest}")
+    for name, value in (("-k", config.option.keyword), ("-m", config.option.markexpr)):
+        if value:
+            found += [f"{name}={value}" if name.startswith("--") else f"{name}{value}"]
+    return tuple(found)
+
+
+def image() -> tuple[str, ...]:
+    """Return the modules that both twins have in common, where the tests use them: they take seconds to import."""
+    return ("torch",) if "torch" in sys.modules else ()
+
+
+def _is_plain(value: object) -> bool:
+    return (
+        value is None
+        or isinstance(value, (bool, int, float, str, Path))
+        or (isinstance(value, (list, tuple)) and all(map(_is_plain, value)))
+    )

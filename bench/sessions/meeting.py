@@ -1,0 +1,72 @@
+"""What the two twins of a session and their parent say to each other. Plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..sides.world import World
+
+
+@dataclass(frozen=True)
+class SessionStart:
+    """What a process needs to run a side's pytest session.
+
+    ``root`` is what node ids are relative to. ``arguments`` are pytest's, before the ``files`` whose tests it collects;
+    ``options`` are the values that its options get after parsing. What a twin leaves for the other, it writes to
+    ``scratch``.
+    """
+
+    label: str
+    world: World
+    root: Path
+    files: tuple[str, ...]
+    arguments: tuple[str, ...]
+    options: Mapping[str, Any]
+    threads: int
+    scratch: Path
+
+    @property
+    def result(self) -> Path:
+        """Where the side leaves what its call returned, pickled."""
+        return self.scratch / f"{self.label}.result"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The tests of a session by node id, each with whether it uses the fixture.
+
+    ``errors`` say why files could not be collected.
+    """
+
+    tests: Mapping[str, bool]
+    errors: Mapping[str, str] = field(default_factory=dict)  # by the collector's node id
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a test asks for itself by ``@pytest.mark.gate``. ``threshold`` is a share: 0.02 = 2%."""
+
+    threshold: float | None = None
+    compare: bool = True
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A test has called ``benchmark``, and waits there.
+
+    ``unsaved`` says why what the call returned cannot be compared.
+    """
+
+    own: Own
+    unsaved: str | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A test is over, with the reports of its phases as pytest serialises them."""
+
+    reports: tuple[dict[str, Any], ...]
+
+
+Step = Arrived | Finished

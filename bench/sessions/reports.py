@@ -1,0 +1,39 @@
+"""What reports of a test say, as pytest serialises them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def error_of(reports: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return the line of the first failure that says what went wrong; None if nothing failed."""
+    for report in reports:
+        if report["outcome"] == "failed":
+            return text_of(report)
+    return None
+
+
+def skip_of(reports: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return why a test was skipped, or failed as expected; None if it was not."""
+    for report in reports:
+        if report["outcome"] == "skipped":
+            longrepr = report.get("longrepr")
+            reason = longrepr[2] if isinstance(longrepr, (list, tuple)) and len(longrepr) == 3 else None
+            said = str(reason if reason is not None else report.get("wasxfail") or "skipped")
+            return said.removeprefix("Skipped: ")
+    return None
+
+
+def text_of(report: Mapping[str, Any]) -> str:
+    """Return what went wrong, in one line."""
+    longrepr = report.get("longrepr")
+    if isinstance(longrepr, Mapping):
+        crash = longrepr.get("reprcrash") or {}
+        return str(crash.get("message") or "failed").partition("\n")[0]
+    return error_line(str(longrepr or "failed"))
+
+
+def error_line(text: str) -> str:
+    """Return the line of a failure's text that names the error: pytest marks it by an E, else it is the last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    marked = [line[1:].strip() for line in lines if line.startswith("E  ")]
+    return (marked or lines or [text])[-1 if not marked else 0]

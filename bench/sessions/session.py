@@ -1,0 +1,277 @@
+"""One run of the gate over tests that use ``benchmark``: base and head in step, a verdict a test."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..judging.judge import is_settled, judge_case
+from ..judging.policy import OwnThreshold, Policy
+from ..judging.run import Run
+from ..judging.statistics import PairedTest
+from ..judging.verdict import CaseResult
+from ..plain.errors import CannotDo
+from ..plain.evidence import Evidence, Measurement, Plain
+from ..timing.budget import SharedBudget
+from ..timing.machine_load import LoadMeter
+from ..twins.party import SideFailed
+from . import code
+from .code import Code
+from .meeting import Arrived, Own, SessionStart, Step
+from .pair import Pair, arrived, finished, pair
+from .reports import error_line, error_of, skip_of
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line asked for."""
+
+    base: str
+    policy: Policy
+    threads: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What pytest selected in the head. ``known`` are all its tests, deselected ones too.
+
+    ``asked`` are the paths and expressions by which they were selected, as arguments of pytest; ``settings`` is the
+    file of its settings.
+    """
+
+    root: Path
+    settings: Path | None
+    files: tuple[Path, ...]
+    tests: tuple[str, ...]  # that use the fixture, by node id
+    known: frozenset[str]
+    asked: tuple[str, ...]
+    arguments: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+@dataclass
+class Session:
+    """State of one run."""
+
+    settings: Settings
+    environment: Mapping[str, Plain]
+    resources: ExitStack = field(default_factory=ExitStack)
+    results: list[CaseResult] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    has_started: bool = False
+    sharing: int = 0  # cases of the same run that are compared elsewhere, and share the level
+
+    def start(self, selection: Selection) -> None:
+        """Find the base, and start both sessions.
+
+        Raises:
+            CannotDo: the base cannot be had, or a session does not start.
+
+        """
+        scratch = Path(self.resources.enter_context(TemporaryDirectory(prefix="twinbench-")))
+        self.selection = selection
+        self.head = code.of_head(selection.root)
+        self.base, self.notes = code.of_base(selection.root, self.settings.base, scratch)
+        self.own = self._start_of_own(scratch)
+        self.own_tests = self._own_tests()
+        code.lay_over(selection.files, selection.settings, self.base.world)
+        starts = {"head": self._start("head", self.head, scratch), "base": self._start("base", self.base, scratch)}
+        self.pair: Pair = self.resources.enter_context(pair(starts))
+        self.compared = [id_ for id_ in selection.tests if self.pair.collected["base"].tests.get(id_)]
+        self.budget = SharedBudget(self.settings.policy.budget_s, len(self.compared))
+        self.load = LoadMeter()
+        self.has_started = True
+
+    def _start(self, label: str, side: Code, scratch: Path) -> SessionStart:
+        selection = self.selection
+        files = tuple(str(code.moved(path, side.world)) for path in selection.files)
+        root = code.moved(selection.root, side.world)
+        settings = None if selection.settings is None else code.moved(selection.settings, side.world)
+        given = ("-c", str(settings)) if settings is not None and settings.exists() else ()
+        arguments = (*selection.arguments, *given, f"--rootdir={root}")
+        folder = scratch / "session"
+        threads = self.settings.threads
+        return SessionStart(label, side.world, root, files, arguments, selection.options, threads, folder)
+
+    def _start_of_own(self, scratch: Path) -> SessionStart | None:
+        """Return how the base's own tests are run, those that it had before the head's are laid over it."""
+        if self.base.own is None:
+            return None
+        start = self._start("base", replace(self.base, world=self.base.own), scratch)
+        asked: list[str] = []
+        for argument in self.selection.asked:
+            path, colons, rest = argument.partition("::")
+            there = code.moved(Path(path), start.world)
+            if argument.startswith("-") or there.exists():
+                asked.append(f"{there}{colons}{rest}" if there.exists() else argument)
+        return replace(start, files=tuple(asked), scratch=start.scratch.parent / "own")
+
+    def _own_tests(self) -> set[str]:
+        """Return the base's own tests that use the fixture. What it cannot collect, it cannot lose."""
+        if self.own is None:
+            return set()
+        try:
+            with pair({"base": self.own}, ("base",)) as own:
+                return {id_ for id_, uses in own.collected["base"].tests.items() if uses}
+        except CannotDo:
+            return set()
+
+    def _runs_by_its_own_test(self, node_id: str) -> bool:
+        """Whether the base's own test of this id, which may differ from the head's, calls the fixture."""
+        if self.own is None or node_id not in self.own_tests:
+            return False
+        try:
+            with pair({"base": self.own}, ("base",)) as own:
+                return arrived(own.begin(node_id, {"base": None})["base"])
+        except CannotDo:
+            return False
+
+    def run(self, node_id: str, following: str | None, *, uses_fixture: bool) -> tuple[CaseResult | None, list[Any]]:
+        """Run one test on both sides; returns its result, if it uses the fixture, and the head's reports."""
+        try:
+            self.pair.ready()
+        except CannotDo as refusal:
+            return self._add(Evidence(node_id, error=str(refusal)), Own()) if uses_fixture else None, []
+        follows = {"head": following}
+        if uses_fixture and node_id in self.pair.collected["base"].tests:
+            follows["base"] = self._next_of_base(node_id)
+        steps = self.pair.begin(node_id, follows)
+        head = steps["head"]
+        if not uses_fixture:
+            return None, list(finished(head).reports)
+        own = head.own if isinstance(head, Arrived) else Own()
+        evidence, timed = self._compare(node_id, steps, own)
+        if isinstance(head, Arrived):
+            seconds = [one.head_ns_per_call * timed.calls_per_burst * 1e-9 for one in timed.pairs] if timed else []
+            head = self.pair.go_on("head", seconds, timed.calls_per_burst if timed else 1)
+            if evidence.error is None and (failed := _failure(head)) is not None:
+                evidence = replace(evidence, error=f"failed in the head: {failed}")
+        if arrived(steps.get("base")):
+            failed = _failure(self.pair.go_on("base"))
+            if failed is not None and evidence.error is None:
+                evidence = replace(evidence, remarks=(*evidence.remarks, f"failed in the base: {failed}"))
+        return self._add(evidence, own), list(finished(head).reports)
+
+    def _next_of_base(self, node_id: str) -> str | None:
+        """Return the next test that the base runs, so that it keeps what tests share as long as the head does."""
+        at = self.compared.index(node_id) + 1 if node_id in self.compared else len(self.compared)
+        return self.compared[at] if at < len(self.compared) else None
+
+    def _compare(
+        self, node_id: str, steps: Mapping[str, Step | SideFailed], own: Own
+    ) -> tuple[Evidence, Measurement | None]:
+        """Judge how far both sides have come, and time their calls where both have one."""
+        head, base, evidence = steps["head"], steps.get("base"), Evidence(node_id)
+        if not isinstance(head, Arrived):
+            return self._without_call(evidence, head, base), None
+        try:
+            if not isinstance(base, Arrived):
+                why = self._not_in_base(node_id, base)
+                return replace(evidence, new=True, remarks=(why,)), self.pair.time_head()
+            if own.compare:
+                evidence = self._compare_results(evidence, head, base)
+            test, allowance_s = self._test(own), self.budget.allowance_s()
+            measurements = [self.pair.measure(test, allowance_s)]
+            confirming = replace(test, confirming=True)
+            while not is_settled(measurements, test):
+                measurements.append(self._measure_again(node_id, confirming, allowance_s))
+            self.budget.spend(sum(measurement.seconds for measurement in measurements))
+        except SideFailed as failure:
+            return replace(evidence, error=str(failure)), None
+        return replace(evidence, measurements=tuple(measurements)), measurements[0]
+
+    def _compare_results(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
+        unsaved = head.unsaved or base.unsaved
+        if unsaved is not None:
+            return replace(evidence, remarks=(f"results not compared: {unsaved}",))
+        found = self.pair.parties["head"].ask("difference", self.pair.starts["base"].result)
+        if found.found is not None:
+            return replace(evidence, differs=found.found)
+        if found.unknown is not None:
+            return replace(evidence, remarks=(f"results not compared: {found.unknown}",))
+        return evidence
+
+    def _measure_again(self, node_id: str, test: PairedTest, budget_s: float) -> Measurement:
+        """Measure in a new pair of twins.
+
+        Raises:
+            SideFailed: one of them does not get so far.
+
+        """
+        try:
+            with self.pair.again(node_id) as other:
+                steps = other.begin(node_id, {"head": None, "base": None})
+                for step in steps.values():
+                    if not isinstance(step, Arrived):
+                        raise SideFailed(f"may be slower, and could not be measured again: {_failure(step)}")
+                return other.measure(test, budget_s)
+        except CannotDo as refusal:
+            raise SideFailed(f"may be slower, and could not be measured again: {refusal}") from refusal
+
+    def _without_call(self, evidence: Evidence, head: Step | SideFailed, base: Step | SideFailed | None) -> Evidence:
+        """Judge a test whose call the head did not reach."""
+        if isinstance(head, SideFailed):
+            return replace(evidence, error=str(head))
+        reports = finished(head).reports
+        if (failed := error_of(reports)) is not None:
+            return replace(evidence, error=f"failed in the head: {failed}")
+        skipped = skip_of(reports)
+        if skipped is not None and (arrived(base) or self._runs_by_its_own_test(evidence.case_id)):
+            return replace(evidence, missing=f"is skipped in the head ({skipped}) and runs in the base")
+        if skipped is not None:
+            return replace(evidence, skipped=skipped)
+        return replace(evidence, error="uses the benchmark fixture and never calls it: give it what is to be timed")
+
+    def _not_in_base(self, node_id: str, base: Step | SideFailed | None) -> str:
+        """Say why the base has no call to compare with."""
+        if isinstance(base, SideFailed):
+            return f"not compared: {base}"
+        if base is not None:
+            reports = finished(base).reports
+            why = error_of(reports) or skip_of(reports) or "it does not call benchmark there"
+            return f"not compared, the base cannot run it: {why}"
+        errors = self.pair.collected["base"].errors
+        file = node_id.partition("::")[0]
+        text = errors.get(file) or next(iter(errors.values()), None)
+        return "not in the base" if text is None else f"not compared, the base cannot collect it: {error_line(text)}"
+
+    def _test(self, own: Own) -> PairedTest:
+        threshold = None
+        if own.threshold is not None:
+            threshold = OwnThreshold(own.threshold, f"its own threshold is {100 * own.threshold:g}%")
+        return self.settings.policy.test(len(self.compared) + self.sharing, threshold=threshold)
+
+    def _add(self, evidence: Evidence, own: Own) -> CaseResult:
+        result = judge_case(evidence, self._test(own))
+        self.results.append(result)
+        return result
+
+    def finish(self) -> Run:
+        """Sum up the run: its results, and tests that are missing or have none."""
+        done = {result.id for result in self.results}
+        rows = [
+            Evidence(id_, error="was selected and has no result: the run stopped before it")
+            for id_ in self.selection.tests
+            if id_ not in done
+        ]
+        rows += [
+            Evidence(id_, missing="is in the base and gone from the head")
+            for id_ in sorted(self.own_tests - self.selection.known)
+        ]
+        judged = (judge_case(row, self.settings.policy.test(1)) for row in rows)
+        return Run(
+            base={"origin": self.base.origin, "source_sha256": self.base.sha256},
+            head={"origin": self.head.origin, "source_sha256": self.head.sha256},
+            environment=self.environment,
+            policy=self.settings.policy,
+            cases=(*self.results, *judged),
+            load=self.load.read(),
+            notes=self.notes,
+        )
+
+
+def _failure(step: Step | SideFailed) -> str | None:
+    """Say how a test failed, if it did."""
+    return str(step) if isinstance(step, SideFailed) else error_of(finished(step).reports)

@@ -1,0 +1,221 @@
+"""A twin's pytest session: it runs tests as the parent asks, and times what they hand to ``benchmark``.
+
+The clock is bound here, which the image imports before any side's code.
+"""
+
+import gc
+import os
+import pickle
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture, PauseInstrumentation
+
+from .. import pytest_benchmark_adapter
+from ..plain.errors import CannotDo
+from ..plain.printable import first_line
+from ..pytest_benchmark_adapter import Call
+from ..sides.source import folders_of
+from ..sides.world import in_repository
+from ..twins.bursts import pin
+from ..twins.party import answer_to
+from . import difference
+from .difference import Difference
+from .marker import own
+from .meeting import Arrived, Collected, Finished, SessionStart
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+NAME = "twinbench-twin"  # of the plugin in a twin, where the parent's is inert
+FIXTURE = "benchmark"
+SAID = 2000  # characters of what a session printed, where it ended before it had collected
+
+
+def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
+    """Run a side's session in this process, which was forked for it, until the parent ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's business
+    start.scratch.mkdir(exist_ok=True)
+    printed = start.scratch / f"{start.label}.out"
+    with printed.open("wb") as out:
+        for stream in (1, 2):
+            os.dup2(out.fileno(), stream)
+    common = frozenset(name.partition(".")[0] for name in sys.modules)
+    start.world.enter()
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(start.threads)
+    gc.enable()
+    twin = _Twin(start, connection, common)
+    code: object
+    try:
+        code = pytest.main([*start.arguments, *start.files], plugins=[twin])
+    except SystemExit as error:  # of a conftest
+        code = error.code
+    if not twin.has_collected:
+        said = printed.read_text(encoding="utf-8", errors="replace")[-SAID:].strip()
+        twin.answer(
+            "cannot", f"pytest ended with exit code {code} before the {start.label} had collected tests: {said}"
+        )
+
+
+class _Twin:
+    """The plugin of a twin's session, whose first methods are the commands of the parent."""
+
+    def __init__(self, start: SessionStart, connection: "Connection[Any, Any]", common: frozenset[str]) -> None:
+        self.__name__ = NAME
+        self.has_collected = False
+        self._start, self._connection, self._common = start, connection, common
+        self._errors: dict[str, str] = {}
+        self._reports: list[dict[str, Any]] = []
+        self._config: pytest.Config
+        self._call: Call
+        self._result: Any = None
+
+    # What the parent asks, while a test waits at the fixture.
+
+    def settle(self, cores: tuple[int, ...]) -> float:
+        """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns."""
+        gc.collect()
+        gc.disable()
+        pin(cores)
+        return 1.0
+
+    def burst(self, calls: int) -> tuple[float, None]:
+        """Time so many calls, without a tracer or a profiler; returns ns per call."""
+        try:
+            with PauseInstrumentation():
+                return self._call.nanoseconds(calls, perf_counter_ns, _synchronize) / calls, None
+        except (pytest.fail.Exception, pytest.skip.Exception) as outcome:  # no Exception, so the test would end
+            raise RuntimeError(str(outcome)) from outcome
+
+    def release(self, cores: tuple[int, ...]) -> None:
+        """Go back to all cores after timing."""
+        pin(cores)
+        gc.enable()
+
+    def difference(self, other: Path) -> Difference:
+        """Compare what the call returned with what the other side's did."""
+        try:
+            theirs = pickle.loads(other.read_bytes())  # noqa: S301  # of a process that the parent started
+        except Exception as error:  # noqa: BLE001  # whatever the class of the result does
+            return Difference(unknown=f"the base's result cannot be read by the head ({first_line(str(error))})")
+        return difference.between(self._result, theirs)
+
+    # pytest's hooks
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        self._config = config
+        for name, value in self._start.options.items():
+            setattr(config.option, name, value)
+        config.pluginmanager.register(_Fixture(self))  # after pytest-benchmark, whose fixture it takes
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._errors[report.nodeid] = report.longreprtext
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        self.has_collected = True
+        try:
+            self._refuse_another_place()
+        except CannotDo as error:
+            self.answer("cannot", str(error))
+            return True
+        tests = {id_: FIXTURE in getattr(item, "fixturenames", ()) for id_, item in items.items()}
+        self.answer("done", Collected(tests, self._errors))
+        while (asked := self._obey_until("run")) is not None:
+            node_id, following = asked
+            self._reports.clear()
+            session.config.hook.pytest_runtest_protocol(item=items[node_id], nextitem=items.get(following))
+            self.answer("done", Finished(tuple(self._reports)))
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        self._reports.append(data)
+
+    def meet(self, node: pytest.Item, fixture: BenchmarkFixture, call: Call) -> Any:
+        """Call once, and wait with the call until the parent has timed it; returns what that first call returned."""
+        asked = own(node)
+        result = call.once()
+        self._call, self._result = call, result
+        self.answer("done", Arrived(asked, self._save() if asked.compare else None))
+        timings = self._obey_until("go_on")
+        if timings is None:
+            pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
+        seconds, calls = timings
+        if seconds:
+            pytest_benchmark_adapter.give_timings(fixture, seconds, calls)
+        return result
+
+    # The protocol
+
+    def answer(self, outcome: str, value: object) -> None:
+        self._connection.send_bytes(pickle.dumps((outcome, value), protocol=4))
+
+    def _obey_until(self, method: str) -> Any:
+        """Obey until the parent asks for this; returns its arguments, None if the parent is gone or ends the run."""
+        while True:
+            try:
+                asked, arguments = pickle.loads(self._connection.recv_bytes())  # noqa: S301  # from the parent
+            except (EOFError, OSError):
+                return None
+            if asked in (method, "end"):
+                return None if asked == "end" else arguments
+            self.answer(*answer_to(self, asked, arguments))
+
+    def _save(self) -> str | None:
+        """Leave the result for the other side; returns why that cannot be done, None where it was."""
+        try:
+            self._start.result.write_bytes(pickle.dumps(self._result, protocol=4))
+        except Exception as error:  # noqa: BLE001  # whatever the class of the result does
+            return f"a {type(self._result).__qualname__} cannot be pickled ({first_line(str(error))})"
+        return None
+
+    def _refuse_another_place(self) -> None:
+        """Refuse packages of the repository, or of the base's directory, that were imported from elsewhere."""
+        world = self._start.world
+        roots = [*world.paths, *filter(None, [world.checkout or world.repository])]
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if file is None or "." in name or name in self._common:
+                continue
+            if name in sys.stdlib_module_names:
+                continue
+            held = next((place for root in roots for place in folders_of(root, [name]) if _has(place, name)), None)
+            if held is not None and not any(in_repository(Path(file), root) for root in roots):
+                raise CannotDo(
+                    f"the {self._start.label} imports {name} from {Path(file).parent}, and {held} has its own: "
+                    f"install that one (pip install --editable), or put it on PYTHONPATH"
+                )
+
+
+class _Fixture:
+    """Takes the place of pytest-benchmark's fixture, which it uses."""
+
+    def __init__(self, twin: _Twin) -> None:
+        self._twin = twin
+
+    @pytest.fixture
+    def benchmark(self, benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> BenchmarkFixture:
+        pytest_benchmark_adapter.redirect(benchmark, partial(self._twin.meet, request.node, benchmark))
+        return benchmark
+
+
+def _has(folder: Path, name: str) -> bool:
+    """Whether a module, or a package that is no mere folder, lies there."""
+    return (folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file()
+
+
+def _synchronize() -> None:
+    """Wait for work that the call queued on a GPU, if it uses one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()

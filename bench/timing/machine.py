@@ -1,0 +1,41 @@
+"""The machine: describes what a measurement depends on, and fixes what can be fixed. Needs no torch."""
+
+import ctypes
+import os
+import platform
+from pathlib import Path
+
+# glibc moves its mmap threshold at run time. So the same kernel may reuse its score buffer, or page-fault it in at
+# every call, a factor of two. The parameters are those of malloc.h: threshold, trim, top pad.
+_MALLOPT = ((-3, 1 << 30), (-1, 2**31 - 1), (-2, 64 << 20))
+
+
+def steady_allocator() -> str:
+    """Fix glibc's malloc thresholds, before the first large tensor; returns whether that was done, in words."""
+    if platform.libc_ver()[0] != "glibc":
+        return "as found: not glibc"
+    libc = ctypes.CDLL(None)
+    done = all(libc.mallopt(parameter, value) == 1 for parameter, value in _MALLOPT)
+    return "glibc thresholds fixed" if done else "as found: mallopt refused"
+
+
+def describe_machine(allocator: str) -> dict[str, str | int]:
+    """Describe the machine and the interpreter: every value is a plain string or number."""
+    return {
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "os": platform.platform(),
+        "libc": " ".join(platform.libc_ver()).strip() or "unknown",
+        "malloc": allocator,
+        "python": platform.python_version(),
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,94 @@
+"""A repository that is not ours, with a package, benchmarks and a history, and runs of the gate in it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from bench.sides.what import SUITE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of pytest came to."""
+
+    exit_code: int
+    output: str
+    document: dict[str, Any] | None
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        assert self.document is not None, self.output
+        return {case["id"].partition("::")[2]: case["verdict"] for case in self.document["cases"]}
+
+    def reasons(self, name: str) -> str:
+        assert self.document is not None, self.output
+        (case,) = (case for case in self.document["cases"] if case["id"].endswith(f"::{name}"))
+        return "; ".join(case["reasons"])
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A git repository in a folder."""
+
+    path: Path
+
+    def write(self, files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            path = self.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(dedent(text), encoding="utf-8")
+
+    def git(self, *arguments: str) -> None:
+        identity = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
+        subprocess.run(["git", *identity, *arguments], cwd=self.path, check=True, capture_output=True)
+
+    def commit(self, files: Mapping[str, str]) -> None:
+        self.write(files)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", "a change")
+
+    def pytest(
+        self, *arguments: str, base: str | None = "main", at: str = "", plugin: bool = True, **environment: str
+    ) -> Outcome:
+        """Run pytest in the repository as its users do, with the plugin; a budget keeps undecided tests short."""
+        verdicts = self.path.parent / "verdicts.json"
+        verdicts.unlink(missing_ok=True)
+        options = [] if base is None else [f"--gate-base={base}", f"--gate-json={verdicts}", "--gate-budget=3"]
+        loaded = ["-p", "bench.sessions.plugin"] if plugin else []
+        outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *loaded, *(arguments or ("benchmarks",)), *options],
+            cwd=self.path / at,
+            env={**outer, "PYTHONPATH": str(SUITE), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        document = json.loads(verdicts.read_text(encoding="utf-8")) if verdicts.exists() else None
+        return Outcome(done.returncode, done.stdout + done.stderr, document)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Callable[[Mapping[str, str]], Repository]:
+    """Make a repository whose branch ``main`` holds these files."""
+
+    def make(files: Mapping[str, str]) -> Repository:
+        path = tmp_path / "repository"
+        path.mkdir()
+        made = Repository(path)
+        made.git("init", "--quiet", "--initial-branch=main")
+        made.commit(
+            {".gitignore": "__pycache__/\n.benchmarks/\n", "pyproject.toml": "[tool.pytest.ini_options]\n", **files}
+        )
+        made.git("checkout", "--quiet", "-b", "change")
+        return made
+
+    return make

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .cases import Case
-from .judging.judge import is_settled, judge_case
+from .judging.judge import deciding, judge_case
 from .judging.statistics import PairedTest
 from .judging.verdict import CaseResult
 from .plain.errors import CannotDo
@@ -70,7 +70,7 @@ class Gate:
             return replace(evidence, timed=False)
         measurements = [self.measure(test, budget_s)]
         confirming = replace(test, confirming=True)
-        while not is_settled(measurements, test):
+        while deciding(measurements, test) is None:
             try:
                 with self.sides.again() as others:
                     other = replace(self, sides=others)

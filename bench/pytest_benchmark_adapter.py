@@ -124,9 +124,8 @@ class Call:
     teardown: Callable[..., object] | None = None
     prepared: bool = False
 
-    def once(self) -> Any:
-        """Call once, with all that belongs to a call."""
-        args, kwargs = self.arguments()
+    def once(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call once with these arguments, and with what follows a call."""
         returned = self.target(*args, **kwargs)
         if self.teardown is not None:
             self.teardown(*args, **kwargs)

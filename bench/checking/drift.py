@@ -8,17 +8,13 @@ flash-attention's tests bound errors by a reference's in the same way (2x forwar
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from math import floor, inf, log2, sqrt
+from math import floor, log2, sqrt
 
 import torch
 from torch import Tensor
 
 from ..plain.evidence import TensorError
-from ..sides.inputs import NORMAL_SCORE
-from ..sides.workload import Workload
 from .alike import CAPS, Results
-from .naive import Attend, naive_attention, naive_module
 
 FORWARD_FACTOR = 2.0
 GRADIENT_FACTOR = 3.0
@@ -28,71 +24,6 @@ RMS_ULPS = 0.1  # where the naive error happens to vanish
 FEW = 64  # of fewer values, the naive error is chance: they are allowed at least the rounding of a sum of so many terms
 
 
-def oracle(workload: Workload) -> dict[str, Tensor]:
-    """The exact output and gradients, float64, one batch item at a time so that memory does not grow with the batch."""
-    from attention.oracle import reference  # noqa: PLC0415  # of the suite, where an examiner finds it
-
-    inputs, mask = workload.inputs, workload.mask
-    batch, mask_shape = workload.case.shape.batch, workload.case.mask_shape or ()
-    batched = {"x", "q", "k", "v"}  # parameters, sinks, and masks of no item, serve every item
-    if len(mask_shape) == 4 and mask_shape[0] == batch:
-        batched.add("mask")
-    parts: list[dict[str, Tensor]] = []
-    for i in range(batch):
-        item = {
-            name: (t[i : i + 1] if name in batched else t).detach().double().requires_grad_(workload.case.backward)
-            for name, t in inputs.items()
-        }
-        item_mask = mask[i : i + 1] if mask is not None and mask.dim() == 4 and mask.shape[0] == batch else mask
-        out = attended(workload, item, item_mask, reference)
-        parts.append(_with_gradients(out, item, workload.upstream[i : i + 1].double(), backward=workload.case.backward))
-    return {
-        name: torch.cat([p[name] for p in parts])
-        if name == "out" or name[1:] in batched
-        else torch.stack([p[name] for p in parts]).sum(dim=0)
-        for name in parts[0]
-    }
-
-
-def yardstick(workload: Workload) -> dict[str, Tensor]:
-    """The output and gradients of the naive yardstick, in the case's dtype."""
-    inputs = {name: t.detach().requires_grad_(workload.case.backward) for name, t in workload.inputs.items()}
-    out = attended(workload, inputs, workload.mask, naive_attention)
-    return _with_gradients(out, inputs, workload.upstream, backward=workload.case.backward)
-
-
-def attended(workload: Workload, inputs: Mapping[str, Tensor], mask: Tensor | None, attend: Attend) -> Tensor:
-    """Do the case's work by the gate's own code, with ``attend`` as its attention."""
-    hiding, shape = workload.case.hiding, workload.case.shape
-    mask = inputs.get("mask", mask)
-    if workload.case.module:
-        x, heads = inputs["x"], {"n_heads": shape.heads, "n_kv_heads": shape.kv_heads}
-        parameters = {**inputs, **{name: t.to(x.dtype) for name, t in workload.frozen.items()}}
-        return naive_module(x, parameters, partial(attend, mask=mask, causal=hiding.causal), **heads)
-    q, k, v = inputs["q"], inputs["k"], inputs["v"]
-    return attend(
-        q,
-        k,
-        v,
-        mask=mask,
-        causal=hiding.causal,
-        scale=shape.scale,
-        window=hiding.window,
-        softcap=shape.softcap,
-        sinks=inputs.get("sinks"),
-    )
-
-
-def _with_gradients(
-    out: Tensor, inputs: Mapping[str, Tensor], upstream: Tensor, *, backward: bool
-) -> dict[str, Tensor]:
-    results = {"out": out.detach()}
-    if backward:
-        gradients = torch.autograd.grad(out, list(inputs.values()), upstream)
-        results |= {f"d{name}": g for name, g in zip(inputs, gradients, strict=True)}
-    return results
-
-
 def hold_to_budget(
     head: Results,
     exact: Results,
@@ -100,15 +31,13 @@ def hold_to_budget(
     base: Results | None = None,
     *,
     stored: Mapping[str, float] | None = None,
-    capped: bool = True,
-    score: float = NORMAL_SCORE,
+    looser: float = 1.0,
 ) -> tuple[TensorError, ...]:
     """Hold every output and gradient to its budget, and to the base's error where there is a base.
 
-    ``stored`` holds errors on the same inputs from an earlier run in the same environment. ``capped=False`` leaves out
-    the absolute caps, which are for standard normal inputs; ``score`` is about the size of the largest score.
+    ``stored`` holds errors on the same inputs from an earlier run in the same environment. The absolute caps, which are
+    for standard normal inputs, are taken ``looser`` times; ``inf`` leaves them out.
     """
-    looser = max(1.0, score / NORMAL_SCORE) if capped else inf
     rows = exact["out"].numel() // max(1, exact["out"].shape[-1])
     return tuple(
         _tensor_error(

@@ -10,7 +10,7 @@ from ..plain.execution import Fingerprint
 from ..sides.workload import Workload
 from .alike import Results, distance
 from .contents import with_others
-from .drift import yardstick
+from .oracle import yardstick
 
 SHARE = 0.1  # a result belongs to other inputs if it is nearer to theirs than this share of its error
 SECONDS = 1.0  # for one case: after that, no more combinations of inputs are tried

@@ -17,6 +17,7 @@ from attention import MultiHeadAttention, TensorParallelAttention, tensor_parall
 
 from ..cases import DTYPES, Case, Shape
 from ..checking import drift
+from ..checking.oracle import oracle, yardstick
 from ..judging.statistics import confidence_interval, median
 from ..plain.arguments import COUNT, Parser
 from ..plain.errors import CannotDo
@@ -79,7 +80,7 @@ def _compare(shapes: list[Shape], dtype: str, device: str, pairs: int) -> int:
         workload = build(case, parameter_sizes(case, side))
         whole = bind(workload, side)
         share = _share(workload, mesh)
-        exact, naive = drift.oracle(workload), drift.yardstick(workload)
+        exact, naive = oracle(workload), yardstick(workload)
         errors = drift.hold_to_budget(_results(share, workload), exact, naive, whole.results())
         _say(_row(case.id, errors, _time(whole, _call(share, workload), device, pairs)))
         for complaint in (c for e in errors for c in e.complaints):

@@ -22,22 +22,26 @@ def decide(measurement: Measurement, test: PairedTest) -> Change | None:
     return test.decide(measurement.ordered)
 
 
-def is_settled(measurements: Sequence[Measurement], test: PairedTest) -> bool:
-    """Say whether the measurements so far agree: a first one that is clear, or else two of at most three.
-
-    Twins differ by some tenths of a percent from the next pair of twins, however long they are measured. So a slowdown
-    is not believed of one pair, nor that there is none where the median lies between half the threshold and all of it.
-    """
+def deciding(measurements: Sequence[Measurement], test: PairedTest) -> int | None:
+    """Return which of the measurements decides a case, None if another is needed; see ``vote``."""
     changes = [decide(measurement, test) for measurement in measurements]
-    return agree(changes, near=test.is_near(measurements[0].ordered))
+    return vote(changes, near=test.is_near(measurements[0].ordered))
 
 
-def agree(changes: Sequence[Change | None], *, near: bool) -> bool:
-    """Say of what measurements made certain whether it settles a case; ``near`` is the first one's ``is_near``."""
-    if len(changes) == 1:
-        return changes[0] is not Change.SLOWER and not (changes[0] is Change.SAME and near)
-    slower = changes.count(Change.SLOWER)
-    return 2 in {slower, len(changes) - slower}
+def vote(changes: Sequence[Change | None], *, near: bool) -> int | None:
+    """Return which measurement decides: a first one that is clear, or else two of at most three.
+
+    Twins differ by some tenths of a percent from the next pair of twins, however long they are measured. So neither a
+    slowdown nor a speed-up is believed of one pair, nor that there is none where the median lies between half the
+    threshold and all of it, which is what ``near`` says of the first. Of three that all differ, none stands.
+    """
+    votes = [change if change in (Change.SLOWER, Change.FASTER) else None for change in changes]
+    last = len(votes) - 1
+    if last == 0:
+        return None if votes[0] is not None or (near and changes[0] is Change.SAME) else 0
+    if votes[last] in votes[:last]:
+        return last
+    return votes.index(None) if last == 2 else None
 
 
 def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[Verdict, tuple[str, ...]]:
@@ -68,7 +72,7 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
     if test.note is not None:
         notes = (test.note, *notes)
     if waiver is not None and verdict is Verdict.UNCHANGED and evidence.timed:
-        if median(evidence.measurements[-1].ordered) > test.threshold / 2:
+        if median(_decisive(evidence.measurements, test).ordered) > test.threshold / 2:
             verdict, notes = Verdict.WAIVED, (waiver, *notes)
         else:
             notes = (f"needs its waiver no longer ({waiver})", *notes)
@@ -81,23 +85,32 @@ def _speed(measurements: Sequence[Measurement], test: PairedTest) -> tuple[Verdi
     """Judge the speed: a slowdown stands only if the measurement on fresh inputs shows it too."""
     if not measurements:
         return Verdict.UNCHANGED, ()
-    last = measurements[-1]
-    change = decide(last, test)
+    decisive = _decisive(measurements, test)
+    change = decide(decisive, test)
     if change is Change.SLOWER:
-        return Verdict.REGRESSED, (f"{exp(median(last.ordered)) - 1:.1%} slower, confirmed on fresh inputs",)
-    reasons: tuple[str, ...] = ()
-    if any(decide(measurement, test) is Change.SLOWER for measurement in measurements[:-1]):
-        reasons = ("a slowdown was measured, but not confirmed on fresh inputs",)
+        return Verdict.REGRESSED, (f"{exp(median(decisive.ordered)) - 1:.1%} slower, confirmed on fresh inputs",)
+    found = {decide(measurement, test) for measurement in measurements} - {change}
+    names = {Change.SLOWER: "a slowdown", Change.FASTER: "a speed-up"}
+    reasons = tuple(
+        f"{name} was measured, but not confirmed on fresh inputs" for one, name in names.items() if one in found
+    )
     if change is None:
-        mde = test.detectable(last.ordered)
+        mde = test.detectable(decisive.ordered)
         seen = "too few pairs to tell any" if mde is None else f"could have seen a slowdown of {mde:.1%}"
-        reasons += (f"undecided after {len(last.pairs)} pairs in {last.seconds:.1f} s, {seen}: raise --gate-budget",)
+        pairs, seconds = len(decisive.pairs), decisive.seconds
+        reasons += (f"undecided after {pairs} pairs in {seconds:.1f} s, {seen}: raise --gate-budget",)
         return Verdict.INCONCLUSIVE, reasons
     return (Verdict.FASTER if change is Change.FASTER else Verdict.UNCHANGED), reasons
 
 
+def _decisive(measurements: Sequence[Measurement], test: PairedTest) -> Measurement:
+    """Return the measurement that decides, the last where measuring has stopped before."""
+    index = deciding(measurements, test)
+    return measurements[-1 if index is None else index]
+
+
 def _with_figures(result: CaseResult, test: PairedTest) -> CaseResult:
-    last = result.measurements[-1]
+    last = _decisive(result.measurements, test)
     interval = test.interval(last.ordered)
     return replace(
         result,

@@ -13,7 +13,7 @@ from math import inf, log
 from statistics import fmean
 from statistics import median as median_of
 
-from ..judging.judge import agree
+from ..judging.judge import vote
 from ..judging.policy import Policy
 from ..judging.statistics import Change, PairedTest, median
 from ..plain.evidence import Measurement
@@ -90,14 +90,14 @@ def replay_case(
     drawn = cycle(order.sample(streams, len(streams)))
     taken: list[Outcome] = []
     seconds = 0.0
-    while not taken or not agree([one.change for one in taken], near=taken[0].near):
+    while not taken or (index := vote([one.change for one in taken], near=taken[0].near)) is None:
         stream = next(drawn)
         most, start = max(1, int(budget_s / stream.pair_s)), order.randrange(len(stream.log_ratios))
         rule = replace(test, confirming=bool(taken))
         taken.append(replay(stream.log_ratios, rule, most, start=start, shift=shift))
         seconds += taken[-1].pairs * stream.pair_s
     pairs, repeats = sum(one.pairs for one in taken), any(one.repeats for one in taken)
-    return Outcome(taken[-1].change, pairs, repeats=repeats), seconds
+    return Outcome(taken[index].change, pairs, repeats=repeats), seconds
 
 
 def replay_run(recording: Sequence[Streams], policy: Policy, test: PairedTest, order: random.Random) -> RunOutcome:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..plain.evidence import TensorError
 from ..sides.world import World
 
 
@@ -45,7 +46,10 @@ class Collected:
 
 @dataclass(frozen=True)
 class Own:
-    """What a test asks for itself by ``@pytest.mark.gate``. ``threshold`` is a share: 0.02 = 2%."""
+    """What a test asks for itself by ``@pytest.mark.gate``. ``threshold`` is a share: 0.02 = 2%.
+
+    ``compare``: its results are compared with the base's, which a reference makes needless.
+    """
 
     threshold: float | None = None
     compare: bool = True
@@ -55,11 +59,13 @@ class Own:
 class Arrived:
     """A test has called ``benchmark``, and waits there.
 
-    ``unsaved`` says why what the call returned cannot be compared.
+    ``unsaved`` says why what the call returned cannot be compared with the other side's. ``errors`` are those around a
+    reference, if the test names one.
     """
 
     own: Own
     unsaved: str | None = None
+    errors: tuple[TensorError, ...] = ()
 
 
 @dataclass(frozen=True)

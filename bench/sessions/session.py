@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..judging.judge import is_settled, judge_case
+from ..judging.judge import deciding, judge_case
 from ..judging.policy import OwnThreshold, Policy
 from ..judging.run import Run
 from ..judging.statistics import PairedTest
@@ -166,6 +166,7 @@ class Session:
         head, base, evidence = steps["head"], steps.get("base"), Evidence(node_id)
         if not isinstance(head, Arrived):
             return self._without_call(evidence, head, base), None
+        evidence = replace(evidence, errors=head.errors)
         try:
             if not isinstance(base, Arrived):
                 why = self._not_in_base(node_id, base)
@@ -175,7 +176,7 @@ class Session:
             test, allowance_s = self._test(own), self.budget.allowance_s()
             measurements = [self.pair.measure(test, allowance_s)]
             confirming = replace(test, confirming=True)
-            while not is_settled(measurements, test):
+            while deciding(measurements, test) is None:
                 measurements.append(self._measure_again(node_id, confirming, allowance_s))
             self.budget.spend(sum(measurement.seconds for measurement in measurements))
         except SideFailed as failure:

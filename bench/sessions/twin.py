@@ -24,7 +24,7 @@ from ..sides.source import folders_of
 from ..sides.world import in_repository
 from ..twins.bursts import pin
 from ..twins.party import answer_to
-from . import difference
+from . import difference, reference
 from .difference import Difference
 from .marker import own
 from .meeting import Arrived, Collected, Finished, SessionStart
@@ -143,10 +143,13 @@ class _Twin:
 
     def meet(self, node: pytest.Item, fixture: BenchmarkFixture, call: Call) -> Any:
         """Call once, and wait with the call until the parent has timed it; returns what that first call returned."""
-        asked = own(node)
-        result = call.once()
+        asked, oracle = own(node)
+        args, kwargs = call.arguments()
+        expected = None if oracle is None or self._start.label != "head" else reference.expect(oracle, args, kwargs)
+        result = call.once(args, kwargs)
         self._call, self._result = call, result
-        self.answer("done", Arrived(asked, self._save() if asked.compare else None))
+        errors = () if expected is None else reference.errors(result, expected)
+        self.answer("done", Arrived(asked, self._save() if asked.compare else None, errors))
         timings = self._obey_until("go_on")
         if timings is None:
             pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)

@@ -45,6 +45,11 @@ class Workload:
         return LARGE_SCORES[self.case.dtype] if self.case.shape.scores == "large" else NORMAL_SCORE
 
     @property
+    def looser(self) -> float:
+        """How many times the absolute caps of errors are taken, since scores are larger than normal ones."""
+        return max(1.0, self.largest_score / NORMAL_SCORE)
+
+    @property
     def leaves(self) -> list[Tensor]:
         return list(self.inputs.values())
 

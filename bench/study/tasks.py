@@ -10,8 +10,8 @@ from torch import Tensor
 from attention import reference
 
 from ..cases import Case
-from ..checking import drift
 from ..checking.fingerprint import fingerprint
+from ..checking.oracle import oracle
 from ..sides.workload import build, parameter_sizes
 from ..timing.clock import Clock
 from ..timing.machine import steady_allocator
@@ -77,7 +77,7 @@ def time_first_calls(case: Case, calls: int, threads: int) -> list[float]:
 def speed_and_error(entries: Sequence[Entry], setting: Setting) -> list[Series]:
     """Time every kernel on the same inputs, in the same rounds, and hold its output to the float64 oracle."""
     case = entries[0].case
-    exact = drift.oracle(build(case, parameter_sizes(case, SIDE)))["out"]
+    exact = oracle(build(case, parameter_sizes(case, SIDE)))["out"]
     return time_rounds(entries, setting) + one_by_one(
         entries, Quantity.ERROR, lambda e: [float((call(e.case).forward() - exact).abs().max())]
     )

@@ -17,6 +17,7 @@ from ..checking import drift
 from ..checking.alike import Results
 from ..checking.calls import held_to_calls
 from ..checking.earlier import noting_earlier
+from ..checking.oracle import oracle, yardstick
 from ..plain.evidence import TensorError
 from ..plain.execution import Ceiling, Fingerprint, Work
 from ..sides.what import PACKAGE
@@ -70,7 +71,7 @@ class Examiner:
     def expect(self) -> None:
         """Compute what is right, and what error is normal."""
         with torch.set_grad_enabled(self._workload.case.backward):
-            self._exact, self._naive = drift.oracle(self._workload), drift.yardstick(self._workload)
+            self._exact, self._naive = oracle(self._workload), yardstick(self._workload)
 
     def judge(self, head: Shown, base: Shown | None, stored: Mapping[str, float] | None) -> Judged:
         """Hold the results of the head to their budget, to the base's and to stored errors."""
@@ -78,7 +79,7 @@ class Examiner:
         with torch.set_grad_enabled(workload.case.backward):
             head_results, base_results = self._read(head), None if base is None else self._read(base)
             errors = drift.hold_to_budget(
-                head_results, self._exact, self._naive, base_results, stored=stored, score=workload.largest_score
+                head_results, self._exact, self._naive, base_results, stored=stored, looser=workload.looser
             )
             wrong = [error.name for error in errors if error.complaints]
             head_print = noting_earlier(head.fingerprint, workload, head_results, self._exact, wrong)

@@ -9,6 +9,7 @@ from torch import Tensor
 import attention
 from bench.cases import Case, Shape
 from bench.checking import drift
+from bench.checking.oracle import attended, oracle, yardstick
 from bench.plain.evidence import TensorError
 from bench.sides.side import Side
 from bench.sides.workload import Workload, bind, build, parameter_sizes
@@ -26,7 +27,7 @@ def judged(case: Case, change: Callable[[str, Tensor], Tensor], base: bool = Fal
     work = work_of(case)
     results = bind(work, HEAD).results()
     changed = {name: change(name, tensor.clone()) for name, tensor in results.items()}
-    errors = drift.hold_to_budget(changed, drift.oracle(work), drift.yardstick(work), results if base else None)
+    errors = drift.hold_to_budget(changed, oracle(work), yardstick(work), results if base else None)
     return {error.name: error for error in errors}
 
 
@@ -63,7 +64,7 @@ def test_a_gradient_has_a_wider_budget_than_the_output() -> None:
 
 
 def _highest() -> dict[str, float]:
-    return {name: float(t.abs().max()) for name, t in drift.oracle(work_of(case())).items()}
+    return {name: float(t.abs().max()) for name, t in oracle(work_of(case())).items()}
 
 
 def test_the_absolute_cap_holds_even_where_the_yardstick_is_bad() -> None:
@@ -137,7 +138,7 @@ def test_a_gradient_of_few_values_is_held_to_the_rounding_of_its_sums_where_the_
 def test_a_result_off_everywhere_by_one_percent_drifts_from_the_base_where_the_yardstick_would_let_it_pass() -> None:
     multi_head = Case("mha", True, Shape.parse("b1h4t128d32"), "causal", "bf16", "cpu", "fwd")
     work = work_of(multi_head)
-    exact, naive, base = drift.oracle(work), drift.yardstick(work), bind(work, HEAD).results()
+    exact, naive, base = oracle(work), yardstick(work), bind(work, HEAD).results()
     head = {"out": base["out"] * 1.01}
     (alone,) = drift.hold_to_budget(head, exact, naive)
     assert alone.complaints == ()
@@ -170,9 +171,9 @@ def test_a_result_of_another_shape_or_dtype_is_drift(wrong: Tensor) -> None:
 
 def test_the_oracle_does_not_depend_on_how_the_batch_is_cut() -> None:
     work = work_of(case("mha", mask="boolmask"))
-    exact = drift.oracle(work)
+    exact = oracle(work)
     whole = {n: t.detach().double().requires_grad_() for n, t in work.inputs.items()}
-    out = drift.attended(work, whole, work.mask, attention.reference)
+    out = attended(work, whole, work.mask, attention.reference)
     gradients = torch.autograd.grad(out, list(whole.values()), work.upstream.double())
     torch.testing.assert_close(exact["out"], out.detach())
     for name, gradient in zip(whole, gradients, strict=True):

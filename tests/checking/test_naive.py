@@ -10,8 +10,9 @@ from torch import Tensor
 import attention
 from bench.cases import Case, Shape
 from bench.checking import naive
-from bench.checking.drift import hold_to_budget, oracle, yardstick
+from bench.checking.drift import hold_to_budget
 from bench.checking.naive import SPLIT_BITS, rounded
+from bench.checking.oracle import oracle, yardstick
 from bench.sides.side import Side
 from bench.sides.workload import bind, build
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.judging.judge import is_settled, judge_case
+from bench.judging.judge import deciding, judge_case
 from bench.judging.policy import FAILING, OwnThreshold, Policy
 from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, Verdict
@@ -292,14 +292,18 @@ def test_the_worst_case_comes_first_and_the_slowest_among_equals() -> None:
     assert [c.id for c in replace(run(), cases=cases).worst_first] == ["d", "c", "b", "a"]
 
 
-CLEAR, SLOW = measured(1.0), measured(1.2)
+CLEAR, SLOW, FAST = measured(1.0), measured(1.2), measured(0.8)
 
 
 @pytest.mark.parametrize(
     ("measurements", "settled", "verdict"),
     [
         ([CLEAR], True, Verdict.UNCHANGED),
-        ([measured(0.8)], True, Verdict.FASTER),
+        ([FAST], False, None),
+        ([FAST, FAST], True, Verdict.FASTER),
+        ([FAST, CLEAR, CLEAR], True, Verdict.UNCHANGED),
+        ([FAST, SLOW, CLEAR], True, Verdict.UNCHANGED),
+        ([CLEAR, FAST, SLOW], True, Verdict.UNCHANGED),
         ([measured(1.0, pairs=3)], True, Verdict.INCONCLUSIVE),
         ([SLOW], False, None),
         ([SLOW, SLOW], True, Verdict.REGRESSED),
@@ -312,7 +316,7 @@ CLEAR, SLOW = measured(1.0), measured(1.2)
 def test_what_is_not_clear_is_decided_by_two_of_at_most_three_measurements(
     measurements: list[Measurement], settled: bool, verdict: Verdict | None
 ) -> None:
-    assert is_settled(measurements, TEST) is settled
+    assert (deciding(measurements, TEST) is not None) is settled
     if verdict is not None:
         assert judge_case(Evidence("c", measurements=tuple(measurements)), TEST).verdict is verdict
 
@@ -320,6 +324,6 @@ def test_what_is_not_clear_is_decided_by_two_of_at_most_three_measurements(
 def test_a_median_between_half_the_threshold_and_all_of_it_is_measured_again_though_it_is_called_unchanged() -> None:
     near = Measurement(tuple(Pair(1000.0, 1000.0 * r) for r in (1.02,) * 40 + (1.03,) * 60 + (1.04,) * 8), 1, 0.5)
     assert judge_case(Evidence("c", measurements=(near,)), TEST).verdict is Verdict.UNCHANGED
-    assert not is_settled([near], TEST)
-    assert is_settled([near, near], TEST)
-    assert is_settled([near, CLEAR], TEST)
+    assert deciding([near], TEST) is None
+    assert deciding([near, near], TEST) == 1
+    assert deciding([near, CLEAR], TEST) == 1

@@ -14,6 +14,8 @@ import pytest
 
 from bench.sides.what import SUITE
 
+collect_ignore = ["examples"]  # what test_examples runs in a repository of its own
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -59,6 +59,7 @@ def test_each_of_its_modules_is_imported_without_torch(wheel: Path, tmp_path: Pa
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
         files = [name for name in archive.namelist() if name.endswith(".py")]
+    files = [name for name in files if "/checking/" not in name]  # what holds tensors of torch to a reference
     modules = [name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in files]
     assert "twinbench.sessions.plugin" in modules
     code = f"import importlib, sys\nsys.modules['torch'] = None\nfor name in {modules!r}: importlib.import_module(name)"

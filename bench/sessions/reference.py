@@ -1,0 +1,92 @@
+"""Holds what a call returned to an error budget around a reference that the test names."""
+
+import copy
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+from ..plain.errors import CannotDo
+from ..plain.evidence import TensorError
+
+Reference = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the reference makes of the arguments in float64, and what error is normal: of itself in their own dtype."""
+
+    exact: Mapping[str, Any]
+    naive: Mapping[str, Any]
+
+
+def expect(reference: Reference, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Expected:
+    """Call the reference with copies of the arguments, before the call that may change them.
+
+    Raises:
+        CannotDo: torch is not loaded, or the reference returns no tensors.
+
+    """
+    if sys.modules.get("torch") is None:
+        raise CannotDo("@pytest.mark.gate(reference=...) compares tensors of torch, which the tests do not import")
+    exact, naive = (
+        reference(*(one(value) for value in args), **{name: one(value) for name, value in kwargs.items()})
+        for one in (_in_float64, copy.deepcopy)
+    )
+    return Expected(_tensors(exact, "the reference"), _tensors(naive, "the reference"))
+
+
+def errors(returned: object, expected: Expected) -> tuple[TensorError, ...]:
+    """Hold every tensor of a result to twice the error of the reference in its own dtype, plus two ulp.
+
+    Raises:
+        CannotDo: the result holds other tensors than the reference's.
+
+    """
+    from ..checking.drift import hold_to_budget  # noqa: PLC0415  # it needs torch, which is there
+
+    results = _tensors(returned, "the call")
+    if results.keys() != expected.exact.keys():
+        here, there = (", ".join(one) for one in (results, expected.exact))
+        raise CannotDo(f"the call returns the tensors {here}, and the reference {there}: let both return the same")
+    found = []
+    for name, tensor in results.items():
+        exact, naive = expected.exact[name].double(), expected.naive[name].to(tensor.dtype)
+        # The absolute caps of the suite are for standard normal inputs.
+        (error,) = hold_to_budget({"out": tensor.detach()}, {"out": exact}, {"out": naive}, looser=inf)
+        complaints = tuple(name + text.removeprefix("out") for text in error.complaints)
+        found.append(replace(error, name=name, complaints=complaints))
+    return tuple(found)
+
+
+def _tensors(value: Any, whose: str) -> dict[str, Any]:
+    """Return the tensors of a result by name: ``out`` of a single one, else by index or key."""
+    torch = sys.modules["torch"]
+    if isinstance(value, torch.Tensor):
+        return {"out": value}
+    named = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (tuple, list)) else ()
+    )
+    found = {(str(name) if isinstance(name, str) else f"out[{name}]"): one for name, one in named}
+    if not found or not all(isinstance(one, torch.Tensor) for one in found.values()):
+        raise CannotDo(
+            f"{whose} returns a {type(value).__qualname__}, and @pytest.mark.gate(reference=...) compares a tensor, or "
+            "a tuple, list or mapping of them"
+        )
+    return found
+
+
+def _in_float64(value: Any) -> Any:
+    """Copy an argument, with floating-point tensors, also in containers and modules, in float64."""
+    torch = sys.modules["torch"]
+    if isinstance(value, torch.nn.Module):
+        return copy.deepcopy(value).double()
+    if isinstance(value, torch.Tensor):
+        copied = value.detach().clone()
+        return copied.double().requires_grad_(value.requires_grad) if value.is_floating_point() else copied
+    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        return type(value)(_in_float64(one) for one in value)
+    if type(value) is dict:
+        return {name: _in_float64(one) for name, one in value.items()}
+    return copy.deepcopy(value)

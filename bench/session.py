@@ -22,6 +22,7 @@ from .options import Settings
 from .plain.errors import CannotDo
 from .plain.evidence import Evidence, Shard
 from .plain.execution import Ceiling
+from .plain.interrupt import ending_cleanly
 from .sessions import session as sessions
 from .sessions.session import Selection, Session
 from .sides import baseline, source
@@ -70,6 +71,7 @@ class GateSession:
             if settings.config is not None:
                 resources.enter_context(importable(settings.config.folder))
             if settings.comparing:
+                resources.enter_context(ending_cleanly())
                 start_server()  # it imports torch while pytest goes on; the sides are found when the session starts
                 session = cls(settings, source.imported(settings.what.names))
             else:

@@ -13,6 +13,7 @@ from ..judging.run import Run
 from ..plain.arguments import DEFAULT_THREADS, THREADS
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable
+from ..plain.interrupt import ending_cleanly
 from ..report import formats
 from ..report.terminal import write_table
 from ..timing.machine import describe_machine, steady_allocator
@@ -55,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
         for path in config.stash[REPORTS].values():
             check_writable(path)
         session = Session(settings, describe_machine(steady_allocator()) | {"threads": threads})
+    session.resources.enter_context(ending_cleanly())
     config.stash[SESSION] = session
     config.stash[DESELECTED] = []
     config.add_cleanup(session.resources.close)

@@ -8,6 +8,7 @@ import gc
 import multiprocessing
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -42,7 +43,7 @@ def start_server(*image: str) -> None:
     Does nothing if a server runs; without modules, the image is that of the suite's own sides.
 
     Raises:
-        CannotDo: this system cannot fork.
+        CannotDo: this system cannot fork, or has no place for the server's socket.
 
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
@@ -53,7 +54,11 @@ def start_server(*image: str) -> None:
     with _environment(PYTHONPATH=str(SUITE), PYTHONSAFEPATH="1"):
         from multiprocessing import forkserver  # noqa: PLC0415  # only where there is one
 
-        forkserver.ensure_running()
+        try:
+            forkserver.ensure_running()
+        except OSError as error:  # the path of a socket has 108 characters at most
+            where = tempfile.gettempdir()
+            raise CannotDo(f"no socket can be made in {where} ({error}): set TMPDIR to a shorter path") from error
 
 
 @contextmanager

@@ -73,6 +73,7 @@ class Repository:
             capture_output=True,
             text=True,
             check=False,
+            timeout=120,  # what hangs fails
         )
         document = json.loads(verdicts.read_text(encoding="utf-8")) if verdicts.exists() else None
         return Outcome(done.returncode, done.stdout + done.stderr, document)

@@ -3,6 +3,8 @@
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -170,6 +172,38 @@ def test_a_head_that_cannot_be_collected_has_no_verdict(repository: Make) -> Non
     outcome = theirs.pytest()
     assert outcome.exit_code not in (0, 1), outcome.output
     assert "gate: ERROR" in outcome.output
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_run_that_the_system_ends_leaves_nothing_behind(repository: Make, number: str) -> None:
+    ending = f"""
+        import os
+        import signal
+        import time
+
+        def test_ended(benchmark):
+            benchmark(lambda: None)
+            os.kill(int(os.environ["RUN"]), signal.{number})
+            time.sleep(10)
+    """
+    marked = "import os\nos.environ.setdefault('RUN', str(os.getpid()))\n"
+    theirs = repository({"conftest.py": marked, "benchmarks/test_ended.py": ending})
+    with TemporaryDirectory() as temporary:  # short enough for a socket
+        outcome = theirs.pytest(TMPDIR=temporary)
+        assert outcome.exit_code == 2, outcome.output
+        assert "gate: ERROR, the run did not finish, so there is no verdict" in outcome.output
+        assert "Traceback" not in outcome.output
+        assert not list(Path(temporary).glob("twinbench-*"))
+
+
+def test_a_place_for_temporary_files_that_is_too_long_for_a_socket_is_named(repository: Make, tmp_path: Path) -> None:
+    theirs = repository({"benchmarks/test_f.py": "def test_f(benchmark):\n    benchmark(lambda: 1)\n"})
+    temporary = tmp_path / ("x" * 100)
+    temporary.mkdir()
+    outcome = theirs.pytest(TMPDIR=str(temporary))
+    assert outcome.exit_code == 4, outcome.output
+    assert f"no socket can be made in {temporary}" in outcome.output
+    assert "set TMPDIR to a shorter path" in outcome.output
 
 
 def test_without_a_base_the_plugin_does_nothing(repository: Make) -> None:

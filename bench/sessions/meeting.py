@@ -26,6 +26,7 @@ class SessionStart:
     options: Mapping[str, Any]
     threads: int
     scratch: Path
+    shuffled: bool = False  # memory is to lie elsewhere than in other twins
 
     @property
     def result(self) -> Path:

@@ -85,7 +85,7 @@ class Pair:
         """Fork another pair, in the other order, that collects the tests of one file alone."""
         file = node_id.partition("::")[0]
         starts = {
-            label: replace(start, files=(str(start.root / file),), scratch=start.scratch / "again")
+            label: replace(start, files=(str(start.root / file),), scratch=start.scratch / "again", shuffled=True)
             for label, start in self.starts.items()
         }
         with pair(starts, self.order[::-1]) as other:

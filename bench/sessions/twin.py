@@ -22,6 +22,7 @@ from ..plain.printable import first_line
 from ..pytest_benchmark_adapter import Call
 from ..sides.source import folders_of
 from ..sides.world import in_repository
+from ..timing.machine import shuffle_heap
 from ..twins.bursts import pin
 from ..twins.party import answer_to
 from . import difference, reference
@@ -46,6 +47,7 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
         for stream in (1, 2):
             os.dup2(out.fileno(), stream)
     common = frozenset(name.partition(".")[0] for name in sys.modules)
+    held = shuffle_heap() if start.shuffled else []
     start.world.enter()
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(start.threads)
@@ -56,6 +58,7 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
         code = pytest.main([*start.arguments, *start.files], plugins=[twin])
     except SystemExit as error:  # of a conftest
         code = error.code
+    del held
     if not twin.has_collected:
         said = printed.read_text(encoding="utf-8", errors="replace")[-SAID:].strip()
         twin.answer(

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import random
 from pathlib import Path
 
 # glibc moves its mmap threshold at run time. So the same kernel may reuse its score buffer, or page-fault it in at
@@ -17,6 +18,17 @@ def steady_allocator() -> str:
     libc = ctypes.CDLL(None)
     done = all(libc.mallopt(parameter, value) == 1 for parameter, value in _MALLOPT)
     return "glibc thresholds fixed" if done else "as found: mallopt refused"
+
+
+def shuffle_heap() -> list[bytes]:
+    """Fill the heap with objects of random sizes, of which every other is freed; returns those that are to be kept.
+
+    Where memory lies depends on all that was imported before, in twins of one image in the same way each time. So code
+    that is not called can make a call some percent slower; a second pair of twins must not find the same places.
+    """
+    held = [bytes(random.randrange(512)) for _ in range(random.randrange(1000, 20000))]
+    random.shuffle(held)
+    return held[::2]
 
 
 def describe_machine(allocator: str) -> dict[str, str | int]:

@@ -103,8 +103,9 @@ class Twins:
 
     @contextmanager
     def again(self) -> Iterator["Twins"]:
-        """Fork another pair, in the other order."""
-        with twins(self.starts, self.scratch, self.order[::-1]) as others:
+        """Fork another pair, in the other order, whose memory lies elsewhere."""
+        starts = {label: replace(start, shuffled=True) for label, start in self.starts.items()}
+        with twins(starts, self.scratch, self.order[::-1]) as others:
             yield others
 
     def slow_down(self, shares: Mapping[str, float | None]) -> None:

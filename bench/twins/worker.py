@@ -26,7 +26,7 @@ from ..sides.workload import Call, Workload, bind, parameter_sizes
 from ..sides.world import World
 from ..timing.clock import Clock, Stopwatch
 from ..timing.cuda import graphed
-from ..timing.machine import steady_allocator
+from ..timing.machine import shuffle_heap, steady_allocator
 from .bursts import pin
 from .party import Misbehaved, Unsupported
 
@@ -43,7 +43,8 @@ class Start:
 
     ``extensions`` is where torch builds what the side compiles by ``torch.utils.cpp_extension``: built where the other
     side's are, under the same name, each would be built anew after the other. ``warm``: call once before each burst.
-    ``slowdown``: make calls take longer by a share, for the self-test; None: leave them as they are.
+    ``slowdown``: make calls take longer by a share, for the self-test; None: leave them as they are. ``shuffled``:
+    memory is to lie elsewhere than in other twins.
     """
 
     label: str
@@ -56,6 +57,7 @@ class Start:
     graphs: bool = False
     warm: bool = False
     slowdown: float | None = None
+    shuffled: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Worker:
 
         """
         torch.set_num_threads(start.threads)
+        self._held = shuffle_heap() if start.shuffled else []
         if loaded := {*start.what.names} & sys.modules.keys():
             raise CannotDo(f"{min(loaded)} was imported before the {start.label}'s own: import it in no sitecustomize")
         if PACKAGE not in start.what.names:

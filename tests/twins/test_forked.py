@@ -174,6 +174,8 @@ def test_a_slowdown_is_confirmed_by_another_pair_that_is_forked_in_the_other_ord
         before = {sides.head, sides.base, sides.examiner}
         with sides.again() as others:
             assert others.order == sides.order[::-1]
+            assert [start.shuffled for start in others.starts.values()] == [True, True]
+            assert not any(start.shuffled for start in sides.starts.values())
             assert not before & {others.head, others.base, others.examiner}
             assert others.head.ask("supports", CASE)
         assert not others.head.is_alive

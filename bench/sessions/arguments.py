@@ -77,7 +77,7 @@ def _selecting(config: pytest.Config) -> tuple[str, ...]:
         found.append(f"{(config.invocation_params.dir / path).resolve()}{colons}{rest}")
     for name, value in (("-k", config.option.keyword), ("-m", config.option.markexpr)):
         if value:
-            found += [f"{name}={value}" if name.startswith("--") else f"{name}{value}"]
+            found.append(f"{name}{value}")
     return tuple(found)
 
 

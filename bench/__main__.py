@@ -5,7 +5,7 @@ import os
 import sys
 from io import TextIOWrapper
 
-from .plain.arguments import Parser
+from .plain.arguments import PROGRAM, Parser
 from .plain.errors import CannotDo
 
 # Name -> module. Only the one that is asked for is imported: not all of them need torch, which takes seconds.
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser_of(arguments: list[str]) -> Parser:
     """Build the parser of the command that is asked for, or of all if it is none of them."""
-    parser = Parser(prog="python -m bench", description=__doc__)
+    parser = Parser(prog=PROGRAM, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in set(arguments[:1]) & COMMANDS.keys() or COMMANDS:
         importlib.import_module(f".{COMMANDS[name]}", __package__).add_command(commands)

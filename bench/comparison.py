@@ -51,7 +51,7 @@ def compared(settings: Settings, here: Mapping[str, object], config: pytest.Conf
         head = code.of_head(settings.what, _gated(settings))
         if settings.base_python is not None:
             found, stored = _base_of_another_interpreter(settings, head, config)
-            base = replace(Base.of(found, stored, here), environment=interpreter(settings.base_python))
+            base = replace(Base.of(found, stored, here), environment=interpreter(settings.base_python, ("torch",)))
             codes = {"base": code.alone(found, scratch), "head": code.alone(head.source, scratch)}
             starts = _starts(settings, codes, scratch, warm=True)
             with process_pairs(settings.base_python, starts, scratch) as pairs:

@@ -1,6 +1,5 @@
 """The command line: options in, one frozen ``Settings`` out. Every default is here or in ``Policy``."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from . import policy_options
 from .cases import ROWS, TIERS, Row
 from .judging.policy import Policy
-from .plain.arguments import DEFAULT_THREADS, THREADS
+from .plain.arguments import DEFAULT_SHARD, DEFAULT_THREADS, THREADS, read_shard
 from .plain.errors import CannotDo
 from .sides import config as gate_config
 from .sides.config import GateConfig
@@ -20,18 +19,14 @@ from .timing.environment import present_devices
 DEVICES = ("cpu", "cuda", "all")
 DEFAULT_TIER = "pr"
 DEFAULT_DEVICE = "all"
-DEFAULT_SHARD = "1/1"
-PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 
 # Options that say how to compare. Without a comparison they would do nothing, so they are refused.
-_COMPARING = (*policy_options.COMPARING, "gate_strict", "gate_annotations", "gate_graphs")
+_COMPARING = (*policy_options.COMPARING, "gate_strict", "gate_graphs")
 
 # Options that name something. An unset variable in a workflow leaves the name empty, which is refused.
 _NAMED = {
     "benchmark_compare": "a baseline, or leave out the = for the latest",
     "benchmark_storage": "a directory",
-    "gate_base_python": "an interpreter",
-    "gate_config": "a TOML file",
     "kernel": "a kernel as package.module:function",
     "source": "a package or module",
     **policy_options.NAMED,
@@ -90,9 +85,6 @@ def add(parser: pytest.Parser) -> None:
     group = parser.getgroup("gate", "attention regression gate")
     option = group.addoption
     policy_options.add(group)
-    option("--gate-base-python", metavar="PATH", help="run the base with this interpreter and its torch")
-    option("--gate-config", metavar="FILE", help="kernels, sources, rows and waivers of another repository")
-    option("--gate-annotations", action="store_true", help="print notes on the kernels' lines, for GitHub Actions")
     option("--gate-graphs", action="store_true", help="time calls as CUDA graphs replay them (needs --device=cuda)")
     option("--gate-strict", action="store_true", help="INCONCLUSIVE fails too (default: it passes)")
     option("--tier", default=DEFAULT_TIER, metavar="|".join(TIERS), help=f"case matrix (default {DEFAULT_TIER})")
@@ -130,10 +122,10 @@ def settings(config: pytest.Config) -> Settings:
         tier=_choice("--tier", read("tier"), TIERS),
         devices=devices,
         threads=THREADS.read("--threads", read("threads")),
-        shard=_shard(read("shard")),
+        shard=read_shard("--shard", read("shard")),
         what=_what(config, own),
         policy=policy_options.policy(
-            config, budgets=PROCESSES_BUDGET if base_python else 1, strict=read("gate_strict")
+            config, budgets=policy_options.PROCESSES_BUDGET if base_python else 1, strict=read("gate_strict")
         ),
         compare=compare or False,
         base=base,
@@ -166,11 +158,3 @@ def _devices(choice: str) -> tuple[str, ...]:
             f"--device={choice}: torch sees only {', '.join(present)} here: run on a machine with such a device"
         )
     return (choice,)
-
-
-def _shard(value: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", value)
-    index, count = (int(g) for g in match.groups()) if match else (0, 0)
-    if not 1 <= index <= count:
-        raise CannotDo(f"--shard={value}: give I/N with I from 1 to N, such as 2/3")
-    return index, count

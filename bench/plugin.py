@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,10 @@ from .judging.run import Run
 from .judging.verdict import Verdict
 from .plain.errors import CannotDo
 from .plain.files import check_writable
-from .report import formats
-from .report.annotations import as_annotations
-from .report.terminal import describe, write_table
+from .report.terminal import describe
 from .session import GateSession
 from .sessions import arguments, protocol
+from .sessions.ending import Ending, usage_errors
 from .sessions.marker import MARKER
 from .sessions.protocol import VERDICT
 from .sessions.session import Session
@@ -33,8 +32,7 @@ from .timing import environment
 SESSION = pytest.StashKey[GateSession]()
 OTHERS = pytest.StashKey[Session]()  # of tests that use the fixture by themselves
 DESELECTED = pytest.StashKey[list[str]]()
-RUN = pytest.StashKey[Run]()
-CLOSING = pytest.StashKey[str]()
+ENDING = pytest.StashKey[Ending]()
 CASE = "attention_case"  # a test with this argument runs once for each case
 
 
@@ -47,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.pluginmanager.has_plugin(TWIN):  # the parent judges
         config.pluginmanager.unregister(sys.modules[__name__])
         return
-    with _usage_errors():
+    with usage_errors():
         settings = options.settings(config)
         _refuse_untimed(config, comparing=settings.comparing)
         if settings.comparing:
@@ -55,12 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
         session = GateSession.start(settings)
     config.add_cleanup(session.resources.close)
     config.stash[SESSION] = session
+    config.stash[ENDING] = Ending(settings.reports, settings.annotate)
     config.stash[DESELECTED] = []
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     config, gate = session.config, session.config.stash[SESSION]
-    with _usage_errors():
+    with usage_errors():
         pytest_benchmark_adapter.save_atomically(config)
         for path in gate.settings.reports.values():
             check_writable(path)
@@ -83,7 +82,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # After -k and -m, so that every shard splits the same selection.
     cases = {item: _params(item)[CASE] for item in items if CASE in _params(item)}
-    with _usage_errors():
+    with usage_errors():
         mine = set(config.stash[SESSION].take_shard(list(cases.values())))
     others = {item for item, case in cases.items() if case not in mine}
     if others:
@@ -103,7 +102,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     params = [_params(item) for item in session.items]
     gate = config.stash[SESSION]
     others = [item for item in session.items if CASE not in _params(item) and arguments.uses_fixture(item)]
-    with _usage_errors():
+    with usage_errors():
         if others and gate.settings.comparing:
             config.stash[OTHERS] = gate.compare_others(
                 arguments.selection(config, others, [*map(_node_id, session.items), *config.stash[DESELECTED]])
@@ -161,62 +160,36 @@ def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     # Before pytest-benchmark's own hook, which saves: a run that failed must not become the next baseline.
-    config = session.config
-    interrupted = exitstatus not in (
-        pytest.ExitCode.OK,
-        pytest.ExitCode.TESTS_FAILED,
-        pytest.ExitCode.NO_TESTS_COLLECTED,
-    )
+    config, ending = session.config, session.config.stash[ENDING]
     if config.stash[SESSION].settings.comparing and not config.option.collectonly:
-        if interrupted:
-            config.stash[CLOSING] = "gate: ERROR, the run did not finish, so there is no verdict"
-        else:
-            session.exitstatus = _conclude(config, exitstatus)
+        session.exitstatus = ending.conclude(partial(_finish, config), exitstatus)
     if session.exitstatus != pytest.ExitCode.OK and pytest_benchmark_adapter.withhold_saving(config):
-        config.stash[CLOSING] = f"{config.stash.get(CLOSING, 'benchmarks failed')}; no baseline was saved"
+        ending.closing = f"{ending.closing or 'benchmarks failed'}; no baseline was saved"
     try:
         return (yield)
     except CannotDo as error:
-        config.stash[CLOSING] = f"gate: ERROR, {error}"
-        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        session.exitstatus = ending.refuse(error)
         return None
 
 
-def _conclude(config: pytest.Config, exitstatus: int) -> int:
-    """Sum up the run, write the reports, and return the exit code."""
-    gate = config.stash[SESSION]
-    run = gate.finish()
-    if (others := config.stash.get(OTHERS, None)) is not None:
-        more = others.finish()
-        run = replace(run, cases=(*run.cases, *more.cases), notes=(*run.notes, *more.notes))
-    config.stash[RUN] = run
-    config.stash[CLOSING] = run.closing_line
-    try:
-        for form, path in gate.settings.reports.items():
-            formats.write(form, run, path)
-    except CannotDo as error:
-        config.stash[CLOSING] = f"gate: ERROR, {error}"
-        return int(pytest.ExitCode.USAGE_ERROR)
-    return exitstatus if exitstatus == pytest.ExitCode.TESTS_FAILED else run.exit_code
+def _finish(config: pytest.Config) -> Run:
+    """Sum up the matrix, and the benchmarks beside it."""
+    run = config.stash[SESSION].finish()
+    if (others := config.stash.get(OTHERS, None)) is None:
+        return run
+    more = others.finish()
+    return replace(run, cases=(*run.cases, *more.cases), notes=(*run.notes, *more.notes))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     config = terminalreporter.config
-    run = config.stash.get(RUN, None)
-    if run is None:
-        return
-    write_table(run, terminalreporter)
-    if config.stash[SESSION].settings.annotate:
-        for line in as_annotations(run, config.stash[SESSION].places(config.rootpath)):
-            terminalreporter.write_line(line)
+    config.stash[ENDING].summarize(terminalreporter, lambda: config.stash[SESSION].places(config.rootpath))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    closing = config.stash.get(CLOSING, None)
-    if reporter is not None and closing is not None:
-        reporter.write_line(closing, bold=True, **({"green": True} if "PASS" in closing else {"red": True}))
+    if ENDING in config.stash:
+        config.stash[ENDING].close(config)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -225,15 +198,6 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     output_json[baseline.KEY] = baseline.our_part(
         session.head_source, environment.describe(session.allocator), session.untimed
     )
-
-
-@contextmanager
-def _usage_errors() -> Iterator[None]:
-    """Turn CannotDo into pytest's usage error: one sentence, and exit code 4."""
-    try:
-        yield
-    except CannotDo as error:
-        raise pytest.UsageError(str(error)) from error
 
 
 def _refuse_untimed(config: pytest.Config, *, comparing: bool) -> None:

@@ -17,19 +17,33 @@ REPORTS = {
     "pairs": "write the raw pairs, to be replayed",
 }
 # Options that name something. An unset variable in a workflow leaves the name empty, which is refused.
-NAMED = {"gate_base": "a revision or a directory"} | {f"gate_{form}": "a file" for form in REPORTS}
+NAMED = {
+    "gate_base": "a revision or a directory",
+    "gate_base_python": "an interpreter",
+    "gate_config": "a TOML file",
+} | {f"gate_{form}": "a file" for form in REPORTS}
 # Options that say how to compare. Without a comparison they would do nothing, so they are refused.
-COMPARING = ("gate_threshold", "gate_budget", "gate_undecided", *(f"gate_{form}" for form in REPORTS))
+COMPARING = (
+    "gate_threshold",
+    "gate_budget",
+    "gate_undecided",
+    "gate_annotations",
+    *(f"gate_{form}" for form in REPORTS),
+)
+PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 
 
 def add(group: pytest.OptionGroup) -> None:
     """Declare them."""
     option = group.addoption
     option("--gate-base", metavar="REV-or-DIR", help="compare with the code of a git revision or a directory")
+    option("--gate-base-python", metavar="PATH", help="run the base with this interpreter and its packages")
+    option("--gate-config", metavar="FILE", help="a TOML file of what the gate is to compare, and of waivers")
     option("--gate-threshold", metavar="PERCENT", help=f"slowdown not to pass (default {Policy.threshold:.0%})")
     option("--gate-budget", metavar="SECONDS", help=f"most time one measurement may take (default {Policy.budget_s:g})")
     may = f"how many of the compared cases may be INCONCLUSIVE (default {DEFAULT_UNDECIDED})"
     option("--gate-undecided", metavar="PERCENT", help=may)
+    option("--gate-annotations", action="store_true", help="print notes on the lines of code, for GitHub Actions")
     for form, what in REPORTS.items():
         option(f"--gate-{form}", metavar="PATH", help=what)
 
@@ -59,15 +73,25 @@ def refuse_alone(config: pytest.Config, names: tuple[str, ...] = COMPARING, *, i
             raise CannotDo(f"{spelt(name)} is about a comparison and none was asked for: add {instead}")
 
 
-def policy(config: pytest.Config, *, budgets: int = 1, strict: bool = False) -> Policy:
-    """Read how strictly to judge; the default budget is taken ``budgets`` times.
+def policy(
+    config: pytest.Config, written: Mapping[str, str] | None = None, *, budgets: int = 1, strict: bool = False
+) -> Policy:
+    """Read how strictly to judge.
+
+    Options override what is ``written`` in a file by the same names, without ``--gate-``. The default budget is taken
+    ``budgets`` times.
 
     Raises:
         CannotDo: a value makes no sense.
 
     """
-    read = config.getoption
-    asked, budget, undecided = read("gate_threshold"), read("gate_budget"), read("gate_undecided")
+    written = written or {}
+
+    def given(name: str) -> str | None:
+        value: str | None = config.getoption(f"gate_{name}")
+        return written.get(name) if value is None else value
+
+    asked, budget, undecided = given("threshold"), given("budget"), given("undecided")
     threshold = Policy.threshold if asked is None else PERCENT.read("--gate-threshold", asked)
     return Policy(
         threshold,

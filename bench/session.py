@@ -15,19 +15,19 @@ from .comparison import Compared, accepted, compared, lasting_base
 from .gate import CaseFailed, CaseSkipped, Gate
 from .judging.judge import judge_case
 from .judging.run import Run
+from .judging.shards import deal
 from .judging.statistics import PairedTest
 from .judging.verdict import CaseResult, Verdict, severity
 from .judging.waivers import Exceptions
 from .options import Settings
 from .plain.errors import CannotDo
-from .plain.evidence import Evidence, Shard
+from .plain.evidence import Evidence, Place, Shard
 from .plain.execution import Ceiling
 from .plain.interrupt import ending_cleanly
-from .sessions import session as sessions
 from .sessions.session import Selection, Session
+from .sessions.settings import Settings as SessionSettings
 from .sides import baseline, source
 from .sides.base import Base
-from .sides.places import Place
 from .sides.side import load
 from .sides.source import Source
 from .sides.what import importable
@@ -194,7 +194,8 @@ class GateSession:
         if count == 1:
             return self.selected
         selected = {case: self.cases[case] for case in cases}
-        return shards.deal(shards.costs(selected, shards.seconds_stored()), count)[index - 1]
+        mine = set(deal(shards.costs(selected, shards.seconds_stored()), count)[index - 1])
+        return [case for case in cases if case.id in mine]
 
     def choose(self, cases: Sequence[Case]) -> None:
         """Take note of the cases that pytest selected, and hold the machine still for them.
@@ -227,7 +228,7 @@ class GateSession:
                 "whole and under this interpreter: leave it out by -k, or run it by itself"
             )
         here = environment.describe(self.allocator)
-        others = Session(sessions.Settings(settings.base, settings.policy, settings.threads), here)
+        others = Session(SessionSettings(settings.base, settings.policy, settings.threads), here)
         self.resources.callback(others.resources.close)
         others.start(selection)
         others.sharing = self.timed(self.selected)

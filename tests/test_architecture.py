@@ -117,6 +117,7 @@ def test_only_the_plugin_s_own_files_know_pytest() -> None:
     assert knowing == {
         "arguments",
         "comparison",
+        "ending",
         "explain",
         "marker",
         "options",
@@ -126,6 +127,7 @@ def test_only_the_plugin_s_own_files_know_pytest() -> None:
         "pytest_benchmark_adapter",
         "session",
         "selftest",
+        "settings",
         "twin",
     }
 

@@ -22,7 +22,7 @@ from ..report.terminal import describe
 from ..sides import code, source
 from ..sides.base import Base
 from ..sides.code import Code
-from ..sides.repository import GitFailed, commit_of, git
+from ..sides.repository import git, known_commit
 from ..sides.source import Source
 from ..sides.what import What, place_of
 from ..timing import environment
@@ -114,12 +114,12 @@ def run(options: argparse.Namespace) -> int:
     with asked(options) as (what, rows):
         policy = Policy(options.gate_threshold, options.gate_budget)
         place = place_of(what.names[0])
-        good = commit_of_or_refuse(place, options.good)
+        good = known_commit(place, options.good)
         comparison = Comparison(good, what, rows, place, policy, options.case, options.threads)
         if options.step:
             return _step(comparison, options.bad or "")
         history = History(place, what.names, good)
-        found, result = search(history, comparison.judge, commit_of_or_refuse(place, options.bad or "HEAD"))
+        found, result = search(history, comparison.judge, known_commit(place, options.bad or "HEAD"))
         _report(comparison, history, found, result, options)
     return 0
 
@@ -153,21 +153,6 @@ class History:
 
     def describe(self, commit: str) -> str:
         return git(self.place, "show", "-s", "--format=%h %s (%an, %as)", commit).decode().strip()
-
-
-def commit_of_or_refuse(place: Path, revision: str) -> str:
-    """Return the commit of a revision.
-
-    Raises:
-        CannotDo: git knows none of that name.
-
-    """
-    try:
-        return commit_of(place, revision)
-    except GitFailed as error:
-        raise CannotDo(
-            f"{revision} is no revision that git knows here ({error}): check the name, or fetch it"
-        ) from error
 
 
 def search(history: History, judge: Judge, bad: str, say: Callable[[str], None] = print) -> tuple[str, CaseResult]:

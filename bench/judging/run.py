@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..plain.arguments import PROGRAM
 from ..plain.evidence import Load, Plain, Shard
 from ..plain.execution import Ceiling
 from .policy import Policy
@@ -72,7 +73,7 @@ class Run:
         """What a passing run found; it claims only what is certain."""
         undecided = self.undecided
         if undecided.count:
-            whole = ": python -m bench merge says if that is too many" if undecided.too_many else ""
+            whole = f": {PROGRAM} merge says if that is too many" if undecided.too_many else ""
             return f"but {undecided.count} of {undecided.timed} timed cases undecided{whole}"
         if not undecided.timed:
             return f"no drift in {undecided.compared} cases, none of which is timed"
@@ -88,7 +89,7 @@ class Run:
             cure = f": {self.undecided.cure}" if self.undecided.count else ""
             return f"gate: ERROR, {self.not_compared}{cure}"
         if self.empty_part:
-            return f"gate: EMPTY, {self.empty_part}: python -m bench merge gives the verdict of all shards"
+            return f"gate: EMPTY, {self.empty_part}: {PROGRAM} merge gives the verdict of all shards"
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.summary.items())
         if self.exit_code == 0:
             return f"gate: PASS, {self.passing} ({counts})"

@@ -1,4 +1,4 @@
-"""``bench/waivers.toml``: slowdowns that are accepted and thresholds of single cases, bounded and for a time. Pure."""
+"""Slowdowns that are accepted and thresholds of single cases, bounded and for a time, from a TOML file. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,10 +55,15 @@ class Exceptions:
     thresholds: tuple[Threshold, ...] = ()
 
     def waiver(self, case_id: str) -> Waiver | None:
-        return next((w for w in self.waivers if fnmatchcase(case_id, w.case)), None)
+        return next((w for w in self.waivers if _matches(case_id, w.case)), None)
 
     def threshold(self, case_id: str) -> OwnThreshold | None:
-        return next((OwnThreshold(t.threshold, str(t)) for t in self.thresholds if fnmatchcase(case_id, t.case)), None)
+        return next((OwnThreshold(t.threshold, str(t)) for t in self.thresholds if _matches(case_id, t.case)), None)
+
+
+def _matches(id_: str, pattern: str) -> bool:
+    """Whether a pattern is the id itself, which may have brackets, or matches it as a shell's."""
+    return id_ == pattern or fnmatchcase(id_, pattern)
 
 
 def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
@@ -77,8 +82,10 @@ def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
     return entries(file, known_ids, today)
 
 
-def entries(file: Toml, known_ids: Collection[str], today: date) -> Exceptions:
+def entries(file: Toml, known_ids: Collection[str], today: date, *, all_known: bool = True) -> Exceptions:
     """Read the waivers and thresholds of a file that may hold other things too.
+
+    ``all_known``: an entry must match one of the known ids; otherwise there may be more than those.
 
     Raises:
         CannotDo: as ``read``; the message has file and line.
@@ -98,8 +105,8 @@ def entries(file: Toml, known_ids: Collection[str], today: date) -> Exceptions:
                 f"{file.at('threshold', number, 'threshold')}: the threshold of {entry.case!r} is "
                 f"{entry.threshold:g}: give a share above 0 and at most 1, such as 0.1 for 10%"
             )
-    _check(file, "waiver", waivers, known_ids, today)
-    _check(file, "threshold", thresholds, known_ids, today)
+    _check(file, "waiver", waivers, known_ids, today, all_known=all_known)
+    _check(file, "threshold", thresholds, known_ids, today, all_known=all_known)
     return Exceptions(waivers, thresholds)
 
 
@@ -128,7 +135,15 @@ def _as_float(number: int) -> float:
         return inf
 
 
-def _check(file: Toml, kind: str, given: Sequence[Waiver | Threshold], known_ids: Collection[str], today: date) -> None:
+def _check(
+    file: Toml,
+    kind: str,
+    given: Sequence[Waiver | Threshold],
+    known_ids: Collection[str],
+    today: date,
+    *,
+    all_known: bool,
+) -> None:
     """Refuse entries that have expired, that match no case, and two for one case."""
     for number, entry in enumerate(given):
         if entry.expires < today:
@@ -136,11 +151,11 @@ def _check(file: Toml, kind: str, given: Sequence[Waiver | Threshold], known_ids
                 f"{file.at(kind, number, 'expires')}: the {kind} of {entry.case!r} expired on {entry.expires}: "
                 "mend its cause, or renew it with a reason"
             )
-        if not any(fnmatchcase(id_, entry.case) for id_ in known_ids):
+        if all_known and not any(_matches(id_, entry.case) for id_ in known_ids):
             raise CannotDo(
                 f"{file.at(kind, number, 'case')}: {entry.case!r} matches no case: correct it, or remove the entry"
             )
     for id_ in known_ids:
-        matching = [entry.case for entry in given if fnmatchcase(id_, entry.case)]
+        matching = [entry.case for entry in given if _matches(id_, entry.case)]
         if len(matching) > 1:
             raise CannotDo(f"{file.path.name}: {' and '.join(map(repr, matching))} both match {id_}: keep one of them")

@@ -1,6 +1,7 @@
 """Numbers on the command lines of pytest and of the commands: each kind is read or refused in one place."""
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,9 @@ from typing import Generic, NoReturn, TypeVar
 
 from .errors import CannotDo
 
+PROGRAM = f"python -m {__name__.partition('.')[0]}"  # in this repository bench, installed elsewhere twinbench
 DEFAULT_THREADS = 1
+DEFAULT_SHARD = "1/1"
 MOST_THREADS = 9999
 MOST_COUNT = 1_000_000
 MOST_SECONDS = 86_400  # without a limit, a case that cannot be decided would never end
@@ -66,6 +69,20 @@ PORTION = Kind(  # a share, which may be zero
     _share,
     lambda share: share == 0 or 0.001 <= share <= 1,
 )
+
+
+def read_shard(option: str, text: str) -> tuple[int, int]:
+    """Read which part of how many: 2/3.
+
+    Raises:
+        CannotDo: it is none of that form, or there is no such part.
+
+    """
+    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+    index, count = (int(group) for group in match.groups()) if match else (0, 0)
+    if not 1 <= index <= count:
+        raise CannotDo(f"{option}={text}: give I/N with I from 1 to N, such as 2/3")
+    return index, count
 
 
 class Parser(argparse.ArgumentParser):

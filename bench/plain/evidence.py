@@ -67,6 +67,14 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A line of a file of the repository."""
+
+    file: str  # relative to the repository's root, with forward slashes
+    line: int  # from 1
+
+
+@dataclass(frozen=True)
 class Shard:
     """Which part of the matrix a run is, the ``index``-th of ``count`` from 1, and the whole that it is a part of."""
 

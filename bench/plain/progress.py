@@ -17,7 +17,7 @@ def progress(what: str, every_s: float = EVERY_S) -> Iterator[None]:
         seconds = 0.0
         while not done.wait(every_s):
             seconds += every_s
-            print(f"attention gate: {what}, {seconds:.0f} s so far", file=sys.__stderr__, flush=True)
+            print(f"gate: {what}, {seconds:.0f} s so far", file=sys.__stderr__, flush=True)
 
     teller = Thread(target=tell, daemon=True)
     teller.start()

@@ -12,11 +12,12 @@ from .errors import CannotDo
 
 @dataclass(frozen=True)
 class Toml:
-    """A file's values, and its text."""
+    """The values of a file, or of the section ``within`` it, and the file's text."""
 
     path: Path
     text: str
     document: Mapping[str, Any]
+    within: str = ""
 
     @classmethod
     def read(cls, path: Path) -> "Toml":
@@ -35,11 +36,26 @@ class Toml:
         except (OSError, ValueError) as error:
             raise CannotDo(f"{path.name} cannot be read ({error}): mend it") from error
 
+    def section(self, name: str) -> "Toml":
+        """Return the section of that dotted name; an empty one if it is not there.
+
+        Raises:
+            CannotDo: it is no table.
+
+        """
+        found: Any = self.document
+        for part in name.split("."):
+            found = found.get(part, {}) if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            raise CannotDo(f"{self.at()}: write {name} as a table headed [{name}]")
+        return Toml(self.path, self.text, found, name)
+
     def at(self, table: str = "", number: int = 0, key: str = "") -> str:
         """Say where a key is, in the given entry of a table or above all tables: "gate.toml, line 7".
 
         A key that is not there has the line of the entry's heading; above all tables, no line.
         """
+        table = ".".join(filter(None, (self.within, table)))
         heading = re.compile(rf"\s*\[\[?\s*{re.escape(table)}\s*\]")
         assignment = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
         entry, inside, found = -1, not table, None

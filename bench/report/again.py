@@ -1,9 +1,10 @@
 """The commands that reproduce and explain a failing case."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from shlex import join
 
 from ..judging.verdict import CaseResult, Verdict
+from ..plain.arguments import PROGRAM
 from .text import subject
 
 # The options by which a run may be repeated. ``explain`` is given some of them and does not need others; a run with one
@@ -16,6 +17,8 @@ OPTIONS = {
     "--source": "passed on",
     "--gate-config": "passed on",
     "--gate-base-python": "not shown",
+    "--gate-head": "not shown",
+    "--gate-threads": "not shown",
     "--gate-graphs": "not needed",
     "--gate-base": "passed on",
     "--benchmark-compare": "not needed",  # without it, ``explain`` takes the latest baseline too
@@ -30,13 +33,21 @@ def commands(case: CaseResult, options: Sequence[str]) -> dict[str, str]:
 
     There are none where nothing can be repeated: the case is gone, or the run does not say its options.
     """
-    if case.verdict not in _ALONE or subject(case.id) == case.id or not options:
+    if case.verdict not in _ALONE or not options:
+        return {}
+    if "::" in case.id:
+        return _printable({"reproduce": join(["pytest", case.id, *options])})
+    if subject(case.id) == case.id:
         return {}
     found = {"reproduce": join(["pytest", "bench/", "-k", f"[{case.id}]", *options])}
     uses = {option: OPTIONS[_name(option)] for option in options}
     if "not shown" not in uses.values():
         passed = [option for option, use in uses.items() if use == "passed on"]
-        found["explain"] = join(["python", "-m", "bench", "explain", *passed, case.id])
+        found["explain"] = join([*PROGRAM.split(), "explain", *passed, case.id])
+    return _printable(found)
+
+
+def _printable(found: Mapping[str, str]) -> dict[str, str]:
     return {what: text for what, text in found.items() if text.isprintable() and len(text) <= LONGEST}
 
 

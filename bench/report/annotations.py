@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from ..judging.advice import WHAT_TO_DO
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
-from ..sides.places import Place
+from ..plain.evidence import Place
 from .escaping import command_data, command_property
 from .terminal import describe
 from .text import counts, subject
@@ -17,7 +17,7 @@ SPELLED_OUT = 3  # cases in a note
 def as_annotations(run: Run, places: Mapping[str, Place]) -> list[str]:
     """Write one error for each kernel or module that fails a case, and one warning for each with undecided cases."""
     if run.exit_code == 4:
-        return [_command("error", None, "attention gate", run.closing_line)]
+        return [_command("error", None, "gate", run.closing_line)]
     failing = [case for case in run.worst_first if run.policy.fails(case.verdict)]
     undecided = [case for case in run.cases if case.verdict is Verdict.INCONCLUSIVE and case not in failing]
     return [*_notes(run, "error", failing, places), *_notes(run, "warning", undecided, places)]
@@ -30,7 +30,7 @@ def _notes(run: Run, level: str, cases: Iterable[CaseResult], places: Mapping[st
     notes = [_note(run, level, name, rows, places.get(name)) for name, rows in by_subject.items()]
     if len(notes) > SHOWN:
         rest = list(by_subject)[SHOWN - 1 :]
-        notes[SHOWN - 1 :] = [_command(level, None, "attention gate", f"and {len(rest)} more: {', '.join(rest)}")]
+        notes[SHOWN - 1 :] = [_command(level, None, "gate", f"and {len(rest)} more: {', '.join(rest)}")]
     return notes
 
 

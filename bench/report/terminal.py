@@ -35,7 +35,7 @@ def describe(case: CaseResult, options: Sequence[str]) -> str:
 
 def write_table(run: Run, terminal: Terminal) -> None:
     """Write every case, the worst first, skipped cases by their reasons, and what was compared with what."""
-    terminal.section("attention gate", sep="=")
+    terminal.section("regression gate", sep="=")
     rows = [(case.verdict, row(case.brief)) for case in run.worst_first if case.verdict is not Verdict.SKIPPED]
     widths = [max([len(name), *(len(cells[i]) for _, cells in rows)]) for i, name in enumerate(COLUMNS[:-1])]
 

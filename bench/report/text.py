@@ -70,5 +70,10 @@ def counts(cases: Iterable[CaseResult]) -> str:
 
 
 def subject(case_id: str) -> str:
-    """Return the name of the kernel or module in a case's id; the five parts after it have no hyphen."""
+    """Return the name of the kernel or module in a case's id, which five parts without a hyphen follow; or the test.
+
+    A test is named by its node id, without its parameters.
+    """
+    if "::" in case_id:
+        return case_id.partition("[")[0]
     return case_id.rsplit("-", 5)[0]

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from ..plain.evidence import Place
+from ..report.text import subject
+from ..sides.repository import top_level
 from .session import Selection
 from .twin import FIXTURE
 
@@ -24,18 +27,31 @@ _PARENT_S = frozenset(
 )
 
 
-def selection(config: pytest.Config, items: Sequence[pytest.Item], deselected: Iterable[str]) -> Selection:
-    """Return what pytest selected, and how a twin is to be started for it."""
+def selection(
+    config: pytest.Config, items: Sequence[pytest.Item], deselected: Iterable[str], elsewhere: Iterable[str] = ()
+) -> Selection:
+    """Return what pytest selected, and how a twin is to be started for it; ``elsewhere`` are tests of other shards."""
     return Selection(
         root=config.rootpath,
         settings=config.inipath,
         files=tuple(dict.fromkeys(item.path for item in items)),
         tests=tuple(item.nodeid for item in items if uses_fixture(item)),
         known=frozenset([*(item.nodeid for item in items), *deselected]),
+        elsewhere=tuple(elsewhere),
         asked=_selecting(config),
         arguments=_shared(config),
         options=_options(config),
     )
+
+
+def places(items: Iterable[pytest.Item], root: Path) -> dict[str, Place]:
+    """Return where tests are written in the repository, by node id without parameters."""
+    top, found = (top_level(root) or root).resolve(), {}
+    for item in items:
+        path, line = item.path.resolve(), item.location[1]
+        if path.is_relative_to(top):
+            found[subject(item.nodeid)] = Place(path.relative_to(top).as_posix(), (line or 0) + 1)
+    return found
 
 
 def uses_fixture(item: pytest.Item) -> bool:

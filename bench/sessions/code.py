@@ -7,64 +7,93 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..plain.errors import CannotDo
 from ..sides import source
-from ..sides.repository import GitFailed, check_out, commit_of, git, known_files, top_level
+from ..sides.repository import MERGE_BASE, GitFailed, files_of, git, known_commit, known_files, top_level
 from ..sides.world import World
-
-MERGE_BASE = "..."  # after a revision: its merge base with HEAD, as git diff has it
+from . import stored
+from .stored import Stored
 
 
 @dataclass(frozen=True)
 class Code:
     """One side's code: where it is from in words, a digest of its files, and what its process sees.
 
-    ``own`` is the world of a revision with its own tests, where the head's are to be laid over ``world``.
+    ``own`` is the world of a revision with its own tests, where the head's are to be laid over ``world``. ``named`` is
+    how the same code is named later on, when a branch may have moved.
     """
 
     origin: str
     sha256: str
     world: World
     own: World | None = None
+    named: str | None = None
 
 
-def of_head(root: Path) -> Code:
+def of_disk(root: Path) -> Code:
     """Return the code on disk; ``root`` is the folder that pytest calls its root."""
     top = top_level(root) or root
     return Code("working tree", _digest(top, _own_files(top)), _world(top))
 
 
-def of_base(root: Path, wanted: str, scratch: Path) -> tuple[Code, tuple[str, ...]]:
-    """Return the code of a revision, checked out below ``scratch``, or of a directory; and warnings about the choice.
+def of_head(root: Path, revision: str, scratch: Path) -> Code:
+    """Return the code of a revision that is compared instead of what is on disk.
 
     Raises:
-        CannotDo: it is neither or both, or git cannot give its files.
+        CannotDo: git knows none of that name, or cannot give its files.
+
+    """
+    commit = known_commit(top_level(root) or root, revision, "head")
+    return of_commit(root, Stored(commit, {}), f"revision {revision} ({commit[:12]})", scratch)
+
+
+def of_name(root: Path, wanted: str, scratch: Path) -> tuple[Code, tuple[str, ...]]:
+    """Return the code of a directory, of a stored baseline, or of a revision; and warnings about the choice.
+
+    What git has is checked out below ``scratch``.
+
+    Raises:
+        CannotDo: there is none of that name, it means several, or git cannot give its files.
 
     """
     top = top_level(root) or root
     name, why = source.choice(top, wanted)
+    if name.endswith(".json"):
+        return of_stored(root, Path(name), scratch), ()
     if not name.endswith(MERGE_BASE) and source.names_directory(top, name):
         place = Path(name).resolve()
         paths = tuple(folder for folder in (place, place / "src") if folder.is_dir())
-        return Code(f"directory {name}{why}", _digest(place, _below(place)), replace(_world(top), paths=paths)), ()
-    try:
-        commit = _merge_base(top, name) if name.endswith(MERGE_BASE) else commit_of(top, name)
-    except GitFailed as error:
-        raise CannotDo(
-            f"base {name!r} is neither a directory nor a revision that git knows here ({error}): "
-            "check the name, or fetch it (a shallow clone lacks older revisions)"
-        ) from error
-    origin = f"revision {name} ({commit[:12]}){why}"
-    into, untouched = scratch.resolve() / "base", scratch.resolve() / "untouched"
-    try:
-        for folder in (into, untouched):
-            folder.mkdir()
-            check_out(top, commit, folder)
-    except GitFailed as error:
-        raise CannotDo(f"git cannot give the files of {origin} ({error}): repair that, or fetch it") from error
+        world = replace(_world(top), paths=paths)
+        return Code(f"directory {name}{why}", _digest(place, _below(place)), world, named=str(place)), ()
+    commit = known_commit(top, name)
     warnings = () if _is_ancestor(top, commit) else (_not_an_ancestor(name),)
-    base, own = (replace(_world(top), checkout=folder) for folder in (into, untouched))
-    return Code(origin, _digest(into, _below(into)), base, own), warnings
+    return of_commit(root, Stored(commit, {}), f"revision {name} ({commit[:12]}){why}", scratch), warnings
+
+
+def of_stored(root: Path, path: Path, scratch: Path) -> Code:
+    """Return the code that a stored baseline was measured with.
+
+    Raises:
+        CannotDo: the file is none, or git does not have its commit.
+
+    """
+    found = stored.read(path)
+    top = top_level(root) or root
+    found = replace(found, commit=known_commit(top, found.commit))
+    edits = f" with {len(found.edits)} edited files" if found.edits else ""
+    code = of_commit(root, found, f"baseline {path.name} ({found.commit[:12]}{edits})", scratch)
+    return replace(code, named=str(path))
+
+
+def of_commit(root: Path, found: Stored, origin: str, scratch: Path) -> Code:
+    """Return the code of a commit and of edits to it, checked out twice: the tests of one are replaced."""
+    top = top_level(root) or root
+    folders = [scratch.resolve() / name for name in ("checkout", "untouched")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        files_of(top, found.commit, origin, folder)
+        found.apply(folder)
+    world, own = (replace(_world(top), checkout=folder) for folder in folders)
+    return Code(origin, _digest(folders[0], _below(folders[0])), world, own, found.commit[:12])
 
 
 def lay_over(tests: Iterable[Path], settings: Path | None, world: World) -> None:
@@ -108,10 +137,6 @@ def _conftests(test: Path, repository: Path) -> Iterator[Path]:
             yield folder / "conftest.py"
         if folder == repository:
             return
-
-
-def _merge_base(top: Path, name: str) -> str:
-    return git(top, "merge-base", commit_of(top, name.removesuffix(MERGE_BASE)), "HEAD").decode().strip()
 
 
 def _is_ancestor(top: Path, commit: str) -> bool:

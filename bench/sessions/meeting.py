@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plain.evidence import TensorError
+from ..plain.execution import Fingerprint
 from ..sides.world import World
 
 
@@ -27,6 +28,8 @@ class SessionStart:
     threads: int
     scratch: Path
     shuffled: bool = False  # memory is to lie elsewhere than in other twins
+    installed: bool = False  # the side is what its interpreter has installed
+    slowed: float | None = None  # a share by which calls are made slower, to test the gate; None: left as they are
 
     @property
     def result(self) -> Path:
@@ -61,12 +64,15 @@ class Arrived:
     """A test has called ``benchmark``, and waits there.
 
     ``unsaved`` says why what the call returned cannot be compared with the other side's. ``errors`` are those around a
-    reference, if the test names one.
+    reference, if the test names one. ``fingerprint`` is what a call executed, where torch is loaded; ``unobserved``
+    says why there is none then.
     """
 
     own: Own
     unsaved: str | None = None
     errors: tuple[TensorError, ...] = ()
+    fingerprint: Fingerprint | None = None
+    unobserved: str | None = None
 
 
 @dataclass(frozen=True)

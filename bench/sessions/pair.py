@@ -1,14 +1,13 @@
 """Two twins that run the same pytest session in step, one test after the other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ..judging.statistics import PairedTest
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
-from ..timing.measure import Never
+from ..timing.measure import Never, StoppingRule
 from ..twins.bursts import measure_bursts, measure_twins
 from ..twins.fork import fork
 from ..twins.party import Remote, SideFailed
@@ -18,12 +17,18 @@ from .meeting import Arrived, Collected, Finished, SessionStart, Step
 ALONE_S = 0.2  # of timing a head whose base cannot run the test
 
 
+def forked(start: SessionStart) -> Remote:
+    """Fork a session from the image."""
+    return fork(start.label, partial(twin.run, start))
+
+
 @dataclass
 class Pair:
     """Head and base, each a pytest session in a process of its own; ``order`` says which is forked first."""
 
     starts: Mapping[str, SessionStart]  # by label
     order: tuple[str, ...] = ("head", "base")
+    launch: Callable[[SessionStart], Remote] = forked
     parties: dict[str, Remote] = field(default_factory=dict)
     collected: dict[str, Collected] = field(default_factory=dict)
 
@@ -38,7 +43,7 @@ class Pair:
         for label in lacking:
             if (old := self.parties.pop(label, None)) is not None:
                 old.close()
-            self.parties[label] = fork(label, partial(twin.run, self.starts[label]))
+            self.parties[label] = self.launch(self.starts[label])
         for label in lacking:
             try:
                 self.collected[label] = self.parties[label].receive()
@@ -66,7 +71,7 @@ class Pair:
             return failure if isinstance(failure, SideFailed) else SideFailed(str(failure))
         return step
 
-    def measure(self, test: PairedTest, budget_s: float) -> Measurement:
+    def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
         """Time the calls that both sides wait with.
 
         Raises:
@@ -74,7 +79,7 @@ class Pair:
 
         """
         threads = self.starts["head"].threads
-        return measure_twins(self.parties["base"], self.parties["head"], test, budget_s, threads)
+        return measure_twins(self.parties["base"], self.parties["head"], rule, budget_s, threads)
 
     def time_head(self) -> Measurement:
         """Time the head's call alone, as both sides of a measurement that nobody judges."""
@@ -100,14 +105,18 @@ class Pair:
 
 
 @contextmanager
-def pair(starts: Mapping[str, SessionStart], order: tuple[str, ...] = ("head", "base")) -> Iterator[Pair]:
+def pair(
+    starts: Mapping[str, SessionStart],
+    order: tuple[str, ...] = ("head", "base"),
+    launch: Callable[[SessionStart], Remote] = forked,
+) -> Iterator[Pair]:
     """Hold a pair of sessions for as long as the context lasts.
 
     Raises:
         CannotDo: a session does not start.
 
     """
-    held = Pair(starts, order)
+    held = Pair(starts, order, launch)
     try:
         held.ready()
         yield held

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from ..judging.policy import Policy
 from ..judging.verdict import CaseResult, Verdict
 from ..report.terminal import describe
 from .session import Session
@@ -19,14 +18,14 @@ def run(session: Session, item: pytest.Item, nextitem: pytest.Item | None) -> Ca
     uses_fixture = item.nodeid in session.selection.tests
     following = None if nextitem is None else nextitem.nodeid
     result, data = session.run(item.nodeid, following, uses_fixture=uses_fixture)
-    for report in _reports(item, session.settings.policy, result, data):
+    for report in _reports(item, session, result, data):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return result
 
 
 def _reports(
-    item: pytest.Item, policy: Policy, result: CaseResult | None, data: list[Any]
+    item: pytest.Item, session: Session, result: CaseResult | None, data: list[Any]
 ) -> Iterator[pytest.TestReport]:
     """Return the head's reports, made into those of the verdict where there is one."""
     read = item.config.hook.pytest_report_from_serializable
@@ -42,8 +41,8 @@ def _reports(
             report.outcome, report.longrepr = "failed", "the head's process ended in this test"
         elif phase == "call" and result is not None:
             report.user_properties = [*report.user_properties, (VERDICT, result.verdict.value)]
-            if policy.fails(result.verdict):
-                report.outcome, report.longrepr = "failed", describe(result, ())
+            if session.settings.policy.fails(result.verdict):
+                report.outcome, report.longrepr = "failed", describe(result, session.repeatable)
         yield report
 
 

@@ -1,44 +1,42 @@
 """One run of the gate over tests that use ``benchmark``: base and head in step, a verdict a test."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ..judging.changes import NOTHING
 from ..judging.judge import deciding, judge_case
 from ..judging.policy import OwnThreshold, Policy
 from ..judging.run import Run
 from ..judging.statistics import PairedTest
 from ..judging.verdict import CaseResult
+from ..plain.arguments import DEFAULT_THREADS
 from ..plain.errors import CannotDo
-from ..plain.evidence import Evidence, Measurement, Plain
+from ..plain.evidence import Evidence, Measurement, Plain, Shard
 from ..timing.budget import SharedBudget
 from ..timing.machine_load import LoadMeter
-from ..twins.party import SideFailed
+from ..twins.interpreter import interpreter, place_of_gate
+from ..twins.party import Remote, SideFailed
 from . import code
 from .code import Code
+from .crowd import NEEDED, Crowd, launcher
 from .meeting import Arrived, Own, SessionStart, Step
-from .pair import Pair, arrived, finished, pair
+from .pair import Pair, arrived, finished, forked, pair
 from .reports import error_line, error_of, skip_of
+from .settings import Settings
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What the command line asked for."""
-
-    base: str
-    policy: Policy
-    threads: int
+Launch = Callable[[SessionStart], Remote]
 
 
 @dataclass(frozen=True)
 class Selection:
     """What pytest selected in the head. ``known`` are all its tests, deselected ones too.
 
-    ``asked`` are the paths and expressions by which they were selected, as arguments of pytest; ``settings`` is the
-    file of its settings.
+    ``elsewhere`` are those that other shards run. ``asked`` are the paths and expressions by which they were selected,
+    as arguments of pytest; ``settings`` is the file of its settings.
     """
 
     root: Path
@@ -49,6 +47,7 @@ class Selection:
     asked: tuple[str, ...]
     arguments: tuple[str, ...]
     options: Mapping[str, Any]
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass
@@ -60,6 +59,8 @@ class Session:
     resources: ExitStack = field(default_factory=ExitStack)
     results: list[CaseResult] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    base_versions: Mapping[str, str] = field(default_factory=dict)  # of the base's own interpreter, if it has one
+    crowd: Crowd | None = None  # where base and head are no twins
     has_started: bool = False
     sharing: int = 0  # cases of the same run that are compared elsewhere, and share the level
 
@@ -70,19 +71,42 @@ class Session:
             CannotDo: the base cannot be had, or a session does not start.
 
         """
-        scratch = Path(self.resources.enter_context(TemporaryDirectory(prefix="twinbench-")))
-        self.selection = selection
-        self.head = code.of_head(selection.root)
-        self.base, self.notes = code.of_base(selection.root, self.settings.base, scratch)
+        scratch = Path(self.resources.enter_context(TemporaryDirectory(prefix="twinbench-"))).resolve()
+        self.selection, settings = selection, self.settings
+        self.exceptions = settings.exceptions(selection.tests)
+        self.head = self._head(scratch)
+        self.base, launch = self._base(scratch)
         self.own = self._start_of_own(scratch)
-        self.own_tests = self._own_tests()
-        code.lay_over(selection.files, selection.settings, self.base.world)
+        self.own_tests = self._own_tests(launch)
+        for side in (self.head, self.base):
+            code.lay_over(selection.files, selection.settings, side.world)
         starts = {"head": self._start("head", self.head, scratch), "base": self._start("base", self.base, scratch)}
-        self.pair: Pair = self.resources.enter_context(pair(starts))
+        self.pair: Pair = self.resources.enter_context(pair(starts, launch=launch))
+        if settings.base_python is not None:
+            self.crowd = Crowd(self.pair)
+            self.resources.callback(self.crowd.close)
         self.compared = [id_ for id_ in selection.tests if self.pair.collected["base"].tests.get(id_)]
         self.budget = SharedBudget(self.settings.policy.budget_s, len(self.compared))
         self.load = LoadMeter()
         self.has_started = True
+
+    def _head(self, scratch: Path) -> Code:
+        root, revision = self.selection.root, self.settings.head
+        return code.of_disk(root) if revision is None else code.of_head(root, revision, scratch / "head")
+
+    def _base(self, scratch: Path) -> tuple[Code, Launch]:
+        """Return the base's code, and how the sessions of both sides are started."""
+        root, python = self.selection.root, self.settings.base_python
+        if self.settings.base is None:
+            base = code.of_disk(root)
+        else:
+            base, self.notes = code.of_name(root, self.settings.base, scratch / "base")
+        if python is None:
+            return base, forked
+        self.base_versions = interpreter(python, NEEDED, place_of_gate(scratch))
+        of_python = f"{base.origin} under {python} (Python {self.base_versions['python']})"
+        world = replace(base.world, environment=None)  # that of its own process
+        return replace(base, origin=of_python, world=world), launcher({"base": python}, scratch)
 
     def _start(self, label: str, side: Code, scratch: Path) -> SessionStart:
         selection = self.selection
@@ -91,9 +115,19 @@ class Session:
         settings = None if selection.settings is None else code.moved(selection.settings, side.world)
         given = ("-c", str(settings)) if settings is not None and settings.exists() else ()
         arguments = (*selection.arguments, *given, f"--rootdir={root}")
-        folder = scratch / "session"
-        threads = self.settings.threads
-        return SessionStart(label, side.world, root, files, arguments, selection.options, threads, folder)
+        slowed = self.settings.slowed
+        return SessionStart(
+            label,
+            side.world,
+            root,
+            files,
+            arguments,
+            selection.options,
+            self.settings.threads,
+            scratch / "session",
+            installed=label == "base" and self.settings.base is None,
+            slowed=0.0 if slowed is not None and label == "base" else slowed,
+        )
 
     def _start_of_own(self, scratch: Path) -> SessionStart | None:
         """Return how the base's own tests are run, those that it had before the head's are laid over it."""
@@ -108,12 +142,12 @@ class Session:
                 asked.append(f"{there}{colons}{rest}" if there.exists() else argument)
         return replace(start, files=tuple(asked), scratch=start.scratch.parent / "own")
 
-    def _own_tests(self) -> set[str]:
+    def _own_tests(self, launch: Launch) -> set[str]:
         """Return the base's own tests that use the fixture. What it cannot collect, it cannot lose."""
-        if self.own is None:
+        if self.own is None or self.settings.head is not None:  # tests are those on disk, whatever a revision had
             return set()
         try:
-            with pair({"base": self.own}, ("base",)) as own:
+            with pair({"base": self.own}, ("base",), launch) as own:
                 return {id_ for id_, uses in own.collected["base"].tests.items() if uses}
         except CannotDo:
             return set()
@@ -123,7 +157,7 @@ class Session:
         if self.own is None or node_id not in self.own_tests:
             return False
         try:
-            with pair({"base": self.own}, ("base",)) as own:
+            with pair({"base": self.own}, ("base",), self.pair.launch) as own:
                 return arrived(own.begin(node_id, {"base": None})["base"])
         except CannotDo:
             return False
@@ -166,19 +200,15 @@ class Session:
         head, base, evidence = steps["head"], steps.get("base"), Evidence(node_id)
         if not isinstance(head, Arrived):
             return self._without_call(evidence, head, base), None
-        evidence = replace(evidence, errors=head.errors)
+        evidence = replace(evidence, errors=head.errors, head_fingerprint=head.fingerprint)
         try:
             if not isinstance(base, Arrived):
                 why = self._not_in_base(node_id, base)
                 return replace(evidence, new=True, remarks=(why,)), self.pair.time_head()
             if own.compare:
                 evidence = self._compare_results(evidence, head, base)
-            test, allowance_s = self._test(own), self.budget.allowance_s()
-            measurements = [self.pair.measure(test, allowance_s)]
-            confirming = replace(test, confirming=True)
-            while deciding(measurements, test) is None:
-                measurements.append(self._measure_again(node_id, confirming, allowance_s))
-            self.budget.spend(sum(measurement.seconds for measurement in measurements))
+            evidence = self._compare_facts(evidence, head, base)
+            measurements = self._measure(node_id, self._test(node_id, own))
         except SideFailed as failure:
             return replace(evidence, error=str(failure)), None
         return replace(evidence, measurements=tuple(measurements)), measurements[0]
@@ -193,6 +223,29 @@ class Session:
         if found.unknown is not None:
             return replace(evidence, remarks=(f"results not compared: {found.unknown}",))
         return evidence
+
+    def _compare_facts(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
+        if (why := head.unobserved or base.unobserved) is not None:
+            remarks = (*evidence.remarks, f"facts not compared, a watched call raised {why}")
+            return replace(evidence, head_fingerprint=None, remarks=remarks)
+        return replace(evidence, base_fingerprint=base.fingerprint or (head.fingerprint and NOTHING))
+
+    def _measure(self, node_id: str, test: PairedTest) -> list[Measurement]:
+        """Measure the calls at which both sides wait, and again until it is clear.
+
+        Raises:
+            SideFailed: a side raised or ended.
+
+        """
+        if self.crowd is not None:  # a pair of processes takes longer than a share of a common budget
+            return [self.crowd.measure(node_id, test, self.settings.policy.budget_s)]
+        allowance_s = self.budget.allowance_s()
+        measurements = [self.pair.measure(test, allowance_s)]
+        confirming = replace(test, confirming=True)
+        while deciding(measurements, test) is None:
+            measurements.append(self._measure_again(node_id, confirming, allowance_s))
+        self.budget.spend(sum(measurement.seconds for measurement in measurements))
+        return measurements
 
     def _measure_again(self, node_id: str, test: PairedTest, budget_s: float) -> Measurement:
         """Measure in a new pair of twins.
@@ -238,39 +291,89 @@ class Session:
         text = errors.get(file) or next(iter(errors.values()), None)
         return "not in the base" if text is None else f"not compared, the base cannot collect it: {error_line(text)}"
 
-    def _test(self, own: Own) -> PairedTest:
-        threshold = None
+    def _test(self, node_id: str, own: Own) -> PairedTest:
+        threshold, waiver = self.exceptions.threshold(node_id), self.exceptions.waiver(node_id)
         if own.threshold is not None:
             threshold = OwnThreshold(own.threshold, f"its own threshold is {100 * own.threshold:g}%")
-        return self.settings.policy.test(len(self.compared) + self.sharing, threshold=threshold)
+        return self.settings.policy.test(
+            len(self.compared) + len(self.selection.elsewhere) + self.sharing,
+            threshold=threshold,
+            accepted_ratio=1.0 if waiver is None else waiver.ratio,
+        )
 
     def _add(self, evidence: Evidence, own: Own) -> CaseResult:
-        result = judge_case(evidence, self._test(own))
+        waiver = self.exceptions.waiver(evidence.case_id)
+        waived = None if waiver is None else str(waiver)
+        result = judge_case(evidence, self._test(evidence.case_id, own), waived)
         self.results.append(result)
         return result
 
     def finish(self) -> Run:
-        """Sum up the run: its results, and tests that are missing or have none."""
+        """Sum up the run: its results, and tests that are missing or have none.
+
+        Raises:
+            CannotDo: tests were not collected, or nothing of the base's code was imported.
+
+        """
+        if not self.has_started:  # pytest has said why
+            raise CannotDo("tests could not be collected, so there is no verdict")
+        self._refuse_code_that_nobody_imports()
+        index, count = self.settings.shard
         done = {result.id for result in self.results}
         rows = [
             Evidence(id_, error="was selected and has no result: the run stopped before it")
             for id_ in self.selection.tests
             if id_ not in done
         ]
-        rows += [
-            Evidence(id_, missing="is in the base and gone from the head")
-            for id_ in sorted(self.own_tests - self.selection.known)
-        ]
+        missing = sorted(self.own_tests - self.selection.known)
+        if index == 1:  # once, not in every shard
+            rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]
         judged = (judge_case(row, self.settings.policy.test(1)) for row in rows)
         return Run(
-            base={"origin": self.base.origin, "source_sha256": self.base.sha256},
+            base={"origin": self.base.origin, "source_sha256": self.base.sha256, **self.base_versions},
             head={"origin": self.head.origin, "source_sha256": self.head.sha256},
             environment=self.environment,
             policy=self.settings.policy,
             cases=(*self.results, *judged),
             load=self.load.read(),
-            notes=self.notes,
+            notes=(*self.notes, *(self.crowd.notes if self.crowd else ())),
+            shard=Shard.of(index, count, "", {*self.selection.tests, *self.selection.elsewhere, *missing}),
+            options=self.repeatable,
         )
+
+    @property
+    def repeatable(self) -> tuple[str, ...]:
+        """The options under which one test is compared again as here; defaults are left out."""
+        settings, policy = self.settings, self.settings.policy
+        single = {
+            "--gate-threads": (settings.threads, DEFAULT_THREADS),
+            "--gate-threshold": (f"{100 * policy.threshold:g}%", f"{100 * Policy.threshold:g}%"),
+            "--gate-base-python": (settings.base_python, None),
+            "--gate-head": (settings.head, None),
+            "--gate-base": (self.base.named, None),
+        }
+        return tuple(f"{name}={value}" for name, (value, default) in single.items() if value != default)
+
+    def _refuse_code_that_nobody_imports(self) -> None:
+        """Refuse a base whose code no test has imported: both sides ran the same.
+
+        Raises:
+            CannotDo: it is such a base.
+
+        """
+        world, base = self.base.world, self.pair.parties["base"]
+        if (
+            self.settings.base is None
+            or not base.is_alive
+            or not any(result.verdict.compared for result in self.results)
+        ):
+            return
+        if not base.ask("imports_own"):
+            place = ", ".join(map(str, world.paths)) or self.base.origin
+            raise CannotDo(
+                f"no test has imported any module of {place}, so base and head ran the same code: install the package "
+                "that is measured from the repository (pip install --editable), or give a base directory that holds it"
+            )
 
 
 def _failure(step: Step | SideFailed) -> str | None:

@@ -8,7 +8,9 @@ import os
 import pickle
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -22,12 +24,12 @@ from ..plain.printable import first_line
 from ..pytest_benchmark_adapter import Call
 from ..sides.source import folders_of
 from ..sides.world import in_repository
-from ..timing.machine import shuffle_heap
-from ..twins.bursts import pin
+from ..timing.machine import shuffle_heap, steady_allocator
+from ..twins.bursts import pin, slowed
 from ..twins.party import answer_to
-from . import difference, reference
+from . import difference, facts, reference
 from .difference import Difference
-from .marker import own
+from .marker import MARKER, own
 from .meeting import Arrived, Collected, Finished, SessionStart
 
 if TYPE_CHECKING:
@@ -53,9 +55,11 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
         torch.set_num_threads(start.threads)
     gc.enable()
     twin = _Twin(start, connection, common)
+    absent = {"-n0": "xdist", "--no-cov": "pytest_cov"}  # arguments of plugins that another interpreter may lack
+    arguments = [one for one in start.arguments if find_spec(absent.get(one, "pytest")) is not None]
     code: object
     try:
-        code = pytest.main([*start.arguments, *start.files], plugins=[twin])
+        code = pytest.main([*arguments, *start.files], plugins=[twin])
     except SystemExit as error:  # of a conftest
         code = error.code
     del held
@@ -64,6 +68,16 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
         twin.answer(
             "cannot", f"pytest ended with exit code {code} before the {start.label} had collected tests: {said}"
         )
+
+
+def main() -> None:
+    """Run the session that comes through the connection, in a process that ``interpreter.spawn`` has started."""
+    from ..twins.interpreter import connection  # noqa: PLC0415  # a twin that is forked does not need it
+
+    ours = connection()
+    steady_allocator()
+    _, (start,) = pickle.loads(ours.recv_bytes())  # noqa: S301  # from the parent
+    run(start, ours)
 
 
 class _Twin:
@@ -109,11 +123,22 @@ class _Twin:
             return Difference(unknown=f"the base's result cannot be read by the head ({first_line(str(error))})")
         return difference.between(self._result, theirs)
 
+    def imports_own(self) -> bool:
+        """Whether any module but the tests themselves was imported from the side's own code."""
+        world, tests = self._start.world, {Path(file).resolve() for file in self._start.files}
+        roots = [*world.paths, *filter(None, [world.checkout or world.repository])]
+        files = {
+            Path(file).resolve() for module in list(sys.modules.values()) if (file := _file_of(module)) is not None
+        }
+        own = (file for file in files if any(in_repository(file, root) for root in roots))
+        return any(file not in tests and file.name != "conftest.py" for file in own)
+
     # pytest's hooks
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         self._config = config
+        config.addinivalue_line("markers", MARKER)
         for name, value in self._start.options.items():
             setattr(config.option, name, value)
         config.pluginmanager.register(_Fixture(self))  # after pytest-benchmark, whose fixture it takes
@@ -149,10 +174,15 @@ class _Twin:
         asked, oracle = own(node)
         args, kwargs = call.arguments()
         expected = None if oracle is None or self._start.label != "head" else reference.expect(oracle, args, kwargs)
+        before = facts.before_first_call()
         result = call.once(args, kwargs)
-        self._call, self._result = call, result
+        self._result = result
+        share = self._start.slowed
+        self._call = call if share is None else replace(call, target=slowed(call.target, share))
         errors = () if expected is None else reference.errors(result, expected)
-        self.answer("done", Arrived(asked, self._save() if asked.compare else None, errors))
+        unsaved = self._save() if asked.compare else None
+        seen, unobserved = facts.of_call(lambda: call.once(*call.arguments()), before)
+        self.answer("done", Arrived(asked, unsaved, errors, seen, unobserved))
         timings = self._obey_until("go_on")
         if timings is None:
             pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
@@ -188,9 +218,11 @@ class _Twin:
     def _refuse_another_place(self) -> None:
         """Refuse packages of the repository, or of the base's directory, that were imported from elsewhere."""
         world = self._start.world
+        if self._start.installed:
+            return
         roots = [*world.paths, *filter(None, [world.checkout or world.repository])]
         for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None)
+            file = _file_of(module)
             if file is None or "." in name or name in self._common:
                 continue
             if name in sys.stdlib_module_names:
@@ -213,6 +245,14 @@ class _Fixture:
     def benchmark(self, benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> BenchmarkFixture:
         pytest_benchmark_adapter.redirect(benchmark, partial(self._twin.meet, request.node, benchmark))
         return benchmark
+
+
+def _file_of(module: object) -> str | None:
+    try:
+        file = getattr(module, "__file__", None)
+    except Exception:  # noqa: BLE001  # a module may be any object
+        return None
+    return file if isinstance(file, str) else None
 
 
 def _has(folder: Path, name: str) -> bool:

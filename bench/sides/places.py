@@ -2,17 +2,10 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Place:
-    """A line of a file of the repository."""
-
-    file: str  # relative to the repository's root, with forward slashes
-    line: int  # from 1
+from ..plain.evidence import Place
 
 
 def places(subjects: Mapping[str, Any], root: Path) -> dict[str, Place]:

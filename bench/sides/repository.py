@@ -28,6 +28,7 @@ NAMING_A_REPOSITORY = frozenset(
         "GIT_WORK_TREE",
     }
 )
+MERGE_BASE = "..."  # after a revision, as git diff has it
 SUBMODULE = "160000"  # the mode of a submodule's entry in a tree
 POINTER = b"version https://git-lfs.github.com/spec/"  # Git LFS's specification: the first line of a pointer
 MOST_POINTER_BYTES = 1024  # likewise
@@ -87,6 +88,38 @@ def commit_of(directory: Path, revision: str) -> str:
         listed = git(directory, "for-each-ref", "--format=%(refname)", f"refs/*/{stem}", f"refs/remotes/*/{stem}")
         names = " or ".join(listed.decode().split()) or "the full name"
         raise CannotDo(f"revision {revision!r} means several things ({error}): write {names}") from error
+
+
+def known_commit(directory: Path, revision: str, side: str = "base") -> str:
+    """Return the commit that a revision given by the user names; one that ends in three dots is a merge base with HEAD.
+
+    Raises:
+        CannotDo: git knows none of that name, it means several commits, or there is no merge base.
+
+    """
+    try:
+        if revision.endswith(MERGE_BASE):
+            commit = commit_of(directory, revision.removesuffix(MERGE_BASE))
+            return git(directory, "merge-base", commit, "HEAD").decode().strip()
+        return commit_of(directory, revision)
+    except GitFailed as error:
+        raise CannotDo(
+            f"{side} {revision!r} is neither a directory nor a revision that git knows here ({error}): "
+            "check the name, or fetch it (a shallow clone lacks older revisions)"
+        ) from error
+
+
+def files_of(directory: Path, commit: str, origin: str, into: Path) -> Path:
+    """Write every file of a commit as ``check_out`` does; ``origin`` names it in messages.
+
+    Raises:
+        CannotDo: git cannot write them.
+
+    """
+    try:
+        return check_out(directory, commit, into)
+    except GitFailed as error:
+        raise CannotDo(f"git cannot give the files of {origin} ({error}): repair that, or fetch it") from error
 
 
 def check_out(directory: Path, commit: str, into: Path) -> Path:

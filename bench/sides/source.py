@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..plain.errors import CannotDo
-from .repository import GitFailed, check_out, commit_of, known_files, leading_nowhere
+from .repository import GitFailed, commit_of, files_of, known_commit, known_files, leading_nowhere
 from .what import PACKAGE, place_of
 
 MOST_BYTES = 256 << 20  # more is not source code
@@ -159,18 +159,9 @@ def checked_out(repository: Path, revision: str, names: Sequence[str], into: Pat
         CannotDo: no such revision, or one of the packages is not in it.
 
     """
-    try:
-        commit = commit_of(repository, revision)
-    except GitFailed as error:
-        raise CannotDo(
-            f"base {revision!r} is neither a directory nor a revision that git knows here ({error}): "
-            "check the name, or fetch it (a shallow clone lacks older revisions)"
-        ) from error
+    commit = known_commit(repository, revision)
     origin = f"revision {revision} ({commit[:12]})"
-    try:
-        here = check_out(repository, commit, into)
-    except GitFailed as error:
-        raise CannotDo(f"git cannot give the files of {origin} ({error}): repair that, or fetch it") from error
+    here = files_of(repository, commit, origin, into)
     files: dict[str, Path] = {}
     folders: list[Path] = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Shards: the cases of a run dealt out evenly by what each costs, in the same way on every machine."""
+"""What each case of the matrix costs, by which shards are dealt evenly."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,8 +23,8 @@ def seconds_stored(storage: Path = STORAGE) -> Mapping[str, float]:
     return baseline.read(shipped[-1]).seconds if shipped else {}
 
 
-def costs(cases: Mapping[Case, str | None], stored: Mapping[str, float]) -> dict[Case, float]:
-    """Estimate what each case costs, in seconds a burst: cases need about equally many, however long a call takes.
+def costs(cases: Mapping[Case, str | None], stored: Mapping[str, float]) -> dict[str, float]:
+    """Estimate what each case costs, by id, in seconds a burst: all need about equally many, however long a call takes.
 
     A case without a stored time is assumed to do its arithmetic at the median rate of the others. One that is not timed
     costs little, and one that cannot run (its value is the reason) nothing.
@@ -37,18 +37,4 @@ def costs(cases: Mapping[Case, str | None], stored: Mapping[str, float]) -> dict
 
     rates = sorted(work_of(case).flops / stored[case.id] for case in cases if stored.get(case.id))
     rate = median(rates) if rates else _FLOPS_PER_SECOND
-    return {case: cost(case) if unsupported is None else 0.0 for case, unsupported in cases.items()}
-
-
-def deal(costs: Mapping[Case, float], count: int) -> list[list[Case]]:
-    """Deal the cases into ``count`` parts of about equal cost: the costliest first, each to the cheapest part so far.
-
-    That is Graham's longest-processing-time rule (1969): the costliest part is at most a third above the best possible.
-    """
-    totals = [0.0] * count
-    parts: list[set[Case]] = [set() for _ in totals]
-    for case in sorted(costs, key=lambda case: (-costs[case], case.id)):
-        cheapest = totals.index(min(totals))
-        totals[cheapest] += costs[case]
-        parts[cheapest].add(case)
-    return [[case for case in costs if case in part] for part in parts]
+    return {case.id: cost(case) if unsupported is None else 0.0 for case, unsupported in cases.items()}

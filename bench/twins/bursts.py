@@ -2,14 +2,23 @@
 
 import os
 import random
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 
+from ..judging.statistics import PairedTest
 from ..plain.evidence import Measurement
 from ..timing.measure import Burst, StoppingRule, Timed, measure
+from .between import is_settled, joined
 from .party import Party, SideFailed
+
+BURST_PAIRS = 9  # pairs of bursts in each pair of processes; more would not narrow what differs between processes
+MOST_PAIRS = 40  # of processes: all live until the run ends, so memory bounds them
+SPINNING = 0.1  # of a call's time, added to both sides before a slowdown is injected
+SHARE = 0.05  # of a measurement's budget, for each pair of processes
 
 
 def measure_bursts(
@@ -59,6 +68,57 @@ def measure_twins(base: Party, head: Party, rule: StoppingRule, budget_s: float,
     finally:
         if every:
             os.sched_setaffinity(0, every)
+
+
+def measure_processes(
+    measure_in: Callable[[int, StoppingRule, float], Measurement], test: PairedTest, budget_s: float, most: int
+) -> Measurement:
+    """Take an observation from one pair of processes after the other until the test is certain, ``most`` at the most.
+
+    ``measure_in`` measures in the pair of a number from 0, with the stopping rule and the seconds that it gets.
+    """
+    start_s = time.monotonic()
+    taken: list[Measurement] = []
+    while len(taken) < most:
+        taken.append(measure_in(len(taken), _Enough(), SHARE * budget_s))
+        if is_settled(taken, test) or time.monotonic() - start_s > budget_s:
+            break
+    return joined(taken, time.monotonic() - start_s)
+
+
+@dataclass(frozen=True)
+class _Enough:
+    """The stopping rule within a pair of processes: after so many pairs of bursts."""
+
+    def is_certain(self, ordered: Sequence[float]) -> bool:
+        return len(ordered) >= BURST_PAIRS
+
+
+def note_of_processes(pairs: int, most: int) -> str:
+    """Say what a reader of the verdicts must know about how they were measured, and what could not be."""
+    counted = f"base and head ran in {pairs} pairs of processes, each of which is one pair in the table"
+    if pairs < most:
+        return f"{counted}: processes differ by some percent, so this sees less than a run in one"
+    return f"{counted}, and no case is given more: give a higher --gate-threshold for what is undecided"
+
+
+def slowed(call: Callable[..., object], share: float) -> Callable[..., object]:
+    """Make a call take longer by a share, after work that both sides do.
+
+    A call is a little faster after idle spinning than after another call (by 0.3 to 0.4%). So if only the head spun, it
+    would be slower by less than the share.
+    """
+    factor = (1 + SPINNING) * (1 + share)
+
+    def taking_longer(*args: object, **kwargs: object) -> object:
+        start = perf_counter_ns()
+        returned = call(*args, **kwargs)
+        end = start + factor * (perf_counter_ns() - start)
+        while perf_counter_ns() < end:
+            pass
+        return returned
+
+    return taking_longer
 
 
 def pin(cores: Sequence[int]) -> None:

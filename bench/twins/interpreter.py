@@ -1,38 +1,45 @@
-"""Starts a side in a process of its own under any interpreter that has torch."""
+"""Starts a process under any interpreter that has the packages it needs. Needs no torch."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+from typing import Any
 
 from ..plain.errors import CannotDo
 from ..sides.what import SUITE
-from .party import Remote, serve
-from .worker import Worker
+from .party import Remote
 
 OLDEST = (3, 11)
 _ASK_PATIENCE_S = 120.0
 _MARK = "attention-gate:"  # marks the answer, since an interpreter may print at its start and end
-_ASK = f"import json, sys, torch; print('\\n{_MARK}' + json.dumps([sys.version_info[:3], torch.__version__]))"
-
+_ASK = """
+import importlib, json, sys
+modules = [importlib.import_module(name) for name in {needed}]
+versions = {{module.__name__: module.__version__ for module in modules}}
+print("\\n{mark}" + json.dumps([sys.version_info[:3], versions]))
+"""
 # Garbage is not collected while a side is timed, nor before: torch would take an eighth longer to load.
-_WORK = "import gc; gc.disable(); from bench.twins.interpreter import main; main()"
+_WORK = "import gc; gc.disable(); from {module} import main; main()"
 
 
-def interpreter(path: str) -> dict[str, str]:
-    """Return the versions of Python and torch behind the path of an interpreter.
+def interpreter(path: str, needed: Sequence[str], place: Path = SUITE) -> dict[str, str]:
+    """Return the versions of Python, and of the modules that are needed of it, behind the path of an interpreter.
+
+    ``place`` is the folder that the gate is imported from.
 
     Raises:
-        CannotDo: it is none, too old, or has no torch.
+        CannotDo: it is none, too old, or lacks a module.
 
     """
-    asked = f"--gate-base-python={path}"
+    asked, lacking = f"--gate-base-python={path}", " and ".join(needed)
     try:
         done = subprocess.run(
-            [path, "-c", _ASK],
-            env=environment_for(path),
+            [path, "-c", _ASK.format(needed=[*needed], mark=_MARK)],
+            env=environment_for(path, place),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -42,35 +49,35 @@ def interpreter(path: str) -> dict[str, str]:
         )
     except subprocess.TimeoutExpired as error:
         raise CannotDo(
-            f"{asked} did not say in {_ASK_PATIENCE_S:g} s which torch it has: give an interpreter that imports torch"
+            f"{asked} did not say in {_ASK_PATIENCE_S:g} s which {lacking} it has: give an interpreter that imports it"
         ) from error
     except OSError as error:
         raise CannotDo(f"{asked} cannot be run ({error.strerror}): give the path of an interpreter") from error
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise CannotDo(f"{asked} cannot import torch ({why}): give a Python interpreter that has torch installed")
+        raise CannotDo(f"{asked} cannot import {lacking} ({why}): give a Python interpreter that has it installed")
     try:
         (answer,) = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
-        python, version = json.loads(answer.removeprefix(_MARK))
+        python, versions = json.loads(answer.removeprefix(_MARK))
         found = ".".join(map(str, python))
     except (ValueError, TypeError) as error:
-        raise CannotDo(f"{asked} is no Python interpreter: give the path of one that has torch") from error
+        raise CannotDo(f"{asked} is no Python interpreter: give the path of one that has {lacking}") from error
     if tuple(python) < OLDEST:
         raise CannotDo(f"{asked} is Python {found}: give one from {'.'.join(map(str, OLDEST))}")
-    return {"python": found, "torch": version}
+    return {"python": found, **versions}
 
 
-def environment_for(python: str) -> dict[str, str]:
+def environment_for(python: str, place: Path = SUITE) -> dict[str, str]:
     """This process's environment, without variables that lead another interpreter to this one's packages."""
     if python == sys.executable:
-        places = [str(SUITE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        places = [str(place), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     foreign = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
-    return {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONPATH": str(SUITE)}
+    return {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONPATH": str(place)}
 
 
-def spawn(python: str, label: str, scratch: Path) -> Remote:
-    """Start a worker under an interpreter.
+def spawn(python: str, label: str, scratch: Path, module: str, place: Path = SUITE) -> Remote:
+    """Start what ``main`` of a module of the gate does with a connection, under an interpreter.
 
     The process writes files to ``scratch``, which the caller removes, and prints to the standard error of this process.
     """
@@ -79,9 +86,9 @@ def spawn(python: str, label: str, scratch: Path) -> Remote:
     ours, theirs = Pipe()
     with theirs:
         process = subprocess.Popen(
-            [python, "-c", _WORK, str(theirs.fileno())],
-            cwd=SUITE,
-            env=environment_for(python) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
+            [python, "-P", "-c", _WORK.format(module=module), str(theirs.fileno())],
+            cwd=scratch,
+            env=environment_for(python, place) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
             stdin=subprocess.DEVNULL,
             stdout=2,
             pass_fds=[theirs.fileno()],
@@ -95,6 +102,17 @@ def spawn(python: str, label: str, scratch: Path) -> Remote:
     return Remote(label, ours, process.poll, kill)
 
 
-def main() -> None:
-    """Obey, in the process that ``spawn`` starts, the commands of the connection named on the command line."""
-    serve(Worker(), Connection(int(sys.argv[1])))
+def place_of_gate(scratch: Path) -> Path:
+    """Make a folder from which the gate is imported, and nothing that lies beside it where it is installed."""
+    package = Path(__file__).resolve().parents[1]
+    folder = scratch / "gate"
+    folder.mkdir(exist_ok=True)
+    link = folder / package.name
+    if not link.exists():
+        link.symlink_to(package, target_is_directory=True)
+    return folder
+
+
+def connection() -> "Connection[Any, Any]":
+    """Return the connection of a process that ``spawn`` has started."""
+    return Connection(int(sys.argv[1]))

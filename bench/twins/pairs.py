@@ -3,8 +3,7 @@
 import os
 import random
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
@@ -13,17 +12,16 @@ from pathlib import Path
 from ..judging.statistics import PairedTest
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
-from .between import is_settled, joined, observations_needed
-from .bursts import measure_bursts
+from ..timing.measure import StoppingRule
+from .between import observations_needed
+from .bursts import MOST_PAIRS, measure_bursts, measure_processes, note_of_processes
 from .forked import fork_examiner
 from .interpreter import spawn
 from .party import Remote, SideFailed
 from .sides import Sides
 from .worker import Start
 
-BURST_PAIRS = 9  # pairs of bursts in each pair of processes; more would not narrow what differs between processes
-MOST_PAIRS = 40  # of processes: all live until the run ends, so memory bounds them
-SHARE = 0.05  # of a measurement's budget, for each pair of processes
+WORKER = f"{__package__}.worker"
 
 
 @dataclass
@@ -53,10 +51,7 @@ class ProcessPairs:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the verdicts must know about how they were measured, and what could not be."""
-        counted = f"base and head ran in {len(self.pairs)} pairs of processes, each of which is one pair in the table"
-        if len(self.pairs) < MOST_PAIRS:
-            return (f"{counted}: processes differ by some percent, so this sees less than a run in one",)
-        return (f"{counted}, and no case is given more: give a higher --gate-threshold for what is undecided",)
+        return (note_of_processes(len(self.pairs), MOST_PAIRS),)
 
     def ready(self) -> None:
         if not self.examiner.is_alive:
@@ -112,7 +107,7 @@ class ProcessPairs:
         cores = sorted({every[i % len(every)] for i in wanted}) if every else []
         started: dict[str, Remote] = {}
         for label, python in random.sample([("base", self.python), ("head", sys.executable)], 2):
-            started[label] = spawn(python, label, self.scratch)
+            started[label] = spawn(python, label, self.scratch, WORKER)
             started[label].send("load", self.starts[label], cores)
             self.loading.append(started[label])
         return started
@@ -125,18 +120,14 @@ class ProcessPairs:
 
         """
         self.start(max(len(self.pairs), observations_needed(test)))  # a process that loads would disturb the others
-        start_s = time.monotonic()
-        taken: list[Measurement] = []
-        while len(taken) < MOST_PAIRS:
-            self.start(len(taken) + 1)
-            pair = self.pairs[len(taken)]
-            for remote in pair.values():
-                remote.ask("take", self.scratch / "workload.pt")
-            taken.append(measure_bursts(pair["base"], pair["head"], _Enough(), SHARE * budget_s))
-            seconds = time.monotonic() - start_s
-            if is_settled(taken, test) or seconds > budget_s:
-                break
-        return joined(taken, time.monotonic() - start_s)
+        return measure_processes(self._measure_in, test, budget_s, MOST_PAIRS)
+
+    def _measure_in(self, number: int, rule: StoppingRule, budget_s: float) -> Measurement:
+        self.start(number + 1)
+        pair = self.pairs[number]
+        for remote in pair.values():
+            remote.ask("take", self.scratch / "workload.pt")
+        return measure_bursts(pair["base"], pair["head"], rule, budget_s)
 
     def again(self) -> AbstractContextManager[Sides]:
         """Return the same: each of its processes is one observation already."""
@@ -147,14 +138,6 @@ class ProcessPairs:
         for pair in self.pairs:
             for remote in pair.values():
                 remote.close()
-
-
-@dataclass(frozen=True)
-class _Enough:
-    """The stopping rule within a pair of processes: after so many pairs of bursts."""
-
-    def is_certain(self, ordered: Sequence[float]) -> bool:
-        return len(ordered) >= BURST_PAIRS
 
 
 @contextmanager

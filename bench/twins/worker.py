@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter_ns
 
 import torch
 
@@ -18,8 +17,9 @@ from ..checking.alike import Results
 from ..checking.calls import execute, unrepeated
 from ..checking.observe import observe
 from ..plain.errors import CannotDo
+from ..plain.evidence import Place
 from ..plain.execution import Fingerprint, Observed
-from ..sides.places import Place, places
+from ..sides.places import places
 from ..sides.side import Side, load
 from ..sides.what import PACKAGE, What
 from ..sides.workload import Call, Workload, bind, parameter_sizes
@@ -27,12 +27,12 @@ from ..sides.world import World
 from ..timing.clock import Clock, Stopwatch
 from ..timing.cuda import graphed
 from ..timing.machine import shuffle_heap, steady_allocator
-from .bursts import pin
-from .party import Misbehaved, Unsupported
+from .bursts import pin, slowed
+from .interpreter import connection
+from .party import Misbehaved, Unsupported, serve
 
 # The generation of what came since the last collection: to go through all that torch's compiler holds is slow.
 YOUNG = 0
-SPINNING = 0.1  # of a call's time, added to both sides before a slowdown is injected
 
 Given = Workload | Path  # a workload, or the file that holds it
 
@@ -199,7 +199,7 @@ class Worker:
         with self._gradients():
             self._timed = graphed(self._call) if self._graphs else self._call
         if self._slowdown is not None:
-            self._timed = _slowed(self._timed, self._slowdown)
+            self._timed = slowed(self._timed, self._slowdown)
         return self._clock.resolution_ns
 
     def burst(self, calls: int) -> tuple[float, float | None]:
@@ -254,19 +254,6 @@ def _claim_gpu(label: str) -> None:
         ) from error
 
 
-def _slowed(call: Callable[[], object], share: float) -> Callable[[], None]:
-    """Make a call take longer by a share, after work that both sides do.
-
-    A call is a little faster after idle spinning than after another call (by 0.3 to 0.4%). So if only the head spun, it
-    would be slower by less than the share.
-    """
-    factor = (1 + SPINNING) * (1 + share)
-
-    def slowed() -> None:
-        start = perf_counter_ns()
-        call()
-        end = start + factor * (perf_counter_ns() - start)
-        while perf_counter_ns() < end:
-            pass
-
-    return slowed
+def main() -> None:
+    """Obey, in the process that ``interpreter.spawn`` has started, whoever started it."""
+    serve(Worker(), connection())

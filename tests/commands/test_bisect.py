@@ -140,7 +140,7 @@ def test_a_revision_or_case_that_is_not_there_is_one_sentence(
     commit(KERNEL.format(result="out * 2"))
     kernel = "--kernel=bisected:mine"
     assert main(["bisect", CASE, f"--good={good}", "--bad=nowhere", kernel]) == 4
-    assert "nowhere is no revision that git knows here" in capsys.readouterr().err
+    assert "'nowhere' is neither a directory nor a revision that git knows here" in capsys.readouterr().err
     assert main(["bisect", "mine-b1h4t64d32-fulll-fp32-cpu-fwd", f"--good={good}", kernel]) == 4
     assert f"did you mean {CASE}" in capsys.readouterr().err
     assert bisect.UNDECIDED == 125

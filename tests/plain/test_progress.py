@@ -17,4 +17,4 @@ def test_what_takes_long_says_so_now_and_then_and_what_is_quick_does_not(monkeyp
     with progress("the base is being imported", every_s=0.01):
         while said.getvalue().count("so far") < 2:
             time.sleep(0.001)
-    assert said.getvalue().startswith("attention gate: the base is being imported, 0 s so far\n")
+    assert said.getvalue().startswith("gate: the base is being imported, 0 s so far\n")

@@ -10,10 +10,10 @@ from bench.cases import TIERS, matrix
 from bench.judging.policy import Policy
 from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, Verdict
-from bench.plain.evidence import Evidence
+from bench.plain.evidence import Evidence, Place
 from bench.report.annotations import as_annotations
 from bench.report.text import subject
-from bench.sides.places import Place, places
+from bench.sides.places import places
 
 REPOSITORY = Path(__file__).parents[2]
 SHAPE = "b1h4t64d32-full-fp32-cpu-fwd"
@@ -75,7 +75,7 @@ def test_more_kernels_than_github_shows_are_named_in_the_last_note() -> None:
 
 def test_a_run_that_compared_nothing_says_so() -> None:
     (note,) = as_annotations(Run({}, {}, {}, Policy(), (case("new", Verdict.NEW),)), {})
-    assert re.fullmatch(r"::error title=attention gate::gate: ERROR, nothing was compared.*", note)
+    assert re.fullmatch(r"::error title=gate::gate: ERROR, nothing was compared.*", note)
 
 
 def test_every_case_s_id_tells_its_subject() -> None:

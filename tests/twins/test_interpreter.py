@@ -20,6 +20,7 @@ from bench.sides.what import ATTENTION
 from bench.sides.workload import bind, build
 from bench.twins.forked import starts_of
 from bench.twins.interpreter import environment_for, interpreter, spawn
+from bench.twins.pairs import WORKER
 from bench.twins.party import Remote, SideFailed
 
 REPOSITORY = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ def test_another_interpreter_looks_for_packages_in_places_of_its_own(monkeypatch
 
 
 def test_the_versions_behind_an_interpreter_are_told() -> None:
-    found = interpreter(sys.executable)
+    found = interpreter(sys.executable, ["torch"])
     assert found == {"python": ".".join(map(str, sys.version_info[:3])), "torch": torch.__version__}
 
 
@@ -80,7 +81,7 @@ def test_what_is_no_interpreter_with_torch_is_one_sentence(tmp_path: Path, scrip
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
     with pytest.raises(CannotDo) as refused:
-        interpreter(str(path))
+        interpreter(str(path), ["torch"])
     assert str(refused.value).startswith(f"--gate-base-python={path} ")
     assert expected in str(refused.value)
 
@@ -94,7 +95,7 @@ def spawned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spawned
 
         def start(source: Source) -> Remote:
             starts = starts_of({"base": alone(source, tmp_path)}, ATTENTION, ("cpu",), 1, tmp_path)
-            side = spawn(python, "base", tmp_path)
+            side = spawn(python, "base", tmp_path, WORKER)
             resources.callback(side.close)
             assert side.ask("load", starts["base"])["torch"] == torch.__version__
             return side

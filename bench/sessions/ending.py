@@ -1,0 +1,71 @@
+"""How a run ends: its verdicts become pytest's exit code, reports are written, and the last line says pass or fail."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ..judging.run import Run
+from ..plain.errors import CannotDo
+from ..plain.evidence import Place
+from ..report import formats
+from ..report.annotations import as_annotations
+from ..report.terminal import write_table
+
+FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+@dataclass
+class Ending:
+    """What is known of how a run ends; ``closing`` is its last line."""
+
+    reports: Mapping[str, Path] = field(default_factory=dict)  # format -> file
+    annotate: bool = False
+    run: Run | None = None
+    closing: str | None = None
+
+    def conclude(self, finish: Callable[[], Run], exitstatus: int) -> int:
+        """Sum up the run, write the reports, and return the exit code."""
+        if exitstatus not in FINISHED:
+            self.closing = "gate: ERROR, the run did not finish, so there is no verdict"
+            return exitstatus
+        try:
+            self.run = run = finish()
+            self.closing = run.closing_line
+            for form, path in self.reports.items():
+                formats.write(form, run, path)
+        except CannotDo as error:
+            return self.refuse(error)
+        return exitstatus if exitstatus == pytest.ExitCode.TESTS_FAILED else run.exit_code
+
+    def refuse(self, error: CannotDo) -> int:
+        """Take note that the comparison cannot be made; returns the exit code."""
+        self.closing = f"gate: ERROR, {error}"
+        return int(pytest.ExitCode.USAGE_ERROR)
+
+    def summarize(self, terminal: pytest.TerminalReporter, places: Callable[[], Mapping[str, Place]]) -> None:
+        """Write the table, and the annotations if they were asked for."""
+        if self.run is None:
+            return
+        write_table(self.run, terminal)
+        if self.annotate:
+            for line in as_annotations(self.run, places()):
+                terminal.write_line(line)
+
+    def close(self, config: pytest.Config) -> None:
+        """Write the last line, below pytest's own."""
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and self.closing is not None:
+            colour = {"green": True} if "PASS" in self.closing else {"red": True}
+            reporter.write_line(self.closing, bold=True, **colour)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn CannotDo into pytest's usage error: one sentence, and exit code 4."""
+    try:
+        yield
+    except CannotDo as error:
+        raise pytest.UsageError(str(error)) from error

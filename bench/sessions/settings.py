@@ -1,0 +1,128 @@
+"""What a run over the benchmarks of a repository was asked: options first, then ``[tool.twinbench]``, then defaults."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from .. import policy_options
+from ..judging import waivers
+from ..judging.policy import Policy
+from ..judging.waivers import Exceptions
+from ..plain.arguments import DEFAULT_SHARD, DEFAULT_THREADS, PORTION, THREADS, read_shard
+from ..plain.errors import CannotDo
+from ..plain.toml import Toml
+
+SECTION = "tool.twinbench"  # of pyproject.toml
+_VALUES = ("base", "threshold", "budget", "undecided", "threads")
+_TABLES = ("waiver", "threshold")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to compare, and how strictly.
+
+    ``base`` is None where the base is the head's code under another interpreter. ``head`` is a revision that is
+    compared instead of what is on disk. ``file`` holds the waivers. ``slowed`` is a share by which each call of the
+    head is made slower, to test the gate; None: no call is touched.
+    """
+
+    base: str | None
+    policy: Policy
+    threads: int
+    shard: tuple[int, int] = (1, 1)
+    base_python: str | None = None
+    head: str | None = None
+    file: Toml | None = None
+    reports: Mapping[str, Path] = field(default_factory=dict)  # format -> file
+    annotate: bool = False
+    slowed: float | None = None
+
+    def exceptions(self, ids: Collection[str]) -> Exceptions:
+        """Read what is accepted of the tests; there may be others than those with these ids.
+
+        Raises:
+            CannotDo: an entry makes no sense, has expired, or shares a test with another.
+
+        """
+        if self.file is None:
+            return Exceptions()
+        today = date.today()  # noqa: DTZ011  # a day where the user is
+        tables = {key: value for key, value in self.file.document.items() if isinstance(value, list)}
+        return waivers.entries(replace(self.file, document=tables), ids, today, all_known=False)
+
+
+def add(group: pytest.OptionGroup) -> None:
+    """Declare the options that the suite's own plugin has by shorter names."""
+    option = group.addoption
+    option("--gate", action="store_true", help=f"compare with the base that [{SECTION}] in pyproject.toml names")
+    option("--gate-head", metavar="REV", help="compare this revision instead of what is on disk")
+    option("--gate-shard", default=DEFAULT_SHARD, metavar="I/N", help=f"part of the tests (default {DEFAULT_SHARD})")
+    option("--gate-threads", metavar="N", help=f"cores (default {DEFAULT_THREADS})")
+    option("--gate-slowed", metavar="PERCENT", help="make the head slower, to test the gate")
+
+
+def read(config: pytest.Config) -> Settings | None:
+    """Read the options, and the file; None where no comparison is asked for.
+
+    Raises:
+        CannotDo: a senseless value or combination; the message says what to do.
+
+    """
+    option = config.getoption
+    policy_options.refuse_empty(config)
+    base, base_python = option("gate_base"), option("gate_base_python")
+    if base is None and base_python is None and not option("gate"):
+        own = (*policy_options.COMPARING, "gate_config", "gate_head", "gate_threads", "gate_slowed")
+        policy_options.refuse_alone(config, own, instead="--gate-base=REV-or-DIR")
+        return None
+    file = _file(config)
+    written = {} if file is None else _values(file)
+    base = written.get("base") if base is None else base
+    if base is None and base_python is None:
+        where = option("gate_config") or f"[{SECTION}] in pyproject.toml"
+        raise CannotDo(f'--gate asks for the base that {where} names, and it names none: write base = "main" there')
+    threads, slowed = option("gate_threads") or written.get("threads", str(DEFAULT_THREADS)), option("gate_slowed")
+    return Settings(
+        base=base,
+        policy=policy_options.policy(config, written, budgets=policy_options.PROCESSES_BUDGET if base_python else 1),
+        threads=THREADS.read("--gate-threads", threads),
+        shard=read_shard("--gate-shard", option("gate_shard")),
+        base_python=base_python,
+        head=option("gate_head"),
+        file=file,
+        reports=policy_options.reports(config),
+        annotate=option("gate_annotations"),
+        slowed=None if slowed is None else PORTION.read("--gate-slowed", slowed),
+    )
+
+
+def _file(config: pytest.Config) -> Toml | None:
+    """Read the file that was named, or the section of ``pyproject.toml`` at pytest's root."""
+    named = config.getoption("gate_config")
+    try:
+        if named is not None:
+            return Toml.read(Path(named))
+        return Toml.read(config.rootpath / "pyproject.toml").section(SECTION)
+    except FileNotFoundError as error:
+        if named is None:
+            return None
+        raise CannotDo(f"--gate-config={named} is not there: name a TOML file") from error
+
+
+def _values(file: Toml) -> dict[str, str]:
+    """Return the single values, as they would be given for options."""
+    found = {}
+    for key, value in file.document.items():
+        if key in _TABLES and isinstance(value, list):
+            continue
+        if key not in _VALUES:
+            raise CannotDo(
+                f"{file.at(key=key)}: {key} is no key of the gate: write {', '.join(_VALUES)} and [[waiver]] tables"
+            )
+        if not isinstance(value, (str, int, float)) or isinstance(value, bool) or value == "":
+            raise CannotDo(f'{file.at(key=key)}: {key}: give one value, such as base = "main"; saw {value!r}')
+        found[key] = str(value)
+    return found

@@ -1,0 +1,92 @@
+"""A baseline that pytest-benchmark stored, as code: the commit that it was measured at, and the edits made since then.
+
+pytest-benchmark stores the commit by itself, so whatever it stored in a clean checkout is a baseline.
+"""
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..plain.errors import CannotDo
+from ..sides.repository import GitFailed, git, top_level
+
+KEY = "twinbench"  # of our part in pytest-benchmark's JSON
+MOST_BYTES = 16 << 20  # of edits
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A commit, and by path in the repository the content of each file that differs from it; None: it is gone."""
+
+    commit: str
+    edits: Mapping[str, bytes | None]
+
+    def apply(self, folder: Path) -> None:
+        """Make the edits in a checkout of the commit."""
+        for name, content in self.edits.items():
+            path = folder / name
+            if content is None:
+                path.unlink(missing_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def our_part(root: Path) -> dict[str, Any] | None:
+    """Return what pytest-benchmark's JSON must hold for a baseline stored now; None outside of git, or without edits.
+
+    Raises:
+        CannotDo: the edits are too large, or git cannot list them.
+
+    """
+    top = top_level(root)
+    if top is None:
+        return None
+    edits = {name: None if content is None else b64encode(content).decode() for name, content in _edits(top).items()}
+    return {"edits": edits} if edits else None
+
+
+def _edits(top: Path) -> dict[str, bytes | None]:
+    try:
+        listed = git(top, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames")
+    except GitFailed as error:
+        raise CannotDo(f"git cannot list what was edited ({error}): repair that, or store no baseline") from error
+    names = [entry[3:].decode(errors="surrogateescape") for entry in listed.split(b"\0") if entry]
+    found = {name: (top / name).read_bytes() if (top / name).is_file() else None for name in names}
+    if (size := sum(len(content) for content in found.values() if content is not None)) > MOST_BYTES:
+        raise CannotDo(
+            f"{size >> 20} MiB of files differ from the commit, and a baseline stores {MOST_BYTES >> 20}: "
+            "commit them, or let git ignore what is no source"
+        )
+    return found
+
+
+def read(path: Path) -> Stored:
+    """Read a file of pytest-benchmark.
+
+    Raises:
+        CannotDo: it cannot be read, or does not say what code it measured.
+
+    """
+    anew = "store one anew with --benchmark-save=NAME"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        commit, own = document["commit_info"], document.get(KEY)
+        edits = {
+            name: None if text is None else b64decode(text) for name, text in (own or {"edits": {}})["edits"].items()
+        }
+        sha, dirty = str(commit["id"]), bool(commit.get("dirty"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CannotDo(
+            f"{path} is no baseline of pytest-benchmark ({type(error).__name__}: {error}): {anew}"
+        ) from error
+    if sha == "unknown":
+        raise CannotDo(f"{path} was stored outside of git, so its code is not known: {anew} in a git repository")
+    if dirty and own is None:
+        raise CannotDo(f"{path} was stored with edits that it does not hold, as twinbench was not loaded: {anew}")
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in edits):
+        raise CannotDo(f"{path} names files outside of the repository: {anew}")
+    return Stored(sha, edits)

@@ -1,28 +1,41 @@
-"""The gate's own commands: ``python -m bench COMMAND``; ``--help`` lists them."""
+"""The gate's own commands; ``--help`` lists them."""
+
+import sys
+
+# A file that lies where the command is given must not stand in for a module of the standard library, or of ours.
+if __name__ == "__main__" and __package__ == "twinbench" and not sys.flags.safe_path:
+    del sys.path[0]
 
 import importlib
 import os
-import sys
 from io import TextIOWrapper
+from pathlib import Path
 
 from .plain.arguments import PROGRAM, Parser
 from .plain.errors import CannotDo
 
-# Name -> module. Only the one that is asked for is imported: not all of them need torch, which takes seconds.
+# Name -> modules, the first of which that is here has the command: what is installed by pip is the engine alone. Only
+# the one that is asked for is imported: not all of them need torch, which takes seconds.
+_MODULES = {
+    "bisect": ("commands.bisect_case", "commands.bisect"),
+    "conformance": ("commands.conformance",),
+    "demo": ("proof.demo",),
+    "explain": ("commands.explain",),
+    "history": ("history.command",),
+    "init": ("commands.init",),
+    "margins": ("commands.margins",),
+    "merge": ("commands.merge",),
+    "overhead": ("commands.overhead",),
+    "record": ("proof.record",),
+    "replay": ("proof.replay",),
+    "selftest": ("proof.selftest", "proof.selftest_of_tests"),
+    "study": ("study.command",),
+}
+_HERE = Path(__file__).parent
 COMMANDS = {
-    "bisect": "commands.bisect",
-    "conformance": "commands.conformance",
-    "demo": "proof.demo",
-    "explain": "commands.explain",
-    "history": "history.command",
-    "init": "commands.init",
-    "margins": "commands.margins",
-    "merge": "commands.merge",
-    "overhead": "commands.overhead",
-    "record": "proof.record",
-    "replay": "proof.replay",
-    "selftest": "proof.selftest",
-    "study": "study.command",
+    name: found
+    for name, modules in _MODULES.items()
+    if (found := next((one for one in modules if _HERE.joinpath(*one.split(".")).with_suffix(".py").exists()), None))
 }
 
 
@@ -57,5 +70,10 @@ def parser_of(arguments: list[str]) -> Parser:
     return parser
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the command that this process was started with, and end the process."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -13,6 +13,7 @@ from bench.checking import alike, drift
 from bench.judging import changes
 from bench.judging.policy import FAILING, Policy
 from bench.judging.verdict import Verdict
+from bench.plain import arguments
 from bench.plain.arguments import DEFAULT_THREADS
 from bench.report.text import legend
 from bench.timing import ceiling
@@ -46,7 +47,7 @@ DEFAULTS = {
     "--tier": options.DEFAULT_TIER,
     "--device": options.DEFAULT_DEVICE,
     "--threads": str(DEFAULT_THREADS),
-    "--shard": options.DEFAULT_SHARD,
+    "--shard": arguments.DEFAULT_SHARD,
     "--kernel": "none",
     "--source": "none",
 }
@@ -131,7 +132,7 @@ def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
     assert f"The first {agreeing} pairs of processes" in other
     assert f"an upper end takes {agreeing} pairs" in method
     assert f"at least {BURST_NS / 1e6:g} ms and at least {BURST_RESOLUTIONS} times" in method
-    assert f"{options.PROCESSES_BUDGET} times as much with `--gate-base-python`" in OPTIONS
+    assert f"{policy_options.PROCESSES_BUDGET} times as much with `--gate-base-python`" in OPTIONS
     assert f"{BURST_PAIRS} pairs of bursts" in other
     assert f"when they are needed, at most {MOST_PAIRS}" in other
     retaken = f"is repeated after {1000 * RECOVERY_S:g} ms, at most {RETAKES} times"

@@ -1,17 +1,12 @@
-"""``python -m bench bisect``: finds the commit that made a case slower, wrong or different; checks nothing out."""
+"""``bisect``: finds the commit that made a test slower, wrong or different; checks nothing out in the repository."""
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, log2
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
-from ..cases import Case, Row
-from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
@@ -19,17 +14,8 @@ from ..plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
 from ..plain.errors import CannotDo
 from ..report import formats
 from ..report.terminal import describe
-from ..sides import code, source
-from ..sides.base import Base
-from ..sides.code import Code
 from ..sides.repository import git, known_commit
-from ..sides.source import Source
-from ..sides.what import What, place_of
-from ..timing import environment
-from ..timing.machine import steady_allocator
-from ..twins.forked import starts_of, twins
-from .asked import asked, declare
-from .explain import find
+from .pytest_run import gated
 
 REPORTS = ("json", "markdown", "html")
 UNDECIDED = 125  # tells git bisect run to skip this commit
@@ -41,7 +27,14 @@ Judge = Callable[[str], CaseResult]  # compares a commit, or the working tree if
 
 def add_command(commands: Any) -> None:
     """Declare ``bisect`` among the commands of the command line."""
-    parser = commands.add_parser("bisect", help="find the commit that made a case slower, wrong or different")
+    declare(commands).set_defaults(run=run)
+
+
+def declare(commands: Any) -> argparse.ArgumentParser:
+    """Declare the command and its options."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "bisect", help="find the commit that made a test slower, wrong or different"
+    )
     parser.add_argument("case", metavar="CASE", help="its id, as reports show it")
     parser.add_argument("--good", required=True, metavar="REV", help="a revision that is as it should be")
     parser.add_argument("--bad", metavar="REV", help="one that is not (default HEAD; with --step the working tree)")
@@ -50,83 +43,73 @@ def add_command(commands: Any) -> None:
         action="store_true",
         help=f"judge --bad alone, for git bisect run: exit code 0 good, 1 bad, {UNDECIDED} neither is certain",
     )
-    declare(parser)
     PERCENT.declare(parser, "--gate-threshold", f"{Policy.threshold:.0%}", "what counts as slower")
     SECONDS.declare(parser, "--gate-budget", f"{Policy.budget_s:g}", "most time one measurement of a step may take")
     THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
     for form in REPORTS:
         parser.add_argument(f"--{form}", type=Path, metavar="PATH", help=f"write the commit's verdict as {form}")
-    parser.set_defaults(run=run)
+    return parser
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What all steps of the search share: the good revision, the case, the stopping rule, and the threads."""
+def run(options: argparse.Namespace) -> int:
+    """Search for the commit that changed a benchmark, the test that is on disk now.
 
+    Returns 0 if a commit was found; with ``--step``, the exit code that ``git bisect run`` expects.
+
+    Raises:
+        CannotDo: no such revision or test, or good and bad do not differ with certainty.
+
+    """
+    if "::" not in options.case:
+        raise CannotDo(f"{options.case} is no test: give its node id, such as benchmarks/test_speed.py::test_it")
+    place = Path.cwd()
+    steps = TestSteps(options.case, known_commit(place, options.good), options)
+    if options.step:
+        return step(steps.judge, "" if options.bad is None else known_commit(place, options.bad))
+    history = History(place, [], steps.good)
+    found, _ = search(history, steps.judge, known_commit(place, options.bad or "HEAD"))
+    report(history, found, steps.runs[found], options)
+    return 0
+
+
+@dataclass
+class TestSteps:
+    """Compares a test at one commit after the other with the good one; ``runs`` are by commit."""
+
+    __test__ = False  # pytest must not collect it
+
+    node_id: str
     good: str
-    what: What
-    rows: Sequence[Row]
-    place: Path
-    policy: Policy
-    case_id: str
-    threads: int
+    options: argparse.Namespace
+    runs: dict[str, Run] = field(default_factory=dict)
 
     def judge(self, commit: str) -> CaseResult:
         """Compare a commit, or the working tree if that is empty, with the good revision.
 
         Raises:
-            CannotDo: one of them does not load, or has no such case.
+            CannotDo: one of them cannot run the test.
 
         """
-        with TemporaryDirectory(prefix="attention-gate-") as directory:
-            scratch = Path(directory)
-            codes = {"base": code.of_revision(self.what, self.good, scratch), "head": self._code_of(commit, scratch)}
-            devices = environment.present_devices()
-            with twins(starts_of(codes, self.what, devices, self.threads, scratch), scratch) as sides:
-                assert sides.base is not None  # it has loaded
-                case: Case = find(self.case_id, sides.base, self.rows)
-                if not sides.head.ask("supports", case):
-                    raise CannotDo(f"{codes['head'].source.origin} does not support {self.case_id}")
-                gate = Gate(sides, Base(codes["base"].source))
-                return gate.compare(case, self.policy.test(1), self.policy.budget_s)
-
-    def _code_of(self, commit: str, scratch: Path) -> Code:
-        return code.of_revision(self.what, commit, scratch) if commit else code.of_working_tree(self.what)
-
-    def source_of(self, commit: str) -> Source:
-        """Return the source of a commit, or of the working tree if that is empty."""
-        if not commit:
-            return source.imported(self.what.names)
-        return source.from_revision(self.place, commit, self.what.names)
+        options = self.options
+        arguments = [
+            self.node_id,
+            f"--gate-base={self.good}",
+            f"--gate-threshold={100 * options.gate_threshold:g}%",
+            f"--gate-budget={options.gate_budget:g}",
+            f"--gate-threads={options.threads}",
+            *([f"--gate-head={commit}"] if commit else []),
+        ]
+        self.runs[commit] = found = gated(arguments)
+        results = [case for case in found.cases if case.id == self.node_id]
+        if len(results) != 1:
+            raise CannotDo(f"{self.node_id} is no test with one result: give a node id, with its parameters")
+        return results[0]
 
 
-def run(options: argparse.Namespace) -> int:
-    """Search, print each step, and report on the commit that is found.
-
-    Returns 0 if a commit was found; with ``--step``, the exit code that ``git bisect run`` expects.
-
-    Raises:
-        CannotDo: no such revision or case, or good and bad do not differ with certainty.
-
-    """
-    torch.set_num_threads(options.threads)
-    steady_allocator()
-    with asked(options) as (what, rows):
-        policy = Policy(options.gate_threshold, options.gate_budget)
-        place = place_of(what.names[0])
-        good = known_commit(place, options.good)
-        comparison = Comparison(good, what, rows, place, policy, options.case, options.threads)
-        if options.step:
-            return _step(comparison, options.bad or "")
-        history = History(place, what.names, good)
-        found, result = search(history, comparison.judge, known_commit(place, options.bad or "HEAD"))
-        _report(comparison, history, found, result, options)
-    return 0
-
-
-def _step(comparison: Comparison, commit: str) -> int:
+def step(judge: Judge, commit: str) -> int:
+    """Judge one commit for ``git bisect run``, and print what was found."""
     try:
-        result = comparison.judge(commit)
+        result = judge(commit)
     except CannotDo as why:  # this commit cannot be compared; others may
         print(f"skipped: {why}")
         return UNDECIDED
@@ -138,7 +121,7 @@ def _step(comparison: Comparison, commit: str) -> int:
 
 @dataclass(frozen=True)
 class History:
-    """The commits that changed what is compared, as git orders them for a search."""
+    """The commits that changed what is compared, as git orders them for a search; without names, all commits."""
 
     place: Path
     names: Sequence[str]
@@ -178,7 +161,9 @@ def search(history: History, judge: Judge, bad: str, say: Callable[[str], None] 
         if len(left) == 1:  # bad holds no other change
             results[commit], bad = worst, commit
             break
-        say(f"next  {history.describe(commit)}; {len(untried)} left, about {ceil(log2(len(untried) + 1))} steps")
+        say(
+            f"next  {history.describe(commit)}; {len(untried)} left, at most {ceil(log2(len(untried) + 1))} more to judge"
+        )
         try:
             results[commit] = judge(commit)
         except CannotDo as why:
@@ -207,18 +192,10 @@ def _brief(result: CaseResult) -> str:
     return f"{result.verdict.value}{ratio}{f', {result.reasons[0]}' if result.reasons else ''}".partition("\n")[0]
 
 
-def _report(
-    comparison: Comparison, history: History, found: str, result: CaseResult, options: argparse.Namespace
-) -> None:
-    good, head = comparison.source_of(comparison.good), comparison.source_of(found)
+def report(history: History, found: str, run_: Run, options: argparse.Namespace) -> None:
+    """Say which commit it is, and write the reports that were asked for."""
+    (result,) = run_.cases
     print(f"\n{found} is the first that is {result.verdict.value}\n{history.describe(found)}\n{describe(result, ())}")
-    run_ = Run(
-        base={"origin": good.origin, "source_sha256": good.sha256},
-        head={"origin": head.origin, "source_sha256": head.sha256},
-        environment=environment.describe(steady_allocator()),
-        policy=comparison.policy,
-        cases=(result,),
-    )
     for form in REPORTS:
         if getattr(options, form) is not None:
             formats.write(form, run_, getattr(options, form))

@@ -1,4 +1,4 @@
-"""``python -m bench merge``: joins what ``--gate-json`` wrote in each shard, and reports it as one run."""
+"""``merge``: joins what ``--gate-json`` wrote in each shard, and reports it as one run."""
 
 import argparse
 from pathlib import Path

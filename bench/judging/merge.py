@@ -33,8 +33,8 @@ def merge(runs: Mapping[str, Run]) -> Run:
         by_index[shards[name].index][name] = run
     count = shards[first].count
     if missing := [index for index in range(1, count + 1) if index not in by_index]:
-        asked = ", ".join(f"--shard={index}/{count}" for index in missing)
-        raise CannotDo(f"{len(missing)} of {count} shards missing: run again with {asked} and name the file too")
+        asked = " and ".join(f"{index}/{count}" for index in missing)
+        raise CannotDo(f"{len(missing)} of {count} shards missing: run shard {asked} again and name the file too")
     cases = [case for index in range(1, count + 1) for case in _joined(by_index[index])]
     _refuse_gaps(cases, shards[first])
     return Run(
@@ -52,7 +52,7 @@ def merge(runs: Mapping[str, Run]) -> Run:
 
 def _shard(name: str, run: Run) -> Shard:
     if run.shard is None:
-        raise CannotDo(f"{name} does not say which shard it is: write it with pytest --shard=I/N --gate-json=PATH")
+        raise CannotDo(f"{name} does not say which shard it is: write it with --gate-json=PATH")
     return run.shard
 
 

@@ -13,7 +13,8 @@ from ..judging.verdict import CaseResult, Verdict
 from ..plain.evidence import Load
 from ..plain.files import write_atomically
 from ..plain.strict_json import dumps
-from .counting import proportion, share
+from . import counting
+from .counting import over, proportion, row
 from .silent import Trial
 from .simulation import wald_pairs
 
@@ -86,65 +87,40 @@ def report(findings: Findings, as_json: Path | None) -> None:
 def table(findings: Findings) -> list[str]:
     """Write the findings, each beside its target and whether it is met."""
     runs = findings.unchanged
-    results = [result for run in runs for result in run.results]
-    alarmed = sum(result.verdict is Verdict.REGRESSED for result in results)
-    failed = sum(any(findings.policy.fails(r.verdict) for r in run.results) for run in runs)
-    undecided = sum(result.verdict is Verdict.INCONCLUSIVE for result in results)
     threshold = findings.policy.threshold
     lines = [
         f"self-test: tier {findings.tier}, {findings.cases} cases, threshold {100 * threshold:g}%, "
         f"{findings.seconds:.0f} s; " + ", ".join(f"{k} {v}" for k, v in findings.environment.items()),
         "",
-        _line("unchanged cases with a false alarm", share(alarmed, len(results)), "none", _over(alarmed, 0)),
-        _line("unchanged runs that failed", share(failed, len(runs)), "none", _over(failed, 0)),
-        _line(
-            "unchanged cases left undecided",
-            share(undecided, len(results)),
-            "1%",
-            _over(100 * undecided / len(results), 1, "%"),
-        ),
+        *counting.false_alarms([run.results for run in runs], findings.policy),
+        *counting.power(findings.caught(), threshold),
     ]
-    for (kind, size), (caught, tried) in findings.caught().items():
-        smallest, least = (threshold, 99) if kind == "slowdown" else (0.01, 100)
-        goal = (f"{least}%", _over(least, 100 * caught / tried, "%", "short")) if size >= smallest else ()
-        lines.append(_line(f"{kind} of {100 * size:g}% caught", share(caught, tried), *goal))
     if findings.silent:
         missed = [trial.fault.kind for trial in findings.silent if not trial.caught]
         caught = len(findings.silent) - len(missed)
-        lines.append(_line("silent faults caught", share(caught, len(findings.silent)), "100%", ", ".join(missed)))
+        lines.append(
+            row("silent faults caught", counting.share(caught, len(findings.silent)), "100%", ", ".join(missed))
+        )
     seconds, duty = [run.seconds for run in runs], [run.duty for run in runs]
     typical, wald = median(sorted(seconds)), wald_ratio(findings)
     timed = findings.tier == TIMED_TIER and threshold == Policy.threshold
     lines += [
-        _line(
+        row(
             "seconds of measuring a run",
             _spread(seconds),
-            *((f"{MOST_SECONDS}", _over(typical, MOST_SECONDS, " s")) if timed else ()),
+            *((f"{MOST_SECONDS}", over(typical, MOST_SECONDS, " s")) if timed else ()),
         ),
-        _line("seconds a case", f"{fmean(seconds) / findings.cases:.2f}"),
-        _line("pairs a case", _spread([fmean([r.pairs for r in run.results]) for run in runs])),
-        _line(
+        row("seconds a case", f"{fmean(seconds) / findings.cases:.2f}"),
+        row("pairs a case", _spread([fmean([r.pairs for r in run.results]) for run in runs])),
+        row(
             "times the pairs of Wald's test",
             "none known" if wald is None else f"{wald:.2f}",
             "2",
-            None if wald is None else _over(wald, 2),
+            None if wald is None else over(wald, 2),
         ),
-        _line("share of it inside timed calls", _spread(duty), "0.85", _over(0.85, fmean(duty), said="short")),
+        row("share of it inside timed calls", _spread(duty), "0.85", over(0.85, fmean(duty), said="short")),
     ]
-    for check, fails in findings.stock.items():
-        lines.append(_line(f"stock gate {check} fails unchanged code", share(sum(fails), len(fails))))
-    return lines
-
-
-def _line(what: str, found: str, target: str = "-", missed: str | None = None) -> str:
-    """Lay out a row; ``missed`` says by how much its target is missed, and is empty where it is met."""
-    said = "" if missed is None else f"NOT MET, {missed}" if missed else "met"
-    return f"{what:<46} {found:<46} target {target:<5} {said}".rstrip()
-
-
-def _over(value: float, limit: float, unit: str = "", said: str = "over") -> str:
-    """Say by how much a value is over a limit; the text is empty where it is not."""
-    return f"{value - limit:.3g}{unit} {said}" if value > limit else ""
+    return [*lines, *counting.stock(findings.stock)]
 
 
 def _spread(values: list[float]) -> str:

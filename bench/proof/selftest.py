@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytest_benchmark.utils import parse_compare_fail
 from tqdm import tqdm
 
 from ..cases import TIERS, Case
 from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.verdict import CaseResult, Verdict
-from ..plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable
 from ..sides.base import Base
@@ -35,7 +33,7 @@ from ..timing.budget import SharedBudget
 from ..timing.machine import steady_allocator
 from ..timing.machine_load import LoadMeter
 from ..twins.forked import Twins
-from . import picture
+from . import picture, selftest_of_tests, stock
 from .findings import Findings, Injection, UnchangedRun, report
 from .same_code import same_code_twice
 from .silent import FAULTS, attempt
@@ -43,19 +41,16 @@ from .silent import FAULTS, attempt
 SLOWDOWNS = (0.02, 0.05, 0.10, 0.20)
 OUTPUT_ERRORS = (0.01, 0.001, 0.0001)  # relative; the first must be over the budget of every dtype
 INJECTIONS = 20  # injections of each size in a round
-STOCK_CHECKS = ("min:10%", "median:10%")
 STOCK_SECONDS = 0.5  # a case; ours takes less
 
 
 def add_command(commands: Any) -> None:
     """Declare ``selftest`` among the commands of the command line."""
     parser = commands.add_parser("selftest", help="measure false alarms and power of the gate on this machine")
+    parser.add_argument("tests", nargs="*", metavar="TEST", help="benchmarks of their own, in place of the matrix")
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="cases (default %(default)s)")
     parser.add_argument("-k", dest="only", default="", metavar="TEXT", help="cases whose id has it (default all)")
-    PERCENT.declare(parser, "--gate-threshold", f"{100 * Policy.threshold:g}%", "the slowdown that must not pass")
-    THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
-    SECONDS.declare(parser, "--time-limit", "600", "of measuring; the first round is finished all the same")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the findings")
+    selftest_of_tests.declare(parser)
     parser.add_argument("--picture", type=Path, metavar="PATH", help="draw noise and power (.svg or .png)")
     parser.set_defaults(run=run)
 
@@ -67,6 +62,9 @@ def run(options: argparse.Namespace) -> None:
         CannotDo: no such case, a picture of another form, or a file that cannot be written.
 
     """
+    if options.tests:
+        selftest_of_tests.run(options)
+        return
     if options.picture is not None and options.picture.suffix not in picture.FORMATS:
         raise CannotDo(f"--picture={options.picture}: give a name that ends in .svg or .png")
     for path in (options.json, options.picture):
@@ -138,11 +136,11 @@ def _steps(subject: _Subject, findings: Findings, scratch: Path, options: argpar
     """Do round after round, without end; yields a description of each piece of work that is done."""
     last: list[Any] | None = None
     while True:
-        stock = _stock_run(scratch, options)
+        times = _stock_run(scratch, options)
         if last is not None:
-            for check in STOCK_CHECKS:
-                findings.stock.setdefault(check, []).append(_stock_fails(check, last, stock))
-        last = stock
+            for check in stock.CHECKS:
+                findings.stock.setdefault(check, []).append(stock.fails(check, last, times))
+        last = times
         yield "stock run"
         yield from _unchanged_run(subject, findings)
         yield from _silent_faults(findings, scratch)
@@ -193,10 +191,3 @@ def _stock_run(scratch: Path, options: argparse.Namespace) -> list[Any]:
         raise CannotDo(f"the stock run failed: {done.stdout.strip().splitlines()[-1:]}: run pytest bench/ to see why")
     benchmarks: list[Any] = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
     return benchmarks
-
-
-def _stock_fails(check: str, before: list[Any], after: list[Any]) -> bool:
-    """Ask pytest-benchmark's own check whether any case fails."""
-    rule = parse_compare_fail(check)
-    compared = {benchmark["fullname"]: benchmark["stats"] for benchmark in before}
-    return any(rule.fails(b["stats"], compared[b["fullname"]]) for b in after)

@@ -28,6 +28,8 @@ class Ending:
 
     def conclude(self, finish: Callable[[], Run], exitstatus: int) -> int:
         """Sum up the run, write the reports, and return the exit code."""
+        if exitstatus == pytest.ExitCode.USAGE_ERROR:  # pytest says why
+            return exitstatus
         if exitstatus not in FINISHED:
             self.closing = "gate: ERROR, the run did not finish, so there is no verdict"
             return exitstatus

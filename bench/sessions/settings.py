@@ -80,7 +80,8 @@ def read(config: pytest.Config) -> Settings | None:
         return None
     file = _file(config)
     written = {} if file is None else _values(file)
-    base = written.get("base") if base is None else base
+    if base is None and option("gate"):
+        base = written.get("base")
     if base is None and base_python is None:
         where = option("gate_config") or f"[{SECTION}] in pyproject.toml"
         raise CannotDo(f'--gate asks for the base that {where} names, and it names none: write base = "main" there')

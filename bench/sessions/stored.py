@@ -64,6 +64,22 @@ def _edits(top: Path) -> dict[str, bytes | None]:
     return found
 
 
+def as_of_now(root: Path) -> dict[str, Any]:
+    """Return the document of a baseline of what is on disk, without times.
+
+    Raises:
+        CannotDo: it is in no git repository, or in one without a commit.
+
+    """
+    try:
+        commit = git(root, "rev-parse", "--verify", "HEAD").decode().strip()
+    except GitFailed as error:
+        raise CannotDo(
+            f"{root} is in no git repository with a commit ({error}): commit it, or give --gate-base=DIR"
+        ) from error
+    return {"commit_info": {"id": commit}, KEY: our_part(root) or {"edits": {}}}
+
+
 def read(path: Path) -> Stored:
     """Read a file of pytest-benchmark.
 

@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import sys
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..pytest_benchmark_adapter import Call
 from ..sides.source import folders_of
 from ..sides.world import in_repository
 from ..timing.machine import shuffle_heap, steady_allocator
-from ..twins.bursts import pin, slowed
+from ..twins.bursts import pin, stretched
 from ..twins.party import answer_to
 from . import difference, facts, reference
 from .difference import Difference
@@ -106,9 +105,11 @@ class _Twin:
         """Time so many calls, without a tracer or a profiler; returns ns per call."""
         try:
             with PauseInstrumentation():
-                return self._call.nanoseconds(calls, perf_counter_ns, _synchronize) / calls, None
+                taken_ns = self._call.nanoseconds(calls, perf_counter_ns, _synchronize)
         except (pytest.fail.Exception, pytest.skip.Exception) as outcome:  # no Exception, so the test would end
             raise RuntimeError(str(outcome)) from outcome
+        share = self._start.slowed
+        return (taken_ns if share is None else stretched(taken_ns, share)) / calls, None
 
     def release(self, cores: tuple[int, ...]) -> None:
         """Go back to all cores after timing."""
@@ -176,9 +177,7 @@ class _Twin:
         expected = None if oracle is None or self._start.label != "head" else reference.expect(oracle, args, kwargs)
         before = facts.before_first_call()
         result = call.once(args, kwargs)
-        self._result = result
-        share = self._start.slowed
-        self._call = call if share is None else replace(call, target=slowed(call.target, share))
+        self._call, self._result = call, result
         errors = () if expected is None else reference.errors(result, expected)
         unsaved = self._save() if asked.compare else None
         seen, unobserved = facts.of_call(lambda: call.once(*call.arguments()), before)

@@ -102,23 +102,17 @@ def note_of_processes(pairs: int, most: int) -> str:
     return f"{counted}, and no case is given more: give a higher --gate-threshold for what is undecided"
 
 
-def slowed(call: Callable[..., object], share: float) -> Callable[..., object]:
-    """Make a call take longer by a share, after work that both sides do.
+def stretched(taken_ns: int, share: float) -> int:
+    """Spin after a burst that took so long, as if its calls were slower by a share; returns the time of both together.
 
-    A call is a little faster after idle spinning than after another call (by 0.3 to 0.4%). So if only the head spun, it
-    would be slower by less than the share.
+    Both sides spin. A call is a little faster after idle spinning than after another call (by 0.3 to 0.4%). So if only
+    the head spun, it would be slower by less than the share.
     """
-    factor = (1 + SPINNING) * (1 + share)
-
-    def taking_longer(*args: object, **kwargs: object) -> object:
-        start = perf_counter_ns()
-        returned = call(*args, **kwargs)
-        end = start + factor * (perf_counter_ns() - start)
-        while perf_counter_ns() < end:
-            pass
-        return returned
-
-    return taking_longer
+    start = perf_counter_ns()
+    end = start + taken_ns * ((1 + SPINNING) * (1 + share) - 1)
+    while perf_counter_ns() < end:
+        pass
+    return taken_ns + perf_counter_ns() - start
 
 
 def pin(cores: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter_ns
 
 import torch
 
@@ -27,7 +28,7 @@ from ..sides.world import World
 from ..timing.clock import Clock, Stopwatch
 from ..timing.cuda import graphed
 from ..timing.machine import shuffle_heap, steady_allocator
-from .bursts import pin, slowed
+from .bursts import SPINNING, pin
 from .interpreter import connection
 from .party import Misbehaved, Unsupported, serve
 
@@ -252,6 +253,20 @@ def _claim_gpu(label: str) -> None:
             f"the {label} gets no context on the GPU ({why}); in exclusive mode only one process may have one, and "
             "base and head are two: nvidia-smi --compute-mode=DEFAULT"
         ) from error
+
+
+def slowed(call: Callable[[], object], share: float) -> Callable[[], None]:
+    """Make a call take longer by a share, after work that both sides do; ``bursts.stretched`` says why both."""
+    factor = (1 + SPINNING) * (1 + share)
+
+    def taking_longer() -> None:
+        start = perf_counter_ns()
+        call()
+        end = start + factor * (perf_counter_ns() - start)
+        while perf_counter_ns() < end:
+            pass
+
+    return taking_longer
 
 
 def main() -> None:

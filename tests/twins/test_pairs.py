@@ -19,10 +19,10 @@ from bench.sides.source import from_directory
 from bench.sides.what import ATTENTION
 from bench.sides.workload import build
 from bench.sides.world import World
-from bench.twins.bursts import BURST_PAIRS
+from bench.twins.bursts import BURST_PAIRS, MOST_PAIRS
 from bench.twins.fork import fork_to_serve
 from bench.twins.forked import starts_of
-from bench.twins.pairs import MOST_PAIRS, ProcessPairs, process_pairs
+from bench.twins.pairs import ProcessPairs, process_pairs
 from bench.twins.party import Remote, SideFailed
 from bench.twins.sides import check
 from bench.twins.worker import Start, Worker

@@ -1,0 +1,113 @@
+"""``bisect`` for a case of the suite, or of kernels of another repository; a test is bisected as the engine does."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from ..cases import Case, Row
+from ..gate import Gate
+from ..judging.policy import Policy
+from ..judging.run import Run
+from ..judging.verdict import CaseResult
+from ..plain.errors import CannotDo
+from ..sides import code, source
+from ..sides.base import Base
+from ..sides.code import Code
+from ..sides.repository import known_commit
+from ..sides.source import Source
+from ..sides.what import What, place_of
+from ..timing import environment
+from ..timing.machine import steady_allocator
+from ..twins.forked import starts_of, twins
+from . import asked, bisect
+from .explain import find
+
+
+def add_command(commands: Any) -> None:
+    """Declare ``bisect`` among the commands of the command line."""
+    parser = bisect.declare(commands)
+    asked.declare(parser)
+    parser.set_defaults(run=run)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What all steps of the search share: the good revision, the case, the stopping rule, and the threads."""
+
+    good: str
+    what: What
+    rows: Sequence[Row]
+    place: Path
+    policy: Policy
+    case_id: str
+    threads: int
+
+    def judge(self, commit: str) -> CaseResult:
+        """Compare a commit, or the working tree if that is empty, with the good revision.
+
+        Raises:
+            CannotDo: one of them does not load, or has no such case.
+
+        """
+        with TemporaryDirectory(prefix="attention-gate-") as directory:
+            scratch = Path(directory)
+            codes = {"base": code.of_revision(self.what, self.good, scratch), "head": self._code_of(commit, scratch)}
+            devices = environment.present_devices()
+            with twins(starts_of(codes, self.what, devices, self.threads, scratch), scratch) as sides:
+                assert sides.base is not None  # it has loaded
+                case: Case = find(self.case_id, sides.base, self.rows)
+                if not sides.head.ask("supports", case):
+                    raise CannotDo(f"{codes['head'].source.origin} does not support {self.case_id}")
+                gate = Gate(sides, Base(codes["base"].source))
+                return gate.compare(case, self.policy.test(1), self.policy.budget_s)
+
+    def _code_of(self, commit: str, scratch: Path) -> Code:
+        return code.of_revision(self.what, commit, scratch) if commit else code.of_working_tree(self.what)
+
+    def run_of(self, commit: str, result: CaseResult) -> Run:
+        """Return the run that a result of ``judge`` is of, for reports."""
+        base, head = self.source_of(self.good), self.source_of(commit)
+        return Run(
+            base={"origin": base.origin, "source_sha256": base.sha256},
+            head={"origin": head.origin, "source_sha256": head.sha256},
+            environment=environment.describe(steady_allocator()),
+            policy=self.policy,
+            cases=(result,),
+        )
+
+    def source_of(self, commit: str) -> Source:
+        """Return the source of a commit, or of the working tree if that is empty."""
+        if not commit:
+            return source.imported(self.what.names)
+        return source.from_revision(self.place, commit, self.what.names)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Search, print each step, and report on the commit that is found.
+
+    Returns 0 if a commit was found; with ``--step``, the exit code that ``git bisect run`` expects.
+
+    Raises:
+        CannotDo: no such revision or case, or good and bad do not differ with certainty.
+
+    """
+    if "::" in options.case:
+        return bisect.run(options)
+    torch.set_num_threads(options.threads)
+    steady_allocator()
+    with asked.asked(options) as (what, rows):
+        policy = Policy(options.gate_threshold, options.gate_budget)
+        place = place_of(what.names[0])
+        good = known_commit(place, options.good)
+        comparison = Comparison(good, what, rows, place, policy, options.case, options.threads)
+        if options.step:
+            return bisect.step(comparison.judge, options.bad or "")
+        history = bisect.History(place, what.names, good)
+        found, result = bisect.search(history, comparison.judge, known_commit(place, options.bad or "HEAD"))
+        bisect.report(history, found, comparison.run_of(found, result), options)
+    return 0

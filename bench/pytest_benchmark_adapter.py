@@ -154,11 +154,16 @@ class Call:
         return taken
 
 
-def redirect(benchmark: BenchmarkFixture, run: Callable[[Call], Any]) -> None:
-    """Hand what a test gives the fixture to ``run``, which returns what the test gets, in place of timing it here."""
+def redirect(benchmark: BenchmarkFixture, run: Callable[[Call, Callable[[], Any]], Any]) -> None:
+    """Hand what a test gives the fixture to ``run``, which returns what the test gets.
+
+    The second argument of ``run`` has the fixture do with it what it would have done.
+    """
+    own_raw: Any = benchmark._raw
+    own_pedantic: Any = benchmark._raw_pedantic
 
     def raw(target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return run(Call(target, lambda: (args, kwargs)))
+        return run(Call(target, lambda: (args, kwargs)), lambda: own_raw(target, *args, **kwargs))
 
     def raw_pedantic(
         target: Callable[..., Any],
@@ -178,7 +183,17 @@ def redirect(benchmark: BenchmarkFixture, run: Callable[[Call], Any]) -> None:
             own_args, own_kwargs = given or (args, kwargs or {})
             return tuple(own_args), own_kwargs
 
-        return run(Call(target, arguments, teardown, prepared=setup is not None or teardown is not None))
+        return run(
+            Call(target, arguments, teardown, prepared=setup is not None or teardown is not None),
+            lambda: own_pedantic(target, args, kwargs, setup=setup, teardown=teardown, **repeats),
+        )
+
+    of_one: Any = benchmark  # its methods are replaced
+    of_one._raw, of_one._raw_pedantic = raw, raw_pedantic
+
+
+def refuse_weaving(benchmark: BenchmarkFixture) -> None:
+    """Refuse to time a function where other code calls it."""
 
     def refuse(*_: object, **__: object) -> None:
         raise NotImplementedError(
@@ -187,7 +202,6 @@ def redirect(benchmark: BenchmarkFixture, run: Callable[[Call], Any]) -> None:
         )
 
     of_one: Any = benchmark  # its methods are replaced
-    of_one._raw, of_one._raw_pedantic = raw, raw_pedantic
     of_one.weave = of_one.patch = refuse
 
 

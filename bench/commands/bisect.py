@@ -161,9 +161,8 @@ def search(history: History, judge: Judge, bad: str, say: Callable[[str], None] 
         if len(left) == 1:  # bad holds no other change
             results[commit], bad = worst, commit
             break
-        say(
-            f"next  {history.describe(commit)}; {len(untried)} left, at most {ceil(log2(len(untried) + 1))} more to judge"
-        )
+        most = ceil(log2(len(untried) + 1))
+        say(f"next  {history.describe(commit)}; {len(untried)} left, at most {most} more to judge")
         try:
             results[commit] = judge(commit)
         except CannotDo as why:

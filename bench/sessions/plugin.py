@@ -1,4 +1,7 @@
-"""The pytest plugin for benchmarks of any repository: thin hooks over ``Session``. Inert without ``--gate-base``."""
+"""The pytest plugin for benchmarks of any repository: thin hooks over ``Session``.
+
+Without a comparison it checks results by the references that tests name, and does nothing else.
+"""
 
 import os
 from collections.abc import Generator, Mapping
@@ -18,7 +21,7 @@ from . import arguments, protocol, settings, stored
 from .ending import Ending, usage_errors
 from .marker import MARKER
 from .session import Session
-from .twin import NAME
+from .twin import FIXTURE, NAME
 
 SESSION = pytest.StashKey[Session]()
 ENDING = pytest.StashKey[Ending]()
@@ -76,7 +79,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
-    if SESSION not in config.stash or config.option.collectonly or session.testsfailed:
+    if SESSION not in config.stash or config.option.collectonly or session.testsfailed or not session.items:
         return
     with usage_errors():
         deselected, elsewhere = config.stash[DESELECTED], config.stash[ELSEWHERE]
@@ -95,6 +98,16 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     protocol.run(session, item, nextitem)
     return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Generator[None, Any, Any]:
+    """Where nothing is compared, hold what a test returns to the reference that its marker names."""
+    made = yield
+    config = request.config
+    if fixturedef.argname == FIXTURE and SESSION not in config.stash and not config.pluginmanager.has_plugin(NAME):
+        protocol.check_by_reference(request.node, made)
+    return made
 
 
 def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, Any] | None:
@@ -131,11 +144,17 @@ def _refuse_untimed(config: pytest.Config) -> None:
     """Refuse what leaves nothing to time, or times it beside other work."""
     if not any(map(config.pluginmanager.has_plugin, ("benchmark", "pytest_benchmark.plugin"))):
         raise CannotDo("--gate-base needs pytest-benchmark, which is not loaded: add -p pytest_benchmark.plugin")
+    if config.getoption("codspeed", None):
+        raise CannotDo("--codspeed takes the place of pytest-benchmark, whose calls are compared: drop it")
     if config.getoption("benchmark_skip") or config.getoption("benchmark_disable"):
-        raise CannotDo("--benchmark-disable and --benchmark-skip leave nothing to compare: drop them")
+        raise CannotDo(
+            "--benchmark-disable and --benchmark-skip leave nothing to compare: drop them, or the comparison"
+        )
     stored_too = [name for name in ("save", "autosave", "json", "compare") if config.getoption(f"benchmark_{name}")]
     if stored_too:
         raise CannotDo(f"--benchmark-{stored_too[0]} and --gate-base are two kinds of comparison: give one of them")
     parallel = config.getoption("dist", "no") != "no" or bool(config.getoption("numprocesses", None))
     if parallel or "PYTEST_XDIST_WORKER" in os.environ:
-        raise CannotDo("timing under -n (pytest-xdist) measures the other workers: drop -n")
+        raise CannotDo(
+            "timing under -n (pytest-xdist) measures the other workers: drop -n, or the comparison to only check"
+        )

@@ -1,15 +1,46 @@
 """How pytest's own session runs an item by the twins, and reports it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
+from .. import pytest_benchmark_adapter
 from ..judging.verdict import CaseResult, Verdict
+from ..plain.errors import CannotDo
+from ..pytest_benchmark_adapter import Call
 from ..report.terminal import describe
+from .marker import own
+from .reference import Reference, errors, expect
 from .session import Session
 
 VERDICT = "verdict"  # the property of a test's report that holds its verdict
+
+
+def check_by_reference(item: pytest.Item, benchmark: BenchmarkFixture) -> None:
+    """Make a test fail whose call returns something else than the reference that it names."""
+    if item.get_closest_marker("gate") is None:
+        return
+    try:
+        _, oracle = own(item)
+    except CannotDo as error:
+        pytest.fail(str(error), pytrace=False)
+    if oracle is not None:
+        pytest_benchmark_adapter.redirect(benchmark, partial(_checked, oracle))
+
+
+def _checked(oracle: Reference, call: Call, go_on: Callable[[], Any]) -> Any:
+    args, kwargs = call.arguments()
+    try:
+        expected = expect(oracle, args, kwargs)
+        found = errors(call.once(args, kwargs), expected)
+    except CannotDo as error:
+        pytest.fail(str(error), pytrace=False)
+    if complaints := [complaint for error in found for complaint in error.complaints]:
+        pytest.fail("\n".join(complaints), pytrace=False)
+    return go_on()
 
 
 def run(session: Session, item: pytest.Item, nextitem: pytest.Item | None) -> CaseResult | None:

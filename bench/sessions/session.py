@@ -316,7 +316,7 @@ class Session:
 
         """
         if not self.has_started:  # pytest has said why
-            raise CannotDo("tests could not be collected, so there is no verdict")
+            raise CannotDo("no test was collected, so there is no verdict")
         self._refuse_code_that_nobody_imports()
         index, count = self.settings.shard
         done = {result.id for result in self.results}

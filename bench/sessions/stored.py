@@ -92,7 +92,8 @@ def read(path: Path) -> Stored:
         document = json.loads(path.read_text(encoding="utf-8"))
         commit, own = document["commit_info"], document.get(KEY)
         edits = {
-            name: None if text is None else b64decode(text) for name, text in (own or {"edits": {}})["edits"].items()
+            name: None if text is None else b64decode(text, validate=True)
+            for name, text in (own or {"edits": {}})["edits"].items()
         }
         sha, dirty = str(commit["id"]), bool(commit.get("dirty"))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import sys
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter_ns
@@ -242,7 +241,9 @@ class _Fixture:
 
     @pytest.fixture
     def benchmark(self, benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> BenchmarkFixture:
-        pytest_benchmark_adapter.redirect(benchmark, partial(self._twin.meet, request.node, benchmark))
+        meet = self._twin.meet
+        pytest_benchmark_adapter.redirect(benchmark, lambda call, _: meet(request.node, benchmark, call))
+        pytest_benchmark_adapter.refuse_weaving(benchmark)
         return benchmark
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -57,8 +57,28 @@ class Repository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", "a change")
 
+    def command(self, *arguments: str) -> Outcome:
+        """Run one of the gate's commands in the repository."""
+        outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *arguments],
+            cwd=self.path,
+            env={**outer, "PYTHONPATH": str(SUITE)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        return Outcome(done.returncode, done.stdout + done.stderr, None)
+
     def pytest(
-        self, *arguments: str, base: str | None = "main", at: str = "", plugin: bool = True, **environment: str
+        self,
+        *arguments: str,
+        base: str | None = "main",
+        at: str = "",
+        plugin: bool = True,
+        path: Sequence[str] = (str(SUITE),),
+        **environment: str,
     ) -> Outcome:
         """Run pytest in the repository as its users do, with the plugin."""
         verdicts = self.path.parent / "verdicts.json"
@@ -71,7 +91,7 @@ class Repository:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *loaded, *strictness, *(arguments or ("benchmarks",)), *options],
             cwd=self.path / at,
-            env={**outer, "PYTHONPATH": str(SUITE), **environment},
+            env={**outer, "PYTHONPATH": os.pathsep.join(path), **environment},
             capture_output=True,
             text=True,
             check=False,

@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from .plain.arguments import PROGRAM, Parser
-from .plain.errors import CannotDo
+from .plain.errors import CannotDo, CannotGoOn
 
 # Name -> modules, the first of which that is here has the command: what is installed by pip is the engine alone. Only
 # the one that is asked for is imported: not all of them need torch, which takes seconds.
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = parser.parse_args(arguments)
         exit_code: int | None = options.run(options)
         sys.stdout.flush()
-    except CannotDo as error:
+    except (CannotDo, CannotGoOn) as error:
         print(f"error: {error}", file=sys.stderr)
         return 4
     except BrokenPipeError:

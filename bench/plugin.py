@@ -16,7 +16,7 @@ from .cases import Case
 from .gate import CaseFailed, CaseSkipped
 from .judging.run import Run
 from .judging.verdict import Verdict
-from .plain.errors import CannotDo
+from .plain.errors import CannotDo, CannotGoOn
 from .plain.files import check_writable
 from .report.terminal import describe
 from .session import GateSession
@@ -119,7 +119,10 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     others = item.config.stash.get(OTHERS, None)
     if others is None or item.nodeid not in others.selection.tests:
         return None
-    protocol.run(others, item, nextitem)
+    try:
+        protocol.run(others, item, nextitem)
+    except CannotGoOn as why:
+        item.config.stash[ENDING].stop(why)
     return True
 
 
@@ -143,7 +146,10 @@ def run_case(
             except CaseFailed as failure:
                 pytest.fail(str(failure), pytrace=False)
             return
-        result = session.compare(case, benchmark)
+        try:
+            result = session.compare(case, benchmark)
+        except CannotGoOn as why:
+            request.config.stash[ENDING].stop(why)
         record_property(VERDICT, result.verdict.value)
         if result.verdict is Verdict.SKIPPED:
             pytest.skip(result.reasons[0])

@@ -13,7 +13,7 @@ WHAT_TO_DO = {
     Verdict.ERROR: "read what was raised, and reproduce it with the command that the case carries.",
     Verdict.DRIFTED: "the numbers are wrong, whatever the speed: mend the code.",
     Verdict.REGRESSED: "reproduce it with the command that the case carries. Mend the code or, if the slowdown is "
-    "wanted, accept it by a waiver with a bound, a reason and a last day.",
+    "wanted, accept it by a `[[waiver]]` with a bound, a reason and a last day.",
     Verdict.CHANGED: "find out why another backend ran or more memory was held. There is no waiver: if it is wanted, a "
     "maintainer merges over this check.",
     Verdict.MISSING: "restore the case. If its removal is wanted, a maintainer merges over this check.",

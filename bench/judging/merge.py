@@ -33,8 +33,8 @@ def merge(runs: Mapping[str, Run]) -> Run:
         by_index[shards[name].index][name] = run
     count = shards[first].count
     if missing := [index for index in range(1, count + 1) if index not in by_index]:
-        asked = " and ".join(f"{index}/{count}" for index in missing)
-        raise CannotDo(f"{len(missing)} of {count} shards missing: run shard {asked} again and name the file too")
+        asked = f"shard{'s' if len(missing) > 1 else ''} {' and '.join(f'{index}/{count}' for index in missing)}"
+        raise CannotDo(f"{len(missing)} of {count} shards missing: run {asked} again and name the file too")
     cases = [case for index in range(1, count + 1) for case in _joined(by_index[index])]
     _refuse_gaps(cases, shards[first])
     return Run(

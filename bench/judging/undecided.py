@@ -48,5 +48,5 @@ class Undecided:
         factor = 4.0 if self.worst is None else max(2.0, (log1p(self.worst) / log1p(self.policy.threshold)) ** 2)
         budget_s = self.policy.budget_s * factor
         time = f"give --gate-budget={ceil(budget_s)}, " if budget_s <= LONGEST_BUDGET_S else ""
-        steps = f"{time}run on a quieter machine, share the cases out with --shard, or raise --gate-threshold"
+        steps = f"{time}run on a quieter machine, share the cases out over shards, or raise --gate-threshold"
         return f"{self.load}; {steps}" if self.too_many and self.load is not None else steps

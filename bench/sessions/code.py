@@ -4,9 +4,11 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..plain.errors import CannotDo
 from ..sides import source
 from ..sides.repository import MERGE_BASE, GitFailed, files_of, git, known_commit, known_files, top_level
 from ..sides.world import World
@@ -89,9 +91,10 @@ def of_commit(root: Path, found: Stored, origin: str, scratch: Path) -> Code:
     top = top_level(root) or root
     folders = [scratch.resolve() / name for name in ("checkout", "untouched")]
     for folder in folders:
-        folder.mkdir(parents=True)
-        files_of(top, found.commit, origin, folder)
-        found.apply(folder)
+        with writing(scratch):
+            folder.mkdir(parents=True)
+            files_of(top, found.commit, origin, folder)
+            found.apply(folder)
     world, own = (replace(_world(top), checkout=folder) for folder in folders)
     return Code(origin, _digest(folders[0], _below(folders[0])), world, own, found.commit[:12])
 
@@ -114,8 +117,18 @@ def lay_over(tests: Iterable[Path], settings: Path | None, world: World) -> None
             continue
         target = world.checkout / path.resolve().relative_to(world.repository.resolve())
         if path in replaced or not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, target)
+            with writing(world.checkout):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, target)
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Refuse in one sentence what cannot be written there."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotDo(f"{place} cannot be written ({error.strerror}): set TMPDIR to a place with more room") from error
 
 
 def moved(path: Path, world: World) -> Path:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from ..judging.run import Run
-from ..plain.errors import CannotDo
+from ..plain.errors import CannotDo, CannotGoOn
 from ..plain.evidence import Place
 from ..report import formats
 from ..report.annotations import as_annotations
@@ -25,12 +26,13 @@ class Ending:
     annotate: bool = False
     run: Run | None = None
     closing: str | None = None
+    stopped: str | None = None  # why the run could not go on
 
     def conclude(self, finish: Callable[[], Run], exitstatus: int) -> int:
         """Sum up the run, write the reports, and return the exit code."""
-        if exitstatus == pytest.ExitCode.USAGE_ERROR:  # pytest says why
+        if exitstatus == pytest.ExitCode.USAGE_ERROR and self.stopped is None:  # pytest says why
             return exitstatus
-        if exitstatus not in FINISHED:
+        if exitstatus not in FINISHED and self.stopped is None:
             self.closing = "gate: ERROR, the run did not finish, so there is no verdict"
             return exitstatus
         try:
@@ -40,7 +42,15 @@ class Ending:
                 formats.write(form, run, path)
         except CannotDo as error:
             return self.refuse(error)
+        if self.stopped is not None:
+            self.closing = f"gate: ERROR, {self.stopped}"
+            return int(pytest.ExitCode.USAGE_ERROR)
         return exitstatus if exitstatus == pytest.ExitCode.TESTS_FAILED else run.exit_code
+
+    def stop(self, why: CannotGoOn) -> NoReturn:
+        """End pytest's run; what was judged so far is reported all the same."""
+        self.stopped = str(why)
+        pytest.exit(self.stopped, returncode=pytest.ExitCode.USAGE_ERROR)
 
     def refuse(self, error: CannotDo) -> int:
         """Take note that the comparison cannot be made; returns the exit code."""
@@ -69,5 +79,5 @@ def usage_errors() -> Iterator[None]:
     """Turn CannotDo into pytest's usage error: one sentence, and exit code 4."""
     try:
         yield
-    except CannotDo as error:
+    except (CannotDo, CannotGoOn) as error:
         raise pytest.UsageError(str(error)) from error

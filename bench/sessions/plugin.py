@@ -11,7 +11,7 @@ import pytest
 
 from .. import policy_options
 from ..judging.shards import deal
-from ..plain.errors import CannotDo
+from ..plain.errors import CannotDo, CannotGoOn
 from ..plain.evidence import Place
 from ..plain.files import check_writable
 from ..plain.interrupt import ending_cleanly
@@ -96,7 +96,10 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     session = item.config.stash.get(SESSION, None)
     if session is None:
         return None
-    protocol.run(session, item, nextitem)
+    try:
+        protocol.run(session, item, nextitem)
+    except CannotGoOn as why:
+        item.config.stash[ENDING].stop(why)
     return True
 
 

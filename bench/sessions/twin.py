@@ -126,7 +126,7 @@ class _Twin:
     def imports_own(self) -> bool:
         """Whether any module but the tests themselves was imported from the side's own code."""
         world, tests = self._start.world, {Path(file).resolve() for file in self._start.files}
-        roots = [*world.paths, *filter(None, [world.checkout or world.repository])]
+        roots = world.paths or [*filter(None, [world.checkout or world.repository])]
         files = {
             Path(file).resolve() for module in list(sys.modules.values()) if (file := _file_of(module)) is not None
         }
@@ -208,9 +208,16 @@ class _Twin:
     def _save(self) -> str | None:
         """Leave the result for the other side; returns why that cannot be done, None where it was."""
         try:
-            self._start.result.write_bytes(pickle.dumps(self._result, protocol=4))
+            pickled = pickle.dumps(self._result, protocol=4)
         except Exception as error:  # noqa: BLE001  # whatever the class of the result does
             return f"a {type(self._result).__qualname__} cannot be pickled ({first_line(str(error))})"
+        place = self._start.result
+        try:
+            place.write_bytes(pickled)
+        except OSError as error:
+            why = f"a result of {len(pickled)} bytes cannot be written to {place.parent} ({error.strerror})"
+            self.answer("exhausted", f"{why}: set TMPDIR to a place with more room")
+            pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
         return None
 
     def _refuse_another_place(self) -> None:

@@ -119,7 +119,8 @@ def files_of(directory: Path, commit: str, origin: str, into: Path) -> Path:
     try:
         return check_out(directory, commit, into)
     except GitFailed as error:
-        raise CannotDo(f"git cannot give the files of {origin} ({error}): repair that, or fetch it") from error
+        cure = "set TMPDIR to a place with more room" if "unable to write" in str(error) else "repair that, or fetch it"
+        raise CannotDo(f"git cannot give the files of {origin} ({error}): {cure}") from error
 
 
 def check_out(directory: Path, commit: str, into: Path) -> Path:

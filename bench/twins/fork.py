@@ -19,7 +19,7 @@ from typing import Any
 from ..plain.errors import CannotDo
 from ..sides.what import SUITE
 from ..timing.machine import steady_allocator
-from .party import Remote, serve
+from .party import Remote, no_process, serve
 
 IMAGE = f"{__package__}.image"  # of the suite's own sides
 FAREWELL_S = 2.0
@@ -92,13 +92,15 @@ def _nameless_main() -> Iterator[None]:
 def fork(label: str, run: Callable[["Connection[Any, Any]"], None]) -> Remote:
     """Fork a process that runs a function on its end of a connection."""
     start_server()
-    ours, theirs = Pipe()
-    process = multiprocessing.get_context("forkserver").Process(
-        target=_run, args=(run, theirs), name=label, daemon=False
-    )
-    with _nameless_main():
-        process.start()
-    theirs.close()
+    try:
+        ours, theirs = Pipe()
+        process = multiprocessing.get_context("forkserver").Process(
+            target=_run, args=(run, theirs), name=label, daemon=False
+        )
+        with theirs, _nameless_main():
+            process.start()
+    except OSError as error:
+        raise no_process(error) from error
 
     def end() -> None:
         process.join(FAREWELL_S)  # it ends by itself, and gives back what it holds of the system

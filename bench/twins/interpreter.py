@@ -11,7 +11,7 @@ from typing import Any
 
 from ..plain.errors import CannotDo
 from ..sides.what import SUITE
-from .party import Remote
+from .party import Remote, no_process
 
 OLDEST = (3, 11)
 _ASK_PATIENCE_S = 120.0
@@ -83,17 +83,20 @@ def spawn(python: str, label: str, scratch: Path, module: str, place: Path = SUI
     """
     if os.sep in python:
         python = str(Path(python).absolute())  # not resolved: links tell it where its packages are
-    ours, theirs = Pipe()
-    with theirs:
-        process = subprocess.Popen(
-            [python, "-P", "-c", _WORK.format(module=module), str(theirs.fileno())],
-            cwd=scratch,
-            env=environment_for(python, place) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # an interrupt reaches this process alone; the other ends when its pipe closes
-        )
+    try:
+        ours, theirs = Pipe()
+        with theirs:
+            process = subprocess.Popen(
+                [python, "-P", "-c", _WORK.format(module=module), str(theirs.fileno())],
+                cwd=scratch,
+                env=environment_for(python, place) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # an interrupt reaches this process alone; the other ends when its pipe closes
+            )
+    except OSError as error:
+        raise no_process(error) from error
 
     def kill() -> None:
         process.kill()

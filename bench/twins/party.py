@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..plain.errors import CannotDo
+from ..plain.errors import CannotDo, CannotGoOn
 from ..plain.execution import Fingerprint
 from ..plain.progress import EVERY_S, progress
 
@@ -36,7 +36,7 @@ class Misbehaved(Exception):
 
 
 class Party(Protocol):
-    """A worker or an examiner. ``label`` names it in messages."""
+    """A worker, an examiner or a session. ``label`` names it in messages."""
 
     label: str
 
@@ -50,6 +50,7 @@ class Party(Protocol):
             SideFailed: the side raised or misbehaved, its process ended, or it did not answer in time.
             Unsupported: a kernel from outside does not support the case.
             CannotDo: the side cannot be loaded.
+            CannotGoOn: the machine lacks what it needs.
 
         """
 
@@ -170,9 +171,16 @@ def _answer(label: str, outcome: str, value: Any) -> Any:
         raise Unsupported(value)
     if outcome == "cannot":
         raise CannotDo(value)
+    if outcome == "exhausted":
+        raise CannotGoOn(value)
     if outcome == "failed":
         raise SideFailed(f"{label} {value}")
     return value
+
+
+def no_process(error: OSError) -> CannotGoOn:
+    """Return what is raised where the system starts no more processes, or opens no more connections to them."""
+    return CannotGoOn(f"no more processes can be started ({error.strerror}): raise ulimit -n and ulimit -u")
 
 
 def _in_words(status: int | None) -> str:

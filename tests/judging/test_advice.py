@@ -46,7 +46,7 @@ def test_undecided_cases_are_counted_and_a_budget_is_proposed() -> None:
     (warning,) = advice(run(QUIET, *cases))
     assert warning == (
         "1 of 2 timed cases are undecided: give --gate-budget=115, run on a quieter machine, share the cases out "
-        "with --shard, or raise --gate-threshold"
+        "over shards, or raise --gate-threshold"
     )
 
 
@@ -58,7 +58,7 @@ def test_the_proposed_budget_is_never_zero() -> None:
 def test_more_time_is_no_advice_where_it_would_take_hours() -> None:
     (warning,) = advice(run(QUIET, CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, mde=0.9)))
     assert warning == (
-        "1 of 1 timed cases are undecided: run on a quieter machine, share the cases out with --shard, or raise "
+        "1 of 1 timed cases are undecided: run on a quieter machine, share the cases out over shards, or raise "
         "--gate-threshold"
     )
 
@@ -71,7 +71,7 @@ def test_more_undecided_cases_than_may_be_are_explained_by_what_else_the_machine
     assert warning == (
         "1 of 1 timed cases are undecided, and at most 0% may be: other processes kept 0.4 of 2 cores busy, the "
         "hypervisor took 0.1, the clock ran at 80% of its maximum; give --gate-budget=120, run on a quieter machine, "
-        "share the cases out with --shard, or raise --gate-threshold"
+        "share the cases out over shards, or raise --gate-threshold"
     )
 
 

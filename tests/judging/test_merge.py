@@ -110,8 +110,8 @@ def test_a_shard_whose_cases_are_all_new_compared_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda s: s.pop("2.json"), "1 of 3 shards missing: run again with --shard=2/3 and name the file too"),
-        (lambda s: [s.pop(n) for n in ("1.json", "3.json")], "2 of 3 shards missing: run again with --shard=1/3, --s"),
+        (lambda s: s.pop("2.json"), "1 of 3 shards missing: run shard 2/3 again and name the file too"),
+        (lambda s: [s.pop(n) for n in ("1.json", "3.json")], "2 of 3 shards missing: run shards 1/3 and 3/3 again"),
         (
             lambda s: s.update({"3.json": replace(s["3.json"], cases=s["1.json"].cases)}),
             "two shards hold a: split one list of cases",

@@ -37,7 +37,7 @@ def test_a_failing_kernel_has_one_error_on_its_line_that_says_what_failed_and_wh
     (note,) = as_annotations(run(case("sdpa", Verdict.REGRESSED, "20.0% slower")), PLACES)
     assert note.startswith("::error file=attention/sdpa.py,line=10,title=sdpa%3A 1 REGRESSED::sdpa-b1h4t64d32-full")
     assert "20.0%25 slower" in note
-    assert "bench/waivers.toml" in note
+    assert "accept it by a `[[waiver]]`" in note
 
 
 def test_several_cases_of_a_kernel_make_one_note_with_the_worst_spelled_out() -> None:

@@ -78,6 +78,7 @@ class Repository:
         at: str = "",
         plugin: bool = True,
         path: Sequence[str] = (str(SUITE),),
+        preexec: Callable[[], object] | None = None,
         **environment: str,
     ) -> Outcome:
         """Run pytest in the repository as its users do, with the plugin."""
@@ -96,6 +97,7 @@ class Repository:
             text=True,
             check=False,
             timeout=120,  # what hangs fails
+            preexec_fn=preexec,
         )
         document = json.loads(verdicts.read_text(encoding="utf-8")) if verdicts.exists() else None
         return Outcome(done.returncode, done.stdout + done.stderr, document)

@@ -38,13 +38,12 @@ def test_a_benchmark_beside_the_suite_s_is_gated_with_it(repository: Callable[[M
     ours = _copy_of_the_suite(repository)
     ours.write({"attention/counting.py": COUNTING.format(n="n + n // 2")})
     chosen = ("bench/", "-k", "test_plain or [sdpa-b1h4t64d32-full-fp32-cpu-fwd]", "--device=cpu", "--tier=smoke")
-    environment = {"PYTHONPATH": ""}
-    outcome = ours.pytest(*chosen, plugin=False, **environment)
+    outcome = ours.pytest(*chosen, plugin=False, path=())
     assert outcome.exit_code == 1, outcome.output
     assert outcome.document is not None
     assert {case["id"]: case["verdict"] for case in outcome.document["cases"]} == {
         "bench/test_plain.py::test_plain": "DRIFTED",
         "sdpa-b1h4t64d32-full-fp32-cpu-fwd": "UNCHANGED",
     }
-    stored = ours.pytest("bench/", "-k", "test_plain", "--benchmark-compare", base=None, plugin=False, **environment)
+    stored = ours.pytest("bench/", "-k", "test_plain", "--benchmark-compare", base=None, plugin=False, path=())
     assert stored.exit_code == 4

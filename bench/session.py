@@ -24,7 +24,8 @@ from .plain.errors import CannotDo
 from .plain.evidence import Evidence, Place, Shard
 from .plain.execution import Ceiling
 from .plain.interrupt import ending_cleanly
-from .sessions.session import Selection, Session
+from .sessions.opening import Selection
+from .sessions.session import Session
 from .sessions.settings import Settings as SessionSettings
 from .sides import baseline, source
 from .sides.base import Base

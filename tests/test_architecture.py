@@ -126,8 +126,8 @@ def test_only_the_plugin_s_own_files_know_pytest() -> None:
         "protocol",
         "pytest_benchmark_adapter",
         "session",
-        "selftest",
         "settings",
+        "stock",
         "twin",
     }
 

@@ -14,8 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..commands.pytest_run import gated
-from ..commands.pytest_run import stock as stock_run
 from ..judging.policy import Policy
 from ..judging.run import Run
 from ..judging.verdict import Verdict
@@ -25,6 +23,8 @@ from ..plain.files import check_writable, write_atomically
 from ..plain.strict_json import dumps
 from ..sessions.stored import as_of_now
 from ..timing.machine import describe_machine, steady_allocator
+from .runs import gated
+from .runs import stock as stock_run
 from .stock import CHECKS, fails
 
 SLOWDOWNS = (0.02, 0.05, 0.10, 0.20)

@@ -10,7 +10,7 @@ import pytest
 from ..plain.evidence import Place
 from ..report.text import subject
 from ..sides.repository import top_level
-from .session import Selection
+from .opening import Selection
 from .twin import FIXTURE
 
 OWN = f"{__package__}.plugin"

@@ -1,10 +1,8 @@
 """One run of the gate over tests that use ``benchmark``: base and head in step, a verdict a test."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..judging.changes import NOTHING
@@ -18,36 +16,12 @@ from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, Measurement, Plain, Shard
 from ..timing.budget import SharedBudget
 from ..timing.machine_load import LoadMeter
-from ..twins.interpreter import interpreter, place_of_gate
-from ..twins.party import Remote, SideFailed
-from . import code
-from .code import Code
-from .crowd import NEEDED, Crowd, launcher
-from .meeting import Arrived, Own, SessionStart, Step
-from .pair import Pair, arrived, finished, forked, pair
+from ..twins.party import SideFailed
+from .meeting import Arrived, Own, Step
+from .opening import Selection, opened
+from .pair import arrived, finished
 from .reports import error_line, error_of, skip_of
 from .settings import Settings
-
-Launch = Callable[[SessionStart], Remote]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What pytest selected in the head. ``known`` are all its tests, deselected ones too.
-
-    ``elsewhere`` are those that other shards run. ``asked`` are the paths and expressions by which they were selected,
-    as arguments of pytest; ``settings`` is the file of its settings.
-    """
-
-    root: Path
-    settings: Path | None
-    files: tuple[Path, ...]
-    tests: tuple[str, ...]  # that use the fixture, by node id
-    known: frozenset[str]
-    asked: tuple[str, ...]
-    arguments: tuple[str, ...]
-    options: Mapping[str, Any]
-    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass
@@ -58,9 +32,6 @@ class Session:
     environment: Mapping[str, Plain]
     resources: ExitStack = field(default_factory=ExitStack)
     results: list[CaseResult] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
-    base_versions: Mapping[str, str] = field(default_factory=dict)  # of the base's own interpreter, if it has one
-    crowd: Crowd | None = None  # where base and head are no twins
     has_started: bool = False
     sharing: int = 0  # cases of the same run that are compared elsewhere, and share the level
 
@@ -71,96 +42,14 @@ class Session:
             CannotDo: the base cannot be had, or a session does not start.
 
         """
-        scratch = Path(self.resources.enter_context(TemporaryDirectory(prefix="twinbench-"))).resolve()
-        self.selection, settings = selection, self.settings
-        self.exceptions = settings.exceptions(selection.tests)
-        self.head = self._head(scratch)
-        self.base, launch = self._base(scratch)
-        self.own = self._start_of_own(scratch)
-        self.own_tests = self._own_tests(launch)
-        for side in (self.head, self.base):
-            code.lay_over(selection.files, selection.settings, side.world)
-        starts = {"head": self._start("head", self.head, scratch), "base": self._start("base", self.base, scratch)}
-        self.pair: Pair = self.resources.enter_context(pair(starts, launch=launch))
-        if settings.base_python is not None:
-            self.crowd = Crowd(self.pair)
-            self.resources.callback(self.crowd.close)
+        self.selection = selection
+        self.exceptions = self.settings.exceptions(selection.tests)
+        self.sides = self.resources.enter_context(opened(self.settings, selection))
+        self.pair = self.sides.pair
         self.compared = [id_ for id_ in selection.tests if self.pair.collected["base"].tests.get(id_)]
         self.budget = SharedBudget(self.settings.policy.budget_s, len(self.compared))
         self.load = LoadMeter()
         self.has_started = True
-
-    def _head(self, scratch: Path) -> Code:
-        root, revision = self.selection.root, self.settings.head
-        return code.of_disk(root) if revision is None else code.of_head(root, revision, scratch / "head")
-
-    def _base(self, scratch: Path) -> tuple[Code, Launch]:
-        """Return the base's code, and how the sessions of both sides are started."""
-        root, python = self.selection.root, self.settings.base_python
-        if self.settings.base is None:
-            base = code.of_disk(root)
-        else:
-            base, self.notes = code.of_name(root, self.settings.base, scratch / "base")
-        if python is None:
-            return base, forked
-        self.base_versions = interpreter(python, NEEDED, place_of_gate(scratch))
-        of_python = f"{base.origin} under {python} (Python {self.base_versions['python']})"
-        world = replace(base.world, environment=None)  # that of its own process
-        return replace(base, origin=of_python, world=world), launcher({"base": python}, scratch)
-
-    def _start(self, label: str, side: Code, scratch: Path) -> SessionStart:
-        selection = self.selection
-        files = tuple(str(code.moved(path, side.world)) for path in selection.files)
-        root = code.moved(selection.root, side.world)
-        settings = None if selection.settings is None else code.moved(selection.settings, side.world)
-        given = ("-c", str(settings)) if settings is not None and settings.exists() else ()
-        arguments = (*selection.arguments, *given, f"--rootdir={root}")
-        slowed = self.settings.slowed
-        return SessionStart(
-            label,
-            side.world,
-            root,
-            files,
-            arguments,
-            selection.options,
-            self.settings.threads,
-            scratch / "session",
-            installed=label == "base" and self.settings.base is None,
-            slowed=0.0 if slowed is not None and label == "base" else slowed,
-        )
-
-    def _start_of_own(self, scratch: Path) -> SessionStart | None:
-        """Return how the base's own tests are run, those that it had before the head's are laid over it."""
-        if self.base.own is None:
-            return None
-        start = self._start("base", replace(self.base, world=self.base.own), scratch)
-        asked: list[str] = []
-        for argument in self.selection.asked:
-            path, colons, rest = argument.partition("::")
-            there = code.moved(Path(path), start.world)
-            if argument.startswith("-") or there.exists():
-                asked.append(f"{there}{colons}{rest}" if there.exists() else argument)
-        return replace(start, files=tuple(asked), scratch=start.scratch.parent / "own")
-
-    def _own_tests(self, launch: Launch) -> set[str]:
-        """Return the base's own tests that use the fixture. What it cannot collect, it cannot lose."""
-        if self.own is None or self.settings.head is not None:  # tests are those on disk, whatever a revision had
-            return set()
-        try:
-            with pair({"base": self.own}, ("base",), launch) as own:
-                return {id_ for id_, uses in own.collected["base"].tests.items() if uses}
-        except CannotDo:
-            return set()
-
-    def _runs_by_its_own_test(self, node_id: str) -> bool:
-        """Whether the base's own test of this id, which may differ from the head's, calls the fixture."""
-        if self.own is None or node_id not in self.own_tests:
-            return False
-        try:
-            with pair({"base": self.own}, ("base",), self.pair.launch) as own:
-                return arrived(own.begin(node_id, {"base": None})["base"])
-        except CannotDo:
-            return False
 
     def run(self, node_id: str, following: str | None, *, uses_fixture: bool) -> tuple[CaseResult | None, list[Any]]:
         """Run one test on both sides; returns its result, if it uses the fixture, and the head's reports."""
@@ -237,8 +126,8 @@ class Session:
             SideFailed: a side raised or ended.
 
         """
-        if self.crowd is not None:  # a pair of processes takes longer than a share of a common budget
-            return [self.crowd.measure(node_id, test, self.settings.policy.budget_s)]
+        if (crowd := self.sides.crowd) is not None:  # a pair of processes takes longer than a share of a common budget
+            return [crowd.measure(node_id, test, self.settings.policy.budget_s)]
         allowance_s = self.budget.allowance_s()
         measurements = [self.pair.measure(test, allowance_s)]
         confirming = replace(test, confirming=True)
@@ -272,7 +161,7 @@ class Session:
         if (failed := error_of(reports)) is not None:
             return replace(evidence, error=f"failed in the head: {failed}")
         skipped = skip_of(reports)
-        if skipped is not None and (arrived(base) or self._runs_by_its_own_test(evidence.case_id)):
+        if skipped is not None and (arrived(base) or self.sides.own.calls(evidence.case_id)):
             return replace(evidence, missing=f"is skipped in the head ({skipped}) and runs in the base")
         if skipped is not None:
             return replace(evidence, skipped=skipped)
@@ -317,7 +206,7 @@ class Session:
         """
         if not self.has_started:  # pytest has said why
             raise CannotDo("no test was collected, so there is no verdict")
-        index, count = self.settings.shard
+        sides, (index, count) = self.sides, self.settings.shard
         done = {result.id for result in self.results}
         if done.issuperset(self.selection.tests):
             self._refuse_code_that_nobody_imports()
@@ -326,18 +215,18 @@ class Session:
             for id_ in self.selection.tests
             if id_ not in done
         ]
-        missing = sorted(self.own_tests - self.selection.known)
+        missing = sorted(self.sides.own.ids - self.selection.known)
         if index == 1:  # once, not in every shard
             rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]
         judged = (judge_case(row, self.settings.policy.test(1)) for row in rows)
         return Run(
-            base={"origin": self.base.origin, "source_sha256": self.base.sha256, **self.base_versions},
-            head={"origin": self.head.origin, "source_sha256": self.head.sha256},
+            base={"origin": sides.base.origin, "source_sha256": sides.base.sha256, **sides.versions},
+            head={"origin": sides.head.origin, "source_sha256": sides.head.sha256},
             environment=self.environment,
             policy=self.settings.policy,
             cases=(*self.results, *judged),
             load=self.load.read(),
-            notes=(*self.notes, *(self.crowd.notes if self.crowd else ())),
+            notes=sides.notes,
             shard=Shard.of(index, count, "", {*self.selection.tests, *self.selection.elsewhere, *missing}),
             options=self.repeatable,
         )
@@ -351,7 +240,7 @@ class Session:
             "--gate-threshold": (f"{100 * policy.threshold:g}%", f"{100 * Policy.threshold:g}%"),
             "--gate-base-python": (settings.base_python, None),
             "--gate-head": (settings.head, None),
-            "--gate-base": (self.base.named, None),
+            "--gate-base": (self.sides.base.named, None),
         }
         return tuple(f"{name}={value}" for name, (value, default) in single.items() if value != default)
 
@@ -362,7 +251,7 @@ class Session:
             CannotDo: it is such a base.
 
         """
-        world, base = self.base.world, self.pair.parties["base"]
+        world, base = self.sides.base.world, self.pair.parties["base"]
         if (
             self.settings.base is None
             or not base.is_alive
@@ -370,7 +259,7 @@ class Session:
         ):
             return
         if not base.ask("imports_own"):
-            place = ", ".join(map(str, world.paths)) or self.base.origin
+            place = ", ".join(map(str, world.paths)) or self.sides.base.origin
             raise CannotDo(
                 f"no test has imported any module of {place}, so base and head ran the same code: install the package "
                 "that is measured from the repository (pip install --editable), or give a base directory that holds it"

@@ -1,0 +1,150 @@
+"""Finds the code of both sides of a run, and starts their sessions."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..plain.errors import CannotDo
+from ..twins.interpreter import interpreter, place_of_gate
+from ..twins.party import Remote
+from . import code
+from .code import Code
+from .crowd import NEEDED, Crowd, launcher
+from .meeting import SessionStart
+from .pair import Pair, arrived, forked, pair
+from .settings import Settings
+
+Launch = Callable[[SessionStart], Remote]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What pytest selected in the head. ``known`` are all its tests, deselected ones too.
+
+    ``elsewhere`` are those that other shards run. ``asked`` are the paths and expressions by which they were selected,
+    as arguments of pytest; ``settings`` is the file of its settings.
+    """
+
+    root: Path
+    settings: Path | None
+    files: tuple[Path, ...]
+    tests: tuple[str, ...]  # that use the fixture, by node id
+    known: frozenset[str]
+    asked: tuple[str, ...]
+    arguments: tuple[str, ...]
+    options: Mapping[str, Any]
+    elsewhere: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Both sides of a run. ``crowd`` is given where they are no twins, and ``versions`` are the base's then."""
+
+    head: Code
+    base: Code
+    pair: Pair
+    own: "OwnTests"
+    crowd: Crowd | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self.warnings, *(self.crowd.notes if self.crowd else ()))
+
+
+@dataclass(frozen=True)
+class OwnTests:
+    """The tests that the base had before the head's were laid over it; none where ``start`` is None."""
+
+    start: SessionStart | None
+    launch: Launch = forked
+
+    @cached_property
+    def ids(self) -> frozenset[str]:
+        """Those that use the fixture. What the base cannot collect, it cannot lose."""
+        if self.start is None:
+            return frozenset()
+        try:
+            with pair({"base": self.start}, ("base",), self.launch) as own:
+                return frozenset(id_ for id_, uses in own.collected["base"].tests.items() if uses)
+        except CannotDo:
+            return frozenset()
+
+    def calls(self, node_id: str) -> bool:
+        """Whether the base's own test of this id, which may differ from the head's, calls the fixture."""
+        if self.start is None or node_id not in self.ids:
+            return False
+        try:
+            with pair({"base": self.start}, ("base",), self.launch) as own:
+                return arrived(own.begin(node_id, {"base": None})["base"])
+        except CannotDo:
+            return False
+
+
+@contextmanager
+def opened(settings: Settings, selection: Selection) -> Iterator[Opened]:
+    """Hold both sessions for as long as the context lasts.
+
+    Raises:
+        CannotDo: the base cannot be had, or a session does not start.
+
+    """
+    with TemporaryDirectory(prefix="twinbench-") as directory, ExitStack() as stack:
+        scratch, root = Path(directory).resolve(), selection.root
+        head = code.of_disk(root) if settings.head is None else code.of_head(root, settings.head, scratch / "head")
+        base, warnings = code.of_disk(root), tuple[str, ...]()
+        if settings.base is not None:
+            base, warnings = code.of_name(root, settings.base, scratch / "base")
+        launch: Launch = forked
+        versions: Mapping[str, str] = {}
+        if (python := settings.base_python) is not None:
+            launch, versions = launcher({"base": python}, scratch), interpreter(python, NEEDED, place_of_gate(scratch))
+            origin = f"{base.origin} under {python} (Python {versions['python']})"
+            base = replace(base, origin=origin, world=replace(base.world, environment=None))  # that of its own process
+        start = None
+        if base.own is not None and settings.head is None:  # else the tests are those on disk, whatever the head had
+            start = _start_of_own(settings, selection, replace(base, world=base.own), scratch)
+        own, sides = OwnTests(start, launch), {"head": head, "base": base}
+        for side in sides.values():
+            code.lay_over(selection.files, selection.settings, side.world)
+        starts = {label: _start(settings, selection, label, side, scratch) for label, side in sides.items()}
+        both = stack.enter_context(pair(starts, launch=launch))
+        crowd = None if python is None else Crowd(both)
+        if crowd is not None:
+            stack.callback(crowd.close)
+        yield Opened(head, base, both, own, crowd, versions, warnings)
+
+
+def _start(settings: Settings, selection: Selection, label: str, side: Code, scratch: Path) -> SessionStart:
+    root = code.moved(selection.root, side.world)
+    file = None if selection.settings is None else code.moved(selection.settings, side.world)
+    given = ("-c", str(file)) if file is not None and file.exists() else ()
+    return SessionStart(
+        label,
+        side.world,
+        root,
+        tuple(str(code.moved(path, side.world)) for path in selection.files),
+        (*selection.arguments, *given, f"--rootdir={root}"),
+        selection.options,
+        settings.threads,
+        scratch / "session",
+        installed=label == "base" and settings.base is None,
+        slowed=0.0 if settings.slowed is not None and label == "base" else settings.slowed,
+    )
+
+
+def _start_of_own(settings: Settings, selection: Selection, base: Code, scratch: Path) -> SessionStart:
+    """Return how the base's own tests are run."""
+    start = _start(settings, selection, "base", base, scratch)
+    asked: list[str] = []
+    for argument in selection.asked:
+        path, colons, rest = argument.partition("::")
+        there = code.moved(Path(path), start.world)
+        if argument.startswith("-") or there.exists():
+            asked.append(f"{there}{colons}{rest}" if there.exists() else argument)
+    return replace(start, files=tuple(asked), scratch=scratch / "own")

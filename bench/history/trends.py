@@ -189,25 +189,35 @@ class _NoBaselineError(ValueError):
 
 def _stored(path: Path) -> tuple[Environment, list[tuple[str, Point]]]:
     document = json.loads(path.read_text(encoding="utf-8"))
-    part: Any = document.get(KEY) if isinstance(document, dict) else None
-    if not isinstance(part, dict):
-        raise _NoBaselineError("not stored by this suite")
-    if part.get("schema") != SCHEMA:
-        raise _NoBaselineError(f"has schema {part.get('schema')!r}, this version reads {SCHEMA}")
+    if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), list):
+        raise _NoBaselineError("not stored by pytest-benchmark")
+    environment = _environment(document)
     when = datetime.fromisoformat(document["datetime"])
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     info = document.get("commit_info") or {}
     commit = f"{str(info.get('id') or '')[:7]}{'+' if info.get('dirty') else ''}"
-    environment = tuple((name, str(part["environment"][name])) for name in COMPARABLE if name in part["environment"])
     times = []
     for benchmark in document["benchmarks"]:
         middle, low, high = (1e9 * float(benchmark["stats"][name]) for name in ("median", "q1", "q3"))
         if not all(isfinite(ns) and ns > 0 for ns in (middle, low, high)):
             raise ValueError(f"{benchmark['name']} has a time that is not a positive number")
-        times.append((str(benchmark["extra_info"]["case"]), Point(when, path.name, commit, middle, low, high)))
+        case_id = str(benchmark["extra_info"].get("case") or benchmark["fullname"])
+        times.append((case_id, Point(when, path.name, commit, middle, low, high)))
     if not times:
         raise _NoBaselineError("holds no times")
     return environment, times
+
+
+def _environment(document: Mapping[str, Any]) -> Environment:
+    """Return what the times of a file share with comparable ones: as the suite stores it, else of pytest-benchmark."""
+    part = document.get(KEY)
+    if part is None:
+        machine = document["machine_info"]
+        cpu = machine["cpu"].get("brand_raw") or machine.get("processor") or "unknown"
+        return (("cpu", str(cpu)), ("python", str(machine["python_version"])))
+    if part.get("schema") != SCHEMA:
+        raise _NoBaselineError(f"has schema {part.get('schema')!r}, this version reads {SCHEMA}")
+    return tuple((name, str(part["environment"][name])) for name in COMPARABLE if name in part["environment"])
 
 
 def _group(environment: Environment, stored: Sequence[Sequence[tuple[str, Point]]]) -> Group:

@@ -35,7 +35,7 @@ def history(*trends: Trend) -> History:
     files = tuple(point.file for point in trends[0].points)
     older = replace(trends[0], case_id="older", points=trends[0].points[:1], steps=None)
     groups = (Group(ENVIRONMENT, files, trends), Group(OLDER, files[:1], (older,)))
-    return History(groups, (("foreign.json", f"not stored by this suite {HOSTILE}"),), "Apache Otava 0.8.0")
+    return History(groups, (("foreign.json", f"not stored by pytest-benchmark {HOSTILE}"),), "Apache Otava 0.8.0")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_the_figures_of_a_trend_can_be_opened(page: Page) -> None:
 
 def test_hostile_text_stays_text(page: Page) -> None:
     assert page.locator("script").count() == 1
-    assert page.get_by_text(f"not stored by this suite {HOSTILE}").count() == 1
+    assert page.get_by_text(f"not stored by pytest-benchmark {HOSTILE}").count() == 1
 
 
 def test_the_page_never_scrolls_sideways(page: Page) -> None:

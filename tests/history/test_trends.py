@@ -95,7 +95,7 @@ def test_what_no_time_depends_on_does_not_part_trends(store: Store, tmp_path: Pa
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"gate": None}, "not stored by this suite"),
+        ({"benchmarks": {}}, "not stored by pytest-benchmark"),
         ({"gate": {"schema": 9, "environment": CPU}}, "has schema 9, this version reads 1"),
         ({"benchmarks": []}, "holds no times"),
         ({"benchmarks": [{}]}, "damaged (KeyError: 'stats')"),
@@ -131,7 +131,7 @@ def test_no_baseline_at_all_is_an_error_that_says_what_to_do(tmp_path: Path) -> 
     with pytest.raises(CannotDo, match=r"no baseline is stored in .*: store some with --benchmark-save=NAME"):
         read(tmp_path)
     (tmp_path / "foreign.json").write_text("{}")
-    with pytest.raises(CannotDo, match=r"1 other files are; the first, foreign.json: not stored by this suite"):
+    with pytest.raises(CannotDo, match=r"1 other files are; the first, foreign.json: not stored by pytest-benchmark"):
         read(tmp_path)
 
 
@@ -222,7 +222,7 @@ def test_a_name_that_the_output_cannot_hold_is_escaped(
     store(1, {"a": 1.0})
     (tmp_path / "\udcff.json").write_text("{}")
     assert main(["history", str(tmp_path)]) == 0
-    assert "not read: \\udcff.json: not stored by this suite" in capsys.readouterr().out
+    assert "not read: \\udcff.json: not stored by pytest-benchmark" in capsys.readouterr().out
 
 
 def test_a_reader_that_has_seen_enough_costs_no_file_and_prints_no_traceback(store: Store, tmp_path: Path) -> None:
@@ -235,3 +235,18 @@ def test_a_reader_that_has_seen_enough_costs_no_file_and_prints_no_traceback(sto
         assert history.stderr is not None
         assert history.stderr.read() == b""
     assert (tmp_path / "page.html").exists()
+
+
+def test_times_that_pytest_benchmark_stored_by_itself_are_trends_by_test(store: Store, tmp_path: Path) -> None:
+    for number in range(1, 4):
+        path = store(number, {"test_f": 100.0 * number})
+        document = json.loads(path.read_text())
+        del document["gate"]
+        document["machine_info"] = {"cpu": {"brand_raw": "A processor"}, "python_version": "3.13.0"}
+        document["benchmarks"][0] |= {"fullname": "benchmarks/test_f.py::test_f", "extra_info": {}}
+        path.write_text(json.dumps(document))
+    (group,) = read(tmp_path).groups
+    assert group.environment == (("cpu", "A processor"), ("python", "3.13.0"))
+    (trend,) = group.trends
+    assert trend.case_id == "benchmarks/test_f.py::test_f"
+    assert [point.ns_per_call for point in trend.points] == pytest.approx([100, 200, 300])

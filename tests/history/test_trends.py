@@ -99,7 +99,7 @@ def test_what_no_time_depends_on_does_not_part_trends(store: Store, tmp_path: Pa
         ({"gate": {"schema": 9, "environment": CPU}}, "has schema 9, this version reads 1"),
         ({"benchmarks": []}, "holds no times"),
         ({"benchmarks": [{}]}, "damaged (KeyError: 'stats')"),
-        ({"benchmarks": 7}, "damaged (TypeError:"),
+        ({"benchmarks": [7]}, "damaged (TypeError:"),
         ({"datetime": "yesterday"}, "damaged (ValueError:"),
         (
             {"benchmarks": [{"name": "n", "stats": {"median": float("nan"), "q1": 1, "q3": 1}}]},

@@ -178,7 +178,7 @@ def compose(run: Run | None, head: str, conclusion: str, link: str, refusal: Ref
     if run is None:
         refused = f"and its report is refused: {markdown(clip(str(refusal), REFUSAL))}"
         why = "before it had one" if refusal is None else refused
-        parts.append(f"## Attention gate: no verdict\n\nThe run ended with {conclusion} {why}.")
+        parts.append(f"## Regression gate: no verdict\n\nThe run ended with {conclusion} {why}.")
     else:
         if (run.exit_code == 0) != (conclusion == "success"):
             parts.append(f"> **Warning:** the run ended with {conclusion} and its report says otherwise: read its log.")

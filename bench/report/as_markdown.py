@@ -31,7 +31,7 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
     """
     mattering = [case for case in run.worst_first if case.verdict not in QUIET]
     failing = [case for case in mattering if run.policy.fails(case.verdict)]
-    parts = [f"## Attention gate: {_headline(run, failing)}"]
+    parts = [f"## Regression gate: {_headline(run, failing)}"]
     if failing:
         parts.append(_culprits(failing))
     if mattering:

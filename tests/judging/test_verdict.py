@@ -233,7 +233,7 @@ def test_every_report_of_a_run_that_left_too_much_undecided_says_so_and_what_to_
     said = "1 of 2 timed cases are undecided, and at most 5% may be"
     why = "other processes kept 1.9 of 2 cores busy, the hypervisor took 0.0; give --gate-budget="
     assert busy.closing_line.startswith(f"gate: ERROR, {said}: {why}")
-    assert as_markdown(busy).startswith(f"## Attention gate: ERROR, {said}\n")
+    assert as_markdown(busy).startswith(f"## Regression gate: ERROR, {said}\n")
     assert f"> **Warning:** {said}: {why}" in as_markdown(busy)
     assert f"<strong>ERROR</strong> {said}" in as_html(busy)
     assert f"{said}: {why}" in as_html(busy)
@@ -278,7 +278,7 @@ def test_a_pass_claims_no_more_than_was_decided_in_every_report(verdicts: list[V
     passed = run(*verdicts)
     assert passed.exit_code == 0
     assert passed.closing_line.startswith(f"gate: PASS, {said} (")
-    assert as_markdown(passed).startswith(f"## Attention gate: PASS, {said}\n")
+    assert as_markdown(passed).startswith(f"## Regression gate: PASS, {said}\n")
     assert f"<strong>PASS</strong> {said}" in as_html(passed)
 
 

@@ -32,7 +32,7 @@ def above(text: str) -> str:
 
 def test_a_pass_says_in_its_first_line_what_was_excluded() -> None:
     text = as_markdown(run(case(Verdict.UNCHANGED), case(Verdict.SKIPPED, "manual")))
-    assert text.splitlines()[0] == "## Attention gate: PASS, no slowdown of 5% and no drift in 1 cases"
+    assert text.splitlines()[0] == "## Regression gate: PASS, no slowdown of 5% and no drift in 1 cases"
     assert "What to do" not in text
     assert "|" not in above(text)
 
@@ -40,7 +40,7 @@ def test_a_pass_says_in_its_first_line_what_was_excluded() -> None:
 def test_a_failure_counts_what_failed_and_shows_only_the_cases_that_matter() -> None:
     failing = [case(Verdict.REGRESSED, reason="20.0% slower"), case(Verdict.DRIFTED, "masked")]
     text = as_markdown(run(*failing, *(case(Verdict.UNCHANGED, f"k{i}") for i in range(50))))
-    assert text.splitlines()[0] == "## Attention gate: FAIL, 1 DRIFTED, 1 REGRESSED of 52 compared cases"
+    assert text.splitlines()[0] == "## Regression gate: FAIL, 1 DRIFTED, 1 REGRESSED of 52 compared cases"
     assert text.splitlines()[2] == "<b>masked</b> (1 DRIFTED), <b>sdpa</b> (1 REGRESSED)"
     rows = [line for line in above(text).splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 2
@@ -57,12 +57,12 @@ def test_times_and_ratio_agree_though_the_times_were_measured_otherwise() -> Non
 
 def test_an_empty_part_of_a_run_is_no_pass() -> None:
     part = replace(run(case(Verdict.SKIPPED)), shard=Shard.of(2, 3, "pr", ["a", "b"]))
-    assert as_markdown(part).startswith("## Attention gate: EMPTY, shard 2/3 has no case to compare\n")
+    assert as_markdown(part).startswith("## Regression gate: EMPTY, shard 2/3 has no case to compare\n")
 
 
 def test_nothing_compared_is_an_error_not_a_pass() -> None:
     assert as_markdown(run(case(Verdict.NEW))).startswith(
-        "## Attention gate: ERROR, nothing was compared: no selected case"
+        "## Regression gate: ERROR, nothing was compared: no selected case"
     )
 
 

@@ -14,6 +14,7 @@ MORE = {  # jobs that need more than to read; any other right, there or elsewher
     "baseline/store": {"contents": "write"},
     "baseline/publish": {"pages": "write", "id-token": "write"},
 }
+CALLED = ["benchmarks/gate", "elsewhere/gate"]  # jobs that other repositories call
 PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 
@@ -54,7 +55,7 @@ def code(texts: Texts) -> str:
 
 def base_and_head_are_measured_by_one_command(texts: Texts) -> bool:
     gates = [step["run"] for _, step, _ in steps(texts) if "--gate-json" in step["run"] and "pytest" in step["run"]]
-    return len(gates) == 3 and all('--gate-base="$BASE"' in run for run in gates)
+    return len(gates) == 4 and all('--gate-base="$BASE"' in run for run in gates)
 
 
 def the_base_is_fetched(texts: Texts) -> bool:
@@ -145,17 +146,17 @@ def what_may_write_has_nothing_of_a_pull_request(texts: Texts) -> bool:
 
 def another_repository_s_code_comes_from_where_its_caller_says(texts: Texts) -> bool:
     found = [(name, step["with"]) for name, step, _ in steps(texts, "checkout") if "repository" in step["with"]]
-    return [name for name, _ in found] == ["elsewhere/gate"] and all(
+    return [name for name, _ in found] == CALLED and all(
         given["repository"] == "${{ inputs.suite }}" and given["ref"] == "${{ inputs.suite-commit }}"
         for _, given in found
     )
 
 
 def another_repository_s_verdict_is_a_summary_with_notes_and_files(texts: Texts) -> bool:
-    (run,) = (s["run"] for name, s, _ in steps(texts) if name == "elsewhere/gate" and "pytest" in s["run"])
+    runs = [s["run"] for name, s, _ in steps(texts) if name in CALLED and "pytest" in s["run"]]
     needed = ('--gate-markdown="$GITHUB_STEP_SUMMARY"', "--gate-annotations", "--gate-json=", "--gate-html=")
-    kept = [step["with"]["path"] for name, step, _ in steps(texts, "upload-artifact") if name == "elsewhere/gate"]
-    return all(option in run for option in needed) and kept == ["reports/"]
+    kept = [step["with"]["path"] for name, step, _ in steps(texts, "upload-artifact") if name in CALLED]
+    return all(option in run for run in runs for option in needed) and kept == ["reports/"] * len(CALLED)
 
 
 def what_may_write_installs_nothing_and_runs_one_known_thing(texts: Texts) -> bool:

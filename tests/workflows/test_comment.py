@@ -49,7 +49,7 @@ def test_the_first_run_creates_the_comment_and_the_next_updates_it(hub: Any, art
     assert run(artifact, conclusion="success") == 0
     assert hub.written == ["POST", "PATCH"]
     _, own = hub.comments
-    assert own["body"].startswith(f"{comment.MARKER}\n\n## Attention gate: PASS")
+    assert own["body"].startswith(f"{comment.MARKER}\n\n## Regression gate: PASS")
     assert f"[Log and reports]({LINK})" in own["body"]
     assert HEAD in own["body"]
     assert hub.tokens == {"Bearer secret"}
@@ -156,7 +156,7 @@ def test_a_report_that_is_not_one_is_refused_and_the_comment_says_so_instead_of_
     assert run(artifact) == 4
     assert REFUSALS[name] in capsys.readouterr().err
     (own,) = hub.comments
-    assert "## Attention gate: no verdict" in own["body"]
+    assert "## Regression gate: no verdict" in own["body"]
     assert "its report is refused" in own["body"]
 
 
@@ -320,7 +320,7 @@ def test_a_cancelled_run_of_the_newest_commit_is_told_once_above_the_older_verdi
         (own,) = hub.comments
         assert own["body"].startswith(f"{comment.MARKER}\n\n> **The newest commit, {'b' * 40}, has no verdict yet**")
         assert own["body"].count("has no verdict") == 1
-        assert "## Attention gate: FAIL" in own["body"]
+        assert "## Regression gate: FAIL" in own["body"]
         assert f"code at {HEAD}" in own["body"]
     assert run(artifact, head="b" * 40) == 0  # and its own verdict replaces it all
     assert "has no verdict" not in hub.comments[0]["body"]

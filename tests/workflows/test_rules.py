@@ -87,11 +87,13 @@ BREAKS: dict[Callable[[Texts], bool], tuple[tuple[str, str, str], ...]] = {
     ),
     rules.another_repository_s_code_comes_from_where_its_caller_says: (
         ("elsewhere", "repository: ${{ inputs.suite }}", "repository: x/y"),
+        ("benchmarks", "repository: ${{ inputs.suite }}", "repository: x/y"),
         ("elsewhere", "ref: ${{ inputs.suite-commit }}", "ref: main"),
         ("gate", "credentials: false", "credentials: false\n          repository: x/y"),
     ),
     rules.another_repository_s_verdict_is_a_summary_with_notes_and_files: (
         ("elsewhere", " --gate-annotations", ""),
+        ("benchmarks", " --gate-annotations", ""),
         ("elsewhere", '--gate-markdown="$GITHUB_STEP_SUMMARY"', ""),
         ("elsewhere", "path: reports/", "path: theirs/"),
     ),

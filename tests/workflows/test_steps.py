@@ -51,7 +51,7 @@ def test_the_same_code_passes(runner: Any) -> None:
     parts, verdict = gate(runner)
     assert [part.exit_code for part in parts] == [0, 0], parts[0].output + parts[1].output
     assert verdict.exit_code == 0, verdict.output
-    assert verdict.summary.startswith("## Attention gate: PASS, no slowdown of 20% and no drift in 2 cases")
+    assert verdict.summary.startswith("## Regression gate: PASS, no slowdown of 20% and no drift in 2 cases")
     assert "::error" not in parts[0].output + parts[1].output
     report = json.loads((runner.artifact("gate") / "reports" / "gate.json").read_text())
     assert report["exit_code"] == 0
@@ -70,7 +70,7 @@ def test_a_kernel_made_slower_and_wrong_fails_and_is_shown_where_it_is_written(r
     for verdict_, direction in found.items():
         assert sum(note.format(verdict_, direction) in part.output for part in parts) == 1, parts[0].output
     assert verdict.exit_code == 1, verdict.output
-    headline = "## Attention gate: FAIL, 1 DRIFTED, 1 REGRESSED of 2 compared cases"
+    headline = "## Regression gate: FAIL, 1 DRIFTED, 1 REGRESSED of 2 compared cases"
     assert verdict.summary.startswith(headline)
     assert all(f"- **{verdict_}**: " in verdict.summary for verdict_ in found)
     report = json.loads((runner.artifact("gate") / "reports" / "gate.json").read_text())
@@ -134,9 +134,37 @@ def test_another_repository_is_gated_where_it_is_by_calling_the_workflow(
     given = {f"inputs.{name}": value for name, value in inputs.items()} | {"github.run_attempt": 1}
     done = runner.run("elsewhere", "gate", given)
     assert done.exit_code == code, done.output
-    assert f"## Attention gate: {'FAIL, 1 DRIFTED of 1' if code else 'PASS, no slowdown of 20%'}" in done.summary
+    assert f"## Regression gate: {'FAIL, 1 DRIFTED of 1' if code else 'PASS, no slowdown of 20%'}" in done.summary
     report = json.loads((runner.artifact("gate-1") / "gate.json").read_text())
     assert [case["id"] for case in report["cases"]] == ["mine-b1h4t64d32-full-fp32-cpu-fwd"]
+
+
+def test_any_benchmarks_are_gated_where_they_are_by_calling_the_workflow(runner: Any, tmp_path: Path) -> None:
+    (runner.remote / ".gitignore").write_text(".venv*/\n")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, runner.remote)
+    runner.commit("what the wheel needs")
+    suite = runner.remote.rename(tmp_path / "the-suite")
+    runner.remote.mkdir()
+    test = "import m\n\ndef test_f(benchmark):\n    benchmark(m.f)\n"
+    for name, text in (("m.py", "def f():\n    return 1\n"), ("test_f.py", test)):
+        (runner.remote / name).write_text(text)
+    (runner.remote / "conftest.py").touch()
+    runner.git("init", "-q", "-b", "main")
+    runner.commit("base")
+    (runner.remote / "m.py").write_text("def f():\n    return 2\n")
+    runner.commit("head")
+    inputs = {
+        "suite": suite, "suite-commit": "main", "install": "true", "tests": "test_f.py", "threshold": "50%",
+        "base": "HEAD^1",
+    }  # fmt: skip
+    given = {f"inputs.{name}": value for name, value in inputs.items()} | {"github.run_attempt": 1}
+    done = runner.run("benchmarks", "gate", given)
+    assert done.exit_code == 1, done.output
+    assert "## Regression gate: FAIL, 1 DRIFTED of 1" in done.summary
+    assert "::error file=test_f.py,line=3,title=test_f.py%3A%3Atest_f%3A 1 DRIFTED" in done.output
+    report = json.loads((runner.artifact("gate-1") / "gate.json").read_text())
+    assert [case["id"] for case in report["cases"]] == ["test_f.py::test_f"]
 
 
 def test_main_s_baseline_is_measured_and_stored_on_its_branch(runner: Any) -> None:

@@ -1,6 +1,7 @@
 """How two results of a benchmark differ, whatever they are."""
 
 import math
+import os
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ def _of_one_type(head: Any, base: Any, where: str) -> Difference:
     if isinstance(head, Mapping):
         if head.keys() != base.keys():
             only = sorted(map(repr, head.keys() ^ base.keys()))
-            return Difference(f"{where} has not the same keys: {_short(', '.join(only))} on one side alone")
+            return Difference(f"{where} has other keys than in the base: {_short(', '.join(only))} on one side alone")
         return _first(between(value, base[key], f"{where}[{key!r}]") for key, value in head.items())
     if isinstance(head, Sequence) and not isinstance(head, (str, bytes, bytearray, memoryview, range)):
         if len(head) != len(base):
@@ -64,7 +65,8 @@ def _of_objects(head: Any, base: Any, where: str) -> Difference:
     if equal is True:
         return SAME
     if equal is False:
-        return Difference(f"{where} is {_short(repr(head))}, and {_short(repr(base))} in the base")
+        one, other = _where_they_differ(repr(head), repr(base))
+        return Difference(f"{where} is {one}, and {other} in the base")
     return Difference(
         unknown=f"{where}: == of {type(head).__qualname__} gives a {type(equal).__qualname__}, not a bool"
     )
@@ -113,6 +115,14 @@ def _assert_arrays_close(head: Any, base: Any) -> None:
     of_part = np.finfo(head.dtype).dtype.itemsize  # a complex number has the tolerance of its parts
     rtol, atol = {2: (1e-3, 1e-5), 4: (1.3e-6, 1e-5)}.get(of_part, (1e-7, 1e-7))
     np.testing.assert_allclose(head, base, rtol=rtol, atol=atol, equal_nan=True)
+
+
+def _where_they_differ(one: str, other: str) -> tuple[str, str]:
+    """Cut two texts to what surrounds the first character that differs."""
+    same = len(os.path.commonprefix([one, other]))
+    start = max(0, same - LONGEST // 4) if max(len(one), len(other)) > LONGEST else 0
+    before = "…" if start else ""
+    return before + _short(one[start:]), before + _short(other[start:])
 
 
 def _short(text: str) -> str:

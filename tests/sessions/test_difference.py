@@ -74,7 +74,7 @@ def test_results_that_are_the_same(head: object, base: object) -> None:
         ("a" * 200, "b", f"the result is '{'a' * 79}…, and 'b' in the base"),
         ([1, 2], [1], "the result has 2 items, and 1 in the base"),
         ([1, [2, 3]], [1, [2, 4]], "the result[1][1] is 3, and 4 in the base"),
-        ({"a": 1}, {"b": 1}, "the result has not the same keys: 'a', 'b' on one side alone"),
+        ({"a": 1}, {"b": 1}, "the result has other keys than in the base: 'a', 'b' on one side alone"),
         ({"a": Point(1.0)}, {"a": Point(2.0)}, "the result['a'] is Point(x=1.0), and Point(x=2.0) in the base"),
         ({1}, {2}, "the result is {1}, and {2} in the base"),
         (np.zeros(2), np.zeros(3), "the result: shape (2,), and (3,) in the base"),

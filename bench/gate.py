@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .cases import Case
-from .judging.judge import deciding, judge_case
+from .judging.judge import deciding, judge_case, needs_replication
+from .judging.replication import replicating
 from .judging.statistics import PairedTest
 from .judging.verdict import CaseResult
 from .plain.errors import CannotDo
@@ -12,8 +13,8 @@ from .plain.evidence import Evidence, Measurement
 from .plain.execution import Fingerprint
 from .sides.base import Base
 from .sides.workload import bytes_needed
-from .timing.measure import Never
-from .twins.bursts import measure_bursts
+from .timing.measure import Never, StoppingRule
+from .twins.bursts import MOST_PAIRS, measure_bursts, measure_processes
 from .twins.party import SideFailed, Unsupported
 from .twins.sides import Sides, check
 
@@ -68,20 +69,35 @@ class Gate:
             return replace(evidence, new=True)
         if not case.timed:
             return replace(evidence, timed=False)
-        measurements = [self.measure(test, budget_s)]
-        confirming = replace(test, confirming=True)
-        while deciding(measurements, test) is None:
+        measurements, drifted = [self.measure(test, budget_s)], list[Evidence]()
+
+        def measure_again(attempt: int, rule: StoppingRule, seconds: float) -> Measurement:
             try:
                 with self.sides.again() as others:
                     other = replace(self, sides=others)
-                    again = other.check(case, attempt=len(measurements))
-                    measurements.append(other.measure(confirming, budget_s))
+                    again = other.check(case, attempt)
+                    measured = other.measure(rule, seconds)
             except (CaseSkipped, CannotDo) as reason:  # it must not end as a skip, nor as a pass
-                return replace(evidence, error=f"may be slower, and could not be measured again: {reason}")
+                raise CaseFailed(f"may be slower, and could not be measured again: {reason}") from reason
             # What leaves its budget as the base's does, bit for bit, is the luck of these inputs and no change.
             if any(error.complaints and not error.bit_equal for error in again.errors):
-                evidence = again
-        return replace(evidence, measurements=tuple(measurements))
+                drifted.append(again)
+            return measured
+
+        confirming = replace(test, confirming=True)
+        while deciding(measurements, test) is None:
+            measurements.append(measure_again(len(measurements), confirming, budget_s))
+        replication = None
+        if needs_replication(measurements, test):
+            first = len(measurements)
+            replication = measure_processes(
+                lambda number, rule, seconds: measure_again(first + number, rule, seconds),
+                replicating(test),
+                budget_s,
+                MOST_PAIRS,
+            )
+        evidence = drifted[-1] if drifted else evidence
+        return replace(evidence, measurements=tuple(measurements), replication=replication)
 
     def check(self, case: Case, attempt: int = 0) -> Evidence:
         """Run each side on fresh inputs, and compare output, gradients and what was executed.
@@ -119,7 +135,7 @@ class Gate:
             work=judged.work,
         )
 
-    def measure(self, test: PairedTest, budget_s: float) -> Measurement:
+    def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
         """Time both sides on the case that was checked last.
 
         Raises:
@@ -127,7 +143,7 @@ class Gate:
 
         """
         try:
-            return self.sides.measure(test, budget_s)
+            return self.sides.measure(rule, budget_s)
         except SideFailed as failure:
             raise CaseFailed(str(failure)) from failure
 

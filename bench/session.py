@@ -14,6 +14,7 @@ from .cases import Case
 from .comparison import Compared, accepted, compared, lasting_base
 from .gate import CaseFailed, CaseSkipped, Gate
 from .judging.judge import judge_case
+from .judging.replication import Replications
 from .judging.run import Run
 from .judging.shards import deal
 from .judging.statistics import PairedTest
@@ -61,10 +62,14 @@ class GateSession:
     others: Session | None = None  # of tests that are none of the matrix
     budget: SharedBudget | None = None
     load: LoadMeter | None = None
+    replications: Replications = field(init=False)
     results: list[CaseResult] = field(default_factory=list)
     untimed: list[dict[str, object]] = field(default_factory=list)  # for a baseline: of cases that are not timed
     resources: ExitStack = field(default_factory=ExitStack)
     repeatable: tuple[str, ...] = ()  # the options under which a case is compared again
+
+    def __post_init__(self) -> None:
+        self.replications = Replications(self.settings.policy.false_alarm)
 
     @classmethod
     def start(cls, settings: Settings) -> "GateSession":
@@ -168,6 +173,7 @@ class GateSession:
             self.timed(self.selected) + (0 if self.others is None else len(self.others.compared)),
             threshold=self.exceptions.threshold(case_id),
             accepted_ratio=1.0 if waiver is None else waiver.ratio,
+            replication_level=None if self.settings.base_python else self.replications.level,
         )
 
     def prepare_comparison(self, config: pytest.Config) -> None:
@@ -232,7 +238,7 @@ class GateSession:
         others = Session(SessionSettings(settings.base, settings.policy, settings.threads), here)
         self.resources.callback(others.resources.close)
         others.start(selection)
-        others.sharing = self.timed(self.selected)
+        others.sharing, others.replications = self.timed(self.selected), self.replications
         self.others = others
         return others
 
@@ -251,6 +257,7 @@ class GateSession:
             if case.timed:
                 self.budget.spend(result.seconds)
         self._add(result)
+        self.replications.settle(result)
         self._keep(case, result.evidence, benchmark)
         measurement = result.measurements[-1] if result.measurements else None
         if result.verdict is Verdict.NEW and case.timed:

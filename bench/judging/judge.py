@@ -6,6 +6,7 @@ from math import exp
 
 from ..plain.evidence import Evidence, Measurement
 from .changes import compare
+from .replication import LAYOUT, replicating
 from .statistics import Change, PairedTest, median
 from .verdict import CaseResult, Verdict
 
@@ -44,6 +45,14 @@ def vote(changes: Sequence[Change | None], *, near: bool) -> int | None:
     return votes.index(None) if last == 2 else None
 
 
+def needs_replication(measurements: Sequence[Measurement], test: PairedTest) -> bool:
+    """Whether a slowdown, which the measurements show, could be chance of the places in memory."""
+    slower = [one for one in measurements if decide(one, test) is Change.SLOWER]
+    if test.replication_level is None or decide(_decisive(measurements, test), test) is not Change.SLOWER:
+        return False
+    return min(median(one.ordered) for one in slower) < test.accepted + LAYOUT
+
+
 def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[Verdict, tuple[str, ...]]:
     """Pick the worst verdict that the evidence supports; reasons for it come first."""
     changes, notes = compare(evidence.base_fingerprint, evidence.head_fingerprint)
@@ -56,7 +65,7 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
             return verdict, (reason, *changes)
     drifts = tuple(complaint for error in evidence.errors for complaint in error.complaints)
     drifts += () if evidence.differs is None else (evidence.differs,)
-    speed, speed_reasons = _speed(evidence.measurements, test)
+    speed, speed_reasons = _speed(evidence, test)
     if drifts:
         verdict = Verdict.DRIFTED
     elif speed is Verdict.REGRESSED:
@@ -72,7 +81,7 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
     if test.note is not None:
         notes = (test.note, *notes)
     if waiver is not None and verdict is Verdict.UNCHANGED and evidence.timed:
-        if median(_decisive(evidence.measurements, test).ordered) > test.threshold / 2:
+        if median((evidence.replication or _decisive(evidence.measurements, test)).ordered) > test.threshold / 2:
             verdict, notes = Verdict.WAIVED, (waiver, *notes)
         else:
             notes = (f"needs its waiver no longer ({waiver})", *notes)
@@ -81,10 +90,13 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
     return verdict, drifts + speed_reasons + changes + untimed + model + evidence.remarks + notes
 
 
-def _speed(measurements: Sequence[Measurement], test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
-    """Judge the speed: a slowdown stands only if the measurement on fresh inputs shows it too."""
+def _speed(evidence: Evidence, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
+    """Judge the speed: a slowdown stands only if other twins show it too."""
+    measurements = evidence.measurements
     if not measurements:
         return Verdict.UNCHANGED, ()
+    if evidence.replication is not None:
+        return _replicated(evidence.replication, test)
     decisive = _decisive(measurements, test)
     change = decide(decisive, test)
     if change is Change.SLOWER:
@@ -103,6 +115,18 @@ def _speed(measurements: Sequence[Measurement], test: PairedTest) -> tuple[Verdi
     return (Verdict.FASTER if change is Change.FASTER else Verdict.UNCHANGED), reasons
 
 
+def _replicated(replication: Measurement, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
+    """Judge a slowdown by fresh pairs of twins, each of which is one of the pairs here."""
+    ordered, twins = replication.ordered, len(replication.pairs)
+    change = replicating(test).decide(ordered)
+    if change is Change.SLOWER:
+        return Verdict.REGRESSED, (f"{exp(median(ordered)) - 1:.1%} slower, in {twins} pairs of twins",)
+    if change is not None:
+        return Verdict.UNCHANGED, (f"a slowdown was measured twice, and not in {twins} further pairs of twins",)
+    said = f"a slowdown was measured twice, and {twins} further pairs of twins leave it undecided: raise --gate-budget"
+    return Verdict.INCONCLUSIVE, (said,)
+
+
 def _decisive(measurements: Sequence[Measurement], test: PairedTest) -> Measurement:
     """Return the measurement that decides, the last where measuring has stopped before."""
     index = deciding(measurements, test)
@@ -110,7 +134,9 @@ def _decisive(measurements: Sequence[Measurement], test: PairedTest) -> Measurem
 
 
 def _with_figures(result: CaseResult, test: PairedTest) -> CaseResult:
-    last = _decisive(result.measurements, test)
+    last, replication = _decisive(result.measurements, test), result.evidence.replication
+    if replication is not None:
+        last, test = replication, replicating(test)
     interval = test.interval(last.ordered)
     return replace(
         result,
@@ -122,7 +148,7 @@ def _with_figures(result: CaseResult, test: PairedTest) -> CaseResult:
         head_ns=median(sorted(pair.head_ns_per_call for pair in last.pairs)),
         base_host_ns=last.base_host_ns_per_call,
         head_host_ns=last.head_host_ns_per_call,
-        seconds=sum(measurement.seconds for measurement in result.measurements),
+        seconds=sum(one.seconds for one in (*result.measurements, *([] if replication is None else [replication]))),
     )
 
 

@@ -32,7 +32,14 @@ class Policy:
         """Return the budget for a threshold: pairs needed grow with the inverse square of what must be told apart."""
         return max(3.0, cls.budget_s * (cls.threshold / threshold) ** 2)
 
-    def test(self, cases: int, *, threshold: OwnThreshold | None = None, accepted_ratio: float = 1.0) -> PairedTest:
+    def test(
+        self,
+        cases: int,
+        *,
+        threshold: OwnThreshold | None = None,
+        accepted_ratio: float = 1.0,
+        replication_level: float | None = None,
+    ) -> PairedTest:
         """Return the stopping rule of a case where the run has so many.
 
         A false alarm in any case fails the run, so all cases share the level of an alarm (Bonferroni). A miss needs a
@@ -40,7 +47,14 @@ class Policy:
         ``threshold`` is the case's own, if it has one; ``accepted_ratio`` the slowdown that a waiver accepts.
         """
         share, note = (self.threshold, None) if threshold is None else (threshold.threshold, threshold.note)
-        return PairedTest(log1p(share), self.false_alarm / max(1, cases), self.false_alarm, log(accepted_ratio), note)
+        return PairedTest(
+            log1p(share),
+            self.false_alarm / max(1, cases),
+            self.false_alarm,
+            log(accepted_ratio),
+            note,
+            replication_level=replication_level,
+        )
 
     @property
     def miss(self) -> float:

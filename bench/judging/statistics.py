@@ -85,7 +85,8 @@ class PairedTest:
     case no slower than half of it is ever called SLOWER, or one no faster FASTER. ``miss_level`` is the probability
     that a case slowed by all of it is ever called SAME. Where a waiver accepts a slowdown, ``accepted`` as
     log(head / base), both lie so much higher. ``note`` says why the threshold is not the run's, if it is not.
-    ``confirming``: another measurement was not clear, and this one goes on until it is.
+    ``confirming``: another measurement was not clear, and this one goes on until it is. ``replication_level`` is the
+    probability of a false alarm by fresh pairs of twins; None where a slowdown is believed without them.
     """
 
     threshold: float
@@ -94,6 +95,7 @@ class PairedTest:
     accepted: float = 0.0
     note: str | None = None
     confirming: bool = False
+    replication_level: float | None = None
 
     def is_near(self, ordered: Sequence[float]) -> bool:
         """Whether the median of sorted log-ratios lies above half the threshold, so that a case may be slower."""

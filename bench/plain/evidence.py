@@ -124,6 +124,7 @@ class Evidence:
 
     At most one of ``error``, ``skipped`` and ``missing`` is set, and says why there is nothing else. A case that is not
     ``timed`` was checked on both sides and has no measurements. ``model`` names the model that it stands for.
+    ``replication`` has a pair for each of some pairs of twins, where the measurements could be chance of the memory.
     ``differs`` says how the head's result differs from the base's, where that is what is compared; ``remarks`` are what
     a reader of the row must know.
     """
@@ -140,5 +141,6 @@ class Evidence:
     head_fingerprint: Fingerprint | None = None
     work: Work | None = None
     measurements: tuple[Measurement, ...] = field(default=())
+    replication: Measurement | None = None
     differs: str | None = None
     remarks: tuple[str, ...] = ()

@@ -10,9 +10,11 @@ import pytest
 from ..plain.evidence import Place
 from ..report.text import subject
 from ..sides.repository import top_level
+from ..sides.source import folders_of
 from .opening import Selection
 from .twin import FIXTURE
 
+COMMON = ("numpy", "torch")  # libraries that are large, and may be imported before a process is forked
 OWN = f"{__package__}.plugin"
 
 # Values of options that are the parent's alone: what it selects, shows, repeats and writes, and where it stops. A twin
@@ -97,9 +99,14 @@ def _selecting(config: pytest.Config) -> tuple[str, ...]:
     return tuple(found)
 
 
-def image() -> tuple[str, ...]:
-    """Return the modules that both twins have in common, where the tests use them: they take seconds to import."""
-    return ("torch",) if "torch" in sys.modules else ()
+def image(config: pytest.Config, base: str | None) -> tuple[str, ...]:
+    """Return the modules that both twins have in common, if the tests use them: the image imports them once.
+
+    That saves seconds, and twins whose libraries lie in the same places differ less. A module that the repository or a
+    base's directory holds is each side's own.
+    """
+    roots = [config.rootpath, *([Path(base)] if base is not None and Path(base).is_dir() else [])]
+    return tuple(name for name in COMMON if name in sys.modules and not any(folders_of(root, [name]) for root in roots))
 
 
 def _is_plain(value: object) -> bool:

@@ -1,7 +1,6 @@
 """How two results of a benchmark differ, whatever they are."""
 
 import math
-import os
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
@@ -64,12 +63,22 @@ def _of_objects(head: Any, base: Any, where: str) -> Difference:
     equal = head == base
     if equal is True:
         return SAME
+    if hasattr(equal, "all"):  # of a class that compares item by item
+        return SAME if bool(equal.all()) else _of_states(head, base, where)
     if equal is False:
         one, other = _where_they_differ(repr(head), repr(base))
         return Difference(f"{where} is {one}, and {other} in the base")
     return Difference(
         unknown=f"{where}: == of {type(head).__qualname__} gives a {type(equal).__qualname__}, not a bool"
     )
+
+
+def _of_states(head: Any, base: Any, where: str) -> Difference:
+    """Compare what pickle would store of two objects whose ``==`` finds items that differ, with tolerances."""
+    (make, *stored), (other_make, *other) = (value.__reduce_ex__(4) for value in (head, base))
+    if make is not other_make:
+        return Difference(f"{where} is of type {type(head).__qualname__}, which is made otherwise in the base")
+    return between(stored, other, f"what {where} holds")
 
 
 def _first(found: Any) -> Difference:
@@ -119,7 +128,7 @@ def _assert_arrays_close(head: Any, base: Any) -> None:
 
 def _where_they_differ(one: str, other: str) -> tuple[str, str]:
     """Cut two texts to what surrounds the first character that differs."""
-    same = len(os.path.commonprefix([one, other]))
+    same = next((i for i, (here, there) in enumerate(zip(one, other, strict=False)) if here != there), 0)
     start = max(0, same - LONGEST // 4) if max(len(one), len(other)) > LONGEST else 0
     before = "…" if start else ""
     return before + _short(one[start:]), before + _short(other[start:])

@@ -87,7 +87,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if not selected.tests and not elsewhere:
             raise CannotDo("no test uses the benchmark fixture, so nothing can be compared: name some that do")
         config.stash[PLACES] = arguments.places(session.items, config.rootpath)
-        start_server(*arguments.image(), IMAGE)
+        start_server(*arguments.image(config, config.stash[SESSION].settings.base), IMAGE)
         config.stash[SESSION].start(selected)
 
 

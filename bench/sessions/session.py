@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..judging.changes import NOTHING
-from ..judging.judge import deciding, judge_case
+from ..judging.judge import deciding, judge_case, needs_replication
 from ..judging.policy import OwnThreshold, Policy
+from ..judging.replication import Replications, replicating
 from ..judging.run import Run
 from ..judging.statistics import PairedTest
 from ..judging.verdict import CaseResult
@@ -16,6 +17,8 @@ from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, Measurement, Plain, Shard
 from ..timing.budget import SharedBudget
 from ..timing.machine_load import LoadMeter
+from ..timing.measure import StoppingRule
+from ..twins.bursts import MOST_PAIRS, measure_processes
 from ..twins.party import SideFailed
 from .meeting import Arrived, Own, Step
 from .opening import Selection, opened
@@ -31,9 +34,13 @@ class Session:
     settings: Settings
     environment: Mapping[str, Plain]
     resources: ExitStack = field(default_factory=ExitStack)
+    replications: Replications = field(init=False)
     results: list[CaseResult] = field(default_factory=list)
     has_started: bool = False
     sharing: int = 0  # cases of the same run that are compared elsewhere, and share the level
+
+    def __post_init__(self) -> None:
+        self.replications = Replications(self.settings.policy.false_alarm)
 
     def start(self, selection: Selection) -> None:
         """Find the base, and start both sessions.
@@ -97,10 +104,10 @@ class Session:
             if own.compare:
                 evidence = self._compare_results(evidence, head, base)
             evidence = self._compare_facts(evidence, head, base)
-            measurements = self._measure(node_id, self._test(node_id, own))
+            evidence = self._measure(evidence, self._test(node_id, own))
         except SideFailed as failure:
             return replace(evidence, error=str(failure)), None
-        return replace(evidence, measurements=tuple(measurements)), measurements[0]
+        return evidence, evidence.measurements[0]
 
     def _compare_results(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
         unsaved = head.unsaved or base.unsaved
@@ -119,24 +126,34 @@ class Session:
             return replace(evidence, head_fingerprint=None, remarks=remarks)
         return replace(evidence, base_fingerprint=base.fingerprint or (head.fingerprint and NOTHING))
 
-    def _measure(self, node_id: str, test: PairedTest) -> list[Measurement]:
+    def _measure(self, evidence: Evidence, test: PairedTest) -> Evidence:
         """Measure the calls at which both sides wait, and again until it is clear.
 
         Raises:
             SideFailed: a side raised or ended.
 
         """
+        node_id = evidence.case_id
         if (crowd := self.sides.crowd) is not None:  # a pair of processes takes longer than a share of a common budget
-            return [crowd.measure(node_id, test, self.settings.policy.budget_s)]
+            return replace(evidence, measurements=(crowd.measure(node_id, test, self.settings.policy.budget_s),))
         allowance_s = self.budget.allowance_s()
         measurements = [self.pair.measure(test, allowance_s)]
         confirming = replace(test, confirming=True)
         while deciding(measurements, test) is None:
             measurements.append(self._measure_again(node_id, confirming, allowance_s))
         self.budget.spend(sum(measurement.seconds for measurement in measurements))
-        return measurements
+        evidence = replace(evidence, measurements=tuple(measurements))
+        if not needs_replication(measurements, test):
+            return evidence
+        replication = measure_processes(
+            lambda _, rule, seconds: self._measure_again(node_id, rule, seconds),
+            replicating(test),
+            self.settings.policy.budget_s,
+            MOST_PAIRS,
+        )
+        return replace(evidence, replication=replication)
 
-    def _measure_again(self, node_id: str, test: PairedTest, budget_s: float) -> Measurement:
+    def _measure_again(self, node_id: str, test: StoppingRule, budget_s: float) -> Measurement:
         """Measure in a new pair of twins.
 
         Raises:
@@ -188,6 +205,7 @@ class Session:
             len(self.compared) + len(self.selection.elsewhere) + self.sharing,
             threshold=threshold,
             accepted_ratio=1.0 if waiver is None else waiver.ratio,
+            replication_level=None if self.settings.base_python else self.replications.level,
         )
 
     def _add(self, evidence: Evidence, own: Own) -> CaseResult:
@@ -195,6 +213,7 @@ class Session:
         waived = None if waiver is None else str(waiver)
         result = judge_case(evidence, self._test(evidence.case_id, own), waived)
         self.results.append(result)
+        self.replications.settle(result)
         return result
 
     def finish(self) -> Run:

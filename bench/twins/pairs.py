@@ -112,15 +112,16 @@ class ProcessPairs:
             self.loading.append(started[label])
         return started
 
-    def measure(self, test: PairedTest, budget_s: float) -> Measurement:
+    def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
         """Take an observation from one pair of processes after the other until the test is certain.
 
         Raises:
             SideFailed: a side raised, or wrote to its inputs.
 
         """
-        self.start(max(len(self.pairs), observations_needed(test)))  # a process that loads would disturb the others
-        return measure_processes(self._measure_in, test, budget_s, MOST_PAIRS)
+        assert isinstance(rule, PairedTest)  # it counts observations, of which a pair of processes is one
+        self.start(max(len(self.pairs), observations_needed(rule)))  # a process that loads would disturb the others
+        return measure_processes(self._measure_in, rule, budget_s, MOST_PAIRS)
 
     def _measure_in(self, number: int, rule: StoppingRule, budget_s: float) -> Measurement:
         self.start(number + 1)

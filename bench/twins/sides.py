@@ -8,11 +8,10 @@ from time import perf_counter_ns
 from typing import Protocol
 
 from ..cases import Case
-from ..judging.statistics import PairedTest
 from ..plain.evidence import Measurement
 from ..sides.side import Side
 from ..timing.clock import Clock, Stopwatch
-from ..timing.measure import no_garbage_collection
+from ..timing.measure import StoppingRule, no_garbage_collection
 from .bursts import measure_bursts
 from .examiner import Examiner, Judged
 from .party import Local, Party, SideFailed, Unsupported
@@ -48,8 +47,8 @@ class Sides(Protocol):
 
         """
 
-    def measure(self, test: PairedTest, budget_s: float) -> Measurement:
-        """Time both sides on the case that was checked last, until the test is certain or the budget is spent.
+    def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
+        """Time both sides on the case that was checked last, until the rule is content or the budget is spent.
 
         Raises:
             SideFailed: a side raised, ended, or wrote to its inputs.
@@ -77,10 +76,10 @@ class InProcess:
     def ready(self) -> None:
         pass
 
-    def measure(self, test: PairedTest, budget_s: float) -> Measurement:
+    def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
         assert self.base is not None  # a case without a base is not measured
         with no_garbage_collection():
-            return measure_bursts(self.base, self.head, test, budget_s, now_ns=self.now_ns)
+            return measure_bursts(self.base, self.head, rule, budget_s, now_ns=self.now_ns)
 
     def again(self) -> AbstractContextManager[Sides]:
         return nullcontext(self)

@@ -116,3 +116,28 @@ def test_what_cannot_be_compared_is_said(head: object, base: object, unknown: st
 
 def test_a_difference_is_found_behind_what_cannot_be_compared() -> None:
     assert between([Plain(1), 1], [Plain(2), 2]).found == "the result[1] is 1, and 2 in the base"
+
+
+class Measured:
+    """Compares item by item, as quantities of NumPy arrays do."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = np.array(values)
+
+    def __eq__(self, other: object) -> Any:
+        return self.values == getattr(other, "values", None)
+
+    __hash__ = None  # type: ignore[assignment]  # it has no single equality
+
+
+def test_a_class_that_compares_item_by_item_is_held_to_the_tolerance_of_what_it_stores() -> None:
+    assert between(Measured(1.0, 2.0), Measured(1.0, 2.0)) == Difference()
+    assert between(Measured(1.0, 2.0), Measured(1.0, 2.0 + 1e-9)) == Difference()
+    found = between(Measured(1.0, 2.0), Measured(1.0, 2.1)).found
+    assert found is not None
+    assert found.startswith("what the result holds[1]['values']: Not equal to tolerance rtol=1e-07")
+
+
+def test_long_texts_are_cut_to_where_they_differ() -> None:
+    found = between("x" * 200 + "1", "x" * 200 + "2").found
+    assert found == f"the result is …{'x' * 20}1', and …{'x' * 20}2' in the base"

@@ -78,7 +78,8 @@ class Gate:
                     again = other.check(case, attempt)
                     measured = other.measure(rule, seconds)
             except (CaseSkipped, CannotDo) as reason:  # it must not end as a skip, nor as a pass
-                raise CaseFailed(f"may be slower, and could not be measured again: {reason}") from reason
+                said = f"may be slower, and could not be measured again: {reason}"
+                raise CaseFailed(said, evidence.head_fingerprint) from reason
             # What leaves its budget as the base's does, bit for bit, is the luck of these inputs and no change.
             if any(error.complaints and not error.bit_equal for error in again.errors):
                 drifted.append(again)

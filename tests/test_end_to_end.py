@@ -108,7 +108,7 @@ def test_the_same_code_passes_and_of_an_edited_one_the_slower_the_wrong_and_the_
     }
     assert "1 REGRESSED" in closing(edited)
     assert "1 DRIFTED" in closing(edited)
-    assert any("confirmed on fresh inputs" in reason for reason in found["sdpa"]["reasons"])
+    assert any("confirmed by new twins" in reason for reason in found["sdpa"]["reasons"])
     assert found["sdpa"]["ci"][0] > 1.025  # certain to be more than half the threshold
 
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -97,7 +97,7 @@ def test_a_slowdown_that_is_gone_on_fresh_inputs_does_not_fail(world: World) -> 
     result = world.compare(world.side("head", MS, slow_on_the_first_inputs), world.side("base", MS))
     assert len(inputs) == 6  # each of three checks looks at two contents of the same tensors
     assert result.verdict is Verdict.UNCHANGED
-    assert result.reasons[0] == "a slowdown was measured, but not confirmed on fresh inputs"
+    assert result.reasons[0] == "a slowdown was measured, but not confirmed by new twins"
 
 
 def test_a_slowdown_that_cannot_be_measured_again_is_an_error_and_not_skipped(world: World) -> None:
@@ -313,7 +313,24 @@ def test_a_slowdown_is_confirmed_by_sides_that_are_made_anew(world: World) -> No
     slow = world.sides(world.side("head", 2 * MS), world.side("base", MS))
     result = Gate(renewed(slow, lambda: fresh), Base(SOURCE)).compare(CASE, TEST, budget_s=5.0)
     assert result.verdict is Verdict.UNCHANGED
-    assert "a slowdown was measured, but not confirmed on fresh inputs" in result.reasons
+    assert "a slowdown was measured, but not confirmed by new twins" in result.reasons
+
+
+@pytest.mark.parametrize(("slow_twins", "verdict"), [(range(99), Verdict.REGRESSED), ((0, 1), Verdict.UNCHANGED)])
+def test_a_small_slowdown_is_replicated_by_pairs_of_twins(world: World, slow_twins: Any, verdict: Verdict) -> None:
+    made: list[int] = []
+
+    def make() -> Sides:
+        made.append(len(made) + 1)
+        return world.sides(world.side("head", 1.08 * MS if made[-1] in slow_twins else MS), world.side("base", MS))
+
+    first = world.sides(world.side("head", 1.08 * MS), world.side("base", MS))
+    test = replace(TEST, replication_level=0.0006)
+    result = Gate(renewed(first, make), Base(SOURCE)).compare(CASE, test, budget_s=60.0)
+    assert result.verdict is verdict
+    assert result.evidence.replication is not None
+    assert len(made) == 1 + len(result.evidence.replication.pairs)
+    assert "further pairs of twins" in result.reasons[0] or "pairs of twins" in result.reasons[0]
 
 
 def test_a_slowdown_whose_sides_cannot_be_made_anew_is_an_error(world: World) -> None:

@@ -100,11 +100,11 @@ def _speed(evidence: Evidence, test: PairedTest) -> tuple[Verdict, tuple[str, ..
     decisive = _decisive(measurements, test)
     change = decide(decisive, test)
     if change is Change.SLOWER:
-        return Verdict.REGRESSED, (f"{exp(median(decisive.ordered)) - 1:.1%} slower, confirmed on fresh inputs",)
+        return Verdict.REGRESSED, (f"{exp(median(decisive.ordered)) - 1:.1%} slower, confirmed by new twins",)
     found = {decide(measurement, test) for measurement in measurements} - {change}
     names = {Change.SLOWER: "a slowdown", Change.FASTER: "a speed-up"}
     reasons = tuple(
-        f"{name} was measured, but not confirmed on fresh inputs" for one, name in names.items() if one in found
+        f"{name} was measured, but not confirmed by new twins" for one, name in names.items() if one in found
     )
     if change is None:
         mde = test.detectable(decisive.ordered)

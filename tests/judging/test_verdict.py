@@ -38,8 +38,12 @@ def fine(**changes: object) -> TensorError:
     [
         (Evidence("c", measurements=(measured(1.0),)), Verdict.UNCHANGED, ""),
         (Evidence("c", measurements=(measured(0.8),)), Verdict.FASTER, ""),
-        (Evidence("c", measurements=(measured(1.2), measured(1.2))), Verdict.REGRESSED, "% slower, confirmed on fresh"),
-        (Evidence("c", measurements=(measured(1.2), measured(1.0))), Verdict.UNCHANGED, "not confirmed on fresh"),
+        (
+            Evidence("c", measurements=(measured(1.2), measured(1.2))),
+            Verdict.REGRESSED,
+            "% slower, confirmed by new twins",
+        ),
+        (Evidence("c", measurements=(measured(1.2), measured(1.0))), Verdict.UNCHANGED, "not confirmed by new twins"),
         (Evidence("c", measurements=(measured(1.0, pairs=3),)), Verdict.INCONCLUSIVE, "too few pairs"),
         (Evidence("c", measurements=(measured(1.0, pairs=25, noise=0.9),)), Verdict.INCONCLUSIVE, "--gate-budget"),
         (Evidence("c", error="head raised ValueError: no"), Verdict.ERROR, "head raised ValueError: no"),

@@ -76,7 +76,7 @@ Change = Callable[[dict[str, Any]], object]
 
 
 # What is in no file: the raw pairs, and what has become the reasons.
-NOT_WRITTEN = {"measurements", "error", "skipped", "missing", "new", "timed", "differs", "remarks"}
+NOT_WRITTEN = {"measurements", "replication", "error", "skipped", "missing", "new", "timed", "differs", "remarks"}
 SCHEMA_1 = Path(__file__).parent / "schema-1.json"
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from .cases import Case
 from .judging.judge import deciding, judge_case, needs_replication
-from .judging.replication import replicating
+from .judging.replication import PATIENCE, replicating
 from .judging.statistics import PairedTest
 from .judging.verdict import CaseResult
 from .plain.errors import CannotDo
@@ -94,8 +94,9 @@ class Gate:
             replication = measure_processes(
                 lambda number, rule, seconds: measure_again(first + number, rule, seconds),
                 replicating(test),
-                budget_s,
+                PATIENCE * budget_s,
                 MOST_PAIRS,
+                within=test,
             )
         evidence = drifted[-1] if drifted else evidence
         return replace(evidence, measurements=tuple(measurements), replication=replication)

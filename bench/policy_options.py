@@ -1,7 +1,9 @@
 """The options that every run of the gate has, whatever it compares: how strictly, for how long, and what is written."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +37,7 @@ PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 
 def add(group: pytest.OptionGroup) -> None:
     """Declare them."""
-    option = group.addoption
+    option = partial(_declare, group)
     option("--gate-base", metavar="REV-or-DIR", help="compare with the code of a git revision or a directory")
     option("--gate-base-python", metavar="PATH", help="run the base with this interpreter and its packages")
     option("--gate-config", metavar="FILE", help="a TOML file of what the gate is to compare, and of waivers")
@@ -46,6 +48,11 @@ def add(group: pytest.OptionGroup) -> None:
     option("--gate-annotations", action="store_true", help="print notes on the lines of code, for GitHub Actions")
     for form, what in REPORTS.items():
         option(f"--gate-{form}", metavar="PATH", help=what)
+
+
+def _declare(group: pytest.OptionGroup, name: str, *, help: str, **attributes: Any) -> None:  # noqa: A002  # argparse's
+    """Declare an option; argparse formats its help by %, so that a percentage needs two."""
+    group.addoption(name, help=help.replace("%", "%%"), **attributes)
 
 
 def refuse_empty(config: pytest.Config, named: Mapping[str, str] = NAMED) -> None:

@@ -12,6 +12,7 @@ from bench import options, policy_options
 from bench.checking import alike, drift
 from bench.judging import changes
 from bench.judging.policy import FAILING, Policy
+from bench.judging.statistics import least_agreeing
 from bench.judging.verdict import Verdict
 from bench.plain import arguments
 from bench.plain.arguments import DEFAULT_THREADS
@@ -20,7 +21,6 @@ from bench.timing import ceiling
 from bench.timing.budget import SHARE
 from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
 from bench.timing.measure import BURST_NS, BURST_RESOLUTIONS
-from bench.twins.between import observations_needed
 from bench.twins.bursts import BURST_PAIRS, MOST_PAIRS
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +127,7 @@ def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
     assert f"with probability at most {policy.miss:.1%}" in method
     assert f"at or below {policy.miss:.1%}" in VERDICTS
     assert legend(policy) in README
-    agreeing = observations_needed(policy.test(213))
+    agreeing = least_agreeing(policy.test(213).miss_level)
     assert f"at least {agreeing} observations" in other
     assert f"The first {agreeing} pairs of processes" in other
     assert f"an upper end takes {agreeing} pairs" in method

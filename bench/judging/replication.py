@@ -12,6 +12,7 @@ from math import log1p, pi
 from .statistics import PairedTest
 from .verdict import CaseResult, Verdict
 
+PATIENCE = 4  # times the budget of a measurement, for all pairs of twins of a replication
 LAYOUT = log1p(0.15)  # a log-ratio beyond what places in memory were seen to make; two pairs of twins suffice there
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
+from itertools import count
 from math import exp, expm1, lgamma, log, log1p
 
 
@@ -34,6 +35,12 @@ def mixture_bound(n: int, alpha: float) -> int | None:
         else:
             high = middle
     return high
+
+
+@cache
+def least_agreeing(alpha: float) -> int:
+    """Return the fewest signs that reject a fair coin if all of them agree."""
+    return next(n for n in count(1) if mixture_bound(n, alpha) is not None)
 
 
 def log_evidence(positive: int, n: int) -> float:
@@ -96,6 +103,11 @@ class PairedTest:
     note: str | None = None
     confirming: bool = False
     replication_level: float | None = None
+
+    @property
+    def least_pairs(self) -> int:
+        """The fewest pairs that make anything certain, if all of them agree."""
+        return least_agreeing(self.miss_level)
 
     def is_near(self, ordered: Sequence[float]) -> bool:
         """Whether the median of sorted log-ratios lies above half the threshold, so that a case may be slower."""

@@ -93,7 +93,7 @@ class Pair:
             label: replace(start, files=(str(start.root / file),), scratch=start.scratch / "again", shuffled=True)
             for label, start in self.starts.items()
         }
-        with pair(starts, self.order[::-1]) as other:
+        with pair(starts, self.order[::-1], self.launch) as other:
             yield other
 
     def close(self) -> None:

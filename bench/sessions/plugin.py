@@ -149,7 +149,8 @@ def _refuse_untimed(config: pytest.Config) -> None:
         raise CannotDo("--gate-base needs pytest-benchmark, which is not loaded: add -p pytest_benchmark.plugin")
     if config.getoption("codspeed", None):
         raise CannotDo("--codspeed takes the place of pytest-benchmark, whose calls are compared: drop it")
-    if config.getoption("benchmark_skip") or config.getoption("benchmark_disable"):
+    disabled = config.getoption("benchmark_disable") and not config.getoption("benchmark_enable")
+    if config.getoption("benchmark_skip") or disabled:
         raise CannotDo(
             "--benchmark-disable and --benchmark-skip leave nothing to compare: drop them, or the comparison"
         )

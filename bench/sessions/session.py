@@ -8,7 +8,7 @@ from typing import Any
 from ..judging.changes import NOTHING
 from ..judging.judge import deciding, judge_case, needs_replication
 from ..judging.policy import OwnThreshold, Policy
-from ..judging.replication import Replications, replicating
+from ..judging.replication import PATIENCE, Replications, replicating
 from ..judging.run import Run
 from ..judging.statistics import PairedTest
 from ..judging.verdict import CaseResult
@@ -114,11 +114,24 @@ class Session:
         if unsaved is not None:
             return replace(evidence, remarks=(f"results not compared: {unsaved}",))
         found = self.pair.parties["head"].ask("difference", self.pair.starts["base"].result)
-        if found.found is not None:
+        if found.found is not None and self._base_repeats(evidence.case_id):
             return replace(evidence, differs=found.found)
+        if found.found is not None:
+            said = f"results not compared: the base's own differ from run to run ({found.found})"
+            return replace(evidence, remarks=(said,))
         if found.unknown is not None:
             return replace(evidence, remarks=(f"results not compared: {found.unknown}",))
         return evidence
+
+    def _base_repeats(self, node_id: str) -> bool:
+        """Whether the base's call returns in a new process what it has returned here."""
+        try:
+            with self.pair.again(node_id) as other:
+                other.begin(node_id, {"base": None})
+                again = self.pair.parties["base"].ask("difference", other.starts["base"].result)
+        except CannotDo:
+            return True
+        return again.found is None
 
     def _compare_facts(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
         if (why := head.unobserved or base.unobserved) is not None:
@@ -148,8 +161,9 @@ class Session:
         replication = measure_processes(
             lambda _, rule, seconds: self._measure_again(node_id, rule, seconds),
             replicating(test),
-            self.settings.policy.budget_s,
+            PATIENCE * self.settings.policy.budget_s,
             MOST_PAIRS,
+            within=test,
         )
         return replace(evidence, replication=replication)
 

@@ -6,8 +6,10 @@ The clock is bound here, which the image imports before any side's code.
 import gc
 import os
 import pickle
+import random
 import signal
 import sys
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter_ns
@@ -48,13 +50,15 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
             os.dup2(out.fileno(), stream)
     common = frozenset(name.partition(".")[0] for name in sys.modules)
     held = shuffle_heap() if start.shuffled else []
-    start.world.enter()
+    start.world.enter(start.scratch / f"{start.label}-extensions-{os.getpid()}")
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(start.threads)
     gc.enable()
+    random.seed(0)  # a fork seeds it anew, each with another seed
     twin = _Twin(start, connection, common)
     absent = {"-n0": "xdist", "--no-cov": "pytest_cov"}  # arguments of plugins that another interpreter may lack
     arguments = [one for one in start.arguments if find_spec(absent.get(one, "pytest")) is not None]
+    arguments += _without_absent_plugins()
     code: object
     try:
         code = pytest.main([*arguments, *start.files], plugins=[twin])
@@ -252,6 +256,18 @@ class _Fixture:
         pytest_benchmark_adapter.redirect(benchmark, lambda call, _: meet(request.node, benchmark, call))
         pytest_benchmark_adapter.refuse_weaving(benchmark)
         return benchmark
+
+
+def _without_absent_plugins() -> list[str]:
+    """Return the arguments that keep pytest from plugins of packages which this side has without them."""
+    found = []
+    for entry in entry_points(group="pytest11"):
+        try:
+            there = find_spec(entry.module) is not None
+        except Exception:  # noqa: BLE001  # of a package that is imported to look into it
+            there = False
+        found += [] if there else ["-p", f"no:{entry.name}"]
+    return found
 
 
 def _file_of(module: object) -> str | None:

@@ -26,8 +26,9 @@ def shuffle_heap() -> list[bytes]:
     Where memory lies depends on all that was imported before, in twins of one image in the same way each time. So code
     that is not called can make a call some percent slower; a second pair of twins must not find the same places.
     """
-    held = [bytes(random.randrange(512)) for _ in range(random.randrange(1000, 20000))]
-    random.shuffle(held)
+    own = random.Random()  # tests may draw from the module's generator, which is the same in all twins
+    held = [bytes(own.randrange(512)) for _ in range(own.randrange(1000, 20000))]
+    own.shuffle(held)
     return held[::2]
 
 

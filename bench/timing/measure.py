@@ -41,7 +41,13 @@ def burst_of(call: Callable[[], object], clock: "Stopwatch") -> Burst:
 
 
 class StoppingRule(Protocol):
-    """Says from the sorted log-ratios so far whether measuring may stop; it must be valid at every look."""
+    """Says from the sorted log-ratios so far whether measuring may stop; it must be valid at every look.
+
+    It is certain of nothing before it has seen ``least_pairs``.
+    """
+
+    @property
+    def least_pairs(self) -> int: ...
 
     def is_certain(self, ordered: Sequence[float]) -> bool: ...
 
@@ -49,6 +55,8 @@ class StoppingRule(Protocol):
 @dataclass(frozen=True)
 class Never:
     """A rule that is never certain."""
+
+    least_pairs = 1
 
     def is_certain(self, ordered: Sequence[float]) -> bool:  # noqa: ARG002  # a rule's signature
         return False
@@ -65,6 +73,8 @@ def measure(
     now_ns: Callable[[], int] = perf_counter_ns,
 ) -> Measurement:
     """Take pairs of bursts until the rule is certain or the budget is spent, at least one pair.
+
+    Where the first shows that the budget does not suffice for the least pairs, it is left to others.
 
     Each side is called once, untimed, and then in turn for as long as the rounds get faster; those rounds are not
     pairs, and when they end does not depend on ratios. For each pair a fair coin decides which side goes first, so that
@@ -85,6 +95,8 @@ def measure(
         else:
             of_head = head(calls)
             of_base = base(calls)
+        if not pairs and rule.least_pairs * calls * (of_base.ns_per_call + of_head.ns_per_call) * 1e-9 > budget_s:
+            budget_s = 0.0
         pairs.append(Pair(max(of_base.ns_per_call, 1.0), max(of_head.ns_per_call, 1.0)))
         insort(ordered, pairs[-1].log_ratio)
         for taken, timed in zip(host_ns, (of_base, of_head), strict=True):

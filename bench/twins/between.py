@@ -6,11 +6,9 @@ ANOTHER-TORCH.md). So bursts in one pair of processes are not independent; the p
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from itertools import count
 from math import exp
 
-from ..judging.statistics import PairedTest, median, mixture_bound
+from ..judging.statistics import PairedTest, median
 from ..plain.evidence import Measurement, Pair
 
 
@@ -30,9 +28,3 @@ def joined(measurements: Sequence[Measurement], seconds: float) -> Measurement:
 def is_settled(measurements: Sequence[Measurement], test: PairedTest) -> bool:
     """Whether the observations make the test certain."""
     return test.is_certain(sorted(observation(one).log_ratio for one in measurements))
-
-
-@cache
-def observations_needed(test: PairedTest) -> int:
-    """Return the fewest observations that the test takes, if all of them agree that nothing is slower."""
-    return next(n for n in count(1) if mixture_bound(n, test.miss_level) is not None)

@@ -71,16 +71,21 @@ def measure_twins(base: Party, head: Party, rule: StoppingRule, budget_s: float,
 
 
 def measure_processes(
-    measure_in: Callable[[int, StoppingRule, float], Measurement], test: PairedTest, budget_s: float, most: int
+    measure_in: Callable[[int, StoppingRule, float], Measurement],
+    test: PairedTest,
+    budget_s: float,
+    most: int,
+    within: StoppingRule | None = None,
 ) -> Measurement:
     """Take an observation from one pair of processes after the other until the test is certain, ``most`` at the most.
 
-    ``measure_in`` measures in the pair of a number from 0, with the stopping rule and the seconds that it gets.
+    ``measure_in`` measures in the pair of a number from 0, with the stopping rule and the seconds that it gets. The
+    rule is ``within``, or else to take so many pairs of bursts as make a median.
     """
     start_s = time.monotonic()
     taken: list[Measurement] = []
     while len(taken) < most:
-        taken.append(measure_in(len(taken), _Enough(), SHARE * budget_s))
+        taken.append(measure_in(len(taken), within or _Enough(), SHARE * budget_s))
         if is_settled(taken, test) or time.monotonic() - start_s > budget_s:
             break
     return joined(taken, time.monotonic() - start_s)
@@ -89,6 +94,8 @@ def measure_processes(
 @dataclass(frozen=True)
 class _Enough:
     """The stopping rule within a pair of processes: after so many pairs of bursts."""
+
+    least_pairs = 1
 
     def is_certain(self, ordered: Sequence[float]) -> bool:
         return len(ordered) >= BURST_PAIRS

@@ -13,7 +13,6 @@ from ..judging.statistics import PairedTest
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..timing.measure import StoppingRule
-from .between import observations_needed
 from .bursts import MOST_PAIRS, measure_bursts, measure_processes, note_of_processes
 from .forked import fork_examiner
 from .interpreter import spawn
@@ -119,8 +118,8 @@ class ProcessPairs:
             SideFailed: a side raised, or wrote to its inputs.
 
         """
-        assert isinstance(rule, PairedTest)  # it counts observations, of which a pair of processes is one
-        self.start(max(len(self.pairs), observations_needed(rule)))  # a process that loads would disturb the others
+        assert isinstance(rule, PairedTest)  # each pair of processes is one observation
+        self.start(max(len(self.pairs), rule.least_pairs))  # a process that loads would disturb the others
         return measure_processes(self._measure_in, rule, budget_s, MOST_PAIRS)
 
     def _measure_in(self, number: int, rule: StoppingRule, budget_s: float) -> Measurement:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import attention
-from bench.judging.statistics import PairedTest
 
 Bench = Callable[..., pytest.RunResult]
 
@@ -18,10 +17,10 @@ Bench = Callable[..., pytest.RunResult]
 def test_the_head_s_own_code_runs_under_the_other_interpreter_and_too_few_processes_decide_nothing(
     bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def one(_: PairedTest) -> int:
+    def one(_: float) -> int:
         return 1
 
-    monkeypatch.setattr("bench.twins.pairs.observations_needed", one)
+    monkeypatch.setattr("bench.judging.statistics.least_agreeing", one)
     monkeypatch.setattr("bench.twins.pairs.MOST_PAIRS", 1)
     result = bench(f"--gate-base-python={sys.executable}", "--gate-json=report.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -52,10 +51,10 @@ def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error
             "KERNELS['masked'] = Kernel('masked', broken, masked.capabilities)\n"
         )
 
-    def one(_: PairedTest) -> int:
+    def one(_: float) -> int:
         return 1
 
-    monkeypatch.setattr("bench.twins.pairs.observations_needed", one)
+    monkeypatch.setattr("bench.judging.statistics.least_agreeing", one)
     monkeypatch.setattr("bench.twins.pairs.MOST_PAIRS", 1)
     both = "(sdpa or masked) and b1h4t64d32-full-fp32-cpu-fwd]"
     words = (f"--gate-base={pytester.path}", f"--gate-base-python={sys.executable}", "--gate-json=report.json")
@@ -98,7 +97,7 @@ def mine(q, k, v, *, mask, causal, scale):
 def test_a_kernel_from_elsewhere_is_each_interpreter_s_own(
     bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.twins.pairs.observations_needed", lambda _: 1)
+    monkeypatch.setattr("bench.judging.statistics.least_agreeing", lambda _: 1)
     monkeypatch.setattr("bench.twins.pairs.MOST_PAIRS", 1)
     pytester.makepyfile(theirs=THEIRS + "    # the head's\n")
     pytester.syspathinsert()

@@ -13,6 +13,7 @@ import pytest
 
 from bench.plain.errors import CannotDo, CannotGoOn
 from bench.sessions import code
+from bench.sides.what import SUITE
 from bench.sides.world import World
 from bench.twins.interpreter import spawn
 
@@ -68,6 +69,76 @@ def test_another_fixture_in_the_place_of_pytest_benchmark_s_is_named(repository:
     outcome = theirs.pytest("--codspeed", "benchmarks")
     assert outcome.exit_code == 4, outcome.output
     assert "--codspeed takes the place of pytest-benchmark, whose calls are compared: drop it" in outcome.output
+
+
+RANDOM = "import random, time\n\ndef f():\n    return {f}\n\ndef g():\n    return {g}\n"
+
+
+def test_a_result_that_differs_from_run_to_run_is_no_drift_and_one_of_a_random_generator_is_compared(
+    repository: Make,
+) -> None:
+    theirs = repository(
+        {
+            "conftest.py": "",
+            "m.py": RANDOM.format(f="random.random()", g="time.time_ns()"),
+            "benchmarks/test_f.py": TEST + "\ndef test_g(benchmark):\n    benchmark(m.g)\n",
+        }
+    )
+    same = theirs.pytest()
+    assert same.exit_code == 0, same.output
+    assert "results not compared" not in same.reasons("test_f")
+    assert "results not compared: the base's own differ from run to run" in same.reasons("test_g")
+    theirs.write({"m.py": RANDOM.format(f="random.random() + 1", g="1")})
+    assert theirs.pytest().verdicts["test_f"] == "DRIFTED"
+
+
+def test_a_pytest_plugin_that_the_base_s_package_lacks_is_left_out_there(repository: Make, tmp_path: Path) -> None:
+    head, base = tmp_path / "head", tmp_path / "base"
+    plugin = {"part/__init__.py": MODULE.format(value=1), "part/plugin.py": ""}
+    for place, files in ((head, plugin), (base, {"part/__init__.py": MODULE.format(value=1)})):
+        place.mkdir()
+        Repository(place).write(files)
+    entry = {
+        "entry_points.txt": "[pytest11]\npart = part.plugin\n",
+        "METADATA": "Metadata-Version: 2.1\nName: part\nVersion: 1\n",
+    }
+    Repository(head).write({f"part-1.dist-info/{name}": text for name, text in entry.items()})
+    theirs = repository({"conftest.py": "", "benchmarks/test_f.py": TEST.replace("import m\n", "import part as m\n")})
+    outcome = theirs.pytest(base=str(base), path=(str(SUITE), str(head)))
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.verdicts == {"test_f": "UNCHANGED"}
+
+
+def test_a_compiled_module_is_loaded_from_a_copy_of_each_process(repository: Make, tmp_path: Path) -> None:
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    compiled = importlib.util.find_spec("markupsafe._speedups")
+    assert compiled is not None
+    assert compiled.origin is not None
+    name = Path(compiled.origin).name
+    (installed / name).write_bytes(Path(compiled.origin).read_bytes())
+    maps = """
+        import _speedups
+
+        def test_f(benchmark):
+            places = [line.split()[-1] for line in open("/proc/self/maps") if "/_speedups." in line]
+            places = [place for place in places if "/markupsafe/" not in place]
+            assert places
+            assert all("-extensions-" in place for place in places)
+            assert _speedups.__file__ == {path!r}
+            benchmark(lambda: 1)
+    """
+    theirs = repository(
+        {"conftest.py": "", "m.py": "", "benchmarks/test_f.py": maps.format(path=str(installed / name))}
+    )
+    outcome = theirs.pytest(base=str(installed), path=(str(SUITE), str(installed)))
+    assert outcome.exit_code == 0, outcome.output
+
+
+def test_help_is_shown_with_the_plugin(repository: Make) -> None:
+    outcome = repository({"conftest.py": ""}).pytest("--help", base=None)
+    assert outcome.exit_code == 0, outcome.output
+    assert "slowdown not to pass (default 5%)" in outcome.output
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name")

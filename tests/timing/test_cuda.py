@@ -91,6 +91,7 @@ class FakeEvent:
 
 @dataclass(frozen=True)
 class StopAfter:
+    least_pairs = 1
     pairs: int
 
     def is_certain(self, ordered: Sequence[float]) -> bool:

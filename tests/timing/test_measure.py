@@ -35,6 +35,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class StopAfter:
+    least_pairs = 1
     pairs: int
 
     def is_certain(self, ordered: Sequence[float]) -> bool:
@@ -199,6 +200,8 @@ def test_the_rule_sees_the_log_ratios_sorted() -> None:
     seen: list[list[float]] = []
 
     class Watch:
+        least_pairs = 1
+
         def is_certain(self, ordered: Sequence[float]) -> bool:
             seen.append(list(ordered))
             return len(ordered) >= 20

@@ -7,10 +7,10 @@ import pytest
 
 from bench.judging.judge import judge_case
 from bench.judging.policy import Policy
-from bench.judging.statistics import PairedTest, median
+from bench.judging.statistics import PairedTest, least_agreeing, median
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair
-from bench.twins.between import is_settled, joined, observation, observations_needed
+from bench.twins.between import is_settled, joined, observation
 
 TEST = Policy().test(20)
 
@@ -52,7 +52,7 @@ def test_many_bursts_in_one_pair_of_processes_are_still_one_observation() -> Non
     ],
 )
 def test_so_many_observations_are_needed_for_any_verdict(test: PairedTest, needed: int) -> None:
-    assert observations_needed(test) == needed
+    assert least_agreeing(test.miss_level) == needed
     same = [bursts(1.0, noise=0.0)] * needed
     assert not is_settled(same[:-1], test)
     assert is_settled(same, test)

@@ -73,6 +73,8 @@ def after(observations: int) -> PairedTest:
     """A test that is certain after so many observations, whatever they are."""
 
     class After(PairedTest):
+        least_pairs = 1
+
         def is_certain(self, ordered: Sequence[float]) -> bool:
             return len(ordered) >= observations
 

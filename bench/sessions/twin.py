@@ -24,7 +24,7 @@ from ..plain.printable import first_line
 from ..pytest_benchmark_adapter import Call
 from ..sides.source import folders_of
 from ..sides.world import in_repository
-from ..timing.machine import shuffle_heap, steady_allocator
+from ..timing.machine import shuffle_memory, steady_allocator
 from ..twins.bursts import pin, stretched
 from ..twins.party import answer_to
 from . import difference, facts, reference
@@ -49,7 +49,7 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
         for stream in (1, 2):
             os.dup2(out.fileno(), stream)
     common = frozenset(name.partition(".")[0] for name in sys.modules)
-    held = shuffle_heap() if start.shuffled else []
+    held = shuffle_memory() if start.shuffled else []
     start.world.enter(start.scratch / f"{start.label}-extensions-{os.getpid()}")
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(start.threads)

@@ -1,6 +1,7 @@
 """The machine: describes what a measurement depends on, and fixes what can be fixed. Needs no torch."""
 
 import ctypes
+import mmap
 import os
 import platform
 import random
@@ -8,6 +9,8 @@ from pathlib import Path
 
 # glibc moves its mmap threshold at run time. So the same kernel may reuse its score buffer, or page-fault it in at
 # every call, a factor of two. The parameters are those of malloc.h: threshold, trim, top pad.
+MOST_PAGES = 4096  # taken from the address space, and never touched
+MOST_CLASSES = 2048  # numbered; the table has 4096 places (MCACHE_SIZE_EXP in CPython's typeobject.c)
 _MALLOPT = ((-3, 1 << 30), (-1, 2**31 - 1), (-2, 64 << 20))
 
 
@@ -20,16 +23,21 @@ def steady_allocator() -> str:
     return "glibc thresholds fixed" if done else "as found: mallopt refused"
 
 
-def shuffle_heap() -> list[bytes]:
-    """Fill the heap with objects of random sizes, of which every other is freed; returns those that are to be kept.
+def shuffle_memory() -> list[object]:
+    """Move what this process will allocate, and the libraries that it will load; returns what has to be kept for that.
 
     Where memory lies depends on all that was imported before, in twins of one image in the same way each time. So code
-    that is not called can make a call some percent slower; a second pair of twins must not find the same places.
+    that is not called can make a call some percent slower; a second pair of twins must not find the same places. The
+    heap is filled with objects of random sizes, of which every other is freed; a random number of pages is taken from the
+    address space; and a random number of classes is numbered, since CPython finds attributes in a table by the number of
+    the class, where two that are used together may take each other's place.
     """
     own = random.Random()  # tests may draw from the module's generator, which is the same in all twins
     held = [bytes(own.randrange(512)) for _ in range(own.randrange(1000, 20000))]
     own.shuffle(held)
-    return held[::2]
+    for _ in range(own.randrange(MOST_CLASSES)):
+        hasattr(type("Numbered", (), {}), "absent")
+    return [*held[::2], mmap.mmap(-1, own.randrange(1, MOST_PAGES) * mmap.PAGESIZE)]
 
 
 def describe_machine(allocator: str) -> dict[str, str | int]:

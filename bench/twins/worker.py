@@ -27,7 +27,7 @@ from ..sides.workload import Call, Workload, bind, parameter_sizes
 from ..sides.world import World
 from ..timing.clock import Clock, Stopwatch
 from ..timing.cuda import graphed
-from ..timing.machine import shuffle_heap, steady_allocator
+from ..timing.machine import shuffle_memory, steady_allocator
 from .bursts import SPINNING, pin
 from .interpreter import connection
 from .party import Misbehaved, Unsupported, serve
@@ -95,7 +95,7 @@ class Worker:
 
         """
         torch.set_num_threads(start.threads)
-        self._held = shuffle_heap() if start.shuffled else []
+        self._held = shuffle_memory() if start.shuffled else []
         if loaded := {*start.what.names} & sys.modules.keys():
             raise CannotDo(f"{min(loaded)} was imported before the {start.label}'s own: import it in no sitecustomize")
         if PACKAGE not in start.what.names:

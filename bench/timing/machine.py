@@ -28,9 +28,9 @@ def shuffle_memory() -> list[object]:
 
     Where memory lies depends on all that was imported before, in twins of one image in the same way each time. So code
     that is not called can make a call some percent slower; a second pair of twins must not find the same places. The
-    heap is filled with objects of random sizes, of which every other is freed; a random number of pages is taken from the
-    address space; and a random number of classes is numbered, since CPython finds attributes in a table by the number of
-    the class, where two that are used together may take each other's place.
+    heap is filled with objects of random sizes, of which every other is freed; a random number of pages is taken from
+    the address space; and a random number of classes is numbered, since CPython finds attributes in a table by the
+    number of the class, where two that are used together may take each other's place.
     """
     own = random.Random()  # tests may draw from the module's generator, which is the same in all twins
     held = [bytes(own.randrange(512)) for _ in range(own.randrange(1000, 20000))]

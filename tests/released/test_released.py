@@ -1,0 +1,161 @@
+"""Released packages of other people: their own benchmarks, from pinned sdists, on two releases each.
+
+``bench/docs/BENCHMARKS.md`` has them as commands, with what was found at the gate's own threshold. A test has a
+threshold that load cannot reach, and so sees the large changes alone.
+"""
+
+import hashlib
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench.sides.what import SUITE
+from tests.sessions.conftest import Outcome, Repository
+
+
+@dataclass(frozen=True)
+class Released:
+    """A package: the release whose benchmarks and code are the head, the one that is the base, and what is found.
+
+    ``files`` are members of the sdist; ``faster`` are texts in the ids of tests that are FASTER.
+    """
+
+    name: str
+    head: str
+    base: str
+    sdist_sha256: str
+    files: tuple[str, ...]
+    arguments: tuple[str, ...]
+    faster: tuple[str, ...]
+    requirements: tuple[str, ...] = ()  # of the head
+    older: tuple[str, ...] = ()  # of the base alone
+    another_python: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PACKAGES = (
+    Released(
+        "cattrs",
+        "26.2.1",
+        "24.1.3",
+        "679132bfdc225c5ee40c024fc42519954767c387f950dc6751946c586bccdc6d",
+        ("bench/test_attrs_collections.py", "bench/test_primitives.py"),
+        ("bench",),
+        ("test_unstructure_attrs_mappings[UnstructureStrategy.AS_DICT-Converter]",),
+        ("attrs==26.1.0", "typing_extensions==4.16.0"),
+    ),
+    Released(
+        "zarr",
+        "3.1.6",
+        "3.1.3",
+        "d95e72cbea4b90e9a70679468b8266400331756232576ae2b43400ac5108d0eb",
+        (
+            "tests/__init__.py",
+            "tests/conftest.py",
+            "tests/benchmarks/__init__.py",
+            "tests/benchmarks/common.py",
+            "tests/benchmarks/conftest.py",
+            "tests/benchmarks/test_indexing.py",
+            "pyproject.toml",
+        ),
+        (
+            "tests/benchmarks/test_indexing.py",
+            "-k",
+            "slice_indexing and not latency and 10 and not -10",
+            "-o",
+            "addopts=",
+        ),
+        (),
+        ("numcodecs==0.16.6", "donfig==0.8.1.post1", "google-crc32c==1.9.0", "pytest-asyncio==1.5.0", "pyyaml==6.0.3"),
+        ("crc32c==2.9.post0",),
+    ),
+    Released(
+        "trnfft",
+        "0.12.0",
+        "0.8.0",
+        "3ac3cdac4fe907f41ed4ba2c16ef52aaa77e07a52fab274c75c2d855714c912b",
+        ("benchmarks/bench_fft.py", "pyproject.toml"),
+        ("benchmarks/bench_fft.py", "-k", "trnfft_pytorch and (FFT1D and 256 or GEMM and not 1024 or Linear)"),
+        (),
+    ),
+    Released(
+        "pydantic-core",
+        "2.50.5",
+        "2.41.5",
+        "1e740886083ff95530d694e6a3f09ed914bcf92a496d16acd307c6c3484fc36d",
+        (
+            "tests/benchmarks/test_complete_benchmark.py",
+            "tests/benchmarks/complete_schema.py",
+            "tests/benchmarks/__init__.py",
+        ),
+        ("tests/benchmarks", "-k", "build_schema or serializer_to_json", "-o", "addopts="),
+        ("test_build_schema",),
+        ("typing_extensions==4.16.0", "dirty-equals==0.11"),
+        ("typing_extensions==4.16.0",),
+        another_python=True,
+    ),
+)
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    if done.returncode != 0 and any(word in done.stderr for word in ("No matching", "Connection", "resolve")):
+        pytest.skip(f"the package index cannot be reached: {done.stderr.splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+
+
+def install(place: Path, *requirements: str) -> Path:
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", place, *requirements)
+    return place
+
+
+def unpack(package: Released, folder: Path) -> None:
+    """Take the benchmarks out of the sdist, which is built by nobody."""
+    run(sys.executable, "-m", "unearth", "--no-binary", "--download", folder, f"{package.name}=={package.head}")
+    (sdist,) = folder.glob("*.tar.gz")
+    assert hashlib.sha256(sdist.read_bytes()).hexdigest() == package.sdist_sha256
+    with tarfile.open(sdist) as archive:
+        for member in archive.getmembers():
+            member.name = member.name.partition("/")[2]
+            if member.name in package.files:
+                archive.extract(member, folder / "suite", filter="data")
+
+
+def python_with(place: Path, *requirements: str) -> Path:
+    """Make an interpreter that has these releases, and all else that this one has."""
+    run(sys.executable, "-m", "venv", "--without-pip", place)
+    (packages,) = place.glob("lib/python*/site-packages")
+    install(packages, *requirements)
+    here = next(path for path in sys.path if path.endswith("site-packages"))
+    (packages / "here.pth").write_text(f"{here}\n")
+    return place / "bin" / "python"
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=str)
+def test_a_released_package_is_compared_with_an_earlier_release(package: Released, tmp_path: Path) -> None:
+    unpack(package, tmp_path)
+    head = install(tmp_path / "head", f"{package.name}=={package.head}", *package.requirements)
+    older = (f"{package.name}=={package.base}", *package.older)
+    base: str | None = None
+    arguments: tuple[str, ...] = ()
+    if package.another_python:
+        python = python_with(tmp_path / "older", *older)
+        arguments = (f"--gate-base-python={python}", "--gate-json", str(tmp_path / "verdicts.json"))
+    else:
+        base = str(install(tmp_path / "older", *older))
+    theirs = Repository(tmp_path / "suite")
+    outcome: Outcome = theirs.pytest(
+        *package.arguments, "--gate-threshold=30%", *arguments, base=base, path=(str(SUITE), str(head))
+    )
+    assert outcome.exit_code == 0, outcome.output
+    verdicts = outcome.verdicts
+    for name in package.faster:
+        assert [v for id_, v in verdicts.items() if name in id_] == ["FASTER"], outcome.output
+    assert len(verdicts) >= 2
+    assert set(verdicts.values()) <= {"UNCHANGED", "FASTER"}, outcome.output

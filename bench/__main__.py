@@ -26,6 +26,7 @@ _MODULES = {
     "margins": ("commands.margins",),
     "merge": ("commands.merge",),
     "overhead": ("commands.overhead",),
+    "peers": ("proof.peers",),
     "record": ("proof.record",),
     "replay": ("proof.replay",),
     "selftest": ("proof.selftest", "proof.selftest_of_tests"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from . import options, pytest_benchmark_adapter
+from . import options, policy_options, pytest_benchmark_adapter
 from .cases import Case
 from .gate import CaseFailed, CaseSkipped
 from .judging.run import Run
@@ -46,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.unregister(sys.modules[__name__])
         return
     with usage_errors():
+        policy_options.refuse_without_fixture(config)
         settings = options.settings(config)
         _refuse_untimed(config, comparing=settings.comparing)
         if settings.comparing:

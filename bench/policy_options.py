@@ -55,6 +55,19 @@ def _declare(group: pytest.OptionGroup, name: str, *, help: str, **attributes: A
     group.addoption(name, help=help.replace("%", "%%"), **attributes)
 
 
+def refuse_without_fixture(config: pytest.Config) -> None:
+    """Refuse to run where pytest-benchmark, whose fixture is used, is not loaded or is replaced.
+
+    Raises:
+        CannotDo: it is so.
+
+    """
+    if not any(map(config.pluginmanager.has_plugin, ("benchmark", "pytest_benchmark.plugin"))):
+        raise CannotDo("the gate needs pytest-benchmark, which is not loaded: add -p pytest_benchmark.plugin")
+    if config.getoption("codspeed", None):
+        raise CannotDo("--codspeed takes the place of pytest-benchmark, whose calls are compared: drop it")
+
+
 def refuse_empty(config: pytest.Config, named: Mapping[str, str] = NAMED) -> None:
     """Refuse options without the name that they need.
 

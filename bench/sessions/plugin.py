@@ -145,10 +145,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 def _refuse_untimed(config: pytest.Config) -> None:
     """Refuse what leaves nothing to time, or times it beside other work."""
-    if not any(map(config.pluginmanager.has_plugin, ("benchmark", "pytest_benchmark.plugin"))):
-        raise CannotDo("--gate-base needs pytest-benchmark, which is not loaded: add -p pytest_benchmark.plugin")
-    if config.getoption("codspeed", None):
-        raise CannotDo("--codspeed takes the place of pytest-benchmark, whose calls are compared: drop it")
+    policy_options.refuse_without_fixture(config)
     disabled = config.getoption("benchmark_disable") and not config.getoption("benchmark_enable")
     if config.getoption("benchmark_skip") or disabled:
         raise CannotDo(

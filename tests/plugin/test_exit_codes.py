@@ -2,7 +2,9 @@
 
 import base64
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -246,3 +248,25 @@ def test_a_selected_case_without_a_result_is_an_error(bench: Bench, monkeypatch:
     result = bench(f"--gate-base={REPOSITORY}")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "was selected and has no result" in result.outlines[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "environment"),
+    [(("-p", "no:benchmark"), {}), ((), {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})],
+)
+def test_without_pytest_benchmark_it_is_said_what_to_load(
+    options: tuple[str, ...], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", raising=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "bench/", "--gate-base=HEAD"],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    said = "the gate needs pytest-benchmark, which is not loaded: add -p pytest_benchmark.plugin"
+    assert f"ERROR: {said}" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

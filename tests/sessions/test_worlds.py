@@ -132,7 +132,7 @@ def test_a_merge_base_is_compared_where_main_has_gone_on(repository: Make) -> No
         (("benchmarks", "--benchmark-disable"), "main", "leave nothing to compare"),
         (("benchmarks", "--benchmark-save=x"), "main", "two kinds of comparison"),
         (("benchmarks", "--gate-threshold=x"), "main", "--gate-threshold=x"),
-        (("benchmarks", "-p", "no:benchmark"), "main", "needs pytest-benchmark, which is not loaded"),
+        (("benchmarks", "-p", "no:benchmark"), "main", "which is not loaded: add -p pytest_benchmark.plugin"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_sentence(

@@ -38,14 +38,17 @@ class Stored:
 def our_part(root: Path) -> dict[str, Any] | None:
     """Return what pytest-benchmark's JSON must hold for a baseline stored now; None outside of git, or without edits.
 
-    Raises:
-        CannotDo: the edits are too large, or git cannot list them.
-
+    Where the edits cannot be stored, it says why, so that the file is no baseline, and still what pytest-benchmark
+    stores.
     """
     top = top_level(root)
     if top is None:
         return None
-    edits = {name: None if content is None else b64encode(content).decode() for name, content in _edits(top).items()}
+    try:
+        found = _edits(top)
+    except CannotDo as error:
+        return {"refused": str(error)}
+    edits = {name: None if content is None else b64encode(content).decode() for name, content in found.items()}
     return {"edits": edits} if edits else None
 
 
@@ -55,13 +58,13 @@ def _edits(top: Path) -> dict[str, bytes | None]:
     except GitFailed as error:
         raise CannotDo(f"git cannot list what was edited ({error}): repair that, or store no baseline") from error
     names = [entry[3:].decode(errors="surrogateescape") for entry in listed.split(b"\0") if entry]
-    found = {name: (top / name).read_bytes() if (top / name).is_file() else None for name in names}
-    if (size := sum(len(content) for content in found.values() if content is not None)) > MOST_BYTES:
+    there = [name for name in names if (top / name).is_file()]
+    if (size := sum((top / name).stat().st_size for name in there)) > MOST_BYTES:
         raise CannotDo(
-            f"{size >> 20} MiB of files differ from the commit, and a baseline stores {MOST_BYTES >> 20}: "
+            f"{size >> 20} MiB of files differed from the commit, and a baseline stores {MOST_BYTES >> 20}: "
             "commit them, or let git ignore what is no source"
         )
-    return found
+    return dict.fromkeys(names) | {name: (top / name).read_bytes() for name in there}
 
 
 def as_of_now(root: Path) -> dict[str, Any]:
@@ -91,15 +94,18 @@ def read(path: Path) -> Stored:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         commit, own = document["commit_info"], document.get(KEY)
+        refused = None if own is None else own.get("refused")
         edits = {
             name: None if text is None else b64decode(text, validate=True)
-            for name, text in (own or {"edits": {}})["edits"].items()
+            for name, text in (own or {}).get("edits", {}).items()
         }
         sha, dirty = str(commit["id"]), bool(commit.get("dirty"))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CannotDo(
             f"{path} is no baseline of pytest-benchmark ({type(error).__name__}: {error}): {anew}"
         ) from error
+    if refused is not None:
+        raise CannotDo(f"{path} holds no code: {refused}")
     if sha == "unknown":
         raise CannotDo(f"{path} was stored outside of git, so its code is not known: {anew} in a git repository")
     if dirty and own is None:

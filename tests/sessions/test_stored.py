@@ -42,6 +42,21 @@ def test_edits_are_made_in_a_checkout(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b.py").read_bytes() == b"1"
 
 
+def test_edits_that_are_too_large_leave_pytest_benchmark_s_file_as_it_is(
+    repository: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    theirs = repository({"m.py": "x = 1"})
+    theirs.write({"data.bin": "x" * 100})
+    monkeypatch.setattr(stored, "MOST_BYTES", 99)
+    part = stored.our_part(theirs.path)
+    assert part is not None
+    assert "commit them, or let git ignore what is no source" in part["refused"]
+    path = tmp_path / "0001_x.json"
+    path.write_text(json.dumps({"commit_info": CLEAN, stored.KEY: part}))
+    with pytest.raises(CannotDo, match=r"0001_x\.json holds no code: 0 MiB of files differed from the commit"):
+        stored.read(path)
+
+
 CLEAN = {"id": "0" * 40, "dirty": False}
 
 

@@ -40,7 +40,7 @@ def selection(
         tests=tuple(item.nodeid for item in items if uses_fixture(item)),
         known=frozenset([*(item.nodeid for item in items), *deselected]),
         elsewhere=tuple(elsewhere),
-        asked=_selecting(config),
+        asked=_selecting(config, items),
         arguments=_shared(config),
         options=_options(config),
     )
@@ -87,8 +87,10 @@ def _options(config: pytest.Config) -> dict[str, Any]:
     }
 
 
-def _selecting(config: pytest.Config) -> tuple[str, ...]:
+def _selecting(config: pytest.Config, items: Iterable[pytest.Item]) -> tuple[str, ...]:
     """Return the paths and expressions by which the parent selects tests, with whole paths."""
+    if config.getoption("lf", default=False):  # it leaves out tests, and whole files, without a word
+        return tuple(dict.fromkeys(str(item.path) for item in items))
     found = []
     for argument in config.args:
         path, colons, rest = argument.partition("::")

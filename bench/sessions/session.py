@@ -248,7 +248,8 @@ class Session:
             for id_ in self.selection.tests
             if id_ not in done
         ]
-        missing = sorted(self.sides.own.ids - self.selection.known)
+        known = self.selection.known | self.pair.collected["head"].tests.keys()
+        missing = sorted(self.sides.own.ids - known)
         if index == 1:  # once, not in every shard
             rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]
         judged = (judge_case(row, self.settings.policy.test(1)) for row in rows)

@@ -259,3 +259,5 @@ def test_selection_and_stopping_are_pytest_s_own(repository: Make) -> None:
     assert stopped.exit_code == 1, stopped.output
     assert stopped.verdicts == {"test_wrong": "DRIFTED", "test_same": "ERROR"}
     assert "the run stopped before it" in stopped.reasons("test_same")
+    again = theirs.pytest("benchmarks", "--lf")  # what did not fail is left out, and not gone
+    assert again.verdicts == {"test_wrong": "DRIFTED"}

@@ -12,7 +12,21 @@ from bench.__main__ import parser_of
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "bench" / "docs").glob("*.md"))]
 OURS = re.compile(r"(?:(?:PYTHONPATH=\S+ )?python -m (?:bench|pytest)|\bpytest|make)\b(?! -C)[^`\n]*")
-OTHERS = {"git", "pip", "cp", "cd", "rm", ".", "$EDITOR", "tar", "unearth", "torchrun", "python", "pre-commit", "chromium"}
+OTHERS = {
+    "git",
+    "pip",
+    "cp",
+    "cd",
+    "rm",
+    ".",
+    "$EDITOR",
+    "tar",
+    "unearth",
+    "torchrun",
+    "python",
+    "pre-commit",
+    "chromium",
+}
 
 
 def commands() -> Iterator[tuple[str, str]]:

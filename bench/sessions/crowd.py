@@ -51,7 +51,7 @@ class Crowd:
     def _measure_in_other(self, number: int, node_id: str, rule: StoppingRule, budget_s: float) -> Measurement:
         if number == len(self.others):
             starts = {
-                label: replace(start, scratch=start.scratch.parent / f"session-{number}")
+                label: replace(start, scratch=start.scratch.parent / f"session-{number}", shuffled=True)
                 for label, start in self.first.starts.items()
             }
             order = self.first.order[:: 1 if number % 2 else -1]

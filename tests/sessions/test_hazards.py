@@ -92,6 +92,23 @@ def test_a_result_that_differs_from_run_to_run_is_no_drift_and_one_of_a_random_g
     assert theirs.pytest().verdicts["test_f"] == "DRIFTED"
 
 
+def test_a_result_that_depends_on_the_tests_before_is_compared(repository: Make) -> None:
+    module = "first = []\n\ndef f(x):\n    first.append(x)\n    return first[0] * {factor}\n"
+    tests = """
+        import m
+
+        def test_one(benchmark):
+            benchmark(m.f, 1)
+
+        def test_two(benchmark):
+            benchmark(m.f, 2)  # alone, it would return another value
+    """
+    theirs = repository({"conftest.py": "", "m.py": module.format(factor=1), "benchmarks/test_f.py": tests})
+    assert set(theirs.pytest().verdicts.values()) == {"UNCHANGED"}
+    theirs.write({"m.py": module.format(factor=2)})
+    assert theirs.pytest().verdicts == {"test_one": "DRIFTED", "test_two": "DRIFTED"}
+
+
 def test_a_pytest_plugin_that_the_base_s_package_lacks_is_left_out_there(repository: Make, tmp_path: Path) -> None:
     head, base = tmp_path / "head", tmp_path / "base"
     plugin = {"part/__init__.py": MODULE.format(value=1), "part/plugin.py": ""}

@@ -12,6 +12,7 @@ import torch
 from ..cases import Case, Row
 from ..gate import Gate
 from ..judging.policy import Policy
+from ..judging.replication import Replications
 from ..judging.run import Run
 from ..judging.verdict import CaseResult
 from ..plain.errors import CannotDo
@@ -64,7 +65,8 @@ class Comparison:
                 if not sides.head.ask("supports", case):
                     raise CannotDo(f"{codes['head'].source.origin} does not support {self.case_id}")
                 gate = Gate(sides, Base(codes["base"].source))
-                return gate.compare(case, self.policy.test(1), self.policy.budget_s)
+                level = Replications(self.policy.false_alarm).level
+                return gate.compare(case, self.policy.test(1, replication_level=level), self.policy.budget_s)
 
     def _code_of(self, commit: str, scratch: Path) -> Code:
         return code.of_revision(self.what, commit, scratch) if commit else code.of_working_tree(self.what)

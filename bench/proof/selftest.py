@@ -24,6 +24,7 @@ from tqdm import tqdm
 from ..cases import TIERS, Case
 from ..gate import Gate
 from ..judging.policy import Policy
+from ..judging.replication import Replications
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable
@@ -108,8 +109,12 @@ class _Subject:
         every = self.sides.head.ask("cases", self.tier, ("cpu",))
         self.cases = [case for case, reason in every.items() if reason is None and case.timed and self.only in case.id]
 
-    def compare(self, case: Case, budget_s: float) -> CaseResult:
-        return self.gate.compare(case, self.policy.test(len(self.cases)), budget_s)
+    def compare(self, case: Case, budget_s: float, run: Replications | None = None) -> CaseResult:
+        """Compare a case as one of a run, or else as the first that seems slower in its own."""
+        run = run or Replications(self.policy.false_alarm)
+        result = self.gate.compare(case, self.policy.test(len(self.cases), replication_level=run.level), budget_s)
+        run.settle(result)
+        return result
 
     @contextmanager
     def slowed(self, share: float) -> Iterator[None]:
@@ -168,9 +173,9 @@ def _silent_faults(findings: Findings, scratch: Path) -> Iterator[str]:
 
 def _unchanged_run(subject: _Subject, findings: Findings) -> Iterator[str]:
     results = []
-    budget = SharedBudget(subject.policy.budget_s, len(subject.cases))
+    budget, run = SharedBudget(subject.policy.budget_s, len(subject.cases)), Replications(subject.policy.false_alarm)
     for case in subject.cases:
-        result = subject.compare(case, budget.allowance_s())
+        result = subject.compare(case, budget.allowance_s(), run)
         budget.spend(result.seconds)
         results.append(result)
         yield f"unchanged: {result.verdict}"

@@ -24,6 +24,7 @@ NUMBERS = {
     "margins": set[str](),
     "merge": set[str](),
     "overhead": {"--threads", "--time-limit"},
+    "peers": {"--runs"},
     "record": {"--threads", "--time-limit"},
     "replay": {"--gate-threshold", "--runs"},
     "selftest": {"--gate-threshold", "--threads", "--time-limit"},

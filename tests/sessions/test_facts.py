@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import torch
 
-from bench.checking.compilation import Counters
+from bench.checking.compilation import counters
 from bench.sessions import facts
 
 from .conftest import Repository
@@ -70,8 +70,8 @@ def test_a_call_that_cannot_be_watched_has_no_facts() -> None:
     def raises() -> None:
         raise RuntimeError("not under a dispatch mode")
 
-    assert facts.of_call(raises, Counters()) == (None, "RuntimeError: not under a dispatch mode")
-    assert facts.of_call(lambda: 1, Counters()) == (None, None)
+    assert facts.of_call(raises, counters()) == (None, "RuntimeError: not under a dispatch mode")
+    assert facts.of_call(lambda: 1, counters()) == (None, None)
     assert facts.of_call(lambda: torch.ones(2), None) == (None, None)
 
 

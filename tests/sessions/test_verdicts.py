@@ -255,6 +255,8 @@ def test_selection_and_stopping_are_pytest_s_own(repository: Make) -> None:
     chosen = theirs.pytest("benchmarks", "-k", "same or without")
     assert chosen.exit_code == 0, chosen.output
     assert chosen.verdicts == {"test_same": "UNCHANGED"}
+    enabled = theirs.pytest("benchmarks", "-k", "test_same", "-o", "addopts=--benchmark-disable", "--benchmark-enable")
+    assert enabled.verdicts == {"test_same": "UNCHANGED"}, enabled.output
     stopped = theirs.pytest("benchmarks/test_speed.py::test_wrong", "benchmarks/test_speed.py::test_same", "-x")
     assert stopped.exit_code == 1, stopped.output
     assert stopped.verdicts == {"test_wrong": "DRIFTED", "test_same": "ERROR"}

@@ -8,6 +8,7 @@ from math import log1p
 
 import pytest
 
+from bench.judging.policy import Policy
 from bench.judging.statistics import Change, PairedTest
 from bench.plain.evidence import Measurement
 from bench.timing.clock import Clock, Stopwatch
@@ -162,6 +163,16 @@ def test_measuring_stops_when_the_rule_is_certain_or_the_budget_is_spent() -> No
     for rule, budget_s, pairs in ((StopAfter(5), 9.0, 5), (NEVER, 20 * BURST_NS * 1e-9, 7), (NEVER, 0.0, 1)):
         machine = Machine()
         side = machine.call("side", BURST_NS)
+        result = timed(side, side, clock=machine.clock, rule=rule, budget_s=budget_s, order=random.Random(0))
+        assert len(result.pairs) == pairs
+
+
+def test_a_budget_that_cannot_suffice_is_left_to_others_after_the_first_pair() -> None:
+    rule = Policy().test(1)  # which takes 13 pairs at least
+    for affordable, pairs in ((12, 1), (40, rule.least_pairs)):
+        machine = Machine()
+        side = machine.call("side", BURST_NS)
+        budget_s = affordable * 2 * BURST_NS * 1e-9
         result = timed(side, side, clock=machine.clock, rule=rule, budget_s=budget_s, order=random.Random(0))
         assert len(result.pairs) == pairs
 

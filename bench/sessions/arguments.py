@@ -1,5 +1,6 @@
 """How the parent's command line becomes that of its twins."""
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -107,7 +108,8 @@ def image(config: pytest.Config, base: str | None) -> tuple[str, ...]:
     That saves seconds, and twins whose libraries lie in the same places differ less. A module that the repository or a
     base's directory holds is each side's own.
     """
-    roots = [config.rootpath, *([Path(base)] if base is not None and Path(base).is_dir() else [])]
+    named = [] if base is None else [base, *base.split()]
+    roots = [config.rootpath, *(Path(name) for name in named if os.path.isdir(name))]  # noqa: PTH112  # Path would raise
     return tuple(name for name in COMMON if name in sys.modules and not any(folders_of(root, [name]) for root in roots))
 
 

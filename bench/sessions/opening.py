@@ -56,6 +56,22 @@ class Opened:
     def notes(self) -> tuple[str, ...]:
         return (*self.warnings, *(self.crowd.notes if self.crowd else ()))
 
+    def refuse_code_that_nobody_imports(self) -> None:
+        """Refuse a base whose code no test has imported: both sides ran the same.
+
+        Raises:
+            CannotDo: it is such a base.
+
+        """
+        base = self.pair.parties["base"]
+        if self.pair.starts["base"].installed or not base.is_alive or base.ask("imports_own"):
+            return
+        place = ", ".join(map(str, self.base.world.paths)) or self.base.origin
+        raise CannotDo(
+            f"no test has imported any module of {place}, so base and head ran the same code: install the package "
+            "that is measured from the repository (pip install --editable), or give a base directory that holds it"
+        )
+
 
 @dataclass(frozen=True)
 class OwnTests:

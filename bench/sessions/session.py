@@ -135,6 +135,8 @@ class Session:
             return True
 
     def _compare_facts(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
+        if head.unobserved is not None and base.unobserved is None:
+            return replace(evidence, error=f"a watched call raised {head.unobserved} in the head, and not in the base")
         if (why := head.unobserved or base.unobserved) is not None:
             remarks = (*evidence.remarks, f"facts not compared, a watched call raised {why}")
             return replace(evidence, head_fingerprint=None, remarks=remarks)
@@ -242,8 +244,8 @@ class Session:
             raise CannotDo("no test was collected, so there is no verdict")
         sides, (index, count) = self.sides, self.settings.shard
         done = {result.id for result in self.results}
-        if done.issuperset(self.selection.tests):
-            self._refuse_code_that_nobody_imports()
+        if done.issuperset(self.selection.tests) and any(result.verdict.compared for result in self.results):
+            sides.refuse_code_that_nobody_imports()
         rows = [
             Evidence(id_, error="was selected and has no result: the run stopped before it")
             for id_ in self.selection.tests
@@ -278,27 +280,6 @@ class Session:
             "--gate-base": (self.sides.base.named, None),
         }
         return tuple(f"{name}={value}" for name, (value, default) in single.items() if value != default)
-
-    def _refuse_code_that_nobody_imports(self) -> None:
-        """Refuse a base whose code no test has imported: both sides ran the same.
-
-        Raises:
-            CannotDo: it is such a base.
-
-        """
-        world, base = self.sides.base.world, self.pair.parties["base"]
-        if (
-            self.settings.base is None
-            or not base.is_alive
-            or not any(result.verdict.compared for result in self.results)
-        ):
-            return
-        if not base.ask("imports_own"):
-            place = ", ".join(map(str, world.paths)) or self.sides.base.origin
-            raise CannotDo(
-                f"no test has imported any module of {place}, so base and head ran the same code: install the package "
-                "that is measured from the repository (pip install --editable), or give a base directory that holds it"
-            )
 
 
 def _failure(step: Step | SideFailed) -> str | None:

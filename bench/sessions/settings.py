@@ -77,6 +77,8 @@ def read(config: pytest.Config) -> Settings | None:
     if base is None and base_python is None and not option("gate"):
         own = (*policy_options.COMPARING, "gate_config", "gate_head", "gate_threads", "gate_slowed")
         policy_options.refuse_alone(config, own, instead="--gate-base=REV-or-DIR")
+        if option("gate_shard") != DEFAULT_SHARD:
+            raise CannotDo("--gate-shard is about a comparison and none was asked for: add --gate-base=REV-or-DIR")
         return None
     file = _file(config)
     written = {} if file is None else _values(file)

@@ -1,4 +1,4 @@
-"""The machine: describes what a measurement depends on, and fixes what can be fixed. Needs no torch."""
+"""The machine: what a measurement depends on, described, fixed, or left to chance. Needs no torch."""
 
 import ctypes
 import mmap

@@ -1,4 +1,4 @@
-"""How two parties are timed in turn, and on which cores."""
+"""How two parties are timed in turn: in bursts, on which cores, and over several pairs of processes."""
 
 import os
 import random

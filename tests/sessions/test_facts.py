@@ -75,6 +75,16 @@ def test_a_call_that_cannot_be_watched_has_no_facts() -> None:
     assert facts.of_call(lambda: torch.ones(2), None) == (None, None)
 
 
+def test_a_head_that_alone_cannot_be_watched_is_an_error(repository: Make) -> None:
+    watched = "import torch\nfrom torch.utils._python_dispatch import _get_current_dispatch_mode as mode\n\ndef f(q):\n"
+    test = "import m\nimport torch\n\ndef test_f(benchmark):\n    benchmark(m.f, torch.ones(4))\n"
+    theirs = repository({"m.py": watched + "    return q + 1\n", "conftest.py": "", "benchmarks/test_m.py": test})
+    theirs.write({"m.py": watched + "    assert mode() is None, 'seen'\n    return q + 1\n"})
+    outcome = theirs.pytest()
+    assert outcome.exit_code == 1, outcome.output
+    assert outcome.reasons("test_f") == "a watched call raised AssertionError: seen in the head, and not in the base"
+
+
 REFERENCE = """
     import pytest
     import torch

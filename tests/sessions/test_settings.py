@@ -98,6 +98,7 @@ def test_a_file_of_its_own_is_read_in_place_of_the_section(tmp_path: Path) -> No
         ("[tool.", {"gate": True}, "pyproject.toml cannot be read"),
         ("", {"gate_base": "x", "gate_config": "none.toml"}, "--gate-config=none.toml is not there"),
         ("", {"gate_base": "x", "gate_shard": "3/2"}, "--gate-shard=3/2: give I/N"),
+        ("", {"gate_shard": "1/2"}, "--gate-shard is about a comparison and none was asked for"),
         ("", {"gate_head": "v1"}, "--gate-head is about a comparison and none was asked for"),
         ("", {"gate_base_python": ""}, "--gate-base-python is empty: name an interpreter"),
     ],

@@ -105,7 +105,8 @@ class Gate:
         """Run each side on fresh inputs, and compare output, gradients and what was executed.
 
         Raises:
-            CaseFailed: a side raised or wrote to its inputs, or the head returns memory that it uses again.
+            CaseFailed: a side raised or wrote to its inputs; the head refuses what the base serves, or returns memory
+                that it uses again.
             CaseSkipped: the device cannot do it, it needs more memory than there is, or something that a kernel from
                 outside does not support.
 
@@ -117,7 +118,13 @@ class Gate:
             with_base = base is not None and sides.base is not None and sides.base.ask("supports", case)
             # Stored errors are for the inputs of the first attempt.
             stored = None if base is None or attempt else base.stored_errors.get(case.id)
-            judged = check(sides, case, attempt, with_base=with_base, stored=stored)
+            try:
+                judged = check(sides, case, attempt, with_base=with_base, stored=stored)
+            except Unsupported as reason:
+                if not with_base:
+                    raise
+                self._hold_to_base(reason)
+                judged = check(sides, case, attempt, with_base=False, stored=stored)  # it is new if the head serves it
         except Unsupported as reason:
             raise CaseSkipped(str(reason)) from reason
         except SideFailed as failure:
@@ -136,6 +143,20 @@ class Gate:
             head_fingerprint=judged.head,
             work=judged.work,
         )
+
+    def _hold_to_base(self, reason: Unsupported) -> None:
+        """Fail the case that was tried last if the base serves it: what the head lost must not be skipped.
+
+        Raises:
+            CaseFailed: the base serves it, so the head is the side that refused.
+
+        """
+        assert self.sides.base is not None  # it was tried
+        try:
+            self.sides.base.ask("unrepeated")  # calls it once more
+        except SideFailed:
+            return
+        raise CaseFailed(f"head refuses what the base serves: {reason}") from reason
 
     def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
         """Time both sides on the case that was checked last.

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from . import policy_options
-from .cases import ROWS, TIERS, Row
 from .judging.policy import Policy
+from .matrix import ROWS, TIERS, Rows
 from .plain.arguments import DEFAULT_SHARD, DEFAULT_THREADS, THREADS, read_shard
 from .plain.errors import CannotDo
 from .sides import config as gate_config
@@ -52,7 +52,7 @@ class Settings:
     config: GateConfig | None = None
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> Rows:
         """The rows of the matrix: those of the repository's own file, if there is one."""
         return ROWS if self.config is None else self.config.rows
 

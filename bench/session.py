@@ -53,8 +53,8 @@ class GateSession:
     head_source: Source
     started: Gate | None = None  # None until the sides are there
     cases: dict[Case, str | None] = field(default_factory=dict)  # the tier's, each with the reason if it cannot run
-    known_ids: dict[str, bool] = field(default_factory=dict)  # of the head's cases of all tiers: whether it can run
-    base_ids: set[str] = field(default_factory=set)  # of the base's cases of the tier, and of those that were stored
+    known_ids: set[str] = field(default_factory=set)  # of the head's cases of all tiers
+    missing_ids: list[str] = field(default_factory=list)  # of the base's cases, and of those stored, that the head lost
     allocator: str = ""
     exceptions: Exceptions = field(default_factory=Exceptions)
     selected: list[Case] = field(default_factory=list)  # what pytest selected, all shards together
@@ -99,13 +99,15 @@ class GateSession:
         try:
             self.cases = sides.head.ask("cases", self.settings.tier, *asked)
             if gate.base is not None:
-                every = sides.head.ask("cases", None, DEVICES, self.settings.rows)
-                self.known_ids = {case.id: reason is None for case, reason in every.items()}
-                self.base_ids = set(gate.base.stored_ids)
+                self.known_ids = {case.id for case in sides.head.ask("cases", None, DEVICES, self.settings.rows)}
+                base_ids = set(gate.base.stored_ids)
                 if sides.base is not None:
                     own, subjects = sides.base.ask("ids", self.settings.tier, *asked)
                     # A baseline has times of a kernel from outside and not its source, so its absence is no loss.
-                    self.base_ids = {id_ for id_ in self.base_ids if id_.partition("-")[0] in subjects} | own
+                    base_ids = {id_ for id_ in base_ids if id_.partition("-")[0] in subjects} | own
+                # Which cases a kernel is only checked on changes with what it supports: they must run, others be there.
+                gone = (base_ids & gate.base.timed_ids) - self.known_ids
+                self.missing_ids = sorted(gone | sides.head.ask("lacks", base_ids))
         except SideFailed as failure:
             raise CannotDo(f"{failure}: choose one whose kernels say what they support") from failure
 
@@ -143,11 +145,6 @@ class GateSession:
         """Warnings about how the chosen cases were measured."""
         graphs = "calls were timed as CUDA graphs replay them: leave out --gate-graphs to time them as made"
         return (*((graphs,) if self.settings.graphs else ()), *self.sides.notes)
-
-    @property
-    def missing_ids(self) -> list[str]:
-        """The base's cases that the head lost."""
-        return sorted(id_ for id_ in self.base_ids if not self.known_ids.get(id_))
 
     @property
     def absent_ids(self) -> tuple[str, ...]:

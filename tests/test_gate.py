@@ -13,6 +13,7 @@ from torch import Tensor
 import attention
 from attention.registry import Capabilities, Kernel
 from bench.cases import Case, Shape
+from bench.checking import drift
 from bench.gate import Gate
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
@@ -136,8 +137,10 @@ def test_fresh_inputs_on_which_both_sides_leave_their_budget_alike_show_no_drift
     assert gate.compare(CASE, TEST, budget_s=5.0).verdict is Verdict.REGRESSED
 
 
-def test_stored_errors_bind_on_the_first_inputs_alone(world: World) -> None:
-    stored = {CASE.id: {"out": -1.0}}  # what no head can keep to
+def test_stored_errors_bind_on_the_first_inputs_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for ulps in ("ULPS", "NOISE_ULPS"):  # so that no error is free
+        monkeypatch.setattr(drift, ulps, 0.0)
+    stored = {CASE.id: {"out": 0.0}}  # what no head can keep to
     gate = Gate(world.sides(world.side("head", MS), None), Base(SOURCE, stored_errors=stored))
     first, again = (gate.check(CASE, attempt).errors for attempt in (0, 1))
     assert first[0].complaints
@@ -244,6 +247,20 @@ def test_an_outside_kernel_that_does_not_support_a_case_is_skipped_with_its_own_
     result = world.compare(world.side("head", MS, refuses, undeclared=True), Side("base", {}, {}))
     assert result.verdict is Verdict.SKIPPED
     assert result.reasons == ("k takes no such thing",)
+
+
+def test_an_outside_kernel_that_refuses_what_its_base_serves_is_an_error_and_the_reverse_is_new(world: World) -> None:
+    def compare(of_head: Callable[..., Tensor] | None, of_base: Callable[..., Tensor] | None) -> CaseResult:
+        head, base = world.side("head", MS, of_head, undeclared=True), world.side("base", MS, of_base, undeclared=True)
+        return world.compare(head, base)
+
+    lost = compare(refuses, None)
+    assert lost.verdict is Verdict.ERROR
+    assert lost.reasons == ("head refuses what the base serves: k takes no such thing",)
+    assert compare(None, refuses).verdict is Verdict.NEW
+    assert compare(wrong_by_one_percent, refuses).verdict is Verdict.DRIFTED  # it is checked
+    assert compare(refuses, refuses).verdict is Verdict.SKIPPED
+    assert compare(refuses, raises).verdict is Verdict.SKIPPED
 
 
 BEFORE = Fingerprint(Pass({}, 2**20, 2**20), backend="flash")  # `masked` takes less, and no backend

@@ -14,10 +14,11 @@ from torch.nn.attention import flex_attention
 
 import attention
 from attention import KERNELS
-from bench.cases import Case, matrix
+from bench.cases import Case
 from bench.checking import drift
 from bench.checking.alike import Results
 from bench.checking.oracle import oracle, yardstick
+from bench.matrix import matrix
 from bench.sides.side import Side
 from bench.sides.workload import bind, build, parameter_sizes
 
@@ -424,7 +425,11 @@ def complaint(side: Side, case: Case) -> str | None:
     if workload.differs_from(before):
         return "wrote to its inputs"
     return next(
-        (c for error in drift.hold_to_budget(results, exact, naive, looser=workload.looser) for c in error.complaints),
+        (
+            c
+            for error in drift.hold_to_budget(results, exact, naive, looser=workload.looser, values=case.shape.values)
+            for c in error.complaints
+        ),
         None,
     )
 

@@ -1,11 +1,14 @@
 """Calls that are not calls: what is kept, used again, random or never written, of one side of a comparison."""
 
 import gc
+import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from types import FunctionType
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +21,7 @@ from bench.judging.judge import judge_case
 from bench.judging.policy import Policy
 from bench.judging.verdict import Verdict
 from bench.plain.evidence import Evidence
+from bench.sides import states
 from bench.sides.base import Base
 from bench.sides.side import Side
 from bench.sides.source import Source
@@ -27,13 +31,16 @@ Work = Callable[..., Any]
 TEST = Policy().test(100)
 masked = attention.KERNELS["masked"]
 
+GENERATOR = torch.Generator()  # of kernels that leave those of their callers alone
+
 kept: dict[Any, Any] = {}
 listed: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    yield
+    with states.watching():  # which turns back what the test left changed
+        yield
     kept.clear()
     listed.clear()
     gc.collect()
@@ -149,7 +156,7 @@ def grad_into_a_buffer(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
 
 def noisy(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
     out = masked(q, k, v, **rest)
-    return out + torch.randn_like(out) * 5e-8
+    return out + torch.randn(out.shape, generator=GENERATOR) * 5e-8
 
 
 def dropping_a_little(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
@@ -187,6 +194,135 @@ def cyclic(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
     ring: list[Any] = [q * 2]
     ring.append(ring)
     return masked(q, k, v, **rest)
+
+
+class Lazy(Tensor):
+    """Computes when it is read: what makes it takes no time."""
+
+    work: Callable[[], Tensor]
+
+    @staticmethod
+    def __new__(cls, work: Callable[[], Tensor], like: Tensor) -> Self:
+        made = torch.Tensor._make_wrapper_subclass(cls, like.shape, dtype=like.dtype, device=like.device)
+        made.work = work
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]  # torch's stub names more
+        args = [one.work() if isinstance(one, Lazy) else one for one in args]
+        return func(*args, **(kwargs or {}))
+
+
+def lazily(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    return Lazy(lambda: masked(q, k, v, **rest), q)
+
+
+def negating_when_read(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    return torch._neg_view(-masked(q, k, v, **rest))
+
+
+def sparse(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    return masked(q, k, v, **rest).to_sparse()
+
+
+def leaving(change: Callable[[], object]) -> Work:
+    """Return the plain kernel, which changes something for whoever calls it."""
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+        out = masked(q, k, v, **rest)
+        change()
+        return out
+
+    return kernel
+
+
+seeding = leaving(lambda: torch.manual_seed(0))
+drawing_in_python = leaving(random.random)
+drawing_in_numpy = leaving(np.random.random)  # the old generator is what callers share
+fewer_threads = leaving(lambda: torch.set_num_threads(3))
+grad_mode = leaving(lambda: torch.set_grad_enabled(not torch.is_grad_enabled()))
+double_by_default = leaving(lambda: torch.set_default_dtype(torch.float64))
+less_precise = leaving(lambda: torch.set_float32_matmul_precision("medium"))
+without_flash = leaving(lambda: torch.backends.cuda.enable_flash_sdp(False))
+
+
+def other_in_inference_mode(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    if torch.is_inference_mode_enabled():
+        rest |= {"causal": False}
+    return masked(q, k, v, **rest)
+
+
+class WritesWhatItSaved(torch.autograd.Function):
+    """Multiplies, and its backward pass uses a saved tensor as its own memory."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
+        return x * factor
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        (factor,) = ctx.saved_tensors
+        return factor.data.mul_(gradient).clone(), None
+
+
+def wrong_twice(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    out = masked(q, k, v, **rest)
+    return WritesWhatItSaved.apply(out, torch.full_like(out, 1.0))  # type: ignore[no-untyped-call,no-any-return]
+
+
+class FreesWhatItSaved(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.kept = x.detach() * 1
+        return x * 1
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        kept, ctx.kept = ctx.kept, None
+        return gradient + 0 * kept
+
+
+def raising_twice(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    return FreesWhatItSaved.apply(masked(q, k, v, **rest))  # type: ignore[no-untyped-call,no-any-return]
+
+
+def tuning_each_length(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    if q.shape not in kept:
+        kept[q.shape] = True
+        time.sleep(0.15)
+    return masked(q, k, v, **rest)
+
+
+def warming_up_once(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    if not kept:
+        time.sleep(0.15)
+        kept["warm"] = True
+    return masked(q, k, v, **rest)
+
+
+def wrong_at_first(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    out = masked(q, k, v, **rest)
+    if q.shape not in kept:
+        kept[q.shape] = True
+        return out * 1.5
+    return out
+
+
+def transposed_in_memory(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    return masked(q, k, v, **rest).mT.contiguous().mT
+
+
+def of_a_larger_buffer(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    out = masked(q, k, v, **rest)
+    return torch.stack([out] * 9)[4]
+
+
+def inverting_the_mask(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor, **rest: Any) -> Tensor:
+    hidden = mask.logical_not_()
+    out = masked(q, k, v, mask=~hidden, **rest)
+    mask.logical_not_()
+    return out
 
 
 def summing_unwritten(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
@@ -250,6 +386,7 @@ def over_the_batch(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
 
 
 FWD, BOTH = "b1h2t24d8-full-fp32-cpu-fwd", "b1h2t24d8-full-fp32-cpu-fwdbwd"
+CAUSAL = "b1h2t24d8-causal-fp32-cpu-fwd"
 
 
 def side(label: str, work: Work | type) -> Side:
@@ -302,7 +439,27 @@ UNWRITTEN = "depends on memory that nobody wrote"
         (outputs_kept, FWD, Verdict.CHANGED, f"keeps {2 * 24 * 8 * 4} bytes a call alive"),
         (gradients_kept, BOTH, Verdict.CHANGED, f"keeps {2 * 24 * 8 * 4} bytes a call alive"),
         (one_kept, FWD, Verdict.UNCHANGED, f"keeps {2 * 24 * 24 * 4} bytes alive between calls, and the base 0"),
-        (cyclic, FWD, Verdict.UNCHANGED, r"ops \+1 aten.mul"),
+        (cyclic, FWD, Verdict.CHANGED, f"{2 * 24 * 8 * 4} bytes a call wait for garbage collection"),
+        (lazily, FWD, Verdict.ERROR, "head returns out as a Lazy: return a plain tensor on cpu"),
+        (negating_when_read, FWD, Verdict.ERROR, "head returns out as a view that negates"),
+        (sparse, FWD, Verdict.ERROR, "head returns out as a tensor of layout torch.sparse_coo"),
+        (seeding, FWD, Verdict.CHANGED, "leaves torch's random generator changed"),
+        (drawing_in_python, FWD, Verdict.CHANGED, "leaves Python's random generator changed"),
+        (drawing_in_numpy, BOTH, Verdict.CHANGED, "leaves NumPy's random generator changed"),
+        (fewer_threads, FWD, Verdict.CHANGED, "leaves the number of threads changed"),
+        (grad_mode, FWD, Verdict.CHANGED, "leaves the gradient mode changed"),
+        (double_by_default, FWD, Verdict.CHANGED, "leaves the default dtype changed"),
+        (less_precise, FWD, Verdict.CHANGED, "leaves the precision of float32 products changed"),
+        (without_flash, FWD, Verdict.CHANGED, "leaves SDPA's flash backend changed"),
+        (other_in_inference_mode, CAUSAL, Verdict.DRIFTED, "out: is another in inference mode"),
+        (wrong_twice, BOTH, Verdict.DRIFTED, "dv: is wrong in a second backward pass"),
+        (raising_twice, BOTH, Verdict.CHANGED, "a second backward pass through the same graph raises"),
+        (tuning_each_length, FWD, Verdict.CHANGED, r"first call at a new length .* ms -> 15\d ms"),
+        (warming_up_once, FWD, Verdict.UNCHANGED, ""),
+        (wrong_at_first, FWD, Verdict.DRIFTED, "out: is wrong at the first call of a length"),
+        (transposed_in_memory, FWD, Verdict.CHANGED, r"strides of the output \(0, 192, 8, 1\) -> \(0, 192, 1, 24\)"),
+        (of_a_larger_buffer, FWD, Verdict.CHANGED, f"the output keeps {9 * 2 * 24 * 8 * 4} bytes alive, and the base"),
+        (inverting_the_mask, "b1h2t24d8-boolmask-fp32-cpu-fwd", Verdict.ERROR, "head wrote to its inputs"),
         (summing_unwritten, FWD, Verdict.DRIFTED, f"out: {UNWRITTEN}"),
         (weighing_unwritten, BOTH, Verdict.DRIFTED, f"out: {UNWRITTEN}"),
         (choosing_by_unwritten, FWD, Verdict.DRIFTED, f"out: {UNWRITTEN}"),
@@ -344,6 +501,11 @@ class KeepsWeights(attention.MultiHeadAttention):
         if not hasattr(self, "bias"):
             self.bias = self.out_proj.bias.detach().clone()
         return out - self.out_proj.bias.detach() + self.bias
+
+
+class NotCausalInEvaluation(attention.MultiHeadAttention):
+    def forward(self, x: Tensor, *rest: Any, **given: Any) -> Tensor:
+        return super().forward(x, *rest, **given | ({} if self.training else {"causal": False}))
 
 
 class KeepsScores(attention.MultiHeadAttention):
@@ -388,6 +550,8 @@ SIZES = "b2h4kv2t24d8"
         (KeepsResultByShape, "mha", "boolmask-fp32-cpu-fwd", Verdict.DRIFTED, f"out: {EARLIER}"),
         (KeepsInput, "mha", "causal-bf16-cpu-fwd", Verdict.DRIFTED, f"out: {EARLIER}"),
         (KeepsWeights, "mha", "full-fp32-cpu-fwdbwd", Verdict.DRIFTED, f"out: {EARLIER}"),
+        (NotCausalInEvaluation, "mha", "causal-fp32-cpu-fwd", Verdict.DRIFTED, "out: is another in evaluation"),
+        (NotCausalInEvaluation, "mha", "causal-bf16-cpu-fwdbwd", Verdict.DRIFTED, "out: is another in evaluation"),
         (KeepsScores, "mha", "causal-fp32-cpu-fwdbwd", Verdict.CHANGED, "keeps 4608 bytes a call alive"),
         (KeepsBlockScores, "block", "causal-fp32-cpu-fwd", Verdict.CHANGED, "keeps 4608 bytes a call alive"),
         (UsesBuffer, "mha", "causal-fp32-cpu-fwd", Verdict.ERROR, f"{OVERWRITES}: out"),
@@ -426,6 +590,9 @@ def test_a_base_that_repeated_by_luck_gets_more_chances_before_the_head_is_blame
         (into_a_buffer, FWD, "the base's out is memory that its next call overwrites"),
         (unwritten_backwards, BOTH, "the base's dq, dk, dv depends on memory that nobody wrote"),
         (scores_kept, FWD, "keeps 0 bytes a call alive, and the base 4608"),
+        (wrong_at_first, FWD, "the base's out is wrong at the first call of a length"),
+        (wrong_twice, BOTH, "the base's dq, dk, dv is wrong in a second backward pass"),
+        (tuning_each_length, FWD, ""),
     ],
 )
 def test_what_the_base_does_wrong_is_a_note_and_fails_no_head_that_mends_it(work: Work, case: str, note: str) -> None:

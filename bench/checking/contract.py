@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from attention import reference
 
@@ -15,8 +16,10 @@ from .drift import hold_to_budget
 from .naive import naive_attention
 
 HOLDS, REFUSED, FAILS = "holds", "refused", "fails"
-SIZES = ("b1h1t1d64", "b1h1t2d64", "b2h2t3k5d64", "b1h2t17k33d64", "b2h4t65k130d64")  # the smallest first
-GROUPED = ("b1h2kv1t2d64", "b2h4kv2t3k5d64", "b1h6kv2t17k33d64")
+# The smallest first; two head sizes, and more than 1,024 keys.
+SIZES = ("b1h1t1d64", "b1h1t2d64", "b2h2t3k5d64", "b1h1t5k9d128", "b1h2t17k33d64", "b2h4t65k130d64", "b1h1t3k1100d64")
+# A single key head, and groups of two and three.
+GROUPED = ("b1h2kv1t2d64", "b1h3kv1t2k3d64", "b2h4kv2t3k5d64", "b1h6kv2t3k5d128", "b1h6kv2t17k33d64")
 TOLERANCE = 1e-4  # by which rounding may break an identity
 
 Attend = Callable[..., Tensor]
@@ -213,6 +216,35 @@ def _grouped(kernel: Attend, x: Inputs, *, causal: bool) -> Complaints:
     yield from _close(got, want, "with its key heads repeated, the output")
 
 
+def _differentiable(x: Inputs) -> tuple[list[Tensor], Tensor]:
+    """Return q, k and v, of which gradients can be taken, and a gradient to reach the output."""
+    upstream = torch.randn(*x.q.shape[:3], x.v.shape[3], generator=torch.Generator().manual_seed(2))
+    return [t.detach().requires_grad_() for t in x.tensors], upstream.to(x.q)
+
+
+def _same_gradients(got: Sequence[Tensor], want: Sequence[Tensor]) -> Complaints:
+    for name, one, other in zip("qkv", got, want, strict=True):
+        yield from _close(one, other, f"the gradient of {name}")
+
+
+def _second_backward(kernel: Attend, x: Inputs, *, causal: bool) -> Complaints:
+    leaves, upstream = _differentiable(x)
+    out = kernel(*leaves, mask=None, causal=causal, scale=None)
+    first, second = (torch.autograd.grad(out, leaves, upstream, retain_graph=True) for _ in range(2))
+    yield from _same_gradients(second, first)
+
+
+def _checkpointed(kernel: Attend, x: Inputs, *, causal: bool) -> Complaints:
+    leaves, upstream = _differentiable(x)
+
+    def attend(*leaves: Tensor) -> Tensor:
+        return kernel(*leaves, mask=None, causal=causal, scale=None)
+
+    plain = torch.autograd.grad(attend(*leaves), leaves, upstream)
+    out = checkpoint(attend, *leaves, use_reentrant=False)
+    yield from _same_gradients(torch.autograd.grad(out, leaves, upstream), plain)
+
+
 _LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "tokens before heads": lambda t: t.transpose(1, 2).contiguous().transpose(1, 2),
     "head size before tokens": lambda t: t.mT.contiguous().mT,
@@ -350,6 +382,9 @@ RULES = (
             backward=True,
         ),
     ),
+    Rule("gradients of grouped queries are within the error budget", _budget, _with(_CAUSAL, backward=True), GROUPED),
+    Rule("a second backward pass through a graph gives the same gradients", _second_backward, _CAUSAL),
+    Rule("under torch.utils.checkpoint the gradients are the same", _checkpointed, _CAUSAL),
     Rule("causal: the last query sees every key, each earlier one a key less", _bottom_right),
     Rule("causal: a future key changes no bit", _future),
     Rule("a query that sees no key gives zeros", _blind, _with(_KINDS, backward=False)),

@@ -2,7 +2,8 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +16,18 @@ SLOW_S = 0.05  # a call that takes longer is made less often
 SLOW_CALLS = 2
 
 Grown = Callable[[Callable[[], object]], int]  # makes a call; returns by how much the bytes alive have grown
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Keep Python from collecting garbage by itself, at a moment that no two runs share."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def kept(call: Callable[[], object], grown: Grown) -> tuple[int | None, int | None]:

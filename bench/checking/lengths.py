@@ -1,12 +1,17 @@
-"""Whether code compiles anew for each new length; in use, that ends at torch's limit of recompilations."""
+"""What code does at lengths that it has not seen: it compiles anew, takes longer, or is wrong once."""
+
+import time
+from contextlib import suppress
 
 import torch
+from torch import Tensor
 
 from ..sides.workload import Call, Workload
 from .compilation import counters
 from .contents import longer, resized
 
 TOKENS = (16, 32)  # more than the case has; the first may be compiled for all lengths from then on
+NEW_TOKENS = (5, 11, 23)
 
 
 def compiles_each_length(call: Call, workload: Workload) -> bool | None:
@@ -14,7 +19,7 @@ def compiles_each_length(call: Call, workload: Workload) -> bool | None:
 
     The calls are only traced, without the compiler's backend, and leave the compiled code as it is. That takes half a
     second, so it is done once for each subject of a side. None if it was done before, or if this torch or the subject
-    cannot do it.
+    cannot do it. In use, compiling for each length ends at torch's limit of recompilations.
     """
     if workload.case.subject in call.tried_longer:
         return None
@@ -28,3 +33,18 @@ def compiles_each_length(call: Call, workload: Workload) -> bool | None:
         return counters().since(before).any
     except Exception:  # noqa: BLE001  # a torch without such a stance, or a kernel with lengths of its own
         return None
+
+
+def at_new_lengths(call: Call, workload: Workload) -> list[tuple[float, Tensor, Tensor]]:
+    """Make the first two calls of some new lengths, forward; returns the first one's seconds, and both outputs.
+
+    The list is shorter where the call does not serve such a length.
+    """
+    made: list[tuple[float, Tensor, Tensor]] = []
+    for tokens in NEW_TOKENS:
+        with suppress(Exception), resized(longer(workload, tokens), workload):  # a kernel may have lengths of its own
+            start_s = time.perf_counter()
+            first = call.forward().detach().clone()
+            seconds = time.perf_counter() - start_s
+            made.append((seconds, first, call.forward().detach().clone()))
+    return made

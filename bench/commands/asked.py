@@ -1,11 +1,11 @@
 """The options by which a command is told what to compare: pytest's own, for kernels of another repository too."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..cases import ROWS, Row
+from ..matrix import ROWS, Rows
 from ..sides import config
 from ..sides.what import What, importable
 
@@ -18,7 +18,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def asked(options: argparse.Namespace) -> Iterator[tuple[What, Sequence[Row]]]:
+def asked(options: argparse.Namespace) -> Iterator[tuple[What, Rows]]:
     """Return what to compare and the rows of its matrix; while the context lasts, it can be imported.
 
     Raises:

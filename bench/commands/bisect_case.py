@@ -1,20 +1,19 @@
 """``bisect`` for a case of the suite, or of kernels of another repository; a test is bisected as the engine does."""
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..cases import Case, Row
 from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.replication import Replications
 from ..judging.run import Run
 from ..judging.verdict import CaseResult
+from ..matrix import Rows
 from ..plain.errors import CannotDo
 from ..sides import code, source
 from ..sides.base import Base
@@ -27,6 +26,9 @@ from ..timing.machine import steady_allocator
 from ..twins.forked import starts_of, twins
 from . import asked, bisect
 from .explain import find
+
+if TYPE_CHECKING:
+    from ..cases import Case
 
 
 def add_command(commands: Any) -> None:
@@ -42,7 +44,7 @@ class Comparison:
 
     good: str
     what: What
-    rows: Sequence[Row]
+    rows: Rows
     place: Path
     policy: Policy
     case_id: str

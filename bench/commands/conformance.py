@@ -2,15 +2,15 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..cases import DTYPES
-from ..checking.contract import FAILS, Finding, examine
+from ..checking.contract import FAILS, REFUSED, Finding, examine
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable, write_atomically
 from ..plain.strict_json import dumps
@@ -20,6 +20,7 @@ from ..sides.what import What
 from ..timing.environment import present_devices
 
 DEVICES = ("cpu", "cuda")
+DEFAULT_DTYPE = "fp32"  # of a kernel that takes none of ours
 
 
 def add_command(commands: Any) -> None:
@@ -27,14 +28,18 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("conformance", help="show which rules of a kernel's contract hold")
     parser.add_argument("--kernel", action="append", required=True, metavar="PKG.MOD:FN", help="as for pytest")
     parser.add_argument("--device", choices=DEVICES, default=DEVICES[0], help="where (default %(default)s)")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="of most rules (default %(default)s)")
+    parser.add_argument(
+        "--dtype", choices=tuple(DTYPES), help="of most rules (default: the first that the kernel takes)"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the findings as JSON")
     parser.add_argument("--markdown", type=Path, metavar="PATH", help="write them as Markdown")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Try every rule on every kernel and print a table of each; returns 0, or 1 where some rule fails.
+    """Try every rule on every kernel and print a table of each.
+
+    Returns 1 where some rule fails, 4 where a kernel refuses most of what it was asked, and else 0.
 
     Raises:
         CannotDo: a kernel cannot be imported or has an unknown signature, there is no such device, or a report cannot
@@ -47,32 +52,83 @@ def run(options: argparse.Namespace) -> int:
         check_writable(path)
     torch.set_num_threads(1)
     side = load(What(tuple(options.kernel)), (options.device,))
-    found: dict[str, list[Finding]] = {}
+    found: list[Examined] = []
     for name, kernel in side.kernels.items():
-        found[name] = list(examine(kernel, options.device, DTYPES[options.dtype]))
-        print(as_text(name, found[name]))
+        found.append(Examined.of(name, kernel, options.device, options.dtype))
+        print(as_text(found[-1]))
     if options.json is not None:
-        write_atomically(options.json, dumps({n: [asdict(f) for f in fs] for n, fs in found.items()}, indent=1))
+        write_atomically(options.json, dumps({one.name: [asdict(f) for f in one.findings] for one in found}, indent=1))
     if options.markdown is not None:
         write_atomically(options.markdown, as_markdown(found))
-    return int(any(finding.outcome == FAILS for findings in found.values() for finding in findings))
+    if any(one.counts[FAILS] for one in found):
+        return 1
+    return 4 if any(one.mostly_refused for one in found) else 0
 
 
-def as_text(name: str, findings: Sequence[Finding]) -> str:
-    """Show a kernel's findings as lines, with a count at the end."""
-    width = max(len(_row(finding)) for finding in findings)
-    lines = [f"{_row(finding):<{width}}  {finding.outcome:<7}  {_why(finding)}".rstrip() for finding in findings]
-    counts = Counter(finding.outcome for finding in findings)
-    return "\n".join([name, *lines, ", ".join(f"{count} {outcome}" for outcome, count in counts.items()), ""])
+@dataclass(frozen=True)
+class Examined:
+    """What the rules found of one kernel; ``dtype`` is that of most rules, and it takes those in ``taken``."""
+
+    name: str
+    device: str
+    dtype: str
+    taken: Sequence[str]
+    findings: Sequence[Finding]
+
+    @classmethod
+    def of(cls, name: str, kernel: Any, device: str, dtype: str | None) -> "Examined":
+        """Try every rule in a dtype, by default the first that the kernel takes."""
+        taken = tuple(word for word, of_torch in DTYPES.items() if _takes(kernel, device, of_torch))
+        chosen = dtype or next(iter(taken), DEFAULT_DTYPE)
+        return cls(name, device, chosen, taken, tuple(examine(kernel, device, DTYPES[chosen])))
+
+    @property
+    def heading(self) -> str:
+        return f"{self.name}, in {self.dtype} on {self.device}"
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(finding.outcome for finding in self.findings)
+
+    @property
+    def mostly_refused(self) -> str | None:
+        """Say so if more was refused than was judged, and what to do."""
+        refused = [finding for finding in self.findings if finding.outcome == REFUSED]
+        if 2 * len(refused) <= len(self.findings):
+            return None
+        ((words, _),) = Counter(finding.why for finding in refused).most_common(1)
+        others = [word for word in self.taken if self.dtype not in self.taken]
+        cure = f"give --dtype={others[0]}" if others else "most of the contract was not checked"
+        return f"mostly refused: {len(refused)} of {len(self.findings)} rows, most often as {words!r}: {cure}"
+
+    @property
+    def closing(self) -> list[str]:
+        """Count the outcomes, and say whether most was refused."""
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
+        return [counts, *([self.mostly_refused] if self.mostly_refused else [])]
 
 
-def as_markdown(found: Mapping[str, Sequence[Finding]]) -> str:
+def _takes(kernel: Any, device: str, dtype: torch.dtype) -> bool:
+    """Whether a kernel takes a dtype, by its capabilities."""
+    can = kernel.capabilities
+    obstacle = None if can.obstacle is None else can.obstacle(device=device, dtype=dtype, mask=None, backward=False)
+    return dtype in can.dtypes and obstacle is None
+
+
+def as_text(one: Examined) -> str:
+    """Show a kernel's findings as lines, with their count at the end."""
+    width = max(len(_row(finding)) for finding in one.findings)
+    lines = [f"{_row(finding):<{width}}  {finding.outcome:<7}  {_why(finding)}".rstrip() for finding in one.findings]
+    return "\n".join([one.heading, *lines, *one.closing, ""])
+
+
+def as_markdown(found: Sequence[Examined]) -> str:
     """Show all kernels' findings as tables."""
     lines: list[str] = []
-    for name, findings in found.items():
-        lines += [f"### {cell(name)}", "", "| rule | | why |", "|---|---|---|"]
-        lines += [f"| {cell(_row(f))} | {f.outcome} | {cell(_why(f))} |" for f in findings]
-        lines.append("")
+    for one in found:
+        lines += [f"### {cell(one.heading)}", "", "| rule | | why |", "|---|---|---|"]
+        lines += [f"| {cell(_row(f))} | {f.outcome} | {cell(_why(f))} |" for f in one.findings]
+        lines += ["", cell("; ".join(one.closing)), ""]
     return "\n".join(lines)
 
 

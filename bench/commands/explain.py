@@ -1,7 +1,7 @@
 """``python -m bench explain CASE``: what one case executes, base beside head, to find why a gate failed."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from .. import pytest_benchmark_adapter
-from ..cases import ROWS, Case, Row
+from ..cases import Case
+from ..matrix import ROWS, Rows
 from ..plain.arguments import DEFAULT_THREADS, THREADS
 from ..plain.errors import CannotDo
 from ..plain.execution import Observed, Work
@@ -77,7 +78,7 @@ def _labelled(label: str, seen: Observed, codes: Mapping[str, Code]) -> Observat
     return Observation(**vars(seen), label=f"{label}: {codes[label].source.origin}")
 
 
-def find(case_id: str, head: Party, rows: Sequence[Row] = ROWS) -> Case:
+def find(case_id: str, head: Party, rows: Rows = ROWS) -> Case:
     """Find a case of any tier by its id.
 
     Raises:

@@ -3,13 +3,15 @@
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..cases import Row, Shape, matrix
+from ..cases import DTYPES, Shape
 from ..gate import CaseFailed, CaseSkipped, Gate
+from ..matrix import Row, matrix
 from ..plain.errors import CannotDo
 from ..plain.files import write_atomically
 from ..sides.side import Side, load
@@ -18,15 +20,26 @@ from ..timing.environment import present_devices
 from ..twins.sides import in_process
 
 DEFAULT_OUTPUT = "gate.toml"
-EVERY = {"masks": "full causal boolmask floatmask causalboolmask window16 causalwindow16"}
+EVERY = "full causal boolmask floatmask causalboolmask window16 causalwindow16"
+PLAIN, MIXED = "full causal", "full causal boolmask"
+# What is tried, a row each, with one property that a kernel may lack or get wrong.
+_Timed = partial(Row, masks=EVERY, dtypes=" ".join(DTYPES), directions="fwd fwdbwd", subjects="kernels")
+_Checked = partial(_Timed, timed=False)
 DRAFTS = (
-    Row("smoke", "b1h4t64d64", EVERY["masks"], "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
-    Row("smoke", "b2h4kv2t48d64", EVERY["masks"], "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
-    Row("smoke", "b2h4t16k48d64", EVERY["masks"], "fp32 bf16 fp16", "fwd", "kernels"),
-    Row("smoke", "b1h8t1k256d64", "full causal", "fp32 bf16 fp16", "fwd", "kernels"),
-    Row("smoke", "b1h4t64d64softcap2", "full causal", "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
-    Row("smoke", "b1h4t64d64sinks", "full causal", "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
-    Row("pr", "b1h2t512d64 b1h8t128d64", "full causal", "fp32 bf16 fp16", "fwd fwdbwd", "kernels"),
+    _Timed("smoke", "b1h4t64d64"),
+    _Timed("smoke", "b2h4kv2t48d64"),
+    _Timed("smoke", "b2h4t16k48d64", directions="fwd"),
+    _Timed("smoke", "b1h8t1k256d64", masks=PLAIN, directions="fwd"),
+    _Timed("smoke", "b1h4t64d64softcap2", masks=PLAIN),
+    _Timed("smoke", "b1h4t64d64sinks", masks=PLAIN),
+    _Checked("smoke", "b1h2t33d128", masks=MIXED),
+    _Checked("smoke", "b1h6kv2t33d64", masks=MIXED),
+    _Checked("smoke", "b2h4kv1t33d64", masks=MIXED),
+    _Checked("smoke", "b1h2t33d64scale0.3", masks=PLAIN),
+    _Checked("smoke", "b1h2t40k1100d64", masks="full causal causalwindow16", directions="fwd"),
+    _Checked("smoke", "b1h2t1k1100d64", masks=PLAIN, directions="fwd"),
+    _Timed("pr", "b1h2t512d64 b1h8t128d64", masks=PLAIN),
+    _Timed("pr", "b1h4kv2t128d128", masks=PLAIN),
 )
 
 
@@ -84,23 +97,26 @@ def _claimed(head: Side, shape: Shape) -> bool:
 
 
 def fitting(head: Side, draft: Row, devices: Sequence[str]) -> Found:
-    """Keep the directions, dtypes and masks of a row with which every case is right, judged in this order."""
+    """Keep the dtypes, directions and masks of a row with which every case is right, judged in this order.
+
+    A dtype is tried with the first, plainest shape, direction and mask; a direction in all dtypes that are kept; and a
+    mask with all that is kept.
+    """
     left_out: list[str] = []
     row = draft
-    for axis in ("directions", "dtypes", "masks"):
+    plainest = {axis: getattr(draft, axis).split()[0] for axis in ("shapes", "directions", "masks")}
+    for axis in ("dtypes", "directions", "masks"):
         kept = []
-        others = {other: getattr(row, other).split()[0] for other in ("shapes", "directions", "dtypes", "masks")}
         for word in getattr(row, axis).split():
-            # An axis is tried with the first, plainest word of those after it. Masks come last, with all that is left.
-            words: dict[str, Any] = others | {axis: word} if axis != "masks" else {"masks": word}
-            tried = replace(row, **words)
-            against = next(_against(head, tried, devices), None)
+            words: dict[str, Any] = plainest | {axis: word}
+            against = next(_against(head, replace(row, **words), devices), None)
             kept += [word] if against is None else []
             left_out += [] if against is None else [f"{word}: {against}"]
         if not kept:
             return Found(None, (f"{draft.shapes}: {left_out[0]}",))
         remaining: dict[str, Any] = {axis: " ".join(kept)}
         row = replace(row, **remaining)
+        plainest = {} if axis == "directions" else plainest
     return Found(row, tuple(left_out))
 
 
@@ -132,6 +148,7 @@ def as_toml(what: What, found: Sequence[Found]) -> str:
         if one.row is not None:
             keys = ("tier", "shapes", "masks", "dtypes", "directions")
             lines += ["[[row]]", *(f"{key} = {_quoted(getattr(one.row, key))}" for key in keys)]
+            lines += [] if one.row.timed else ["timed = false"]
     return "\n".join(lines) + "\n"
 
 

@@ -8,8 +8,9 @@ import torch
 
 import attention
 
-from ..cases import DTYPES, ROWS, TIERS, Row, matrix
+from ..cases import DTYPES
 from ..gate import Gate
+from ..matrix import ROWS, TIERS, Row, matrix
 from ..sides.side import Side
 from ..twins.sides import in_process
 

@@ -8,6 +8,8 @@ from ..plain.execution import Calls, Fingerprint, Pass, SdpaCall
 # Peak bytes may grow by this share plus so many bytes: a temporary of a page is no regression.
 PEAK_TOLERANCE = 0.05
 PEAK_TOLERANCE_BYTES = 64 * 1024
+# What the first call at a new length may take: so many times the base's, and so many seconds more.
+FIRST_CALL_FACTOR, FIRST_CALL_S = 5.0, 0.05
 
 NOTHING = Fingerprint(Pass({}, 0, 0), calls=Calls())  # of a call that has nothing to report
 
@@ -151,11 +153,39 @@ def _call_changes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
         return
     if after.unrepeated and not before.unrepeated:
         yield f"no longer repeats bit for bit ({', '.join(after.unrepeated)})"
-    if (after.kept_bytes or 0) > (before.kept_bytes or 0):
-        base_s = f", and the base {before.kept_bytes}" if before.kept_bytes else ""
-        yield f"keeps {after.kept_bytes} bytes a call alive{base_s}"
+    yield from _kept_changes(before, after)
+    yield from _use_changes(before, after)
     if after.compiles_each_length and (base.compilation is None or before.compiles_each_length is False):
         yield "compiles for each length"
+
+
+def _kept_changes(base: Calls, head: Calls) -> Iterator[str]:
+    """Compare the memory that a call leaves occupied."""
+    if (head.kept_bytes or 0) > (base.kept_bytes or 0):
+        yield f"keeps {head.kept_bytes} bytes a call alive{_of_base(base.kept_bytes)}"
+    if (head.garbage_bytes or 0) > (base.garbage_bytes or 0):
+        yield f"{head.garbage_bytes} bytes a call wait for garbage collection{_of_base(base.garbage_bytes)}"
+    if base.result_bytes is not None and (head.result_bytes or 0) > base.result_bytes * (1 + PEAK_TOLERANCE):
+        yield f"the output keeps {head.result_bytes} bytes alive{_of_base(base.result_bytes)}"
+
+
+def _use_changes(base: Calls, head: Calls) -> Iterator[str]:
+    """Compare what whoever calls it must expect."""
+    if base.strides is not None and head.strides is not None and base.strides != head.strides:
+        yield f"strides of the output {base.strides} -> {head.strides}"
+    for state in head.left_changed:
+        if state not in base.left_changed:
+            yield f"leaves {state} changed"
+    if base.retains_graph and head.retains_graph is False:
+        yield "a second backward pass through the same graph raises"
+    if base.first_call_s is not None and head.first_call_s is not None:
+        limit_s = max(FIRST_CALL_FACTOR * base.first_call_s, base.first_call_s + FIRST_CALL_S)
+        if head.first_call_s > limit_s:
+            yield f"first call at a new length {1e3 * base.first_call_s:.3g} ms -> {1e3 * head.first_call_s:.3g} ms"
+
+
+def _of_base(size: int | None) -> str:
+    return f", and the base {size}" if size else ""
 
 
 def _call_notes(base: Calls | None, head: Calls | None) -> Iterator[str]:
@@ -165,21 +195,30 @@ def _call_notes(base: Calls | None, head: Calls | None) -> Iterator[str]:
         ("belongs to earlier inputs", base.stale),
         ("is memory that its next call overwrites", base.overwritten),
         ("depends on memory that nobody wrote", base.unwritten),
+        ("is wrong at the first call of a length", base.odd_first),
+        ("is wrong in a second backward pass", base.second_backward),
+        ("is another", base.other_modes),
     ):
         if names:
             yield f"the base's {', '.join(names)} {what}"
+    if common := [state for state in head.left_changed if state in base.left_changed]:
+        yield f"base and head leave {' and '.join(common)} changed"
+    yield from _kept_notes(base, head)
     if base.unrepeated:
         yield "base and head do not repeat bit for bit" if head.unrepeated else "repeats bit for bit now"
-    kept, cached = head.kept_bytes or 0, head.cached_bytes or 0
-    if kept <= (base.kept_bytes or 0) and base.kept_bytes:
-        yield f"keeps {kept} bytes a call alive, and the base {base.kept_bytes}"
-    if cached != (base.cached_bytes or 0):
-        yield f"keeps {cached} bytes alive between calls, and the base {base.cached_bytes or 0}"
     if base.compiles_each_length and head.compiles_each_length is False:
         yield "compiles for each length no longer"
     if {base.batch_invariant, head.batch_invariant} == {True, False}:
         depends = "does not depend" if head.batch_invariant else "depends"
         yield f"an item's result {depends} on the rest of its batch, unlike the base's"
+
+
+def _kept_notes(base: Calls, head: Calls) -> Iterator[str]:
+    kept, cached = head.kept_bytes or 0, head.cached_bytes or 0
+    if kept <= (base.kept_bytes or 0) and base.kept_bytes:
+        yield f"keeps {kept} bytes a call alive, and the base {base.kept_bytes}"
+    if cached != (base.cached_bytes or 0):
+        yield f"keeps {cached} bytes alive between calls, and the base {base.cached_bytes or 0}"
     if head.aliased != base.aliased:
         before, after = (", ".join(calls.aliased) or "none" for calls in (base, head))
         yield f"results that are memory of the inputs: {before} -> {after}"

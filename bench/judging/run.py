@@ -11,6 +11,8 @@ from .policy import Policy
 from .undecided import Undecided
 from .verdict import CaseResult, Verdict, severity
 
+PASS, PASS_IN_PART = "PASS", "PASS IN PART"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -69,8 +71,24 @@ class Run:
         return self.undecided.said if self.undecided.too_many and not self.is_part else None
 
     @property
+    def skipped(self) -> int:
+        """The number of cases that were skipped."""
+        return sum(case.verdict is Verdict.SKIPPED for case in self.cases)
+
+    @property
+    def passed(self) -> str:
+        """What a passing run is called: a pass of which most was skipped is a pass in part."""
+        return PASS_IN_PART if 2 * self.skipped > len(self.cases) else PASS
+
+    @property
     def passing(self) -> str:
         """What a passing run found; it claims only what is certain."""
+        if self.passed == PASS:
+            return self._certain
+        return f"most was skipped ({self.skipped} of {len(self.cases)} cases): {self._certain}"
+
+    @property
+    def _certain(self) -> str:
         undecided = self.undecided
         if undecided.count:
             whole = f": {PROGRAM} merge says if that is too many" if undecided.too_many else ""
@@ -92,7 +110,7 @@ class Run:
             return f"gate: EMPTY, {self.empty_part}: {PROGRAM} merge gives the verdict of all shards"
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.summary.items())
         if self.exit_code == 0:
-            return f"gate: PASS, {self.passing} ({counts})"
+            return f"gate: {self.passed}, {self.passing} ({counts})"
         worst = self.worst_first[0].brief
         why = f": {worst.reasons[0]}" if worst.reasons else ""
         return f"gate: FAIL ({counts}); worst: {worst.id} {worst.verdict.value}{why}"

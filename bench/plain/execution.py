@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -58,8 +58,9 @@ class Compilation:
 class Calls:
     """What several calls showed of one another: the names of results (``out``, ``dq``), and facts that may be unknown.
 
-    ``kept_bytes`` stay alive with every call, ``cached_bytes`` only once. ``filled`` says whether fresh memory was
-    filled to find what is ``unwritten``; of compiled code it is what the source asks for, not what the compiler made.
+    ``kept_bytes`` stay alive with every call, ``cached_bytes`` only once, and ``garbage_bytes`` until garbage is
+    collected. ``filled`` says whether fresh memory was filled to find what is ``unwritten``; of compiled code it is
+    what the source asks for, not what the compiler made. ``first_call_s`` is the time of the first call at a length.
     """
 
     stale: tuple[str, ...] = ()  # what belongs to earlier inputs
@@ -72,6 +73,15 @@ class Calls:
     filled: bool = False
     compiles_each_length: bool | None = None  # looked at once for each subject that compiles
     batch_invariant: bool | None = None  # whether an item alone gets the same bits as in its batch
+    odd_first: tuple[str, ...] = ()  # what the first call of a length gets wrong
+    other_modes: tuple[str, ...] = ()  # what a mode changes, with the mode: "out in inference mode"
+    second_backward: tuple[str, ...] = ()  # what another backward pass through the same graph gets wrong
+    retains_graph: bool | None = None  # whether it can have another one
+    left_changed: tuple[str, ...] = ()  # generators and switches that are not as they were before the call
+    garbage_bytes: int | None = None
+    first_call_s: float | None = field(default=None, compare=False)
+    strides: tuple[int, ...] | None = None  # of the output; 0 along a dimension of one
+    result_bytes: int | None = None  # of the memory that the output keeps alive
 
 
 @dataclass(frozen=True)

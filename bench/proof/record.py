@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..cases import TIERS
 from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
+from ..matrix import TIERS
 from ..plain.arguments import DEFAULT_THREADS, SECONDS, THREADS
 from ..plain.evidence import Evidence, Measurement
 from ..plain.files import check_writable, write_atomically

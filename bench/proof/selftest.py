@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..cases import TIERS, Case
+from ..cases import Case
 from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.replication import Replications
 from ..judging.verdict import CaseResult, Verdict
+from ..matrix import TIERS
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable
 from ..sides.base import Base
@@ -35,9 +36,10 @@ from ..timing.machine import steady_allocator
 from ..timing.machine_load import LoadMeter
 from ..twins.forked import Twins
 from . import picture, selftest_of_tests, stock
+from .faults import FAULTS
 from .findings import Findings, Injection, UnchangedRun, report
 from .same_code import same_code_twice
-from .silent import FAULTS, attempt
+from .silent import attempt
 
 SLOWDOWNS = (0.02, 0.05, 0.10, 0.20)
 OUTPUT_ERRORS = (0.01, 0.001, 0.0001)  # relative; the first must be over the budget of every dtype

@@ -137,7 +137,7 @@ def _headline(run: Run, failing: list[Row]) -> Headline:
         return Headline("EMPTY", run.empty_part, "skip", ())
     ran = sum(case.verdict is not Verdict.SKIPPED for case in run.cases)
     if not failing:
-        return Headline("PASS", run.passing, "pass", ())
+        return Headline(run.passed, run.passing, "pass", ())
     verdicts = [verdict for verdict in Verdict if verdict in {row.case.verdict for row in failing}]
     steps = tuple((verdict.value, WHAT_TO_DO[verdict]) for verdict in verdicts)
     return Headline("FAIL", f"{len(failing)} of {ran} cases", "fail", steps)

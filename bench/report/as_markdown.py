@@ -67,7 +67,7 @@ def _headline(run: Run, failing: Sequence[CaseResult]) -> str:
         return f"EMPTY, {run.empty_part}"
     compared = sum(case.verdict.compared for case in run.cases)
     if run.exit_code == 0:
-        return f"PASS, {run.passing}"
+        return f"{run.passed}, {run.passing}"
     return f"FAIL, {counts(failing)} of {compared} compared cases"
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from ..judging.run import Run
+from ..judging.run import PASS, PASS_IN_PART, Run
 from ..plain.errors import CannotDo, CannotGoOn
 from ..plain.evidence import Place
 from ..report import formats
@@ -70,8 +70,9 @@ class Ending:
         """Write the last line, below pytest's own."""
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and self.closing is not None:
-            colour = {"green": True} if "PASS" in self.closing else {"red": True}
-            reporter.write_line(self.closing, bold=True, **colour)
+            passed = PASS in self.closing
+            colour = "yellow" if PASS_IN_PART in self.closing else "green" if passed else "red"
+            reporter.write_line(self.closing, bold=True, **{colour: True})
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..plain.execution import Calls, Fingerprint
 from ..plain.printable import first_line
+from ..sides.states import watching
 
 if TYPE_CHECKING:
     from ..checking.compilation import Counters
@@ -48,10 +49,13 @@ def _observed(once: Callable[[], Any], compiled: "Counters") -> Fingerprint:
 
     on_gpu = torch.cuda.is_initialized()
     recorder = OpTrace()
-    seen = fingerprint(once, device="cuda" if on_gpu else "cpu", compiled=compiled, recorder=recorder)
-    gc.collect()
+    with watching() as left, leaks.no_collection():
+        seen = fingerprint(once, device="cuda" if on_gpu else "cpu", compiled=compiled, recorder=recorder)
+        garbage = recorder.live_bytes
+        gc.collect()
+        garbage -= recorder.live_bytes
     kept, cached = None, None
     if recorder.live_bytes:
         kept, cached = leaks.kept(once, leaks.by_device if on_gpu else leaks.by_tensors())
-    calls = Calls(kept_bytes=kept, cached_bytes=cached)
+    calls = Calls(kept_bytes=kept, cached_bytes=cached, garbage_bytes=garbage or None, left_changed=tuple(left))
     return replace(seen, calls=calls, launches=launches(once) if on_gpu else None)

@@ -17,6 +17,7 @@ class Base:
     stored_errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # case id -> tensor -> error
     stored_fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)  # by case id
     stored_ids: tuple[str, ...] = ()  # of every stored case, even if its facts do not hold here
+    timed_ids: frozenset[str] = frozenset()  # of those that were timed
     error: str | None = None
 
     @classmethod
@@ -25,4 +26,4 @@ class Base:
         if stored is None:
             return cls(source)
         errors, fingerprints = stored.errors_in(here), stored.fingerprints_in(here)
-        return cls(source, {}, errors, fingerprints, tuple(stored.errors))
+        return cls(source, {}, errors, fingerprints, tuple(stored.errors), frozenset(stored.seconds))

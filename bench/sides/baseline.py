@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,9 @@ def read(path: Path) -> Baseline:
 def _fingerprint(stored: Any) -> Fingerprint | None:
     """Read a stored fingerprint; None where there is none, or one of a version that stored less."""
     try:
-        return Fingerprint.from_stored(stored)
+        found = Fingerprint.from_stored(stored)
     except (KeyError, TypeError):
         return None
+    if found.calls is None:
+        return found
+    return replace(found, calls=replace(found.calls, first_call_s=None))  # a time of another hour is no baseline

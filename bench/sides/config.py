@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..cases import DIRECTIONS, DTYPES, ROWS, TIERS, Mask, Row, Shape
+from ..cases import DIRECTIONS, DTYPES, Mask, Shape
+from ..matrix import ROWS, TIERS, Row, Rows
 from ..plain.errors import CannotDo
 from ..plain.toml import Toml
 from .what import What
@@ -24,7 +25,11 @@ class GateConfig:
 
     file: Toml
     what: What
-    rows: tuple[Row, ...]
+    own_rows: tuple[Row, ...]
+
+    @property
+    def rows(self) -> Rows:
+        return self.own_rows or ROWS
 
     @property
     def folder(self) -> Path:
@@ -70,7 +75,7 @@ def read(path: Path) -> GateConfig:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise CannotDo(f"{file.at('row')}: row: write each row as a table headed [[row]]")
     rows = tuple(_row(file, n, table) for n, table in enumerate(tables))
-    return GateConfig(file, What(kernels, sources), rows or ROWS)
+    return GateConfig(file, What(kernels, sources), rows)
 
 
 def _texts(file: Toml, key: str, form: re.Pattern[str], what: str) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from .states import watching
+
 OURS = ("mask", "causal", "scale")
 FLASH = ("softmax_scale", "causal")
 INTERFACE = ("attention_mask", "scaling", "dropout")
@@ -163,12 +165,12 @@ def _first(out: Any) -> Tensor:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # so that a kernel of it is hashable
 class Undeclared:
     """A kernel without declared capabilities: each kind of request is tried once, on one token."""
 
     layout: Layout
-    refusals: dict[tuple[str, torch.dtype, int, bool], str | None] = field(default_factory=dict)  # by kind of request
+    refusals: dict[tuple[str, torch.dtype, int, bool], str | None] = field(default_factory=dict)  # by request
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
@@ -186,25 +188,27 @@ class Undeclared:
         return self.layout(q, k, v, mask=mask, causal=causal, scale=scale, **options)
 
     def refusal(self, device: str, dtype: torch.dtype, head_size: int, *, backward: bool = False) -> str | None:
-        """Return the function's own words if it refuses the simplest request of a kind; None if it serves it.
+        """Say that the function refuses the simplest request of a kind, in its own words; None if it serves it.
 
         A function that refuses one token does not support the kind; one that serves it and raises later is broken.
         """
+        words = self.words(device, dtype, head_size, backward=backward)
+        what = f"{'a backward pass in ' if backward else ''}{dtype} with head size {head_size} on {device}"
+        return None if words is None else f"it refuses {what} ({words})"
+
+    def words(self, device: str, dtype: torch.dtype, head_size: int, *, backward: bool = False) -> str | None:
+        """Return what the function raises if it refuses the simplest request of a kind; None if it serves it."""
         kind = (device, dtype, head_size, backward)
         if kind not in self.refusals:
             token = torch.zeros(1, 1, 1, head_size, dtype=dtype, device=device, requires_grad=backward)
             self.refusals[kind] = None
             try:
-                with torch.set_grad_enabled(backward):
+                with watching(), torch.set_grad_enabled(backward):  # what it leaves changed is for its cases to show
                     out = self.layout(token, token, token, mask=None, causal=False, scale=None)
                     if backward:
                         torch.autograd.grad(out.sum(), token)
             except Exception as error:  # noqa: BLE001  # any exception is its answer
-                words = str(error).partition("\n")[0]
-                self.refusals[kind] = (
-                    f"it refuses {'a backward pass in ' if backward else ''}{dtype} with head size {head_size} on "
-                    f"{device} ({type(error).__name__}: {words})"
-                )
+                self.refusals[kind] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         return self.refusals[kind]
 
 

@@ -57,6 +57,11 @@ class Workload:
         """Copy every tensor that a side is given, to find out later whether the side wrote to it."""
         return [t.detach().clone() for t in self._given()]
 
+    @property
+    def versions(self) -> list[int]:
+        """How often torch has written to each of these tensors."""
+        return [t._version for t in self._given()]  # noqa: SLF001  # torch has no other name for it
+
     def differs_from(self, snapshot: list[Tensor]) -> bool:
         return not all(torch.equal(t, s) for t, s in zip(self._given(), snapshot, strict=True))
 
@@ -74,6 +79,7 @@ class Call:
     upstream: Tensor
     backward: bool
     tried_longer: set[str] = field(default_factory=set)  # subjects of the side that were called at other lengths
+    module: torch.nn.Module | None = None
 
     def __call__(self) -> None:
         if self.backward:
@@ -85,13 +91,21 @@ class Call:
         """Take the gradients of the leaves from the output of ``forward``."""
         return torch.autograd.grad(out, self.leaves, self.upstream)
 
-    def results(self) -> dict[str, Tensor]:
-        """Do the work once and keep its output and gradients, by name: ``out``, ``dq``, ..."""
-        out = self.forward()
-        results = {"out": out.detach()}
+    def returned(self, *, twice: bool = False) -> dict[str, Tensor]:
+        """Do the work once and return its output and gradients, by name: ``out``, ``dq``, ...
+
+        ``twice``: the gradients are those of a second backward pass through the same graph.
+        """
+        returned = {"out": (out := self.forward())}
         if self.backward:
-            results |= {f"d{name}": g for name, g in zip(self.names, self.differentiate(out), strict=True)}
-        return results
+            if twice:
+                torch.autograd.grad(out, self.leaves, self.upstream, retain_graph=True)
+            returned |= {f"d{name}": g for name, g in zip(self.names, self.differentiate(out), strict=True)}
+        return returned
+
+    def results(self, *, twice: bool = False) -> dict[str, Tensor]:
+        """Do the work as ``returned`` does, and keep nothing but the values of its results."""
+        return {name: t.detach() for name, t in self.returned(twice=twice).items()}
 
 
 def bytes_needed(case: Case) -> int:
@@ -141,6 +155,7 @@ def build(case: Case, parameters: Mapping[str, torch.Size], attempt: int = 0) ->
         kv_size = shape.batch, shape.kv_heads, shape.keys
         q, k = normal(shape.batch, shape.heads, shape.queries, shape.head_size), normal(*kv_size, shape.head_size)
         v = normal(*kv_size, shape.value_size)
+        v = v if shape.values == 1 else v.abs() * shape.values
         q, k = enlarge(case, q, k)
         inputs = {"q": q, "k": k, "v": v}
         if shape.sinks:
@@ -184,6 +199,7 @@ def bind(workload: Workload, side: Side) -> Call:
             workload.upstream,
             case.backward,
             side.tried_longer,
+            module,
         )
     kernel = side.kernels[case.subject]
     q, k, v = inputs["q"], inputs["k"], inputs["v"]

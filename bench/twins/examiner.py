@@ -79,7 +79,13 @@ class Examiner:
         with torch.set_grad_enabled(workload.case.backward):
             head_results, base_results = self._read(head), None if base is None else self._read(base)
             errors = drift.hold_to_budget(
-                head_results, self._exact, self._naive, base_results, stored=stored, looser=workload.looser
+                head_results,
+                self._exact,
+                self._naive,
+                base_results,
+                stored=stored,
+                looser=workload.looser,
+                values=workload.case.shape.values,
             )
             wrong = [error.name for error in errors if error.complaints]
             head_print = noting_earlier(head.fingerprint, workload, head_results, self._exact, wrong)

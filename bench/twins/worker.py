@@ -5,18 +5,19 @@ import importlib
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 
 import torch
 
-from ..cases import ROWS, Case, Row, matrix, supported_ids
+from ..cases import Case
 from ..checking import compilation
 from ..checking.alike import Results
-from ..checking.calls import execute, unrepeated
+from ..checking.calls import NotPlain, execute, unrepeated
 from ..checking.observe import observe
+from ..matrix import ROWS, Rows, matrix, supported_ids
 from ..plain.errors import CannotDo
 from ..plain.evidence import Place
 from ..plain.execution import Fingerprint, Observed
@@ -80,6 +81,7 @@ class Worker:
         self._side: Side
         self._workload: Workload
         self._given: list[torch.Tensor]
+        self._versions: list[int]
         self._call: Call
         self._results: Results
         self._timed: Callable[[], object]
@@ -120,11 +122,21 @@ class Worker:
             ) from error
         return {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
 
-    def cases(self, tier: str | None, devices: Sequence[str], rows: Sequence[Row] = ROWS) -> dict[Case, str | None]:
+    def cases(self, tier: str | None, devices: Sequence[str], rows: Rows = ROWS) -> dict[Case, str | None]:
         """Return the cases of a tier, of all tiers without one, each with the reason if the side cannot run it."""
         return matrix(self._side.kernels, self._side.modules, tier, devices, rows)
 
-    def ids(self, tier: str, devices: Sequence[str], rows: Sequence[Row]) -> tuple[set[str], set[str]]:
+    def lacks(self, ids: Collection[str]) -> set[str]:
+        """Return those of the cases, by id, that the side cannot run."""
+        return {id_ for id_ in ids if not self._runs(id_)}
+
+    def _runs(self, id_: str) -> bool:
+        try:
+            return self._side.supports(Case.parse(id_, self._side.modules))
+        except ValueError:
+            return False
+
+    def ids(self, tier: str, devices: Sequence[str], rows: Rows) -> tuple[set[str], set[str]]:
         """Return the ids of the cases of a tier that the side can run, and the names of its kernels and modules."""
         return supported_ids(self.cases(tier, devices, rows)), {*self._side.kernels, *self._side.modules}
 
@@ -143,7 +155,7 @@ class Worker:
         """Take up a case."""
         gc.collect(YOUNG)
         self._workload = given if isinstance(given, Workload) else torch.load(given, weights_only=False)
-        self._given = self._workload.snapshot()
+        self._given, self._versions = self._workload.snapshot(), self._workload.versions
         with self._gradients():
             self._call = bind(self._workload, self._side)
 
@@ -160,6 +172,8 @@ class Worker:
             self.take(given)
             with self._gradients():
                 self._results, print_ = execute(self._call, self._workload)
+        except NotPlain as error:
+            raise Misbehaved(str(error)) from error
         except Exception as error:
             if hasattr(self, "_given") and self.wrote():
                 raise Misbehaved("wrote to its inputs") from error
@@ -228,8 +242,8 @@ class Worker:
         return () if self._clock is None else self._clock.notes
 
     def wrote(self) -> bool:
-        """Whether the inputs are no longer what they were when the case was taken up."""
-        return self._workload.differs_from(self._given)
+        """Whether the inputs were written to since the case was taken up, put back afterwards or not."""
+        return self._workload.versions != self._versions or self._workload.differs_from(self._given)
 
     def slow_down(self, share: float | None) -> None:
         """From the next ``settle`` on, make calls take longer by a share; see ``Start``."""

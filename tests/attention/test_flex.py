@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS, reference
-from bench.cases import matrix
 from bench.checking.drift import hold_to_budget
 from bench.checking.naive import naive_attention
+from bench.matrix import matrix
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 FLEX = KERNELS["flex"]

@@ -9,9 +9,9 @@ from torch import Tensor
 import attention
 from attention import KERNELS, Kernel, reference
 from attention.registry import OPTIONS
-from bench.cases import COMPILING, matrix
 from bench.checking.drift import hold_to_budget
 from bench.checking.oracle import oracle, yardstick
+from bench.matrix import COMPILING, matrix
 from bench.sides.side import Side
 from bench.sides.workload import bind, build
 

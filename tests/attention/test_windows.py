@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS, Kernel, reference
-from bench.cases import COMPILING
 from bench.checking.fingerprint import fingerprint
+from bench.matrix import COMPILING
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 Check = Callable[..., dict[str, Tensor]]

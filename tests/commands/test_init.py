@@ -1,10 +1,12 @@
 """``python -m bench init``: the file that it writes serves, and says what it leaves out."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench.__main__ import main
+from bench.cases import Shape
 from bench.sides import config
 
 KERNEL = """
@@ -23,16 +25,16 @@ def test_the_rows_are_those_that_the_kernel_serves_rightly_and_the_others_are_sa
     (tmp_path / "initial_kernel.py").write_text(KERNEL.format(name="mine"))
     path = tmp_path / "gate.toml"
     assert main(["init", "initial_kernel:mine", f"--output={path}"]) == 0
-    assert f"wrote {path}: 4 rows; compare with pytest " in capsys.readouterr().out
+    assert f"wrote {path}: 8 rows; compare with pytest " in capsys.readouterr().out
     found = config.read(path)
     assert found.what.kernels == ("initial_kernel:mine",)
-    assert {row.masks for row in found.rows} == {"full causal"}
-    assert {row.dtypes for row in found.rows} == {"fp32 bf16"}
-    assert "kv" not in " ".join(row.shapes for row in found.rows)
+    assert {row.masks for row in found.own_rows} == {"full causal"}
+    assert {row.dtypes for row in found.own_rows} == {"fp32 bf16"}
+    assert "kv" not in " ".join(row.shapes for row in found.own_rows)
     text = path.read_text()
     assert "# without boolmask: what is not plain" in text
     assert "# without fp16: out: error" in text
-    assert "# without b2h4kv2t48d64: fwd: what is not plain" in text
+    assert "# without b2h4kv2t48d64: fp32: what is not plain" in text
 
 
 def test_a_file_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,5 +49,40 @@ def test_a_kernel_that_serves_nothing_has_no_file(tmp_path: Path, capsys: pytest
     (tmp_path / "wrong_kernel.py").write_text("def mine(q, k, v, *, mask, causal, scale): return q * 0.9\n")
     path = tmp_path / "gate.toml"
     assert main(["init", "wrong_kernel:mine", f"--output={path}"]) == 4
-    assert "wrong_kernel:mine serves no case rightly: b1h4t64d64: fwd: out: error" in capsys.readouterr().err
+    assert "wrong_kernel:mine serves no case rightly: b1h4t64d64: fp32: out: error" in capsys.readouterr().err
     assert not path.exists()
+
+
+def test_a_kernel_of_half_precision_has_rows_in_it_of_all_that_it_serves(
+    half_precision: Callable[..., str], tmp_path: Path
+) -> None:
+    path = tmp_path / "gate.toml"
+    assert main(["init", half_precision(), f"--output={path}"]) == 0
+    rows = config.read(path).own_rows
+    assert {row.dtypes for row in rows} == {"bf16 fp16"}
+    assert {word for row in rows for word in row.masks.split()} == {"full", "causal", "window16", "causalwindow16"}
+    shapes = [Shape.parse(word) for row in rows for word in row.shapes.split()]
+    assert {shape.head_size for shape in shapes} >= {64, 128}
+    assert any(shape.kv_heads == 1 < shape.heads for shape in shapes)
+    assert any(shape.heads == 3 * shape.kv_heads for shape in shapes)
+    assert any(shape.keys > 1024 for shape in shapes)
+    assert any(shape.scale is not None for shape in shapes)
+    assert any(1 < shape.queries < shape.keys for shape in shapes)
+    assert any(shape.queries == 1 for shape in shapes)
+    assert all("causalwindow16" in row.masks and "fwdbwd" in row.directions for row in rows[:2])
+
+
+def test_a_direction_is_kept_where_every_dtype_that_is_kept_serves_it(tmp_path: Path) -> None:
+    text = (
+        "import torch\n"
+        "def mine(q, k, v, *, mask, causal, scale):\n"
+        "    if mask is not None or causal: raise NotImplementedError('what is not plain')\n"
+        "    if q.dtype == torch.float32: raise NotImplementedError('only half')\n"
+        "    if q.dtype == torch.float16 and torch.is_grad_enabled(): raise NotImplementedError('no fp16')\n"
+        "    return torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)\n"
+    )
+    (tmp_path / "forward_kernel.py").write_text(text)
+    path = tmp_path / "gate.toml"
+    assert main(["init", "forward_kernel:mine", f"--output={path}"]) == 0
+    assert {(row.dtypes, row.directions) for row in config.read(path).own_rows} == {("bf16 fp16", "fwd")}
+    assert "# without fwdbwd: no fp16" in path.read_text()

@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from math import log1p
 
 import pytest
 
@@ -11,7 +12,7 @@ from bench.judging.policy import FAILING, OwnThreshold, Policy
 from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Load, Measurement, Pair, TensorError
-from bench.plain.execution import Fingerprint, Pass
+from bench.plain.execution import Calls, Fingerprint, Pass
 from bench.report.annotations import as_annotations
 from bench.report.as_html import as_html
 from bench.report.as_json import as_json
@@ -20,6 +21,7 @@ from bench.report.as_markdown import as_markdown
 POLICY = Policy()
 TEST = POLICY.test(100)
 FLASH = Fingerprint(Pass({"aten.flash": 1}, 2**20, 2**20), backend="flash")
+MORE = replace(FLASH, forward=Pass({"aten.flash": 1, "aten.mul": 1}, 2**20, 2**20))
 
 
 def measured(ratio: float, *, pairs: int = 60, noise: float = 0.01) -> Measurement:
@@ -39,17 +41,33 @@ def fine(**changes: object) -> TensorError:
         (Evidence("c", measurements=(measured(1.0),)), Verdict.UNCHANGED, ""),
         (Evidence("c", measurements=(measured(0.8),)), Verdict.FASTER, ""),
         (
-            Evidence("c", measurements=(measured(1.2), measured(1.2))),
+            Evidence("c", measurements=(measured(1.2, noise=0), measured(1.2, noise=0))),
             Verdict.REGRESSED,
-            "% slower, confirmed by new twins",
+            "20.0% slower, confirmed by new twins",
+        ),
+        (
+            Evidence(
+                "c",
+                measurements=(measured(1.2, noise=0), measured(1.2, noise=0)),
+                base_fingerprint=FLASH,
+                head_fingerprint=replace(FLASH, backend="math"),
+            ),
+            Verdict.REGRESSED,
+            "20.0% slower, confirmed by new twins; backend flash -> math",
         ),
         (Evidence("c", measurements=(measured(1.2), measured(1.0))), Verdict.UNCHANGED, "not confirmed by new twins"),
         (Evidence("c", measurements=(measured(1.0, pairs=3),)), Verdict.INCONCLUSIVE, "too few pairs"),
-        (Evidence("c", measurements=(measured(1.0, pairs=25, noise=0.9),)), Verdict.INCONCLUSIVE, "--gate-budget"),
+        (
+            Evidence("c", measurements=(measured(1.0, pairs=25, noise=0.9),)),
+            Verdict.INCONCLUSIVE,
+            "undecided after 25 pairs in 0.5 s, could have seen a slowdown of ",
+        ),
+        (Evidence("c", differs="the result differs"), Verdict.DRIFTED, "the result differs"),
+        (Evidence("c", model="some model", remarks=("read this",)), Verdict.UNCHANGED, "as in some model; read this"),
         (Evidence("c", error="head raised ValueError: no"), Verdict.ERROR, "head raised ValueError: no"),
         (Evidence("c", skipped="needs 9 GiB"), Verdict.SKIPPED, "needs 9 GiB"),
         (Evidence("c", missing="is gone"), Verdict.MISSING, "is gone"),
-        (Evidence("c", new=True, errors=(fine(),)), Verdict.NEW, "not in the base"),
+        (Evidence("c", new=True, errors=(fine(),)), Verdict.NEW, "not in the base: checked, not compared"),
         (Evidence("c", timed=False, errors=(fine(),)), Verdict.UNCHANGED, "checked, not timed"),
         (Evidence("c", timed=False, errors=(fine(complaints=("out: off",)),)), Verdict.DRIFTED, "out: off; checked"),
         (
@@ -101,6 +119,19 @@ def test_evidence_leads_to_its_verdict_and_reason(evidence: Evidence, verdict: V
     assert reason in "; ".join(result.reasons)
 
 
+def test_a_confirmed_speed_up_and_a_slowdown_that_is_gone_have_these_reasons_and_no_others() -> None:
+    assert judge_case(Evidence("c", measurements=(FAST, FAST)), TEST).reasons == ()
+    gone = judge_case(Evidence("c", measurements=(SLOW, CLEAR, CLEAR)), TEST)
+    assert gone.reasons == ("a slowdown was measured, but not confirmed by new twins",)
+
+
+def test_a_new_case_says_what_its_head_alone_shows_and_its_remarks_in_place_of_that_it_is_new() -> None:
+    keeps = replace(FLASH, calls=Calls(kept_bytes=8))
+    new = judge_case(Evidence("c", new=True, head_fingerprint=keeps), TEST)
+    assert new.reasons == ("not in the base: checked, not compared", "keeps 8 bytes a call alive")
+    assert judge_case(Evidence("c", new=True, remarks=("read this",)), TEST).reasons == ("read this",)
+
+
 def test_only_these_verdicts_pass() -> None:
     passing = {
         Verdict.FASTER,
@@ -115,18 +146,34 @@ def test_only_these_verdicts_pass() -> None:
     assert {v for v in Verdict if Policy(strict=True).fails(v)} == {*FAILING, Verdict.INCONCLUSIVE}
 
 
+def test_in_these_cases_alone_nothing_was_compared() -> None:
+    assert {v for v in Verdict if not v.compared} == {Verdict.NEW, Verdict.SKIPPED, Verdict.MISSING}
+
+
 def test_a_timed_result_carries_ratio_interval_times_and_what_could_have_been_seen() -> None:
-    result = judge_case(Evidence("c", measurements=(measured(1.0),)), TEST)
+    seen = replace(measured(1.0), base_host_ns_per_call=7.0, head_host_ns_per_call=8.0)
+    result = judge_case(Evidence("c", measurements=(seen,)), TEST)
     assert result.ratio == pytest.approx(1.0, abs=0.01)
     assert result.ratio is not None
     assert result.ci[0] is not None
     assert result.ci[1] is not None
     assert result.ci[0] < result.ratio < result.ci[1]
+    assert result.ci == pytest.approx((1.0, 1.0), abs=0.01)
     assert result.mde is not None
     assert 0.0 < result.mde < 0.02
     assert result.base_ns == 1000.0
+    assert result.head_ns == pytest.approx(1000.0 * result.ratio)
+    assert result.head_by_ratio_ns == pytest.approx(1000.0 * result.ratio)
+    assert (result.base_host_ns, result.head_host_ns) == (7.0, 8.0)
     assert result.pairs == 60
     assert result.seconds == 0.5
+
+
+def test_a_case_that_was_not_timed_has_no_figures_and_no_measurements() -> None:
+    result = judge_case(Evidence("c", skipped="needs 9 GiB"), TEST)
+    assert (result.pairs, result.seconds, result.head_by_ratio_ns, result.margin) == (0, 0.0, None, None)
+    assert replace(result, base_ns=1.0).head_by_ratio_ns is None
+    assert replace(result, ratio=1.0).head_by_ratio_ns is None
 
 
 @pytest.mark.parametrize("ratio", [0.8, 1.0])
@@ -144,7 +191,9 @@ def test_a_remeasured_case_reports_the_time_of_both_measurements() -> None:
 
 def test_the_alarms_of_all_cases_share_one_level_and_each_case_has_all_of_it_for_its_miss() -> None:
     assert POLICY.test(1).alarm_level == POLICY.test(1).miss_level == POLICY.false_alarm
+    assert POLICY.test(0).alarm_level == POLICY.false_alarm
     assert POLICY.test(200).alarm_level == POLICY.false_alarm / 200
+    assert POLICY.test(200).threshold == log1p(0.05)
     assert POLICY.test(200).miss_level == POLICY.false_alarm
 
 
@@ -156,7 +205,9 @@ def test_what_can_go_wrong_in_a_run_follows_from_one_level() -> None:
 @pytest.mark.parametrize(
     ("ratio", "verdict", "reason"),
     [
-        (1.00, Verdict.UNCHANGED, "needs its waiver no longer (accepted up to 1.1: #1)"),
+        (1.00, Verdict.UNCHANGED, "needs its waiver no longer (accepted up to 1.1: #1); ops +1 aten.mul"),
+        (1.02, Verdict.UNCHANGED, "needs its waiver no longer"),  # half the threshold is 1.025
+        (1.03, Verdict.WAIVED, "accepted up to 1.1: #1; ops +1 aten.mul"),
         (1.08, Verdict.WAIVED, "accepted up to 1.1: #1"),
         (1.10, Verdict.WAIVED, "accepted up to 1.1: #1"),
         (1.12, Verdict.WAIVED, "accepted up to 1.1: #1"),  # half the threshold above is 1.127, all of it 1.155
@@ -169,7 +220,8 @@ def test_a_waived_slowdown_is_shown_as_such_and_fails_beyond_its_bound(
     ratio: float, verdict: Verdict, reason: str
 ) -> None:
     test = POLICY.test(100, accepted_ratio=1.1)
-    result = judge_case(Evidence("c", measurements=(measured(ratio), measured(ratio))), test, "accepted up to 1.1: #1")
+    seen = Evidence("c", base_fingerprint=FLASH, head_fingerprint=MORE, measurements=(measured(ratio), measured(ratio)))
+    result = judge_case(seen, test, "accepted up to 1.1: #1")
     assert result.verdict is verdict
     assert reason in "; ".join(result.reasons)
     assert POLICY.fails(result.verdict) is (verdict is Verdict.REGRESSED)
@@ -181,12 +233,13 @@ def test_a_waiver_of_a_slowdown_says_nothing_of_a_case_that_is_not_timed() -> No
 
 
 def test_a_case_s_own_threshold_replaces_the_run_s_and_is_shown_whatever_the_verdict() -> None:
-    slower = Evidence("c", measurements=(measured(1.08), measured(1.08)))
+    twice = (measured(1.08), measured(1.08))
+    slower = Evidence("c", base_fingerprint=FLASH, head_fingerprint=MORE, measurements=twice)
     assert judge_case(slower, POLICY.test(100)).verdict is Verdict.REGRESSED
     for share, verdict in ((0.2, Verdict.UNCHANGED), (0.1, Verdict.REGRESSED)):
         result = judge_case(slower, POLICY.test(100, threshold=OwnThreshold(share, "has its own threshold")))
         assert result.verdict is verdict
-        assert result.reasons[-1] == "has its own threshold"
+        assert result.reasons[-2:] == ("has its own threshold", "ops +1 aten.mul")
 
 
 @pytest.mark.parametrize(("threshold", "budget_s"), [(0.05, 30.0), (0.02, 187.5), (0.5, 3.0)])
@@ -267,6 +320,21 @@ def test_the_closing_line_says_pass_or_fail_and_why() -> None:
     assert passed.closing_line == "gate: PASS, no slowdown of 5% and no drift in 2 cases (2 UNCHANGED, 1 SKIPPED)"
     failed = run(Verdict.UNCHANGED, Verdict.REGRESSED, Verdict.ERROR)
     assert failed.closing_line == ("gate: FAIL (1 ERROR, 1 REGRESSED, 1 UNCHANGED); worst: case-2 ERROR: because 2")
+    long = CaseResult(Evidence("c"), Verdict.ERROR, ("it raised\nwith a trace", "and changed"))
+    assert replace(failed, cases=(long,)).closing_line == "gate: FAIL (1 ERROR); worst: c ERROR: it raised…"
+    assert replace(failed, cases=(replace(long, reasons=()),)).closing_line == "gate: FAIL (1 ERROR); worst: c ERROR"
+
+
+def test_a_run_of_which_most_was_skipped_is_no_plain_pass_in_any_report() -> None:
+    half = run(Verdict.UNCHANGED, Verdict.SKIPPED)
+    assert half.closing_line.startswith("gate: PASS, no slowdown")
+    most = run(Verdict.UNCHANGED, Verdict.SKIPPED, Verdict.SKIPPED)
+    assert most.exit_code == 0
+    said = "most was skipped (2 of 3 cases): no slowdown of 5% and no drift in 1 cases"
+    assert most.closing_line == f"gate: PASS IN PART, {said} (1 UNCHANGED, 2 SKIPPED)"
+    assert as_markdown(most).startswith(f"## Regression gate: PASS IN PART, {said}\n")
+    assert f"<strong>PASS IN PART</strong> {said}" in as_html(most)
+    assert run(Verdict.DRIFTED, Verdict.SKIPPED, Verdict.SKIPPED).closing_line.startswith("gate: FAIL")
 
 
 @pytest.mark.parametrize(
@@ -292,35 +360,38 @@ def test_the_worst_case_comes_first_and_the_slowest_among_equals() -> None:
         CaseResult(Evidence("b"), Verdict.REGRESSED, ratio=1.1),
         CaseResult(Evidence("c"), Verdict.REGRESSED, ratio=1.3),
         CaseResult(Evidence("d"), Verdict.DRIFTED),
+        CaseResult(Evidence("untimed"), Verdict.REGRESSED),
+        CaseResult(Evidence("faster"), Verdict.REGRESSED, ratio=0.5),
     )
-    assert [c.id for c in replace(run(), cases=cases).worst_first] == ["d", "c", "b", "a"]
+    assert [c.id for c in replace(run(), cases=cases).worst_first] == ["d", "c", "b", "faster", "untimed", "a"]
 
 
 CLEAR, SLOW, FAST = measured(1.0), measured(1.2), measured(0.8)
 
 
 @pytest.mark.parametrize(
-    ("measurements", "settled", "verdict"),
+    ("measurements", "decides", "verdict"),
     [
-        ([CLEAR], True, Verdict.UNCHANGED),
-        ([FAST], False, None),
-        ([FAST, FAST], True, Verdict.FASTER),
-        ([FAST, CLEAR, CLEAR], True, Verdict.UNCHANGED),
-        ([FAST, SLOW, CLEAR], True, Verdict.UNCHANGED),
-        ([CLEAR, FAST, SLOW], True, Verdict.UNCHANGED),
-        ([measured(1.0, pairs=3)], True, Verdict.INCONCLUSIVE),
-        ([SLOW], False, None),
-        ([SLOW, SLOW], True, Verdict.REGRESSED),
-        ([SLOW, CLEAR], False, None),
-        ([SLOW, CLEAR, CLEAR], True, Verdict.UNCHANGED),
-        ([SLOW, CLEAR, SLOW], True, Verdict.REGRESSED),
-        ([measured(1.04, noise=0.005), CLEAR], False, None),  # certain to be above half the threshold
+        ([CLEAR], 0, Verdict.UNCHANGED),
+        ([FAST], None, None),
+        ([FAST, FAST], 1, Verdict.FASTER),
+        ([FAST, CLEAR, CLEAR], 2, Verdict.UNCHANGED),
+        ([FAST, SLOW, CLEAR], 2, Verdict.UNCHANGED),
+        ([CLEAR, FAST, SLOW], 0, Verdict.UNCHANGED),
+        ([measured(1.0, pairs=3)], 0, Verdict.INCONCLUSIVE),
+        ([measured(1.04, pairs=3)], 0, Verdict.INCONCLUSIVE),
+        ([SLOW], None, None),
+        ([SLOW, SLOW], 1, Verdict.REGRESSED),
+        ([SLOW, CLEAR], None, None),
+        ([SLOW, CLEAR, CLEAR], 2, Verdict.UNCHANGED),
+        ([SLOW, CLEAR, SLOW], 2, Verdict.REGRESSED),
+        ([measured(1.04, noise=0.005), CLEAR], None, None),  # certain to be above half the threshold
     ],
 )
 def test_what_is_not_clear_is_decided_by_two_of_at_most_three_measurements(
-    measurements: list[Measurement], settled: bool, verdict: Verdict | None
+    measurements: list[Measurement], decides: int | None, verdict: Verdict | None
 ) -> None:
-    assert (deciding(measurements, TEST) is not None) is settled
+    assert deciding(measurements, TEST) == decides
     if verdict is not None:
         assert judge_case(Evidence("c", measurements=tuple(measurements)), TEST).verdict is verdict
 

@@ -155,7 +155,7 @@ def test_a_dtype_that_it_refuses_is_skipped_in_its_own_words(bench: Bench, flash
     assert result.ret == 0
     assert result.parseoutcomes()["passed"] == 1  # bf16
     words = "RuntimeError: FlashAttention only support fp16 and bf16 data type"
-    assert any(f"it refuses torch.float32 with head size 32 on cpu ({words})" in line for line in result.outlines)
+    assert any(f"does not support dtype torch.float32 on cpu ({words})" in line for line in result.outlines)
 
 
 def test_a_backward_pass_that_it_does_not_have_is_skipped(bench: Bench, flash_attn: Callable[..., Path]) -> None:
@@ -163,7 +163,57 @@ def test_a_backward_pass_that_it_does_not_have_is_skipped(bench: Bench, flash_at
     result = bench(FLASH, "--benchmark-disable", "-rs", case="flash_attn_func and b1h4t64d32 and full and fp32")
     assert result.ret == 0
     assert result.parseoutcomes()["passed"] == 1  # fwd
-    assert any("it refuses a backward pass in torch.float32 with head size 32 on cpu (Ru" in x for x in result.outlines)
+    assert any("does not support a backward pass in torch.float32 on cpu (RuntimeError" in x for x in result.outlines)
+
+
+@pytest.mark.parametrize(
+    ("edit", "seen"),
+    [
+        (ONLY_FP16, "MISSING: is in the base and gone from the head"),
+        ("if q.dtype == torch.float32 and q.requires_grad: raise ValueError", "MISSING: is in the base and gone"),
+        # The token that is tried is not causal.
+        ("if causal: raise NotImplementedError('causal')", "ERROR: head refuses what the base serves: causal"),
+    ],
+)
+def test_what_the_base_takes_and_the_head_refuses_fails_the_run_and_is_not_skipped(
+    bench: Bench, flash_attn: Callable[..., Path], edit: str, seen: str
+) -> None:
+    base = flash_attn()
+    flash_attn(edit)
+    chosen = "flash_attn_func-b1h4t64d32 or flash_attn_func-b2h4t64d64transposed"
+    result = bench(f"--gate-base={base}", BUDGET, FLASH, case=chosen)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert seen in result.outlines[-1]
+
+
+def test_a_dtype_that_a_kernel_of_our_signature_loses_is_an_error_and_one_that_it_gains_is_checked(
+    bench: Bench, pytester: pytest.Pytester
+) -> None:
+    text = (
+        "import torch\n"
+        "def mine(q, k, v, *, mask, causal, scale):\n"
+        "    if {condition}: raise NotImplementedError('not here')\n"
+        "    return torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale){more}\n"
+    )
+    refusing, base, head = "q.dtype == torch.float32", pytester.mkdir("base"), pytester.path
+    config = head / "gate.toml"
+    config.write_text(
+        'kernels = ["half:mine"]\n[[row]]\ntier = "smoke"\nshapes = "b1h1t8d16"\nmasks = "full"\ndtypes = "fp32 bf16"\n'
+        'directions = "fwd"\n'
+    )
+
+    def closing(of_base: str, of_head: str, more: str = "") -> str:
+        (base / "half.py").write_text(text.format(condition=of_base, more=""))
+        (head / "half.py").write_text(text.format(condition=of_head, more=more))
+        sys.modules.pop("half", None)
+        return str(bench(f"--gate-config={config}", f"--gate-base={base}", BUDGET, case=None).outlines[-1])
+
+    lost = closing("False", refusing)
+    assert "worst: mine-b1h1t8d16-full-fp32-cpu-fwd ERROR: head refuses what the base serves: not here" in lost
+    assert "1 NEW" in closing(refusing, "False")
+    assert "mine-b1h1t8d16-full-fp32-cpu-fwd DRIFTED" in closing(
+        refusing, "False", " * (1 + (q.dtype == torch.float32))"
+    )
 
 
 def test_a_kernel_that_refuses_every_device_here_is_a_usage_error_in_its_own_words(

@@ -21,9 +21,10 @@ from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair
 from bench.proof import selftest
+from bench.proof.faults import FAULTS
 from bench.proof.findings import Findings, Injection, UnchangedRun, document, noise, table
 from bench.proof.picture import draw
-from bench.proof.silent import FAULTS, Trial
+from bench.proof.silent import Trial
 from bench.sides.base import Base
 from bench.sides.side import Side
 from bench.sides.source import Source

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.proof.silent import FAULTS, PLAIN, Fault, attempt
+from bench.proof.faults import FAULTS, PLAIN, Fault
+from bench.proof.silent import attempt
 
 REPOSITORY = Path(__file__).parents[2]
 CASE = "probe-b1h4t64d32-full-fp32-cpu-fwd]"

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import attention
-from bench.cases import TIERS, matrix
 from bench.judging.policy import Policy
 from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, Verdict
+from bench.matrix import TIERS, matrix
 from bench.plain.evidence import Evidence, Place
 from bench.report.annotations import as_annotations
 from bench.report.text import subject

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cases import ROWS, Row
+from bench.matrix import ROWS, Row
 from bench.plain.errors import CannotDo
 from bench.sides import config
 from bench.sides.what import What
@@ -61,7 +61,7 @@ def test_the_command_line_goes_before_the_file_and_one_of_them_names_a_kernel(tm
 
 
 def test_a_row_says_of_which_model_it_is_in_words_of_its_own(tmp_path: Path) -> None:
-    (row,) = read(tmp_path, '[[row]]\nshapes = "b1h4t64d32"\nmodel = "Llama 3.1 8B"\n').rows
+    (row,) = read(tmp_path, '[[row]]\nshapes = "b1h4t64d32"\nmodel = "Llama 3.1 8B"\n').own_rows
     assert row.model == "Llama 3.1 8B"
     with pytest.raises(CannotDo, match=r"line 3: model: give words in one text, such as 'Llama 3.1 8B'; saw 3"):
         read(tmp_path, '[[row]]\nshapes = "b1h4t64d32"\nmodel = 3\n')

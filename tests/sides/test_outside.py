@@ -108,6 +108,54 @@ def test_any_other_signature_is_refused_and_shown_beside_those_accepted(
         load([name], ["cpu"])
 
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+OURS, FLASH = "q, k, v, *, mask, causal, scale", "q, k, v, softmax_scale, causal"
+EVERY, HALF = "fp32 bf16 fp16", "bf16 fp16"
+
+
+@pytest.mark.parametrize(
+    ("signature", "refuse", "taken"),
+    [
+        (OURS, "raise NotImplementedError", (EVERY, EVERY)),  # it is not tried: its cases show what it refuses
+        (FLASH, "if q.dtype == torch.float32 or q.shape[-1] < 99: raise RuntimeError", (HALF, HALF)),
+        (FLASH, "if q.dtype == torch.float32: raise RuntimeError", (HALF, HALF)),
+        (FLASH, "q = q if q.dtype == torch.bfloat16 else q.detach()", (EVERY, "bf16")),
+        ("m, q, k, v, attention_mask, scaling, dropout", "assert q.dtype == torch.float16", ("fp16", "fp16")),
+    ],
+)
+def test_the_dtypes_and_directions_that_a_kernel_takes_are_found_by_trying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signature: str, refuse: str, taken: tuple[str, str]
+) -> None:
+    text = f"import torch\ndef mine({signature}):\n    {refuse}\n    return q * 1.0\n"
+    (kernel,) = load([f"{write(tmp_path, monkeypatch, 'mine', text)}:mine"], ["cpu"]).values()
+    hash(kernel)  # what is chosen for a kernel may be kept by it
+
+    def takes(word: str, *, backward: bool) -> bool:
+        asked: Any = {"mask": None, "causal": kernel.capabilities.causal, "grouped": False, "dtype": DTYPES[word]}
+        return kernel.capabilities.lacks(**asked, device="cpu", backward=backward) is None
+
+    for words, backward in zip(taken, (False, True), strict=True):
+        assert [word for word in DTYPES if takes(word, backward=backward)] == words.split()
+
+
+def test_what_it_refuses_of_a_token_is_said_in_its_own_words_and_of_a_device_that_is_not_here_nothing_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "import torch\ndef mine(q, k, v, softmax_scale, causal):\n"
+        "    if q.dtype == torch.float32: raise RuntimeError('only half')\n    return q.detach()\n"
+    )
+    (kernel,) = load([f"{write(tmp_path, monkeypatch, 'mine', text)}:mine"], ["cpu"]).values()
+    q = inputs()[0]
+    with pytest.raises(NotImplementedError, match=r"support dtype torch.float32 on cpu \(RuntimeError: only half"):
+        kernel(q, q, q)
+    q = q.half().requires_grad_()
+    with pytest.raises(NotImplementedError, match=r"support a backward pass in torch.float16 on cpu \(RuntimeE"):
+        kernel(q, q, q)
+    asked: Any = {"mask": None, "causal": False, "grouped": False, "dtype": torch.float32}
+    assert kernel.capabilities.lacks(**asked, device="cuda", backward=True) is None
+
+
 def test_two_kernels_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "def mine(q, k, v, *, mask, causal, scale): ...\nsdpa = mine\n"
     one, two = (write(tmp_path, monkeypatch, name, text) for name in ("one", "two"))

@@ -15,11 +15,12 @@ from torch._C._autograd import DeviceType
 
 import attention
 from attention.registry import Capabilities, Kernel
-from bench.cases import Case, Shape, matrix
+from bench.cases import Case, Shape
 from bench.checking.profiling import launched
 from bench.gate import Gate
 from bench.judging.policy import Policy
 from bench.judging.verdict import Verdict
+from bench.matrix import matrix
 from bench.plain.evidence import Measurement
 from bench.sides.base import Base
 from bench.sides.side import Side

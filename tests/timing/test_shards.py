@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from attention import KERNELS, MODULES
-from bench.cases import Case, Shape, matrix
+from bench.cases import Case, Shape
 from bench.judging.shards import deal
+from bench.matrix import matrix
+from bench.sides.work import work_of
 from bench.timing.measure import BURST_NS
 from bench.timing.shards import STORAGE, costs, seconds_stored
 
@@ -60,7 +62,19 @@ def test_a_case_that_is_only_checked_costs_less_than_any_that_is_timed() -> None
     timed = case("b1h1t8d8")
     checked = replace(timed, subject="other", timed=False)
     cost = costs({timed: None, checked: None}, {})
-    assert 0 < cost[checked.id] < cost[timed.id]
+    assert cost[timed.id] == BURST_S
+    assert cost[checked.id] == pytest.approx(0.1 * BURST_S)
+
+
+def test_a_case_without_a_stored_time_does_its_arithmetic_at_the_median_rate_of_those_that_have_one() -> None:
+    stored = {case(f"b1h1t{length}d64"): rate for length, rate in ((100, 1e7), (200, 3e7), (300, 8e7))}
+    asked = case("b1h1t400d64")
+    seconds = {known.id: work_of(known).flops / rate for known, rate in stored.items()}
+    cost = costs(dict.fromkeys([*stored, asked]), seconds)
+    assert cost[asked.id] == pytest.approx(work_of(asked).flops / 3e7)
+    assert costs({asked: None}, {})[asked.id] == pytest.approx(max(BURST_S, work_of(asked).flops / 1e10))
+    large = case("b1h1t4000d64")
+    assert costs({large: None}, {})[large.id] == pytest.approx(work_of(large).flops / 1e10)
 
 
 def test_the_shipped_baseline_prices_the_cases_and_no_other_file_does(tmp_path: Path) -> None:
@@ -71,4 +85,8 @@ def test_the_shipped_baseline_prices_the_cases_and_no_other_file_does(tmp_path: 
     (tmp_path / "machine").mkdir()
     (tmp_path / "machine" / "0002_mine.json").write_text(json.dumps({}))
     assert seconds_stored(tmp_path) == {}
+    (newest,) = STORAGE.glob("*/*_shipped.json")
+    for name, file in (("0003_shipped.json", "{}"), ("0004_shipped.json", newest.read_text(encoding="utf-8"))):
+        (tmp_path / "machine" / name).write_text(file, encoding="utf-8")
+    assert seconds_stored(tmp_path) == shipped
     assert list(STORAGE.glob("*/*_shipped.json"))

@@ -43,7 +43,7 @@ CHANGES = {
     "a module": ("import sys; sys.modules['theirs_common'] = torch", "'theirs_common' in __import__('sys').modules"),
     "a method of tensors": ("torch.Tensor.theirs = 1", "hasattr(torch.Tensor, 'theirs')"),
     "the working directory": ("import os; os.chdir('/')", "__import__('os').getcwd() == '/'"),
-    "the collector": ("import gc; gc.enable()", "__import__('gc').isenabled()"),
+    "the collector": ("import gc; gc.set_threshold(7)", "__import__('gc').get_threshold()[0] == 7"),
 }
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import attention
-from bench.cases import ROWS, Case, Shape
+from bench.cases import Case, Shape
+from bench.matrix import ROWS
 from bench.plain.errors import CannotDo
 from bench.sides.code import of_name
 from bench.sides.side import Side

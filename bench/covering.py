@@ -1,0 +1,86 @@
+"""Chooses cases by a covering array: a kernel meets each two words of two axes together, in as few cases as can be.
+
+Pairwise testing (Cohen et al. 1997, "The AETG System"; ``allpairspy`` chooses). What a kernel does not support is left
+out beforehand, so each kernel has an array of its own, and no pair of words is lost to a case that it cannot run.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Any
+
+from allpairspy import AllPairs
+
+from .cases import Case, Shape, lacks
+
+# A new axis is a line here, its plainest word first. Each word goes with each word of the other axes.
+KERNEL_AXES: Mapping[str, Sequence[str]] = {
+    "mask": ("full", "causal", "window7", "causalwindow40", "boolmask", "floatmaskbhqk", "causalboolmaskbk"),
+    "dtype": ("fp32", "bf16", "fp16"),
+    "direction": ("fwd", "fwdbwd"),
+    "batch": ("b1", "b2", "b3"),
+    "heads": ("h1", "h3", "h4kv2", "h6kv2", "h8kv1"),
+    "tokens": ("t17", "t33k65", "t260", "t1k1100", "t5k2100"),
+    "head_size": ("d64", "d8", "d20", "d80", "d128", "d256"),
+    "value_size": ("", "v24"),
+    "option": ("", "scale0.05", "softcap2", "sinks"),
+    "values": ("", "values300"),
+    "layout": ("", "transposed", "sliced", "columns"),
+}
+MODULE_AXES: Mapping[str, Sequence[str]] = {
+    "mask": ("full", "causal", "boolmask", "floatmaskbhqk", "causalboolmaskbk"),
+    "dtype": ("fp32", "bf16", "fp16"),
+    "direction": ("fwd", "fwdbwd"),
+    "batch": ("b1", "b2", "b3"),
+    "heads": ("h1", "h3", "h4kv2", "h6kv2", "h8kv1"),
+    "tokens": ("t17", "t1", "t64", "t130"),
+    "head_size": ("d64", "d8", "d20", "d128"),
+    "layout": ("", "transposed", "sliced", "expanded"),
+}
+_SHAPE = ("batch", "heads", "tokens", "head_size", "value_size", "option", "values", "layout")  # as an id writes them
+
+
+@dataclass(frozen=True)
+class Covering:
+    """Some of the matrix: a covering array of each of its ``subjects``, from ``tier`` upwards.
+
+    Its cases are not timed, and their calls are not watched: results alone are checked, and what ran.
+    """
+
+    tier: str
+    subjects: str
+
+    def cases(self, subjects: Sequence[tuple[str, Any]], devices: Sequence[str]) -> Iterator[Case]:
+        """Yield the cases of each subject: a name, with the kernel, or None for a module."""
+        for device, (name, kernel) in product(devices, subjects):
+            axes = MODULE_AXES if kernel is None else _supported(kernel, device)
+            for words in _pairs(tuple(map(tuple, axes.values()))):
+                yield _case(name, kernel, device, dict(zip(axes, words, strict=True)))
+
+
+def _case(name: str, kernel: Any, device: str, words: Mapping[str, str]) -> Case:
+    shape = Shape.parse("".join(words.get(axis, "") for axis in _SHAPE))
+    of = shape, words["mask"], words["dtype"], device, words["direction"]
+    return Case(name, kernel is None, *of, timed=False, watched=False)
+
+
+def _supported(kernel: Any, device: str) -> Mapping[str, Sequence[str]]:
+    """Leave out of each axis what the kernel does not support; nothing is left where it does not run on the device."""
+
+    def supports(words: Mapping[str, str]) -> bool:
+        return lacks(kernel, _case("", kernel, device, words)) is None
+
+    # No mask and no dtype serves every kernel; of the other axes, the plainest word does.
+    plain = {axis: words[0] for axis, words in KERNEL_AXES.items()}
+    choices = (plain | {"mask": m, "dtype": d} for m, d in product(KERNEL_AXES["mask"], KERNEL_AXES["dtype"]))
+    plainest = next(filter(supports, choices), None)
+    if plainest is None:
+        return {}
+    return {axis: [w for w in words if supports({**plainest, axis: w})] for axis, words in KERNEL_AXES.items()}
+
+
+@cache
+def _pairs(axes: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """Choose a word of each axis for each case."""
+    return [tuple(words) for words in AllPairs(list(map(list, axes)))] if axes else ()

@@ -143,7 +143,7 @@ def test_the_figures_of_the_error_rule_are_those_of_the_code() -> None:
     text = _page("NUMERICS.md")
     assert f"+ {drift.ULPS:g} ulp" in text
     assert f"plus {drift.RMS_ULPS:g} ulp" in text
-    assert f"fewer than {drift.FEW} values" in text
+    assert f"at least {drift.NOISE_ULPS:g} ulp of float32" in text
     assert f"c = {drift.FORWARD_FACTOR:g} for outputs, {drift.GRADIENT_FACTOR:g} for gradients" in text
     caps = {str(dtype).removeprefix("torch."): cap for dtype, cap in alike.CAPS.items()}
     assert f"fp32 {_power(caps['float32'][0])} (gradients {_power(caps['float32'][1])})" in text

@@ -68,7 +68,8 @@ def _generators() -> dict[str, _State]:
     import torch  # noqa: PLC0415
 
     def of_torch(read: Callable[[], Any], turn: Callable[[Any], object]) -> _State:
-        return lambda: bytes(read().tolist()), lambda state: turn(torch.tensor(list(state), dtype=torch.uint8))
+        # Eight bytes at a time, which is quicker.
+        return lambda: read().view(torch.int64).tolist(), lambda s: turn(torch.tensor(s).view(torch.uint8))
 
     states: dict[str, _State] = {
         "torch's random generator": of_torch(torch.get_rng_state, torch.set_rng_state),

@@ -41,9 +41,9 @@ def fine(**changes: object) -> TensorError:
         (Evidence("c", measurements=(measured(1.0),)), Verdict.UNCHANGED, ""),
         (Evidence("c", measurements=(measured(0.8),)), Verdict.FASTER, ""),
         (
-            Evidence("c", measurements=(measured(1.2, noise=0), measured(1.2, noise=0))),
+            Evidence("c", measurements=(measured(2.5, noise=0), measured(2.5, noise=0))),
             Verdict.REGRESSED,
-            "20.0% slower, confirmed by new twins",
+            "150.0% slower, confirmed by new twins",
         ),
         (
             Evidence(
@@ -360,10 +360,11 @@ def test_the_worst_case_comes_first_and_the_slowest_among_equals() -> None:
         CaseResult(Evidence("b"), Verdict.REGRESSED, ratio=1.1),
         CaseResult(Evidence("c"), Verdict.REGRESSED, ratio=1.3),
         CaseResult(Evidence("d"), Verdict.DRIFTED),
+        CaseResult(Evidence("e"), Verdict.ERROR),
         CaseResult(Evidence("untimed"), Verdict.REGRESSED),
         CaseResult(Evidence("faster"), Verdict.REGRESSED, ratio=0.5),
     )
-    assert [c.id for c in replace(run(), cases=cases).worst_first] == ["d", "c", "b", "faster", "untimed", "a"]
+    assert [c.id for c in replace(run(), cases=cases).worst_first] == ["e", "d", "c", "b", "faster", "untimed", "a"]
 
 
 CLEAR, SLOW, FAST = measured(1.0), measured(1.2), measured(0.8)

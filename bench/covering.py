@@ -21,7 +21,7 @@ KERNEL_AXES: Mapping[str, Sequence[str]] = {
     "direction": ("fwd", "fwdbwd"),
     "batch": ("b1", "b2", "b3"),
     "heads": ("h1", "h3", "h4kv2", "h6kv2", "h8kv1"),
-    "tokens": ("t17", "t33k65", "t260", "t1k1100", "t5k2100"),
+    "tokens": ("t17", "t33k65", "t260", "t1k257", "t5k1100"),
     "head_size": ("d64", "d8", "d20", "d80", "d128", "d256"),
     "value_size": ("", "v24"),
     "option": ("", "scale0.05", "softcap2", "sinks"),
@@ -34,8 +34,8 @@ MODULE_AXES: Mapping[str, Sequence[str]] = {
     "direction": ("fwd", "fwdbwd"),
     "batch": ("b1", "b2", "b3"),
     "heads": ("h1", "h3", "h4kv2", "h6kv2", "h8kv1"),
-    "tokens": ("t17", "t1", "t64", "t130"),
-    "head_size": ("d64", "d8", "d20", "d128"),
+    "tokens": ("t17", "t1", "t33", "t130"),
+    "head_size": ("d32", "d8", "d20", "d72"),
     "layout": ("", "transposed", "sliced", "expanded"),
 }
 _SHAPE = ("batch", "heads", "tokens", "head_size", "value_size", "option", "values", "layout")  # as an id writes them

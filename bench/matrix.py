@@ -155,7 +155,8 @@ ROWS: Rows = (
         for batch, tokens, heads in product((1, 8, 32), (128, 512, 1024), (4, 8, 16))
     ),
     Covering("smoke", "kernels"),
-    Covering("pr", "variants modules"),
+    Covering("pr", "decode modules"),
+    Covering("full", "sdpa_cudnn sdpa_efficient sdpa_flash sdpa_math"),
     *MODELS,
 )
 
@@ -176,7 +177,7 @@ def matrix(
         if tier is not None and not _holds(tier, row.tier):
             continue
         subjects = row.subjects.split()
-        chosen = [(name, kernel) for name, kernel in kernels.items() if _group(name) in subjects]
+        chosen = [(name, kernel) for name, kernel in kernels.items() if {name, _group(name)} & {*subjects}]
         chosen += [(name, None) for name in modules if "modules" in subjects]
         for case in row.cases(chosen, devices):
             # A case of two rows is timed if one of them is.

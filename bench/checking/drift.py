@@ -77,7 +77,8 @@ def _tensor_error(
         return TensorError(name, float("inf"), 0.0, 0.0, complaints=(complaint,))
     output = name == "out"
     error, naive_error = _Error.of(head, exact), _Error.of(naive, exact)
-    base_error = None if base is None or base.shape != exact.shape else _Error.of(base, exact)
+    bit_equal = None if base is None else torch.equal(head, base)
+    base_error = None if base is None or base.shape != exact.shape else error if bit_equal else _Error.of(base, exact)
     highest = float(exact.abs().max()) if exact.numel() else 0.0
     slack = ULPS * ulp(highest, naive.dtype)
     rms_slack = RMS_ULPS * ulp(_rms(exact), naive.dtype)
@@ -137,7 +138,7 @@ def _tensor_error(
         rms_budget,
         tuple(complaints[:1]),
         base=None if base_error is None else base_error.largest,
-        bit_equal=None if base_error is None or base is None else torch.equal(head, base),
+        bit_equal=None if base_error is None else bit_equal,
     )
 
 

@@ -41,7 +41,7 @@ from .profiling import launches
 TOLERANCE = 2.0  # results that differ by more than this many caps of the error rule are of different inputs
 CHANCES = 8  # further calls of a base that has repeated bit for bit, before a head that does not is blamed
 NOISE = 4.0  # where calls on the same inputs differ, results may differ by so many times that
-SLOW_FIRST_S, SLOW_FIRST = 0.02, 5.0  # a first call that takes so much, and so many times the second, is made again
+SLOW_FIRST_S = 0.02  # a first call that takes so much longer than the second is tried at other lengths, too
 
 
 class NotPlain(Exception):
@@ -223,11 +223,11 @@ class _Observer:
         return {name for name in suspects if name in first} if odd else set()
 
     def _first_call_s(self) -> float | None:
-        """Return the seconds of the first call of a length; where that is slow, the least of several new lengths."""
+        """Return how much longer the first call of a length takes; if that is much, the least of some new lengths."""
         assert self.earlier is not None
-        first_s, key = self.earlier.seconds, f"{self.workload.case.subject} at new lengths"
-        if first_s < max(SLOW_FIRST_S, SLOW_FIRST * self.own.seconds):
-            return first_s
+        more_s, key = self.earlier.seconds - self.own.seconds, f"{self.workload.case.subject} at new lengths"
+        if more_s < SLOW_FIRST_S:
+            return max(0.0, more_s)
         if key in self.call.tried_longer:
             return None
         again = [seconds for seconds, *_ in at_new_lengths(self.call, self.workload)]

@@ -60,7 +60,8 @@ class Calls:
 
     ``kept_bytes`` stay alive with every call, ``cached_bytes`` only once, and ``garbage_bytes`` until garbage is
     collected. ``filled`` says whether fresh memory was filled to find what is ``unwritten``; of compiled code it is
-    what the source asks for, not what the compiler made. ``first_call_s`` is the time of the first call at a length.
+    what the source asks for, not what the compiler made. ``first_call_s`` is how much longer the first call of a
+    length takes.
     """
 
     stale: tuple[str, ...] = ()  # what belongs to earlier inputs

@@ -67,8 +67,9 @@ def _lying(tensor: Tensor, layout: str | None) -> Tensor:
 def mask(case: Case, generator: torch.Generator) -> Tensor | None:
     """Make a case's mask; none where it has none, or one that is learned, which is among the inputs.
 
-    A bool mask hides one key in five, and everything from the first query or, without queries, in the last item. Float
-    masks hide as much; by themselves they hold a bias by distance, with other sizes a random one.
+    A bool mask hides one key in five, and everything from the first of several queries or, without queries, in the
+    last of several items. Float masks hide as much; by themselves they hold a bias by distance, with other sizes a
+    random one.
     """
     hiding, size, shape = case.hiding, case.mask_shape, case.shape
     if size is None or hiding.learned:
@@ -89,8 +90,8 @@ def _mask(case: Case, hiding: Mask, size: tuple[int, ...], generator: torch.Gene
     by_distance = hiding.word == "float" and hiding.sizes == "hqk"
     visible = torch.rand((shape.batch, 1, *size[2:]) if by_distance else size, generator=generator) < 0.8
     if "q" in hiding.sizes:
-        visible[..., 0, :] = False
-    elif "b" in hiding.sizes:
+        visible[..., : int(shape.queries > 1), :] = False
+    elif "b" in hiding.sizes and shape.batch > 1:
         visible[-1] = False
     if hiding.word == "bool":
         return visible

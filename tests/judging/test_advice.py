@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from bench.judging.advice import advice
 from bench.judging.policy import Policy
 from bench.judging.run import Run
@@ -18,6 +20,7 @@ def run(load: Load, *cases: CaseResult) -> Run:
 def test_a_quiet_machine_and_a_decided_run_need_no_warning() -> None:
     assert advice(run(QUIET)) == ()
     assert advice(run(Load(2, 0.1, 0.0, 0.98))) == ()
+    assert advice(run(Load(2, 0.5, 0.1, 0.75))) == ()  # as much as may be
 
 
 def test_a_loaded_machine_is_named_with_its_effect_and_what_to_do() -> None:
@@ -50,9 +53,21 @@ def test_undecided_cases_are_counted_and_a_budget_is_proposed() -> None:
     )
 
 
-def test_the_proposed_budget_is_never_zero() -> None:
-    hurried = replace(run(QUIET, CaseResult(Evidence("a"), Verdict.INCONCLUSIVE)), policy=Policy(budget_s=0.02))
-    assert advice(hurried)[0].startswith("1 of 1 timed cases are undecided: give --gate-budget=1, run on")
+@pytest.mark.parametrize(
+    ("budget_s", "mde", "said"),
+    [
+        (0.02, None, "give --gate-budget=1, run on"),
+        (30.0, 0.01, "give --gate-budget=60, run on"),  # never less than twice
+        (75.0, None, "give --gate-budget=300, run on"),
+        (75.01, None, "run on"),
+    ],
+)
+def test_the_proposed_budget_is_neither_zero_nor_longer_than_five_minutes(
+    budget_s: float, mde: float | None, said: str
+) -> None:
+    undecided = run(QUIET, CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, mde=mde))
+    (warning,) = advice(replace(undecided, policy=Policy(budget_s=budget_s)))
+    assert warning.startswith(f"1 of 1 timed cases are undecided: {said}")
 
 
 def test_more_time_is_no_advice_where_it_would_take_hours() -> None:
@@ -73,6 +88,8 @@ def test_more_undecided_cases_than_may_be_are_explained_by_what_else_the_machine
         "hypervisor took 0.1, the clock ran at 80% of its maximum; give --gate-budget=120, run on a quieter machine, "
         "share the cases out over shards, or raise --gate-threshold"
     )
+    (unknown,) = advice(replace(busy, load=None))
+    assert unknown.startswith("1 of 1 timed cases are undecided, and at most 0% may be: give --gate-budget=120, ")
 
 
 def test_stored_cases_of_a_device_that_is_not_here_are_counted_and_not_passed_over() -> None:

@@ -53,15 +53,36 @@ def test_the_order_of_the_files_does_not_matter() -> None:
     given = shards(b=Verdict.FASTER)
     backwards = dict(reversed(given.items()))
     assert {c.id: c for c in merge(backwards).cases} == {c.id: c for c in merge(given).cases}
+    assert merge(backwards).shard == merge(given).shard == Shard.of(1, 1, "pr", IDS)
+
+
+def test_shards_may_call_the_same_code_by_different_names() -> None:
+    given = shards()
+    given["3.json"] = replace(
+        given["3.json"],
+        base={"origin": "baseline 0001", "source_sha256": "b"},
+        head={"origin": "revision HEAD", "source_sha256": "h"},
+    )
+    assert merge(given).base == given["1.json"].base
 
 
 def test_environments_are_joined_and_warnings_name_their_shard() -> None:
     given = shards()
-    given["2.json"] = replace(given["2.json"], load=Load(4, 2.0, 0.0, None), notes=("not watched",))
-    merged = merge(given)
-    assert merged.environment == {"cpu": "cpu 1, cpu 0", "threads": 1, "torch": "2.13"}
-    assert merged.notes[0] == "shard 2/3: not watched"
-    assert merged.notes[1].startswith("shard 2/3: other processes kept 2.0 of 4 cores busy")
+    for index, name in enumerate(given, 1):
+        environment = {**given[name].environment, "cores": 2**index}
+        given[name] = replace(given[name], environment=environment, notes=(f"note {index}",), options=("--tier=pr",))
+    given["2.json"] = replace(given["2.json"], load=Load(4, 2.0, 0.0, None), absent=("x", "y"))
+    given["3.json"] = replace(given["3.json"], absent=("y",))
+    merged = merge(given | {"again.json": given["2.json"]})
+    assert merged.environment == {"cpu": "cpu 1, cpu 0", "threads": 1, "torch": "2.13", "cores": "2, 4, 8"}
+    assert merged.notes[:2] == ("shard 1/3: note 1", "shard 2/3: note 2")
+    assert merged.notes[2].startswith("shard 2/3: other processes kept 2.0 of 4 cores busy")
+    assert [note.partition(",")[0] for note in merged.notes[3:]] == [
+        "shard 2/3: 2 cases of the baseline",
+        "shard 3/3: note 3",
+        "shard 3/3: 1 cases of the baseline",
+    ]
+    assert (merged.absent, merged.options) == (("x", "y"), ("--tier=pr",))
 
 
 def test_what_was_joined_can_be_read_and_joined_again() -> None:
@@ -81,12 +102,14 @@ def test_of_a_repeated_shard_the_worst_verdict_of_each_case_counts(worse_comes: 
     by_id = {case.id: case for case in merged.cases}
     assert by_id["b"].verdict is Verdict.REGRESSED
     assert by_id["b"].reasons[0] == "why b"
-    assert "REGRESSED in 2.json" in by_id["b"].reasons[1]
-    assert "UNCHANGED in again.json" in by_id["b"].reasons[1]
+    seen = ["REGRESSED in 2.json", "UNCHANGED in again.json"]
+    said = ", ".join(seen if worse_comes == "first" else reversed(seen))
+    assert by_id["b"].reasons[1] == f"its shard ran 2 times: {said}"
     assert by_id["e"].verdict is Verdict.FASTER
     assert len(merged.cases) == len(IDS)
     assert merged.exit_code == 1
-    assert any("shard 2/3 ran 2 times" in note and "the worst verdict counts" in note for note in merged.notes)
+    names = "2.json, again.json" if worse_comes == "first" else "again.json, 2.json"
+    assert merged.notes == (f"shard 2/3 ran 2 times ({names}): of each case the worst verdict counts",)
 
 
 @pytest.mark.parametrize("ids", ["", "a"], ids=["no rows", "a skipped row"])
@@ -101,6 +124,10 @@ def test_an_empty_shard_passes_by_itself_and_empty_shards_alone_do_not(ids: str)
     merged = merge({f"{number}.json": run for number, run in enumerate(runs)})
     assert merged.exit_code == 4
     assert "nothing was compared" in merged.closing_line
+
+
+def test_one_of_two_shards_is_a_part_and_one_of_one_is_a_whole() -> None:
+    assert [replace(shard(1), shard=Shard.of(1, count, "pr", IDS)).is_part for count in (1, 2)] == [False, True]
 
 
 def test_a_shard_whose_cases_are_all_new_compared_nothing() -> None:
@@ -122,6 +149,10 @@ def test_a_shard_whose_cases_are_all_new_compared_nothing() -> None:
         ),
         (
             lambda s: s.update({"again": replace(s["1.json"], cases=s["1.json"].cases[:1])}),
+            "1.json and again are the same shard with different cases: keep the right one",
+        ),
+        (
+            lambda s: s.update({"again": replace(s["1.json"], cases=s["2.json"].cases)}),
             "1.json and again are the same shard with different cases: keep the right one",
         ),
         (lambda s: s.update({"3.json": replace(s["3.json"], shard=None)}), "3.json does not say which shard it is"),
@@ -157,13 +188,16 @@ def test_how_much_may_be_undecided_is_asked_of_the_whole_and_not_of_its_parts() 
     ("change", "what"),
     [
         ({"base": {"origin": "revision main", "source_sha256": "other"}}, "base"),
+        ({"base": {"origin": "revision main", "source_sha256": "b", "interpreter": "other"}}, "base"),
         ({"head": {"origin": "working tree", "source_sha256": "other"}}, "head"),
+        ({"head": {"origin": "working tree", "source_sha256": "h", "interpreter": "other"}}, "head"),
         ({"policy": Policy(threshold=0.5)}, "policy"),
         ({"environment": {"threads": 2, "torch": "2.13"}}, "number of threads"),
         ({"environment": {"threads": 1, "torch": "2.12"}}, "version of torch"),
         ({"shard": Shard.of(3, 3, "full", IDS)}, "tier"),
         ({"shard": Shard.of(3, 4, "pr", IDS)}, "number of shards"),
         ({"shard": Shard.of(3, 3, "pr", ("a", "b"))}, "list of cases"),
+        ({"shard": Shard.of(3, 3, "pr", ("a", "b", "c", "d", "f"))}, "list of cases"),
     ],
 )
 def test_shards_of_different_runs_are_refused(change: dict[str, object], what: str) -> None:

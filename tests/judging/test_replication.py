@@ -1,6 +1,8 @@
 """A slowdown that places in memory could explain: when it is replicated, at what level, and what then is said."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import log
 
 import pytest
 
@@ -31,6 +33,9 @@ def verdict(ratios: Sequence[float], twins: int) -> CaseResult:
         ((1.07, 1.0, 1.07), True),
         ((1.3, 1.07), True),  # the smaller of the two counts
         ((1.3, 1.2), False),  # nothing in memory makes so much
+        ((1.3, 1.0, 1.2), False),
+        ((1.145, 1.145), True),
+        ((1.155, 1.155), False),
         ((1.07, 1.0, 1.0), False),  # not confirmed
         ((1.0,), False),
         ((0.9, 0.9), False),
@@ -42,11 +47,24 @@ def test_a_confirmed_slowdown_is_replicated_unless_it_is_large(ratios: Sequence[
     assert not needs_replication(measurements, Policy().test(100))
 
 
+def test_what_memory_could_explain_is_counted_from_the_slowdown_that_a_waiver_accepts() -> None:
+    waived = replace(TEST, accepted=log(1.1))
+    assert needs_replication([measured(1.2), measured(1.2)], waived)
+    assert not needs_replication([measured(1.3), measured(1.3)], waived)
+    twice = (measured(1.2), measured(1.2))
+    gone = judge_case(Evidence("c", measurements=twice, replication=measured(1.0, pairs=15)), waived, "accepted")
+    assert gone.verdict is Verdict.UNCHANGED
+    assert gone.reasons[-1] == "needs its waiver no longer (accepted)"
+
+
 def test_pairs_of_twins_decide_and_not_the_pairs_within_them() -> None:
     slower = verdict([1.06], 15)
     assert (slower.verdict, slower.pairs) == (Verdict.REGRESSED, 15)
     assert slower.reasons == ("6.0% slower, in 15 pairs of twins",)
     assert slower.ratio == pytest.approx(1.06)
+    assert slower.ci == pytest.approx((1.06, 1.06))  # at the replication's level
+    assert slower.seconds == 1.5
+    assert verdict([2.5], 15).reasons == ("150.0% slower, in 15 pairs of twins",)
     same = verdict([1.03, 0.99, 1.0], 15)
     assert same.verdict is Verdict.UNCHANGED
     assert same.reasons == ("a slowdown was measured twice, and not in 15 further pairs of twins",)
@@ -71,6 +89,8 @@ def test_once_a_case_is_slower_no_other_has_to_be_replicated() -> None:
     run.settle(CaseResult(Evidence("c"), Verdict.UNCHANGED))
     assert (run.tried, run.level) == (0, TEST.replication_level)
     run.settle(verdict([1.06], 15))
+    assert run.level is None
+    run.settle(CaseResult(Evidence("c"), Verdict.UNCHANGED))
     assert run.level is None
 
 

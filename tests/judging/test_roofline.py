@@ -94,13 +94,18 @@ def ceiling(gflops: float, gbytes: float, dtype: str = "fp32") -> Ceiling:
 
 @pytest.mark.parametrize(
     ("limit", "share", "bound"),
-    [(ceiling(100, 1000), 0.02, "flops"), (ceiling(1000, 10), 0.1, "bytes"), (ceiling(9, 9, "bf16"), None, None)],
+    [
+        (ceiling(100, 1000), 0.025, "flops"),
+        (ceiling(1000, 10), 0.125, "bytes"),
+        (ceiling(9, 9, "bf16"), None, None),
+        (ceiling(9, 9, "int8"), None, None),
+    ],
 )
 def test_the_share_is_the_time_of_the_tighter_bound_over_the_time_taken(
     limit: Ceiling, share: float | None, bound: str | None
 ) -> None:
-    speed = achieved(WORK, 1_000_000.0, [limit])
-    assert speed == Achieved(2.0, 1.0, share, bound)
+    speed = achieved(WORK, 800_000.0, [limit])
+    assert speed == Achieved(2.5, 1.25, share, bound)
 
 
 def test_what_was_not_timed_achieved_nothing() -> None:
@@ -110,8 +115,9 @@ def test_what_was_not_timed_achieved_nothing() -> None:
 
 def test_the_line_of_a_report_states_the_ceilings_and_the_share_of_the_median_case() -> None:
     timed = [(WORK, ns) for ns in (1e6, 2e6, 4e6)]
-    assert summary([*timed, (None, None)], [ceiling(100, 1000)]) == (
-        "ceiling, measured: cpu fp32 100 GFLOP/s 1000 GB/s; the median case reached 1% of its own"
+    of_another_dtype = (Work(1, 1, "bf16", "cpu"), 1e6)
+    assert summary([*timed, (None, None), of_another_dtype], [ceiling(100.5, 10.25)]) == (
+        "ceiling, measured: cpu fp32 100.5 GFLOP/s 10.25 GB/s; the median case reached 5% of its own"
     )
     assert summary([(None, None)], []) is None
 

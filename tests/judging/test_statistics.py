@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.judging.policy import Policy
-from bench.judging.statistics import Change, PairedTest, confidence_interval, log_evidence, median
+from bench.judging.statistics import Change, PairedTest, confidence_interval, log_evidence, median, mixture_bound
 
 TEST = PairedTest(threshold=log1p(0.05), alarm_level=1e-5, miss_level=1e-3)
 
@@ -36,13 +36,21 @@ def test_an_interval_needs_this_many_agreeing_pairs(alpha: float, pairs: int) ->
         assert (confidence_interval([1.0] * n, alpha).low is not None) is bounded
 
 
-@pytest.mark.parametrize("n", [1, 5, 20, 101, 400])
+@pytest.mark.parametrize("n", [1, 2, 5, 20, 101, 400])
 def test_evidence_never_exceeds_the_exact_mixture_ratio_and_comes_close_where_it_counts(n: int) -> None:
     for positive in range(n + 1):
         exact, bound = log(mixture_ratio(positive, n)), log_evidence(positive, n)
         assert bound <= exact + 1e-9
         if exact > log(1000):
             assert bound > exact - 0.01
+
+
+@pytest.mark.parametrize("alpha", [1e-2, 1e-3, 1e-5])
+def test_no_fewer_signs_than_suffice_are_asked_to_agree(alpha: float) -> None:
+    for n in range(1, 120):
+        bound = mixture_bound(n, alpha)
+        suffice = [positive for positive in range(n + 1) if log_evidence(positive, n) >= -log(alpha)]
+        assert bound == min(suffice, default=None)
 
 
 def test_the_exact_mixture_ratio_has_mean_one_under_a_fair_coin() -> None:
@@ -183,10 +191,22 @@ def test_what_looks_slower_is_certain_to_be_or_not_to_be_before_it_confirms_anot
     assert confirming.is_certain([0.4 * test.threshold] * 15)
 
 
+def test_what_a_waiver_accepts_is_not_near_to_being_slower() -> None:
+    accepting = replace(TEST, accepted=0.1)
+    for above, near in ((0.4, False), (0.6, True)):
+        assert TEST.is_near([above * TEST.threshold]) is near
+        assert accepting.is_near([0.1 + above * TEST.threshold]) is near
+
+
 def test_what_looks_faster_may_stop_once_it_is_certainly_not_faster_by_the_threshold() -> None:
     test = Policy().test(213)
     assert test.is_certain([-0.6 * test.threshold] * 13)  # not certain to be FASTER, and no longer of interest
     assert test.decide([-0.6 * test.threshold] * 13) is Change.SAME
+    hardly = [-1.5 * test.threshold] * 20 + [-0.45 * test.threshold] * 28
+    low = confidence_interval(hardly, test.miss_level).low
+    assert low is not None
+    assert low < -test.threshold
+    assert test.is_certain(hardly)  # a median above minus half the threshold does not look faster
     assert not test.is_certain([-1.2 * test.threshold] * 21)
     assert test.decide([-1.2 * test.threshold] * 22) is Change.FASTER
 

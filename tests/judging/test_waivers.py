@@ -1,5 +1,6 @@
 """The waivers' file: what it accepts, what it refuses, and how."""
 
+import tomllib
 from datetime import date
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from bench.judging import waivers
 from bench.judging.policy import OwnThreshold
 from bench.plain.errors import CannotDo
+from bench.plain.toml import Toml
 
 TODAY = date(2030, 6, 15)
 IDS = ("sdpa-a-fp32-cpu-fwd", "sdpa-a-bf16-cpu-fwd", "manual-a-fp32-cpu-fwd")
@@ -66,6 +68,7 @@ def test_no_file_waives_nothing(tmp_path: Path) -> None:
         (("manual-*", "mnaual-*"), "'mnaual-*' matches no case"),
         (("1.1", "0.9"), "has ratio 0.9: give head/base above 1 and at most 10, such as 1.1"),
         (("1.1", "1"), "has ratio 1: give head/base above 1"),
+        (("1.1", "10.01"), "has ratio 10.01: give head/base above 1"),
         (("1.1", "nan"), "has ratio nan: give head/base above 1"),
         (("1.1", "1" + 400 * "0"), "has ratio inf: give head/base above 1 and at most 10"),
         (("1.1", '"10%"'), "a waiver must give exactly case (str), ratio (float), reason (str), expires (date)"),
@@ -82,6 +85,7 @@ def test_no_file_waives_nothing(tmp_path: Path) -> None:
         (("0.1\n", "-1\n"), "the threshold of 'manual-*' is -1"),
         (("0.1\n", "1.01\n"), "the threshold of 'manual-*' is 1.01: give a share above 0 and at most 1"),
         (("[[waiver]]", "[[waver]]"), "waivers.toml has waver: write [[waiver]] and [[threshold]] tables"),
+        (("[[waiver]]", "[[d]]\n[[c]]\n[[b]]\n[[a]]\n[[waver]]"), "waivers.toml has a, b, c, d, waver: write"),
         (("[[waiver]]", "[waiver]"), "write each waiver as a table headed [[waiver]]"),
         (("[[waiver]]", "[[waiver"), "waivers.toml cannot be read"),
     ],
@@ -95,9 +99,30 @@ def test_an_entry_that_cannot_stand_is_refused_in_one_sentence(
     assert str(refused.value).startswith("waivers.toml")
 
 
+@pytest.mark.parametrize(("old", "largest"), [("1.1", "10"), ("0.1\n", "1\n")])
+def test_the_largest_ratio_and_threshold_that_may_be_given_are_accepted(tmp_path: Path, old: str, largest: str) -> None:
+    assert read(tmp_path, GOOD.replace(old, largest, 1)) != read(tmp_path, GOOD)
+
+
+def test_an_entry_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CannotDo, match="a waiver must give exactly case .*; saw 1$"):
+        read(tmp_path, "waiver = [1]")
+
+
+def test_an_id_with_brackets_is_matched_as_it_stands_and_an_entry_may_be_for_an_id_that_is_not_known_yet() -> None:
+    text = GOOD.replace("sdpa-*-bf16-*", "test_it[1]").replace("manual-*", "later-*")
+    file = Toml(Path("waivers.toml"), text, tomllib.loads(text))
+    exceptions = waivers.entries(file, ("test_it[1]",), TODAY, all_known=False)
+    assert exceptions.waiver("test_it[1]") is not None
+    assert exceptions.threshold("later-1") is not None
+    with pytest.raises(CannotDo, match="'later-\\*' matches no case"):
+        waivers.entries(file, ("test_it[1]",), TODAY)
+
+
 def test_two_entries_for_one_case_are_refused(tmp_path: Path) -> None:
     twice = GOOD + GOOD.partition("[[threshold]]")[0].replace("sdpa-*-bf16-*", "*-bf16-*")
-    with pytest.raises(CannotDo, match="both match sdpa-a-bf16-cpu-fwd: keep one of them"):
+    both = r"'sdpa-\*-bf16-\*' and '\*-bf16-\*' both match sdpa-a-bf16-cpu-fwd: keep one of them"
+    with pytest.raises(CannotDo, match=both):
         read(tmp_path, twice)
 
 

@@ -85,6 +85,14 @@ def test_masks_hold_what_their_words_say() -> None:
     assert (low[:, :, 0] < 0).all()
 
 
+@pytest.mark.parametrize(("shape", "word"), [("b2h4t1k60d8", "boolmaskbhqk"), ("b1h4t6k60d8", "boolmaskbk")])
+def test_a_mask_leaves_the_only_query_and_the_only_item_something_to_see(shape: str, word: str) -> None:
+    mask = work(shape, word).mask
+    assert mask is not None
+    assert mask.any(dim=-1).all()
+    assert not mask.all()
+
+
 def test_a_padding_mask_gives_each_item_a_length_of_its_own() -> None:
     mask = work("b3h2t4k8d8", "paddingmask").mask
     assert mask is not None

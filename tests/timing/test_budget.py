@@ -21,6 +21,12 @@ def test_an_undecided_case_gets_what_decided_ones_saved() -> None:
     assert budget.allowance_s() == pytest.approx(min(10.0, (20 * 0.75 + 2) * SHARE * 10.0))
 
 
+def test_a_case_has_its_share_though_another_took_more_than_was_left() -> None:
+    budget = SharedBudget(10.0, 100)
+    budget.spend(30.0)
+    assert budget.allowance_s() == SHARE * 10.0
+
+
 @settings(derandomize=True)
 @given(st.integers(1, 200), st.lists(st.floats(0, 1), min_size=200, max_size=200))
 def test_no_way_of_spending_takes_more_than_the_whole_or_leaves_a_case_without_its_share(

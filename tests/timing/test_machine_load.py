@@ -36,18 +36,18 @@ def test_the_meter_counts_processes_that_it_started_as_its_own() -> None:
     assert after.own - before.own > 2 * (time.process_time() - own_s)
 
 
-START = _Seconds(wall=100.0, busy=50.0, own=20.0, stolen=3.0)
+START = _Seconds(wall=4.0, busy=5.0, own=2.0, stolen=3.0)
 CLOCK = SimpleNamespace(current=1800.0, max=2400.0)
 
 
 @pytest.mark.parametrize(
     ("now", "clock", "load"),
     [
-        (_Seconds(110.0, 75.0, 30.0, 5.0), CLOCK, Load(4, 1.5, 0.2, 0.75)),
-        (_Seconds(110.0, 55.0, 30.0, 2.0), None, Load(4, 0.0, 0.0, None)),  # clocks of the system are coarse
-        (_Seconds(110.0, 75.0, 30.0, 5.0), SimpleNamespace(current=1800.0, max=0.0), Load(4, 1.5, 0.2, None)),
-        (_Seconds(110.0, 75.0, 30.0, 5.0), SimpleNamespace(current=0.5, max=1.0), Load(4, 1.5, 0.2, 0.5)),
-        (_Seconds(100.5, 51.0, 20.5, 3.25), CLOCK, Load(4, 1.0, 0.5, 0.75)),
+        (_Seconds(14.0, 30.0, 12.0, 5.0), CLOCK, Load(4, 1.5, 0.2, 0.75)),
+        (_Seconds(14.0, 10.0, 12.0, 2.0), None, Load(4, 0.0, 0.0, None)),  # clocks of the system are coarse
+        (_Seconds(14.0, 30.0, 12.0, 5.0), SimpleNamespace(current=1800.0, max=0.0), Load(4, 1.5, 0.2, None)),
+        (_Seconds(14.0, 30.0, 12.0, 5.0), SimpleNamespace(current=0.5, max=1.0), Load(4, 1.5, 0.2, 0.5)),
+        (_Seconds(4.5, 6.0, 2.5, 3.25), CLOCK, Load(4, 1.0, 0.5, 0.75)),
         (START, CLOCK, Load(4, 0.0, 0.0, 0.75)),
     ],
 )

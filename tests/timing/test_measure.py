@@ -10,16 +10,26 @@ import pytest
 
 from bench.judging.policy import Policy
 from bench.judging.statistics import Change, PairedTest
-from bench.plain.evidence import Measurement
+from bench.plain.evidence import Measurement, Pair
 from bench.timing.clock import Clock, Stopwatch
-from bench.timing.measure import BURST_NS, WARMUP_ROUNDS, StoppingRule, burst_of, measure, no_garbage_collection
+from bench.timing.measure import (
+    BURST_NS,
+    WARMUP_ROUNDS,
+    Never,
+    StoppingRule,
+    burst_of,
+    measure,
+    no_garbage_collection,
+)
+
+STARTED_NS = 10**12  # what a clock shows at the start is no part of what it measures
 
 
 @dataclass
 class Machine:
     """A clock that moves only when a call says so, and a log of what happened."""
 
-    now: int = 0
+    now: int = STARTED_NS
     log: list[str] = field(default_factory=list)
 
     @property
@@ -41,9 +51,6 @@ class StopAfter:
 
     def is_certain(self, ordered: Sequence[float]) -> bool:
         return len(ordered) >= self.pairs
-
-
-NEVER = StopAfter(10**9)
 
 
 def timed(
@@ -73,13 +80,15 @@ def test_pairs_hold_the_true_time_per_call_of_each_side() -> None:
     result = timed(base, head, clock=machine.clock, rule=StopAfter(7), budget_s=9, order=random.Random(0))
     assert [(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs] == [(40_000, 50_000)] * 7
     assert result.pairs[0].log_ratio > 0  # the head is slower
-    assert result.seconds == pytest.approx(machine.now * 1e-9)
+    assert result.seconds == pytest.approx((machine.now - STARTED_NS) * 1e-9)
 
 
 @pytest.mark.parametrize(
     ("ns", "resolution_ns", "calls"),
     [
+        (1, 1.0, BURST_NS),
         (10, 1.0, BURST_NS // 10),
+        (1000, 1000.0, 1000),
         (BURST_NS * 2 // 5, 1.0, 3),
         (BURST_NS, 1.0, 1),
         (50 * BURST_NS, 1.0, 1),
@@ -93,6 +102,12 @@ def test_a_burst_is_long_enough_for_the_clock(ns: int, resolution_ns: float, cal
     result = timed(side, side, clock=clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
     assert result.calls_per_burst == calls
     assert calls * ns >= max(BURST_NS, 1000 * resolution_ns)
+
+
+def test_a_call_that_the_clock_cannot_see_takes_a_nanosecond() -> None:
+    side = Machine().call("side", 0)
+    result = timed(side, side, clock=Machine().clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
+    assert (result.calls_per_burst, result.pairs) == (BURST_NS, (Pair(1.0, 1.0),))
 
 
 def test_each_side_is_called_untimed_before_anything_is_measured() -> None:
@@ -160,7 +175,7 @@ def test_queued_work_is_waited_for_before_the_clock_is_read_at_either_end() -> N
 
 
 def test_measuring_stops_when_the_rule_is_certain_or_the_budget_is_spent() -> None:
-    for rule, budget_s, pairs in ((StopAfter(5), 9.0, 5), (NEVER, 20 * BURST_NS * 1e-9, 7), (NEVER, 0.0, 1)):
+    for rule, budget_s, pairs in ((StopAfter(5), 9.0, 5), (Never(), 20 * BURST_NS * 1e-9, 7), (Never(), 0.0, 1)):
         machine = Machine()
         side = machine.call("side", BURST_NS)
         result = timed(side, side, clock=machine.clock, rule=rule, budget_s=budget_s, order=random.Random(0))
@@ -171,10 +186,23 @@ def test_a_budget_that_cannot_suffice_is_left_to_others_after_the_first_pair() -
     rule = Policy().test(1)  # which takes 13 pairs at least
     for affordable, pairs in ((12, 1), (40, rule.least_pairs)):
         machine = Machine()
-        side = machine.call("side", BURST_NS)
+        side = machine.call("side", BURST_NS // 10)
         budget_s = affordable * 2 * BURST_NS * 1e-9
         result = timed(side, side, clock=machine.clock, rule=rule, budget_s=budget_s, order=random.Random(0))
         assert len(result.pairs) == pairs
+
+
+def test_a_budget_that_seemed_to_suffice_is_spent_though_a_later_pair_is_slow() -> None:
+    machine, rule = Machine(), Policy().test(1)
+
+    def slow_once() -> None:
+        machine.log.append("call")
+        machine.now += 4 * BURST_NS if len(machine.log) == 12 else BURST_NS
+
+    budget_s = 22 * 2 * BURST_NS * 1e-9  # and 13 pairs as slow as that one take more
+    clock = Clock(lambda: machine.now, lambda: None)
+    result = timed(slow_once, slow_once, clock=clock, rule=rule, budget_s=budget_s, order=random.Random(0))
+    assert len(result.pairs) >= rule.least_pairs
 
 
 def test_rounds_that_still_get_faster_are_warm_up_and_not_pairs() -> None:
@@ -192,6 +220,19 @@ def test_rounds_that_still_get_faster_are_warm_up_and_not_pairs() -> None:
     result = timed(*sides, clock=machine.clock, rule=StopAfter(3), budget_s=9, order=random.Random(0))
     assert result.warmup_rounds == 5
     assert {(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs} == {(BURST_NS, BURST_NS)}
+
+
+@pytest.mark.parametrize(("faster", "rounds"), [(0.04, 2), (0.06, WARMUP_ROUNDS)])
+def test_a_round_that_is_hardly_faster_ends_the_warm_up(faster: float, rounds: int) -> None:
+    machine = Machine()
+
+    def side() -> None:
+        machine.now += int(10**9 * (1 - faster) ** (len(machine.log) // 2))
+        machine.log.append("call")
+
+    clock = Clock(lambda: machine.now, lambda: None)
+    result = timed(side, side, clock=clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
+    assert result.warmup_rounds == rounds
 
 
 def test_warming_up_ends_even_if_every_round_is_faster() -> None:
@@ -220,8 +261,9 @@ def test_the_rule_sees_the_log_ratios_sorted() -> None:
     def jitter() -> None:
         machine.now += noise.randrange(BURST_NS, 2 * BURST_NS)
 
-    timed(jitter, jitter, clock=machine.clock, rule=Watch(), budget_s=9, order=random.Random(0))
+    result = timed(jitter, jitter, clock=machine.clock, rule=Watch(), budget_s=9, order=random.Random(0))
     assert len(seen[-1]) == 20
+    assert seen[-1] == result.ordered
     assert all(ordered == sorted(ordered) for ordered in seen)
 
 

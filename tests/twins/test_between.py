@@ -1,6 +1,7 @@
 """Pairs of processes: what one of them says, how many are needed, and what happens where processes differ."""
 
 import random
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -38,9 +39,11 @@ def test_a_pair_of_processes_says_its_median_time_and_its_median_ratio(
 
 
 def test_many_bursts_in_one_pair_of_processes_are_still_one_observation() -> None:
-    whole = joined([bursts(1.0, count=500), bursts(1.0, count=3)], seconds=2.5)
-    assert len(whole.pairs) == 2
+    measurements = [replace(bursts(1.0, count=count), calls_per_burst=count) for count in (500, 3, 4, 5)]
+    whole = joined(measurements, seconds=2.5)
+    assert len(whole.pairs) == 4
     assert whole.seconds == 2.5
+    assert whole.calls_per_burst == 5  # all else is that of the last
 
 
 @pytest.mark.parametrize(

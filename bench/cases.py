@@ -167,10 +167,10 @@ class Case:
 
         """
         subject, shape, mask, dtype, device, direction = id_.split("-")
-        case = cls(subject, subject in modules, Shape.parse(shape), mask, dtype, device, direction)
-        if dtype not in DTYPES or direction not in DIRECTIONS or case.hiding is None:
+        Mask.parse(mask)
+        if dtype not in DTYPES or direction not in DIRECTIONS:
             raise ValueError(f"{id_} has a dtype or a direction that is not known")
-        return case
+        return cls(subject, subject in modules, Shape.parse(shape), mask, dtype, device, direction)
 
     @property
     def id(self) -> str:

@@ -21,9 +21,10 @@ VARIANTS = ("decode", "sdpa_cudnn", "sdpa_efficient", "sdpa_flash", "sdpa_math")
 class Row:
     """Some of the matrix: every combination of the space-separated values, from ``tier`` upwards.
 
-    ``subjects`` are some of ``kernels``, ``compiling`` (those in ``COMPILING``), ``variants`` and ``modules``; each
-    kernel is one of the first three. A row that is not ``timed`` has inputs that tell a wrong kernel from a right one,
-    and says nothing of speed that others do not. ``model`` names the model whose attention it is.
+    ``subjects`` are names of kernels, or groups: ``kernels``, ``compiling`` (those in ``COMPILING``), ``variants`` and
+    ``modules``; each kernel is in one of the first three. A row that is not ``timed`` has inputs that tell a wrong
+    kernel from a right one, and says nothing of speed that others do not. ``model`` names the model whose attention
+    it is.
     """
 
     tier: str
@@ -180,8 +181,8 @@ def matrix(
         chosen = [(name, kernel) for name, kernel in kernels.items() if {name, _group(name)} & {*subjects}]
         chosen += [(name, None) for name in modules if "modules" in subjects]
         for case in row.cases(chosen, devices):
-            # A case of two rows is timed if one of them is.
-            cases.setdefault(case, None if case.module else lacks(kernels[case.subject], case))
+            if case not in cases:  # of two rows with a case, the first says whether it is timed
+                cases[case] = None if case.module else lacks(kernels[case.subject], case)
     return cases
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..plain.collecting import no_garbage_collection
 from ..plain.evidence import TensorError
 from ..plain.execution import Calls, Fingerprint
 from ..sides import states
@@ -56,22 +57,16 @@ def execute(call: Call, workload: Workload) -> tuple[dict[str, Tensor], Fingerpr
 
     """
     device, before = workload.case.device, counters()
-    others = earlier = None
-    if workload.case.watched:
-        others = OtherContents(workload)
-        with others, states.watching() as left:
-            earlier = _Kept.of(call, device)
-        compiled = counters().since(before)
-        own = _Kept.of(call, device)
-    else:
-        with states.watching() as left:
-            own = _Kept.of(call, device)
-        compiled = counters().since(before)
-    observer = _Observer(call, workload, others, own, earlier, compiled)
+    others = OtherContents(workload) if workload.case.watched else None
+    with nullcontext() if others is None else others, states.watching() as left:
+        first = _Kept.of(call, device)
+    compiled = counters().since(before)
+    own = first if others is None else _Kept.of(call, device)
+    observer = _Observer(call, workload, own, compiled, None if others is None else _Before(others, first))
     print_, calls = observer.observe()
     inputs = {t.untyped_storage().data_ptr() for t in given(workload) if t.numel()}
     aliased = own.within(inputs)
-    overwritten = {name for kept in (own, earlier) if kept is not None for name in _unlike(kept.copies, kept.given)}
+    overwritten = {name for kept in (own, first) for name in _unlike(kept.copies, kept.given)}
     out = own.given["out"]
     calls = replace(
         calls,
@@ -121,15 +116,22 @@ def _unfit(result: Any, device: str) -> str | None:
 
 
 @dataclass(frozen=True)
+class _Before:
+    """The call on other contents, which is the first where calls are watched."""
+
+    contents: OtherContents
+    kept: _Kept
+
+
+@dataclass(frozen=True)
 class _Observer:
-    """Makes the calls after the first two, which gave ``earlier``, on the other contents, and ``own``."""
+    """Makes the calls after those on other contents, if it is ``watched``, and on the case's ``own``."""
 
     call: Call
     workload: Workload
-    others: OtherContents | None  # None where calls are not watched
     own: _Kept
-    earlier: _Kept | None
     first: Counters  # before the first call to after it
+    watched: _Before | None
     recorder: OpTrace = field(default_factory=OpTrace)  # watches the call for the fingerprint
 
     def observe(self) -> tuple[Fingerprint, Calls]:
@@ -137,22 +139,22 @@ class _Observer:
         poison = Poison(NAN)
         print_, unlike, garbage = self._fingerprint(poison)
         calls = Calls(filled=not compiled or can_run_eagerly())
-        if self.others is not None:
+        if self.watched is not None:
             kept, cached = leaks.kept(self.call, self._grown()) if self._keeps() else (None, None)
             calls = replace(calls, kept_bytes=kept, cached_bytes=cached, garbage_bytes=garbage)
         # By chance, fresh memory may have held in earlier calls what one filling holds, but not what both hold.
-        suspect = unlike or (self.others is not None and (compiled or self._depends_on_a_large_filling(poison)))
+        suspect = unlike or (self.watched is not None and (compiled or self._depends_on_a_large_filling(poison)))
         unwritten = self._unwritten() if suspect else set[str]()
         noise: dict[str, float] = {}
         if unlike:
             plain = self.call.results()
             noise = {name: distance(plain[name], own[name]) for name in _unlike(own, plain)}
         unrepeated, stale = {*noise}, set[str]()
-        odd_first = self._odd_first(own, unrepeated - unwritten) if self.others is None else set[str]()
+        odd_first = self._odd_first(unrepeated - unwritten) if self.watched is None else set[str]()
         unrepeated -= odd_first
-        if self.others is not None and self.earlier is not None:
-            earlier, sought = self.earlier.copies, LARGE if poison.filled else None
-            with self.others:
+        if self.watched is not None:
+            earlier, sought = self.watched.kept.copies, LARGE if poison.filled else None
+            with self.watched.contents:
                 calls = replace(calls, retains_graph=True if self.call.backward and not compiled else None)
                 if _unlike(earlier, self._in_other_modes(sought)):
                     unwritten |= self._unwritten()
@@ -160,12 +162,12 @@ class _Observer:
                     for name in _unlike(earlier, plain):
                         apart = _apart(name, plain[name], earlier[name], noise.get(name, 0.0))
                         (stale if apart else unrepeated).add(name)
-                    odd_first = self._odd_first(earlier, stale - unwritten)
+                    odd_first = self._odd_first(stale - unwritten)
                     stale -= odd_first
                     calls = self._by_mode(calls, earlier, {*stale, *unrepeated, *unwritten, *odd_first}, noise)
             calls = replace(
                 calls,
-                first_call_s=None if compiled else self._first_call_s(),
+                first_call_s=None if compiled else self._first_call_s(self.watched.kept),
                 compiles_each_length=compiles_each_length(self.call, self.workload) if compiled else None,
                 batch_invariant=None if compiled or unrepeated else self._batch_invariant(),
             )
@@ -214,18 +216,16 @@ class _Observer:
             return replace(calls, other_modes=tuple(found), retains_graph=False)
         return replace(calls, other_modes=tuple(found), second_backward=tuple(second), retains_graph=True)
 
-    def _odd_first(self, first: Results, suspects: set[str]) -> set[str]:
+    def _odd_first(self, suspects: set[str]) -> set[str]:
         """Return the suspects if they are wrong because a call is the first of its length."""
         if "out" not in suspects:
             return set()
         again = at_new_lengths(self.call, self.workload)
-        odd = any(_apart("out", second, one, 0.0) for _, one, second in again)
-        return {name for name in suspects if name in first} if odd else set()
+        return suspects if any(_apart("out", second, one, 0.0) for _, one, second in again) else set()
 
-    def _first_call_s(self) -> float | None:
+    def _first_call_s(self, first: _Kept) -> float | None:
         """Return how much longer the first call of a length takes; if that is much, the least of some new lengths."""
-        assert self.earlier is not None
-        more_s, key = self.earlier.seconds - self.own.seconds, f"{self.workload.case.subject} at new lengths"
+        more_s, key = first.seconds - self.own.seconds, f"{self.workload.case.subject} at new lengths"
         if more_s < SLOW_FIRST_S:
             return max(0.0, more_s)
         if key in self.call.tried_longer:
@@ -255,7 +255,7 @@ class _Observer:
             return fingerprint(forward, both, device=self._device, compiled=self.first, recorder=recorder)
 
         own, failed = self.own.copies, False
-        with leaks.no_collection():
+        with no_garbage_collection():
             try:
                 with nullcontext() if self.first.any else poison:
                     print_ = take(self.recorder)
@@ -302,17 +302,14 @@ class _Observer:
 
     def _garbage(self) -> int | None:
         """Return the bytes that a call leaves to the garbage collector; None where there are none."""
-        if self.others is None:
+        if self.watched is None:
             return None
         if self._device == "cuda":
             grown = self._grown()
             grown(self.call)
             return -grown(gc.collect) or None
         # Compiled code: what the profiler sees of a collection is not the call's alone.
-        if self.first.any or not (left := self.recorder.live_bytes):
-            return None
-        gc.collect()
-        return left - self.recorder.live_bytes or None
+        return None if self.first.any else leaks.garbage(self.recorder)
 
     def _keeps(self) -> bool:
         """Whether a call left bytes alive."""

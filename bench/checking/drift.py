@@ -24,7 +24,7 @@ ULPS = 2.0
 RMS_ULPS = 0.1  # where the naive error happens to vanish
 # In float32, of the largest value: PyTorch's vectorised exp alone may be off by 20 ulp (``Vectorized::exp_u20``).
 NOISE_ULPS = 12.0
-SUMMED = 8.0  # the cap of a gradient for a whole head grows with the root of its terms, over this
+SUMMED = 8.0  # the cap of a one-dimensional gradient (a bias, sinks) grows with the root of its terms, over this
 
 
 def hold_to_budget(
@@ -88,7 +88,7 @@ def _tensor_error(
     budget = factor * max(naive_error.largest, noise) + slack
     rms_budget = factor * max(naive_error.rms, rms_noise) + rms_slack
     if naive.dtype in CAPS:
-        # A value for a whole head sums the errors of all its rows.
+        # A value of a bias or of sinks sums the errors of all rows.
         summed = sqrt(terms) / SUMMED if exact.dim() == 1 else 1.0
         budget = min(budget, CAPS[naive.dtype][0 if output else 1] * looser * max(1.0, highest, summed))
 

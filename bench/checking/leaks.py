@@ -2,8 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,18 +15,6 @@ SLOW_S = 0.05  # a call that takes longer is made less often
 SLOW_CALLS = 2
 
 Grown = Callable[[Callable[[], object]], int]  # makes a call; returns by how much the bytes alive have grown
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Keep Python from collecting garbage by itself, at a moment that no two runs share."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def kept(call: Callable[[], object], grown: Grown) -> tuple[int | None, int | None]:
@@ -50,6 +37,14 @@ def kept(call: Callable[[], object], grown: Grown) -> tuple[int | None, int | No
     settled = first + grown(several(calls))
     each = grown(several(calls)) // calls
     return (each, None) if each > 0 else (None, settled if settled > 0 else None)
+
+
+def garbage(recorder: OpTrace) -> int | None:
+    """Collect garbage; returns the bytes that a watched call had left to it, None where there are none."""
+    if not (left := recorder.live_bytes):
+        return None
+    gc.collect()
+    return left - recorder.live_bytes or None
 
 
 def by_tensors() -> Grown:

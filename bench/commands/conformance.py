@@ -97,8 +97,9 @@ class Examined:
         if 2 * len(refused) <= len(self.findings):
             return None
         ((words, _),) = Counter(finding.why for finding in refused).most_common(1)
-        others = [word for word in self.taken if self.dtype not in self.taken]
-        cure = f"give --dtype={others[0]}" if others else "most of the contract was not checked"
+        cure = "most of the contract was not checked"
+        if self.taken and self.dtype not in self.taken:
+            cure = f"give --dtype={self.taken[0]}"
         return f"mostly refused: {len(refused)} of {len(self.findings)} rows, most often as {words!r}: {cure}"
 
     @property

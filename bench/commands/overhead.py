@@ -16,10 +16,11 @@ from attention import KERNELS, MultiHeadAttention
 
 from ..judging.statistics import confidence_interval, median
 from ..plain.arguments import DEFAULT_THREADS, SECONDS, THREADS
+from ..plain.collecting import no_garbage_collection
 from ..plain.evidence import Measurement
 from ..timing.clock import Clock
 from ..timing.machine import steady_allocator
-from ..timing.measure import Never, burst_of, measure, no_garbage_collection
+from ..timing.measure import Never, burst_of, measure
 
 LEVEL = 0.001  # of the intervals, each end
 KERNEL_TOKENS = (8, 16)  # below 16 keys, ``sdpa`` adds a mask to keep NaN

@@ -1,11 +1,11 @@
 """Facts of a call that need no clock, where the tests have loaded torch: ops, memory, launches, compilation."""
 
-import gc
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..plain.collecting import no_garbage_collection
 from ..plain.execution import Calls, Fingerprint
 from ..plain.printable import first_line
 from ..sides.states import watching
@@ -49,13 +49,11 @@ def _observed(once: Callable[[], Any], compiled: "Counters") -> Fingerprint:
 
     on_gpu = torch.cuda.is_initialized()
     recorder = OpTrace()
-    with watching() as left, leaks.no_collection():
+    with watching() as left, no_garbage_collection():
         seen = fingerprint(once, device="cuda" if on_gpu else "cpu", compiled=compiled, recorder=recorder)
-        garbage = recorder.live_bytes
-        gc.collect()
-        garbage -= recorder.live_bytes
+        garbage = leaks.garbage(recorder)
     kept, cached = None, None
     if recorder.live_bytes:
         kept, cached = leaks.kept(once, leaks.by_device if on_gpu else leaks.by_tensors())
-    calls = Calls(kept_bytes=kept, cached_bytes=cached, garbage_bytes=garbage or None, left_changed=tuple(left))
+    calls = Calls(kept_bytes=kept, cached_bytes=cached, garbage_bytes=garbage, left_changed=tuple(left))
     return replace(seen, calls=calls, launches=launches(once) if on_gpu else None)

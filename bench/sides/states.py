@@ -3,10 +3,11 @@
 It is a short list of what harms callers. A twin has all of it for itself, so nothing here is about keeping sides apart.
 """
 
+import pickle
 import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ _State = tuple[Callable[[], Any], Callable[[Any], object] | None]
 
 @contextmanager
 def watching() -> Iterator[list[str]]:
-    """Watch calls; when they are done, the list names what they left changed, and all of it is turned back."""
+    """Watch calls; when they are done, the list names what they left changed, which is turned back where torch can."""
     left: list[str] = []
     states = _switches() | _generators()
     before = {name: read() for name, (read, _) in states.items()}
@@ -52,10 +53,7 @@ def _switches() -> dict[str, _State]:
             torch.get_default_device,
             lambda device: torch.set_default_device(None if device.type == "cpu" else device),
         ),
-        "the precision of float32 products": (
-            torch.get_float32_matmul_precision,
-            torch.set_float32_matmul_precision,
-        ),
+        "the precision of float32 products": (_precision, _set_precision),
         "deterministic algorithms": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
         "SDPA's flash backend": (sdpa.flash_sdp_enabled, sdpa.enable_flash_sdp),
         "SDPA's math backend": (sdpa.math_sdp_enabled, sdpa.enable_math_sdp),
@@ -77,13 +75,43 @@ def _generators() -> dict[str, _State]:
     }
     if torch.cuda.is_initialized():
         states["CUDA's random generator"] = of_torch(torch.cuda.get_rng_state, torch.cuda.set_rng_state)
-    if (numpy := sys.modules.get("numpy")) is not None and (own := sys.modules.get("numpy.random")) is not None:
-        name, keys, *_ = own.get_state()
-        states["NumPy's random generator"] = (
-            lambda: (own.get_state()[1].tobytes(), *own.get_state()[2:]),
-            lambda state: own.set_state((name, numpy.frombuffer(state[0], dtype=keys.dtype), *state[1:])),
-        )
+    if (numpy := sys.modules.get("numpy.random")) is not None:
+        bits = numpy.get_bit_generator()
+
+        def turn(state: bytes) -> None:
+            numpy.set_bit_generator(bits)
+            numpy.set_state(pickle.loads(state))  # noqa: S301  # our own
+
+        states["NumPy's random generator"] = (lambda: pickle.dumps(numpy.get_state(legacy=False)), turn)
     return states
+
+
+def _backends() -> list[Any]:
+    import torch  # noqa: PLC0415
+
+    backends: Any = torch.backends
+    return [backends.cuda.matmul, getattr(backends.mkldnn, "matmul", None)]  # an older torch has only the first
+
+
+def _precision() -> tuple[str | None, ...]:
+    """Read the switch of all backends, None where it does not speak for them all, and each backend's own."""
+    import torch  # noqa: PLC0415
+
+    of_all = None
+    with suppress(RuntimeError):  # torch refuses to read it where the backends differ
+        of_all = torch.get_float32_matmul_precision()
+    return of_all, *(getattr(backend, "fp32_precision", None) for backend in _backends())
+
+
+def _set_precision(state: tuple[str | None, ...]) -> None:
+    import torch  # noqa: PLC0415
+
+    of_all, *own = state
+    if of_all is not None:
+        torch.set_float32_matmul_precision(of_all)
+    for backend, precision in zip(_backends(), own, strict=True):
+        if precision is not None:
+            backend.fp32_precision = precision
 
 
 def _draw() -> None:

@@ -9,9 +9,10 @@ from math import ceil
 from ..cases import DTYPES, Case
 from ..checking import compilation
 from ..checking.fingerprint import fingerprint
+from ..plain.collecting import no_garbage_collection
 from ..timing.clock import Stopwatch
 from ..timing.environment import available_bytes
-from ..timing.measure import BURST_NS, SETTLED, WARMUP_ROUNDS, no_garbage_collection
+from ..timing.measure import BURST_NS, SETTLED, WARMUP_ROUNDS
 from .published import BY_HAND, COMPILED, FUSED_BY_HAND, FUSED_SDPA, PYTORCH
 from .results import NotMeasured, Quantity, Results, Series
 from .subjects import call, case_of

@@ -1,10 +1,8 @@
 """The measuring loop: times base and head in turn, on equal inputs, until a stopping rule is satisfied."""
 
-import gc
 import random
 from bisect import insort
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from statistics import median
@@ -117,15 +115,3 @@ def _warm_up(base: Burst, head: Burst) -> tuple[int, float]:
             break
         fastest_round = sum(times)
     return rounds, fastest_call
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Keep the collector from running inside what is timed."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

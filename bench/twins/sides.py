@@ -8,10 +8,11 @@ from time import perf_counter_ns
 from typing import Protocol
 
 from ..cases import Case
+from ..plain.collecting import no_garbage_collection
 from ..plain.evidence import Measurement
 from ..sides.side import Side
 from ..timing.clock import Clock, Stopwatch
-from ..timing.measure import StoppingRule, no_garbage_collection
+from ..timing.measure import StoppingRule
 from .bursts import measure_bursts
 from .examiner import Examiner, Judged
 from .party import Local, Party, SideFailed, Unsupported

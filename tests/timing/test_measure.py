@@ -10,6 +10,7 @@ import pytest
 
 from bench.judging.policy import Policy
 from bench.judging.statistics import Change, PairedTest
+from bench.plain.collecting import no_garbage_collection
 from bench.plain.evidence import Measurement, Pair
 from bench.timing.clock import Clock, Stopwatch
 from bench.timing.measure import (
@@ -19,7 +20,6 @@ from bench.timing.measure import (
     StoppingRule,
     burst_of,
     measure,
-    no_garbage_collection,
 )
 
 STARTED_NS = 10**12  # what a clock shows at the start is no part of what it measures

@@ -21,7 +21,7 @@ KERNEL_AXES: Mapping[str, Sequence[str]] = {
     "direction": ("fwd", "fwdbwd"),
     "batch": ("b1", "b2", "b3"),
     "heads": ("h1", "h3", "h4kv2", "h6kv2", "h8kv1"),
-    "tokens": ("t17", "t33k65", "t260", "t1k257", "t5k1100"),
+    "tokens": ("t17", "t33k65", "t130", "t1k257", "t5k1100"),
     "head_size": ("d64", "d8", "d20", "d80", "d128", "d256"),
     "value_size": ("", "v24"),
     "option": ("", "scale0.05", "softcap2", "sinks"),

@@ -18,7 +18,7 @@ from bench.cases import Case
 from bench.checking import drift
 from bench.checking.alike import Results
 from bench.checking.oracle import oracle, yardstick
-from bench.matrix import matrix
+from bench.matrix import COMPILING, matrix
 from bench.sides.side import Side
 from bench.sides.workload import bind, build, parameter_sizes
 
@@ -446,7 +446,7 @@ def caught(side: Side, tier: str = "smoke", subjects: Collection[str] | None = N
 
 @pytest.mark.parametrize("subject", [*KERNELS, *attention.MODULES])
 def test_a_kernel_as_it_is_passes(subject: str) -> None:
-    assert caught(HEAD, subjects={subject}) is None
+    assert caught(HEAD, "pr", {subject}) is None
 
 
 @pytest.mark.parametrize(("file", "name"), TABLE, ids=[f"{file}-{name}".replace(" ", "-") for file, name in TABLE])
@@ -479,10 +479,9 @@ def test_a_wrong_edit_of_a_kernel_that_compiles_is_caught_in_the_full_tier(
 
 
 @pytest.mark.usefixtures("not_compiled")
-@pytest.mark.parametrize("file", COMPILING_MUTATIONS)
-def test_the_kernels_that_compile_pass_as_they_are(tmp_path: Path, file: str) -> None:
-    with edited(tmp_path, file, "@register(", "@register(") as side:
-        assert caught(side, "full", {file.removesuffix(".py")}) is None
+@pytest.mark.parametrize("subject", COMPILING)
+def test_a_kernel_that_compiles_passes_as_it_is(subject: str) -> None:
+    assert caught(HEAD, "full", {subject}) is None
 
 
 @contextmanager

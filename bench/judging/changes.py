@@ -27,9 +27,9 @@ def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[s
     notes = [*_sdpa_notes(base, head), *_compiled_notes(base, head), *_call_notes(base.calls, head.calls)]
     notes += _launch_notes(base.launches, head.launches)
     if (base.compilation is None) is (head.compilation is None):  # otherwise two different tools counted ops and bytes
-        more = list(_grown_peaks(base, head))
-        changes += more
-        notes += _bytes_notes(base, head, told=bool(more))
+        peaks = [*_grown_peaks(base, head)]
+        changes += peaks
+        notes += _bytes_notes(base, head, told=peaks != [])
         counts = {op: head.ops.get(op, 0) - base.ops.get(op, 0) for op in sorted({*base.ops, *head.ops})}
         if any(counts.values()):
             notes.append("ops " + ", ".join(f"{n:+d} {op}" for op, n in counts.items() if n))

@@ -66,7 +66,7 @@ def _question(run: Run, shard: Shard) -> dict[str, object]:
         "policy": run.policy,
         "number of threads": run.environment.get("threads"),
         "version of torch": run.environment.get("torch"),
-        "list of cases": (shard.cases, shard.cases_sha256),
+        "list of cases": shard.cases_sha256,
     }
 
 

@@ -38,4 +38,4 @@ class Replications:
 def replicating(test: PairedTest) -> PairedTest:
     """Return the stopping rule of the replication of a case."""
     assert test.replication_level is not None  # it is needed
-    return replace(test, alarm_level=test.replication_level, confirming=False)
+    return replace(test, alarm_level=test.replication_level)

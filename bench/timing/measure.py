@@ -85,7 +85,7 @@ def measure(
     base(1)
     head(1)
     rounds, fastest_ns = _warm_up(base, head)
-    calls = max(1, ceil(max(BURST_NS, BURST_RESOLUTIONS * resolution_ns) / max(1.0, fastest_ns)))
+    calls = ceil(max(BURST_NS, BURST_RESOLUTIONS * resolution_ns) / max(1.0, fastest_ns))
     while not pairs or (not rule.is_certain(ordered) and (now_ns() - start_ns) * 1e-9 < budget_s):
         if order.random() < 0.5:
             of_base = base(calls)

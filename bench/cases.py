@@ -10,6 +10,9 @@ import torch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DIRECTIONS = ("fwd", "fwdbwd")
+DEVICES = ("cpu", "cuda")
+# Kernels that go through the formula step by step, and hold all scores or many of them.
+FORMULAS = ("manual", "masked", "blockwise", "sliding_window")
 
 # Capabilities that an older base does not know, and what a message calls them.
 _LATER = {

@@ -9,7 +9,7 @@ from .judging.replication import PATIENCE, replicating
 from .judging.statistics import PairedTest
 from .judging.verdict import CaseResult
 from .plain.errors import CannotDo
-from .plain.evidence import Evidence, Measurement
+from .plain.evidence import Evidence, Measurement, Timing
 from .plain.execution import Fingerprint
 from .sides.base import Base
 from .sides.workload import bytes_needed
@@ -69,22 +69,47 @@ class Gate:
             return replace(evidence, new=True)
         if not case.timed:
             return replace(evidence, timed=False)
-        measurements, drifted = [self.measure(test, budget_s)], list[Evidence]()
+        drifted: list[Evidence] = []
+        timing = self._timing(case, test, budget_s, drifted, evidence.head_fingerprint)
+        host = None
+        if test.host is not None:
+            host = self._timing(case, test.host, budget_s, drifted, evidence.head_fingerprint, host=True)
+        evidence = drifted[-1] if drifted else evidence
+        return replace(evidence, measurements=timing.measurements, replication=timing.replication, host=host)
+
+    def _timing(
+        self,
+        case: Case,
+        test: PairedTest,
+        budget_s: float,
+        drifted: list[Evidence],
+        executed: Fingerprint | None,
+        *,
+        host: bool = False,
+    ) -> Timing:
+        """Time the case that was checked last, by the clock of its device or what the host does to make a call.
+
+        What leaves its budget on the fresh inputs of a further measurement is added to ``drifted``.
+
+        Raises:
+            CaseFailed: a side raised, ended, or wrote to its inputs; it may be slower, and cannot be measured again.
+
+        """
 
         def measure_again(attempt: int, rule: StoppingRule, seconds: float) -> Measurement:
             try:
                 with self.sides.again() as others:
                     other = replace(self, sides=others)
                     again = other.check(case, attempt)
-                    measured = other.measure(rule, seconds)
+                    measured = other.measure(rule, seconds, host=host)
             except (CaseSkipped, CannotDo) as reason:  # it must not end as a skip, nor as a pass
-                said = f"may be slower, and could not be measured again: {reason}"
-                raise CaseFailed(said, evidence.head_fingerprint) from reason
+                raise CaseFailed(f"may be slower, and could not be measured again: {reason}", executed) from reason
             # What leaves its budget as the base's does, bit for bit, is the luck of these inputs and no change.
             if any(error.complaints and not error.bit_equal for error in again.errors):
                 drifted.append(again)
             return measured
 
+        measurements = [self.measure(test, budget_s, host=host)]
         confirming = replace(test, confirming=True)
         while deciding(measurements, test) is None:
             measurements.append(measure_again(len(measurements), confirming, budget_s))
@@ -98,8 +123,7 @@ class Gate:
                 MOST_PAIRS,
                 within=test,
             )
-        evidence = drifted[-1] if drifted else evidence
-        return replace(evidence, measurements=tuple(measurements), replication=replication)
+        return Timing(tuple(measurements), replication)
 
     def check(self, case: Case, attempt: int = 0) -> Evidence:
         """Run each side on fresh inputs, and compare output, gradients and what was executed.
@@ -158,7 +182,7 @@ class Gate:
             return
         raise CaseFailed(f"head refuses what the base serves: {reason}") from reason
 
-    def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
+    def measure(self, rule: StoppingRule, budget_s: float, *, host: bool = False) -> Measurement:
         """Time both sides on the case that was checked last.
 
         Raises:
@@ -166,7 +190,7 @@ class Gate:
 
         """
         try:
-            return self.sides.measure(rule, budget_s)
+            return self.sides.measure(rule, budget_s, host=host)
         except SideFailed as failure:
             raise CaseFailed(str(failure)) from failure
 

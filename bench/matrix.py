@@ -6,7 +6,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from .cases import Case, Shape, lacks
+from .cases import FORMULAS, Case, Shape, lacks
 from .covering import Covering
 
 NESTED = ("smoke", "pr", "full")  # each holds the ones before it
@@ -22,9 +22,11 @@ class Row:
     """Some of the matrix: every combination of the space-separated values, from ``tier`` upwards.
 
     ``subjects`` are names of kernels, or groups: ``kernels``, ``compiling`` (those in ``COMPILING``), ``variants`` and
-    ``modules``; each kernel is in one of the first three. A row that is not ``timed`` has inputs that tell a wrong
-    kernel from a right one, and says nothing of speed that others do not. ``model`` names the model whose attention
-    it is.
+    ``modules``; each kernel is in one of the first three. ``fused`` are those of
+    ``kernels`` that are none of ``FORMULAS``, which would take too long or too much memory to fill a GPU. A row
+    that is not ``timed`` has inputs that tell a wrong kernel from a right one, and says nothing of speed that others do
+    not. A ``small`` row is timed on a CPU alone: on a GPU its calls are bound by their launches. ``model`` names the
+    model whose attention it is.
     """
 
     tier: str
@@ -35,17 +37,22 @@ class Row:
     subjects: str = "kernels modules"
     timed: bool = True
     model: str = ""
+    devices: str = "cpu cuda"
+    small: bool = False
 
     def cases(self, subjects: Sequence[tuple[str, Any]], devices: Sequence[str]) -> Iterator[Case]:
         """Yield the cases of each subject: a name, with the kernel, or None for a module."""
         words = (self.shapes.split(), self.masks.split(), self.dtypes.split(), self.directions.split())
-        for device, (name, kernel), shape, mask, dtype, direction in product(devices, subjects, *words):
-            of = Shape.parse(shape)
-            yield Case(name, kernel is None, of, mask, dtype, device, direction, self.timed, self.model)
+        here = [device for device in devices if device in self.devices.split()]
+        for device, (name, kernel), shape, mask, dtype, direction in product(here, subjects, *words):
+            timed = self.timed and not (self.small and device == "cuda")
+            yield Case(name, kernel is None, Shape.parse(shape), mask, dtype, device, direction, timed, self.model)
 
 
 Rows = Sequence[Row | Covering]
 
+# Most rows: a call takes less than a millisecond on a core.
+Small = partial(Row, small=True)
 # A row that is checked and not timed, of kernels forward if it does not say otherwise.
 Checked = partial(Row, timed=False, directions="fwd", subjects="kernels")
 
@@ -69,19 +76,43 @@ MODELS = (
     _Model("b1h128t32d192v128 b1h128t1k256d192v128", "causal", model="DeepSeek-V3"),
 )
 
+# Rows that fill a GPU, with as many tokens in a batch and features in a layer as FlashAttention's benchmark has: 16,384
+# and 2,048 (Dao 2023, "FlashAttention-2", section 4.1).
+_Filling = partial(Row, subjects="fused", dtypes="bf16", devices="cuda")
+_Decoding = partial(_Filling, masks="causal", directions="fwd", subjects="fused decode")
+FILLING = (
+    _Filling("smoke", "b16h16t1024d128", "causal"),
+    _Decoding("smoke", "b32h32kv8t1k4096d128"),
+    _Filling("pr", "b16h16t1024d128", "full"),
+    _Filling("pr", "b4h16t4096d128 b1h16t16384d128"),
+    _Filling("pr", "b4h32t4096d64"),
+    _Filling("pr", "b4h16t4096d128 b4h8t4096d256 b4h16t4096d192v128", "causal", dtypes="fp16"),
+    _Filling("pr", "b4h8t4096d256 b4h16t4096d192v128", "causal"),
+    _Filling("pr", "b4h32kv8t4096d128", "causal"),
+    _Filling("pr", "b2h16t8192d128", "causalwindow1024", subjects="fused flex"),
+    _Decoding("pr", "b32h32kv8t4k4096d128 b8h32kv8t64k16384d128 b2h32kv8t1k65536d128 b2h32kv8t4k65536d128"),
+    _Filling("pr", "b4h16t4096d128", "causal", subjects="flex sdpa_flash sdpa_cudnn"),
+    _Filling("pr", "b16h16t1024d128", "causal", directions="fwd", subjects="compiled sdpa_efficient sdpa_math"),
+    _Filling("pr", "b4h16t1024d128", "full", subjects=" ".join(FORMULAS)),
+    _Filling("pr", "b4h16t1024d128", "causal", subjects="modules"),
+    _Filling("full", "b1h32t16384d64 b1h8t16384d256", subjects="fused sdpa_flash sdpa_cudnn"),
+    _Filling("full", "b4h16t4096d128", dtypes="fp16", subjects="fused flex sdpa_flash sdpa_cudnn"),
+    _Decoding("full", "b1h32kv8t64k65536d128 b16h32kv8t1k16384d64", dtypes="bf16 fp16"),
+)
+
 ROWS: Rows = (
-    Row("smoke", "b1h4t64d32"),
-    Row("smoke", "b1h4t64d32", "causal", "bf16", "fwd", "kernels"),
-    Row("smoke", "b2h4kv2t48d32", "boolmask", directions="fwdbwd"),
-    Row("smoke", "b2h4kv2t16k48d32", "causal floatmask", directions="fwdbwd", subjects="kernels"),
-    Row("smoke", "b2h4kv2t16k48d16v32", "causalfloatmask", directions="fwdbwd", subjects="kernels"),
-    Row("smoke", "b1h8t1k256d64", "causal", directions="fwd", subjects="kernels"),
+    Small("smoke", "b1h4t64d32"),
+    Small("smoke", "b1h4t64d32", "causal", "bf16", "fwd", "kernels"),
+    Small("smoke", "b2h4kv2t48d32", "boolmask", directions="fwdbwd"),
+    Small("smoke", "b2h4kv2t16k48d32", "causal floatmask", directions="fwdbwd", subjects="kernels"),
+    Small("smoke", "b2h4kv2t16k48d16v32", "causalfloatmask", directions="fwdbwd", subjects="kernels"),
+    Small("smoke", "b1h8t1k256d64", "causal", directions="fwd", subjects="kernels"),
     # More tokens than a tile of blockwise has.
-    Row("smoke", "b1h1t300d16scale0.1", "causal learnedmask", directions="fwdbwd", subjects="kernels"),
-    Row("smoke", "b1h2t96d32", "window16 causalwindow16", directions="fwdbwd", subjects="kernels"),
-    Row("smoke", "b1h4kv2t40k96d32v16scale0.3", "causalwindow16", directions="fwdbwd", subjects="kernels"),
-    Row("smoke", "b2h4kv2t16k48d32", "causal", directions="fwd", subjects="variants"),
-    Row("smoke", "b2h4t64d64transposed", "full", directions="fwd", subjects="kernels"),  # as projections give them
+    Small("smoke", "b1h1t300d16scale0.1", "causal learnedmask", directions="fwdbwd", subjects="kernels"),
+    Small("smoke", "b1h2t96d32", "window16 causalwindow16", directions="fwdbwd", subjects="kernels"),
+    Small("smoke", "b1h4kv2t40k96d32v16scale0.3", "causalwindow16", directions="fwdbwd", subjects="kernels"),
+    Small("smoke", "b2h4kv2t16k48d32", "causal", directions="fwd", subjects="variants"),
+    Small("smoke", "b2h4t64d64transposed", "full", directions="fwd", subjects="kernels"),  # as projections give them
     # What wrong kernels get wrong, one kind of fault a row, each as small as it can be.
     Checked("smoke", "b1h2t24d8scale0", "causal", directions="fwdbwd"),
     Checked("smoke", "b1h2t24d64large", "full", "fp32 fp16"),
@@ -120,28 +151,28 @@ ROWS: Rows = (
     Checked("pr", "b1h1t63k65d16", "window64 causalwindow65", directions="fwdbwd"),
     # A timed call takes 0.1 to 0.8 ms: short calls need hardly more pairs than long ones. What they cannot show, such
     # as several tiles, or scores larger than a core's caches, one large row a kernel shows, and checked rows above.
-    Row("pr", "b1h2t128d64", subjects="kernels"),
-    Row("pr", "b1h2t128d64", dtypes="bf16", subjects="kernels"),
-    Row("pr", "b1h1t64d64", dtypes="fp16", subjects="kernels"),
-    Row("pr", "b1h2t128d64", "boolmask floatmask", subjects="kernels"),
-    Row("pr", "b1h8kv2t64d64", "causal boolmask", subjects="kernels"),
-    Row("pr", "b1h8t1k1024d64 b1h8kv2t1k1024d64", "full", directions="fwd", subjects="kernels"),
-    Row("pr", "b1h4t32k256d64", "causal", subjects="kernels"),
-    Row("pr", "b1h2t128d64", "window32 causalwindow32", subjects="kernels"),
-    Row("pr", "b1h2t128d64softcap20", "causal", subjects="kernels"),
-    Row("pr", "b1h4kv2t64d64sinks", "causalwindow32", subjects="kernels"),
-    Row("pr", "b1h4t64d64transposed", "causal", subjects="kernels"),  # as projections give them
-    Row("pr", "b1h1t512d64", "causal", directions="fwdbwd", subjects="kernels"),  # the large row
-    Row("pr", "b1h1t512d64", "causal", directions="fwd", subjects="compiling"),  # likewise
-    Row("pr", "b1h2t192d64", "causal", directions="fwd", subjects="variants"),  # likewise
-    Row("pr", "b1h2t128d64", "causal", directions="fwdbwd", subjects="compiling variants"),
-    Row("pr", "b1h8kv2t64d64", "boolmask", directions="fwdbwd", subjects="variants"),
-    Row("pr", "b1h8kv2t64d64", "boolmask", directions="fwd", subjects="compiling"),
-    Row("pr", "b1h4kv2t40k96d32v16scale0.3", "causalfloatmask causalwindow16", "fp32", "fwd", "compiling"),
-    Row("pr", "b1h2t64d64", "causal", "bf16", "fwd", subjects="variants"),
-    Row("pr", "b2h4kv2t64d32", "causal", subjects="modules"),
-    Row("pr", "b1h4t64d32", "causal", "bf16", subjects="modules"),
-    Row("pr", "b1h4t192d32", "causal", directions="fwdbwd", subjects="modules"),  # the large row
+    Small("pr", "b1h2t128d64", subjects="kernels"),
+    Small("pr", "b1h2t128d64", dtypes="bf16", subjects="kernels"),
+    Small("pr", "b1h1t64d64", dtypes="fp16", subjects="kernels"),
+    Small("pr", "b1h2t128d64", "boolmask floatmask", subjects="kernels"),
+    Small("pr", "b1h8kv2t64d64", "causal boolmask", subjects="kernels"),
+    Small("pr", "b1h8t1k1024d64 b1h8kv2t1k1024d64", "full", directions="fwd", subjects="kernels"),
+    Small("pr", "b1h4t32k256d64", "causal", subjects="kernels"),
+    Small("pr", "b1h2t128d64", "window32 causalwindow32", subjects="kernels"),
+    Small("pr", "b1h2t128d64softcap20", "causal", subjects="kernels"),
+    Small("pr", "b1h4kv2t64d64sinks", "causalwindow32", subjects="kernels"),
+    Small("pr", "b1h4t64d64transposed", "causal", subjects="kernels"),  # as projections give them
+    Small("pr", "b1h1t512d64", "causal", directions="fwdbwd", subjects="kernels"),  # the large row
+    Small("pr", "b1h1t512d64", "causal", directions="fwd", subjects="compiling"),  # likewise
+    Small("pr", "b1h2t192d64", "causal", directions="fwd", subjects="variants"),  # likewise
+    Small("pr", "b1h2t128d64", "causal", directions="fwdbwd", subjects="compiling variants"),
+    Small("pr", "b1h8kv2t64d64", "boolmask", directions="fwdbwd", subjects="variants"),
+    Small("pr", "b1h8kv2t64d64", "boolmask", directions="fwd", subjects="compiling"),
+    Small("pr", "b1h4kv2t40k96d32v16scale0.3", "causalfloatmask causalwindow16", "fp32", "fwd", "compiling"),
+    Small("pr", "b1h2t64d64", "causal", "bf16", "fwd", subjects="variants"),
+    Small("pr", "b2h4kv2t64d32", "causal", subjects="modules"),
+    Small("pr", "b1h4t64d32", "causal", "bf16", subjects="modules"),
+    Small("pr", "b1h4t192d32", "causal", directions="fwdbwd", subjects="modules"),  # the large row
     # Keys beyond a multiple of 16 by 8, at the head sizes that PyTorch's FlexAttention serves by other code: with AVX2
     # that code scores 16 keys for the last 8.
     Checked("pr", "b1h2t6k8d8 b1h4kv2t6k24d16 b1h2t6k40d8", "full", subjects="compiling"),
@@ -159,6 +190,7 @@ ROWS: Rows = (
     Covering("pr", "decode modules"),
     Covering("full", "sdpa_cudnn sdpa_efficient sdpa_flash sdpa_math"),
     *MODELS,
+    *FILLING,
 )
 
 
@@ -178,7 +210,7 @@ def matrix(
         if tier is not None and not _holds(tier, row.tier):
             continue
         subjects = row.subjects.split()
-        chosen = [(name, kernel) for name, kernel in kernels.items() if {name, _group(name)} & {*subjects}]
+        chosen = [(name, kernel) for name, kernel in kernels.items() if _groups(name) & {*subjects}]
         chosen += [(name, None) for name in modules if "modules" in subjects]
         for case in row.cases(chosen, devices):
             if case not in cases:  # of two rows with a case, the first says whether it is timed
@@ -191,9 +223,11 @@ def _holds(tier: str, of_row: str) -> bool:
     return of_row == tier or (of_row in NESTED and tier in NESTED[NESTED.index(of_row) :])
 
 
-def _group(kernel: str) -> str:
-    """Which rows measure the kernel of this name."""
-    return "compiling" if kernel in COMPILING else "variants" if kernel in VARIANTS else "kernels"
+def _groups(kernel: str) -> set[str]:
+    """Which subjects of rows the kernel of this name is."""
+    if kernel in (*COMPILING, *VARIANTS):
+        return {kernel, "compiling" if kernel in COMPILING else "variants"}
+    return {kernel, "kernels"} if kernel in FORMULAS else {kernel, "kernels", "fused"}
 
 
 def supported_ids(cases: Mapping[Case, str | None]) -> set[str]:

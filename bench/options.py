@@ -1,27 +1,28 @@
 """The command line: options in, one frozen ``Settings`` out. Every default is here or in ``Policy``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from . import policy_options
+from .cases import DEVICES
 from .judging.policy import Policy
 from .matrix import ROWS, TIERS, Rows
-from .plain.arguments import DEFAULT_SHARD, DEFAULT_THREADS, THREADS, read_shard
+from .plain.arguments import DEFAULT_SHARD, DEFAULT_THREADS, PERCENT, THREADS, read_shard
 from .plain.errors import CannotDo
 from .sides import config as gate_config
 from .sides.config import GateConfig
 from .sides.what import What
 from .timing.environment import present_devices
 
-DEVICES = ("cpu", "cuda", "all")
+_DEVICES = (*DEVICES, "all")
 DEFAULT_TIER = "pr"
 DEFAULT_DEVICE = "all"
 
 # Options that say how to compare. Without a comparison they would do nothing, so they are refused.
-_COMPARING = (*policy_options.COMPARING, "gate_strict", "gate_graphs")
+_COMPARING = (*policy_options.COMPARING, "gate_strict", "gate_graphs", "gate_host_threshold")
 
 # Options that name something. An unset variable in a workflow leaves the name empty, which is refused.
 _NAMED = {
@@ -69,6 +70,7 @@ class Settings:
             "--tier": (self.tier, DEFAULT_TIER),
             "--threads": (self.threads, DEFAULT_THREADS),
             "--gate-threshold": (f"{100 * self.policy.threshold:g}%", f"{100 * Policy.threshold:g}%"),
+            "--gate-host-threshold": (f"{100 * self.policy.host_threshold:g}%", f"{100 * Policy.host_threshold:g}%"),
             "--gate-base-python": (self.base_python, None),
             "--gate-config": (None if self.config is None else str(self.config.file.path), None),
             "--gate-base": (self.base, None),
@@ -85,10 +87,15 @@ def add(parser: pytest.Parser) -> None:
     group = parser.getgroup("gate", "attention regression gate")
     option = group.addoption
     policy_options.add(group)
+    option(
+        "--gate-host-threshold",
+        metavar="PERCENT",
+        help=f"slowdown not to pass of the host's time to make a call on a GPU (default {Policy.host_threshold:.0%})",
+    )
     option("--gate-graphs", action="store_true", help="time calls as CUDA graphs replay them (needs --device=cuda)")
     option("--gate-strict", action="store_true", help="INCONCLUSIVE fails too (default: it passes)")
     option("--tier", default=DEFAULT_TIER, metavar="|".join(TIERS), help=f"case matrix (default {DEFAULT_TIER})")
-    option("--device", default=DEFAULT_DEVICE, metavar="|".join(DEVICES), help="where (default all that are present)")
+    option("--device", default=DEFAULT_DEVICE, metavar="|".join(_DEVICES), help="where (default all that are present)")
     option("--threads", default=str(DEFAULT_THREADS), metavar="N", help=f"CPU threads (default {DEFAULT_THREADS})")
     option("--shard", default=DEFAULT_SHARD, metavar="I/N", help=f"part of the matrix (default {DEFAULT_SHARD})")
     option("--kernel", action="append", default=[], metavar="PKG.MOD:FN", help="a kernel from elsewhere; repeatable")
@@ -115,18 +122,24 @@ def settings(config: pytest.Config) -> Settings:
     if not comparing:
         policy_options.refuse_alone(config, _COMPARING, instead="--benchmark-compare or --gate-base=REV-or-DIR")
     own = None if read("gate_config") is None else gate_config.read(Path(read("gate_config")))
-    devices = _devices(_choice("--device", read("device"), DEVICES))
+    devices = _devices(_choice("--device", read("device"), _DEVICES))
     if read("gate_graphs") and devices != ("cuda",):
         raise CannotDo("--gate-graphs replays calls on a GPU: add --device=cuda")
+    host_threshold = read("gate_host_threshold")
+    if host_threshold is not None and "cuda" not in devices:
+        raise CannotDo(f"--gate-host-threshold={host_threshold} is about calls on a GPU, and none is used: drop it")
+    policy = policy_options.policy(
+        config, budgets=policy_options.PROCESSES_BUDGET if base_python else 1, strict=read("gate_strict")
+    )
+    if host_threshold is not None:
+        policy = replace(policy, host_threshold=PERCENT.read("--gate-host-threshold", host_threshold))
     return Settings(
         tier=_choice("--tier", read("tier"), TIERS),
         devices=devices,
         threads=THREADS.read("--threads", read("threads")),
         shard=read_shard("--shard", read("shard")),
         what=_what(config, own),
-        policy=policy_options.policy(
-            config, budgets=policy_options.PROCESSES_BUDGET if base_python else 1, strict=read("gate_strict")
-        ),
+        policy=policy,
         compare=compare or False,
         base=base,
         base_python=base_python,

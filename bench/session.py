@@ -10,7 +10,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from . import pytest_benchmark_adapter
-from .cases import Case
+from .cases import DEVICES, Case
 from .comparison import Compared, accepted, compared, lasting_base
 from .gate import CaseFailed, CaseSkipped, Gate
 from .judging.judge import judge_case
@@ -41,8 +41,6 @@ from .timing.machine_load import LoadMeter
 from .twins.fork import start_server
 from .twins.party import SideFailed
 from .twins.sides import Sides, in_process
-
-DEVICES = ("cpu", "cuda")
 
 
 @dataclass
@@ -164,14 +162,22 @@ class GateSession:
         return f"attention gate: {'; '.join(parts)}"
 
     def test(self, case_id: str) -> PairedTest:
-        """Return the stopping rule of a case; all timed cases of all shards share the level."""
-        waiver = self.exceptions.waiver(case_id)
+        """Return the stopping rule of a case; all times that are judged, of all shards, share the level."""
+        waiver, judged = self.exceptions.waiver(case_id), self.timed(self.selected) + self.timed(self._on_gpu)
+        replicated = self.settings.base_python is None
         return self.settings.policy.test(
-            self.timed(self.selected) + (0 if self.others is None else len(self.others.compared)),
+            judged + (0 if self.others is None else len(self.others.compared)),
             threshold=self.exceptions.threshold(case_id),
             accepted_ratio=1.0 if waiver is None else waiver.ratio,
-            replication_level=None if self.settings.base_python else self.replications.level,
+            replication_level=self.replications.level if replicated else None,
+            host=any(case.id == case_id for case in self._on_gpu),
+            host_replication_level=self.replications.host_level if replicated else None,
         )
+
+    @property
+    def _on_gpu(self) -> list[Case]:
+        """The selected cases of which the host's time is judged beside the device's."""
+        return [case for case in self.selected if case.device == "cuda"]
 
     def prepare_comparison(self, config: pytest.Config) -> None:
         """Load the base that was asked for, and read what is accepted of the head.

@@ -1,6 +1,7 @@
 """The matrix: ids, tiers, and what a kernel cannot run."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -177,6 +178,40 @@ def test_no_case_is_in_a_row_that_is_timed_and_in_one_that_is_not() -> None:
     assert not {case.id for case in rows[0]} & {case.id for case in rows[1]}
     assert not any(case.timed for case in rows[0])
     assert all(case.timed for case in rows[1])
+
+
+def on_a_gpu(tier: str) -> list[Case]:
+    """The cases that are timed on a GPU, whatever this machine can run of them."""
+    return [case for case in matrix(KERNELS, MODULES, tier, ("cuda",)) if case.timed]
+
+
+def test_on_a_gpu_rows_that_fill_it_are_timed_and_the_small_ones_only_checked() -> None:
+    gpu, cpu = (matrix(KERNELS, MODULES, "pr", (device,)) for device in ("cuda", "cpu"))
+    small = {replace(case, device="cuda") for case in cpu}
+    assert small <= set(gpu)
+    timed = on_a_gpu("pr")
+    assert not small & set(timed)
+    shapes = [case.shape for case in timed]
+    assert all(shape.batch * shape.keys * shape.kv_heads * shape.head_size >= 2**22 for shape in shapes)
+    assert not any(case.device == "cuda" for case in cpu)
+    assert 2 <= len(on_a_gpu("smoke")) <= len(timed) <= 150
+
+
+def test_the_rows_that_fill_a_gpu_are_those_that_kernels_for_it_are_written_for() -> None:
+    cases = [case for case in on_a_gpu("pr") if case.subject == "sdpa"]
+    shapes = [case.shape for case in cases]
+    assert {shape.head_size for shape in shapes} == {64, 128, 192, 256}
+    assert {shape.value_size for shape in shapes if shape.head_size == 192} == {128}
+    prefill = {shape.queries for shape in shapes if shape.queries == shape.keys}
+    assert (min(prefill), max(prefill)) == (1024, 16384)
+    decoded = {(shape.queries, shape.keys) for shape in shapes if shape.queries < shape.keys}
+    assert {queries for queries, _ in decoded} == {1, 4, 64}
+    assert {min(keys for _, keys in decoded), max(keys for _, keys in decoded)} == {4096, 65536}
+    assert {"full", "causal"} < {case.mask for case in cases}
+    assert any(case.hiding.window for case in on_a_gpu("pr") if case.subject == "flex")
+    assert any((shape.heads, shape.kv_heads) == (32, 8) and shape.queries == shape.keys for shape in shapes)
+    assert {case.dtype for case in cases} == {"bf16", "fp16"}
+    assert {case.backward for case in cases} == {True, False}
 
 
 def test_a_new_row_is_one_line() -> None:

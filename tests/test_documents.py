@@ -36,6 +36,7 @@ DEFAULTS = {
     "--gate-config": "off",
     "--gate-threshold": f"{100 * Policy.threshold:g}%",
     "--gate-budget": f"{Policy.budget_s:g}",
+    "--gate-host-threshold": f"{100 * Policy.host_threshold:g}%",
     "--gate-graphs": "off",
     "--gate-strict": "off",
     "--gate-undecided": policy_options.DEFAULT_UNDECIDED,

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bench import options
+from bench.judging.policy import Policy
 from bench.options import Settings
 from bench.plain.errors import CannotDo
 from bench.report.again import known
@@ -59,6 +60,20 @@ def test_graphs_are_replayed_on_a_gpu_only(monkeypatch: pytest.MonkeyPatch) -> N
     for device in ("cpu", "all"):
         with pytest.raises(CannotDo, match="^--gate-graphs replays calls on a GPU: add --device=cuda$"):
             settings(gate_graphs=True, device=device)
+
+
+def test_the_host_has_a_threshold_where_a_gpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CannotDo, match="^--gate-host-threshold=20% is about calls on a GPU, and none is used"):
+        settings(gate_host_threshold="20%")
+    monkeypatch.setattr(options, "present_devices", lambda: ("cpu", "cuda"))
+    found = settings(gate_host_threshold="20%", device="all")
+    assert found.policy.host_threshold == 0.2
+    assert found.policy.threshold == Policy.threshold
+    assert found.repeatable == ("--gate-host-threshold=20%", "--gate-base=HEAD")
+    assert all(map(known, found.repeatable))
+    assert settings(device="cuda").policy.host_threshold == Policy.host_threshold == 0.1
+    with pytest.raises(CannotDo, match="^--gate-host-threshold=0%: give a percentage"):
+        settings(gate_host_threshold="0%", device="cuda")
 
 
 def test_a_case_is_repeated_by_what_was_asked_for_and_no_defaults() -> None:

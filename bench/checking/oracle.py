@@ -1,46 +1,90 @@
 """What is right, and what error is normal: the float64 oracle and the naive yardstick of a case."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from ..sides.workload import Workload
+from ..cases import Case
+from ..sides.workload import PART_SCORES, Workload
 from .naive import Attend, naive_attention, naive_module
 
 
 def oracle(workload: Workload) -> dict[str, Tensor]:
-    """The exact output and gradients, float64, one batch item at a time so that memory does not grow with the batch."""
+    """The exact output and gradients, float64, part by part so that memory does not grow with the batch."""
     from attention.oracle import reference  # noqa: PLC0415  # of the suite, where an examiner finds it
 
-    inputs, mask = workload.inputs, workload.mask
-    batch, mask_shape = workload.case.shape.batch, workload.case.mask_shape or ()
-    batched = {"x", "q", "k", "v"}  # parameters, sinks, and masks of no item, serve every item
-    if len(mask_shape) == 4 and mask_shape[0] == batch:
-        batched.add("mask")
-    parts: list[dict[str, Tensor]] = []
-    for i in range(batch):
-        item = {
-            name: (t[i : i + 1] if name in batched else t).detach().double().requires_grad_(workload.case.backward)
-            for name, t in inputs.items()
-        }
-        item_mask = mask[i : i + 1] if mask is not None and mask.dim() == 4 and mask.shape[0] == batch else mask
-        out = attended(workload, item, item_mask, reference)
-        parts.append(_with_gradients(out, item, workload.upstream[i : i + 1].double(), backward=workload.case.backward))
-    return {
-        name: torch.cat([p[name] for p in parts])
-        if name == "out" or name[1:] in batched
-        else torch.stack([p[name] for p in parts]).sum(dim=0)
-        for name in parts[0]
-    }
+    return _by_parts(workload, parts(workload.case, by_item=True), reference, torch.float64)
 
 
 def yardstick(workload: Workload) -> dict[str, Tensor]:
-    """The output and gradients of the naive yardstick, in the case's dtype."""
-    inputs = {name: t.detach().requires_grad_(workload.case.backward) for name, t in workload.inputs.items()}
-    out = attended(workload, inputs, workload.mask, naive_attention)
-    return _with_gradients(out, inputs, workload.upstream, backward=workload.case.backward)
+    """The output and gradients of the naive yardstick, in the case's dtype, at once where memory allows it."""
+    return _by_parts(workload, parts(workload.case), naive_attention)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Items of a batch, and heads of the keys with the queries' heads that read them; a module's heads are together."""
+
+    items: slice
+    kv_heads: slice
+    heads: slice
+
+    def of(self, name: str, tensor: Tensor, case: Case) -> tuple[slice, ...]:
+        """Return where the part lies in an input: everything where it serves every item or head, as parameters do."""
+        batch = self.items if tensor.dim() == 4 and tensor.shape[0] == case.shape.batch else _ALL
+        if name in ("k", "v"):
+            return batch, self.kv_heads
+        if name == "q" or (name == "mask" and tensor.dim() == 4 and tensor.shape[1] > 1):
+            return batch, self.heads
+        if name == "sinks":
+            return (self.heads,)
+        return (self.items,) if name == "x" else (batch,)
+
+
+_ALL = slice(None)
+
+
+def parts(case: Case, *, by_item: bool = False) -> list[Part]:
+    """Cut the work of a case into parts of at most ``PART_SCORES`` scores, or of one head of the keys."""
+    shape = case.shape
+    group, scores = shape.heads // max(1, shape.kv_heads), shape.queries * shape.keys
+    together = max(1, PART_SCORES // max(1, scores * group))  # heads of the keys
+    if case.module or together >= shape.kv_heads * (1 if by_item else shape.batch):
+        heads = [(_ALL, _ALL)]
+    else:
+        by_item = True
+        starts = range(0, shape.kv_heads, together)
+        heads = [(slice(at, at + together), slice(at * group, (at + together) * group)) for at in starts]
+    items = [slice(i, i + 1) for i in range(shape.batch)] if by_item else [_ALL]
+    return [Part(item, kv_heads, of_q) for item in items for kv_heads, of_q in heads]
+
+
+def _by_parts(
+    workload: Workload, made_of: Sequence[Part], attend: Attend, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Do the work part by part, in a dtype or in that of each input, and put the results together."""
+    case, mask = workload.case, workload.mask
+    results: dict[str, Tensor] = {}
+    for part in made_of:
+        where = {name: part.of(name, t, case) for name, t in workload.inputs.items()}
+        inputs = {
+            name: t[where[name]].detach().to(dtype or t.dtype).requires_grad_(case.backward)
+            for name, t in workload.inputs.items()
+        }
+        out = attended(workload, inputs, None if mask is None else mask[part.of("mask", mask, case)], attend)
+        where["out"] = (part.items,) if case.module else (part.items, part.heads)
+        upstream = workload.upstream[where["out"]].to(out.dtype)
+        for name, result in _with_gradients(out, inputs, upstream, backward=case.backward).items():
+            whole = workload.upstream if name == "out" else workload.inputs[name[1:]]
+            if len(made_of) == 1:
+                results[name] = result
+            else:
+                total = results.setdefault(name, result.new_zeros(whole.shape))
+                total[where[name if name == "out" else name[1:]]] += result
+    return results
 
 
 def attended(workload: Workload, inputs: Mapping[str, Tensor], mask: Tensor | None, attend: Attend) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..cases import DTYPES
+from ..cases import DEVICES, DTYPES
 from ..checking.contract import FAILS, REFUSED, Finding, examine
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable, write_atomically
@@ -19,7 +19,6 @@ from ..sides.side import load
 from ..sides.what import What
 from ..timing.environment import present_devices
 
-DEVICES = ("cpu", "cuda")
 DEFAULT_DTYPE = "fp32"  # of a kernel that takes none of ours
 
 

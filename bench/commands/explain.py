@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .. import pytest_benchmark_adapter
-from ..cases import Case
+from ..cases import DEVICES, Case
 from ..matrix import ROWS, Rows
 from ..plain.arguments import DEFAULT_THREADS, THREADS
 from ..plain.errors import CannotDo
@@ -85,7 +85,7 @@ def find(case_id: str, head: Party, rows: Rows = ROWS) -> Case:
         CannotDo: there is none, its kernel does not support it, or its device is not here.
 
     """
-    every: dict[Case, str | None] = head.ask("cases", None, ("cpu", "cuda"), rows)
+    every: dict[Case, str | None] = head.ask("cases", None, DEVICES, rows)
     cases = {case.id: (case, reason) for case, reason in every.items()}
     if case_id not in cases:
         near = ", ".join(get_close_matches(case_id, cases, n=3))

@@ -8,7 +8,7 @@ import torch
 
 import attention
 
-from ..cases import DTYPES
+from ..cases import DEVICES, DTYPES
 from ..gate import Gate
 from ..matrix import ROWS, TIERS, Row, matrix
 from ..sides.side import Side
@@ -25,7 +25,7 @@ def add_command(commands: Any) -> None:
     """Declare ``margins`` among the commands of the command line."""
     parser = commands.add_parser("margins", help="show errors as shares of their budgets")
     parser.add_argument("--tier", choices=TIERS, default="pr", help="cases (default %(default)s)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default %(default)s)")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where (default %(default)s)")
     parser.set_defaults(run=run)
 
 

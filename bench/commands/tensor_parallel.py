@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 import attention
 from attention import MultiHeadAttention, TensorParallelAttention, tensor_parallel
 
-from ..cases import DTYPES, Case, Shape
+from ..cases import DEVICES, DTYPES, Case, Shape
 from ..checking import drift
 from ..checking.oracle import oracle, yardstick
 from ..judging.statistics import confidence_interval, median
@@ -48,7 +48,7 @@ def parser() -> Parser:
     parser.add_argument("--shapes", nargs="+", default=["b1h8t512d64", "b1h8kv4t512d64"], help="default %(default)s")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="default %(default)s")
     COUNT.declare(parser, "--pairs", "20", "timed pairs of a row")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=DEVICES, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--init", default="env://", help="where the processes meet, as a URL (default: torchrun knows)")
     return parser
 

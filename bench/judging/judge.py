@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from math import exp
+from typing import Any
 
-from ..plain.evidence import Evidence, Measurement
+from ..plain.evidence import Evidence, Measurement, Timing
 from .changes import compare
 from .replication import LAYOUT, replicating
 from .statistics import Change, PairedTest, median
-from .verdict import CaseResult, Verdict
+from .verdict import CaseResult, HostTime, Verdict, worst
 
 
 def judge_case(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> CaseResult:
@@ -65,7 +66,7 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
             return verdict, (reason, *changes)
     drifts = tuple(complaint for error in evidence.errors for complaint in error.complaints)
     drifts += () if evidence.differs is None else (evidence.differs,)
-    speed, speed_reasons = _speed(evidence, test)
+    speed, speed_reasons = _speeds(evidence, test)
     if drifts:
         verdict = Verdict.DRIFTED
     elif speed is Verdict.REGRESSED:
@@ -81,7 +82,7 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
     if test.note is not None:
         notes = (test.note, *notes)
     if waiver is not None and verdict is Verdict.UNCHANGED and evidence.timed:
-        if median((evidence.replication or _decisive(evidence.measurements, test)).ordered) > test.threshold / 2:
+        if any(median(_last(timing, own).ordered) > own.threshold / 2 for _, timing, own in _clocks(evidence, test)):
             verdict, notes = Verdict.WAIVED, (waiver, *notes)
         else:
             notes = (f"needs its waiver no longer ({waiver})", *notes)
@@ -90,13 +91,34 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
     return verdict, drifts + speed_reasons + changes + untimed + model + evidence.remarks + notes
 
 
-def _speed(evidence: Evidence, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
+def _clocks(evidence: Evidence, test: PairedTest) -> list[tuple[str, Timing, PairedTest]]:
+    """Return the times that are judged: how their reasons begin, what was measured, and the rule."""
+    clocks = [("", evidence.timing, test)]
+    if evidence.host is not None and test.host is not None:
+        clocks.append(("host: ", evidence.host, test.host))
+    return clocks
+
+
+def _speeds(evidence: Evidence, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
+    """Judge the speed by each clock; that the host is faster is a reason, and makes no case FASTER."""
+    reasons: list[str] = []
+    verdicts: list[Verdict] = []
+    for name, timing, own in _clocks(evidence, test):
+        verdict, why = _speed(timing, own)
+        if name and verdict is Verdict.FASTER:
+            verdict, why = Verdict.UNCHANGED, (f"{1 - exp(median(_last(timing, own).ordered)):.1%} faster", *why)
+        verdicts.append(verdict)
+        reasons += [f"{name}{reason}" for reason in why]
+    return worst(*verdicts), tuple(reasons)
+
+
+def _speed(timing: Timing, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
     """Judge the speed: a slowdown stands only if other twins show it too."""
-    measurements = evidence.measurements
+    measurements = timing.measurements
     if not measurements:
         return Verdict.UNCHANGED, ()
-    if evidence.replication is not None:
-        return _replicated(evidence.replication, test)
+    if timing.replication is not None:
+        return _replicated(timing.replication, test)
     decisive = _decisive(measurements, test)
     change = decide(decisive, test)
     if change is Change.SLOWER:
@@ -133,23 +155,34 @@ def _decisive(measurements: Sequence[Measurement], test: PairedTest) -> Measurem
     return measurements[-1 if index is None else index]
 
 
+def _last(timing: Timing, test: PairedTest) -> Measurement:
+    """Return the measurement whose figures are reported."""
+    return timing.replication or _decisive(timing.measurements, test)
+
+
 def _with_figures(result: CaseResult, test: PairedTest) -> CaseResult:
-    last, replication = _decisive(result.measurements, test), result.evidence.replication
-    if replication is not None:
-        last, test = replication, replicating(test)
+    timing, of_host = result.evidence.timing, result.evidence.host
+    result = replace(result, **_figures(timing, test), seconds=timing.seconds)
+    if of_host is None or test.host is None:
+        return result
+    host = HostTime(verdict=_speed(of_host, test.host)[0], **_figures(of_host, test.host))
+    return replace(result, host=host, seconds=timing.seconds + of_host.seconds)
+
+
+def _figures(timing: Timing, test: PairedTest) -> dict[str, Any]:
+    """Return the fields that ``CaseResult`` and ``HostTime`` share."""
+    last = _last(timing, test)
+    if timing.replication is not None:
+        test = replicating(test)
     interval = test.interval(last.ordered)
-    return replace(
-        result,
-        ratio=exp(median(last.ordered)),
-        ci=(_ratio(interval.low), _ratio(interval.high)),
-        pairs=len(last.pairs),
-        mde=test.detectable(last.ordered),
-        base_ns=median(sorted(pair.base_ns_per_call for pair in last.pairs)),
-        head_ns=median(sorted(pair.head_ns_per_call for pair in last.pairs)),
-        base_host_ns=last.base_host_ns_per_call,
-        head_host_ns=last.head_host_ns_per_call,
-        seconds=sum(one.seconds for one in (*result.measurements, *([] if replication is None else [replication]))),
-    )
+    return {
+        "ratio": exp(median(last.ordered)),
+        "ci": (_ratio(interval.low), _ratio(interval.high)),
+        "pairs": len(last.pairs),
+        "mde": test.detectable(last.ordered),
+        "base_ns": median(sorted(pair.base_ns_per_call for pair in last.pairs)),
+        "head_ns": median(sorted(pair.head_ns_per_call for pair in last.pairs)),
+    }
 
 
 def _ratio(log_ratio: float | None) -> float | None:

@@ -1,6 +1,6 @@
 """The policy: what the gate must not let pass, and how sure it must be. Pure, no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log, log1p
 
 from .statistics import PairedTest
@@ -26,6 +26,7 @@ class Policy:
     strict: bool = False  # INCONCLUSIVE fails too
     undecided: float = 1.0  # the share of the compared cases that may be INCONCLUSIVE; 1 is no limit
     false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
+    host_threshold: float = 0.1  # as ``threshold``, of the host's time to make a call that a device works on
 
     @classmethod
     def default_budget_s(cls, threshold: float) -> float:
@@ -39,15 +40,18 @@ class Policy:
         threshold: OwnThreshold | None = None,
         accepted_ratio: float = 1.0,
         replication_level: float | None = None,
+        host: bool = False,
+        host_replication_level: float | None = None,
     ) -> PairedTest:
         """Return the stopping rule of a case where the run has so many.
 
         A false alarm in any case fails the run, so all cases share the level of an alarm (Bonferroni). A miss needs a
         slowed case that is called UNCHANGED, whatever is said of others, so each case has the whole level of a miss.
-        ``threshold`` is the case's own, if it has one; ``accepted_ratio`` the slowdown that a waiver accepts.
+        ``threshold`` is the case's own, if it has one; ``accepted_ratio`` the slowdown that a waiver accepts. ``host``:
+        the host's time is judged too, which counts as a case of its own.
         """
         share, note = (self.threshold, None) if threshold is None else (threshold.threshold, threshold.note)
-        return PairedTest(
+        test = PairedTest(
             log1p(share),
             self.false_alarm / max(1, cases),
             self.false_alarm,
@@ -55,6 +59,12 @@ class Policy:
             note,
             replication_level=replication_level,
         )
+        if not host:
+            return test
+        of_host = replace(
+            test, threshold=log1p(self.host_threshold), note=None, replication_level=host_replication_level
+        )
+        return replace(test, host=of_host)
 
     @property
     def miss(self) -> float:

@@ -27,11 +27,21 @@ class Replications:
     @property
     def level(self) -> float | None:
         """The probability of a false alarm that the next case has; None if none needs to be replicated any more."""
-        return None if self.established else self.false_alarm * 6 / (pi * (self.tried + 1)) ** 2
+        return self._level(self.tried + 1)
+
+    @property
+    def host_level(self) -> float | None:
+        """The same of the host's time of that case, beside the device's."""
+        return self._level(self.tried + 2)
+
+    def _level(self, number: int) -> float | None:
+        return None if self.established else self.false_alarm * 6 / (pi * number) ** 2
 
     def settle(self, result: CaseResult) -> None:
         """Take note of a result."""
-        self.tried += result.evidence.replication is not None
+        evidence = result.evidence
+        self.tried += evidence.replication is not None
+        self.tried += evidence.host is not None and evidence.host.replication is not None
         self.established = self.established or result.verdict is Verdict.REGRESSED
 
 

@@ -93,7 +93,8 @@ class PairedTest:
     that a case slowed by all of it is ever called SAME. Where a waiver accepts a slowdown, ``accepted`` as
     log(head / base), both lie so much higher. ``note`` says why the threshold is not the run's, if it is not.
     ``confirming``: another measurement was not clear, and this one goes on until it is. ``replication_level`` is the
-    probability of a false alarm by fresh pairs of twins; None where a slowdown is believed without them.
+    probability of a false alarm by fresh pairs of twins; None where a slowdown is believed without them. ``host`` is
+    the rule of the host's time to make a call, where that is judged beside a device's.
     """
 
     threshold: float
@@ -103,6 +104,7 @@ class PairedTest:
     note: str | None = None
     confirming: bool = False
     replication_level: float | None = None
+    host: "PairedTest | None" = None
 
     @property
     def least_pairs(self) -> int:

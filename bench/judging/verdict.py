@@ -30,6 +30,22 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
+class HostTime:
+    """The host's time to make a call that a device works on, judged by itself; figures as in ``CaseResult``.
+
+    ``verdict`` is None where it was not judged, as in reports of version 0.2.0.
+    """
+
+    base_ns: float
+    head_ns: float
+    verdict: Verdict | None = None
+    ratio: float | None = None
+    ci: tuple[float | None, float | None] = (None, None)
+    pairs: int = 0
+    mde: float | None = None
+
+
+@dataclass(frozen=True)
 class CaseResult:
     """One row of the report: what is said of a case, and the evidence. Ratios are head/base (1.05 = 5% slower).
 
@@ -48,8 +64,7 @@ class CaseResult:
     base_ns: float | None = None
     head_ns: float | None = None
     seconds: float = 0.0  # of all measurements
-    base_host_ns: float | None = None  # the host's time to make a call, where the times above are the device's
-    head_host_ns: float | None = None
+    host: HostTime | None = None  # where the times above are a device's
 
     @property
     def id(self) -> str:
@@ -89,6 +104,11 @@ class CaseResult:
     def brief(self) -> "CaseResult":
         """The same result with only the first line of each reason."""
         return replace(self, reasons=tuple(map(first_line, self.reasons)))
+
+
+def worst(*verdicts: Verdict) -> Verdict:
+    """Return the one that is declared first."""
+    return min(verdicts, key=list(Verdict).index)
 
 
 def severity(case: CaseResult) -> tuple[int, float]:

@@ -25,17 +25,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All pairs of one case, in the order in which they were taken, and the number of rounds of warming up before.
-
-    Where the pairs hold a device's own times, the host's are the medians of what it took to make a call.
-    """
+    """All pairs of one case, in the order in which they were taken, and the number of rounds of warming up before."""
 
     pairs: tuple[Pair, ...]
     calls_per_burst: int
     seconds: float
     warmup_rounds: int = 0
-    base_host_ns_per_call: float | None = None
-    head_host_ns_per_call: float | None = None
 
     @property
     def ordered(self) -> list[float]:
@@ -46,6 +41,21 @@ class Measurement:
     def timed_seconds(self) -> float:
         """The time inside the timed calls of the pairs."""
         return sum(p.base_ns_per_call + p.head_ns_per_call for p in self.pairs) * self.calls_per_burst * 1e-9
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How fast a case is: ``measurements`` has more entries where the first was not clear.
+
+    ``replication`` has a pair for each of some pairs of twins, where the measurements could be chance of the memory.
+    """
+
+    measurements: tuple[Measurement, ...] = ()
+    replication: Measurement | None = None
+
+    @property
+    def seconds(self) -> float:
+        return sum(one.seconds for one in (*self.measurements, *([self.replication] if self.replication else [])))
 
 
 @dataclass(frozen=True)
@@ -120,13 +130,13 @@ def _share(error: float, budget: float) -> float:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that was found out about one case; ``measurements`` has more entries where the first was not clear.
+    """All that was found out about one case; ``measurements`` are as in ``Timing``.
 
     At most one of ``error``, ``skipped`` and ``missing`` is set, and says why there is nothing else. A case that is not
     ``timed`` was checked on both sides and has no measurements. ``model`` names the model that it stands for.
-    ``replication`` has a pair for each of some pairs of twins, where the measurements could be chance of the memory.
-    ``differs`` says how the head's result differs from the base's, where that is what is compared; ``remarks`` are what
-    a reader of the row must know.
+    ``replication`` is as in ``Timing``. ``host`` is the host's time to make a call, where the measurements are of a
+    device's. ``differs`` says how the head's result differs from the base's, where that is what is compared;
+    ``remarks`` are what a reader of the row must know.
     """
 
     case_id: str
@@ -142,5 +152,11 @@ class Evidence:
     work: Work | None = None
     measurements: tuple[Measurement, ...] = field(default=())
     replication: Measurement | None = None
+    host: Timing | None = None
     differs: str | None = None
     remarks: tuple[str, ...] = ()
+
+    @property
+    def timing(self) -> Timing:
+        """How fast the case is, by the clock of its device."""
+        return Timing(self.measurements, self.replication)

@@ -136,7 +136,9 @@ FAULTS = (
         f"{SLOWER}\n{PLAIN}",
         head_before="import time\ntrue = time.perf_counter_ns\ntime.perf_counter_ns = lambda: true() // 9\n",
     ),
-    Fault("a switch of torch turned in the call", "DRIFTED", f"torch.set_autocast_enabled('cpu', True)\n{PLAIN}"),
+    Fault(
+        "a switch of torch turned in the call", "DRIFTED", f"torch.set_autocast_enabled(q.device.type, True)\n{PLAIN}"
+    ),
     Fault(
         "a crash in a later call",
         "by signal 6 (SIGABRT)",
@@ -214,14 +216,15 @@ FAULTS = (
         "positions in half precision",
         "if not options['causal'] or options['mask'] is not None or options.get('window'):\n"
         f"    {ALL}\n"
-        "position = torch.arange(k.shape[2]).bfloat16()\n"
+        "position = torch.arange(k.shape[2], device=q.device).bfloat16()\n"
         "mask = position <= position[-q.shape[2] :, None]\n"
         "return masked.function(q, k, v, **options | {'causal': False, 'mask': mask})",
     ),
     _input("values cut off at 100", "return masked.function(q, k, v.clamp(-100, 100), **options)"),
     _input(
         "key heads in turn, not in groups",
-        "heads = torch.arange(q.shape[1]) % k.shape[1]\nreturn masked.function(q, k[:, heads], v[:, heads], **options)",
+        "heads = torch.arange(q.shape[1], device=q.device) % k.shape[1]\n"
+        "return masked.function(q, k[:, heads], v[:, heads], **options)",
     ),
     _input(
         "two items of a batch alone",

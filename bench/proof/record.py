@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ..cases import DEVICES
 from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.run import Run
@@ -30,6 +31,7 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("record", help="record the noise of unchanged code, to be replayed")
     parser.add_argument("path", type=Path, help="where to")
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="cases (default %(default)s)")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where (default %(default)s)")
     SECONDS.declare(parser, "--time-limit", "300", "of measuring, for all cases together")
     THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
     parser.set_defaults(run=run)
@@ -46,9 +48,9 @@ def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     measured: dict[str, tuple[Measurement, ...]] = {}
     for _ in tqdm(range(TWINS), unit="pair of twins"):
-        with same_code_twice(options.threads) as (sides, package):
+        with same_code_twice(options.threads, options.device) as (sides, package):
             gate = Gate(sides, Base(package))
-            every = sides.head.ask("cases", options.tier, ("cpu",))
+            every = sides.head.ask("cases", options.tier, (options.device,))
             cases = [case for case, unsupported in every.items() if unsupported is None and case.timed]
             for case in cases:
                 gate.check(case)

@@ -12,11 +12,11 @@ from ..twins.forked import Twins, starts_of, twins
 
 
 @contextmanager
-def same_code_twice(threads: int) -> Iterator[tuple[Twins, Source]]:
+def same_code_twice(threads: int, device: str = "cpu") -> Iterator[tuple[Twins, Source]]:
     """Hold twins of the package as it is on disk, the base of a copy, for as long as the context lasts."""
     with TemporaryDirectory(prefix="attention-gate-") as directory:
         scratch = Path(directory)
         head = code.of_working_tree(ATTENTION)
         codes = {"head": head, "base": code.of_archive(ATTENTION, head.source, scratch)}
-        with twins(starts_of(codes, ATTENTION, ("cpu",), threads, scratch), scratch) as sides:
+        with twins(starts_of(codes, ATTENTION, (device,), threads, scratch), scratch) as sides:
             yield sides, head.source

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..cases import Case
+from ..cases import DEVICES, Case
 from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.replication import Replications
@@ -52,6 +52,7 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("selftest", help="measure false alarms and power of the gate on this machine")
     parser.add_argument("tests", nargs="*", metavar="TEST", help="benchmarks of their own, in place of the matrix")
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="cases (default %(default)s)")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where (default %(default)s)")
     parser.add_argument("-k", dest="only", default="", metavar="TEXT", help="cases whose id has it (default all)")
     selftest_of_tests.declare(parser)
     parser.add_argument("--picture", type=Path, metavar="PATH", help="draw noise and power (.svg or .png)")
@@ -73,10 +74,12 @@ def run(options: argparse.Namespace) -> None:
     for path in (options.json, options.picture):
         if path is not None:
             check_writable(path)
+    if options.device not in environment.present_devices():
+        raise CannotDo(f"--device={options.device}: this machine has none; run on one that has")
     torch.set_num_threads(options.threads)
     policy = Policy(options.gate_threshold, Policy.default_budget_s(options.gate_threshold))
-    with same_code_twice(options.threads) as (sides, package), tempfile.TemporaryDirectory() as scratch:
-        subject = _Subject(sides, Gate(sides, Base(package)), policy, options.tier, options.only)
+    with same_code_twice(options.threads, options.device) as (sides, package), tempfile.TemporaryDirectory() as scratch:
+        subject = _Subject(sides, Gate(sides, Base(package)), policy, options.tier, options.only, options.device)
         if not subject.cases:
             raise CannotDo(f"-k {options.only}: no case of tier {options.tier} has it in its id; give part of one")
         findings = Findings(environment.describe(steady_allocator()), policy, options.tier, len(subject.cases))
@@ -104,17 +107,25 @@ class _Subject:
     policy: Policy
     tier: str
     only: str = ""
+    device: str = "cpu"
     cases: list[Case] = field(init=False)
     order: random.Random = field(default_factory=lambda: random.Random(time.time_ns()))
 
     def __post_init__(self) -> None:
-        every = self.sides.head.ask("cases", self.tier, ("cpu",))
+        every = self.sides.head.ask("cases", self.tier, (self.device,))
         self.cases = [case for case, reason in every.items() if reason is None and case.timed and self.only in case.id]
 
     def compare(self, case: Case, budget_s: float, run: Replications | None = None) -> CaseResult:
         """Compare a case as one of a run, or else as the first that seems slower in its own."""
         run = run or Replications(self.policy.false_alarm)
-        result = self.gate.compare(case, self.policy.test(len(self.cases), replication_level=run.level), budget_s)
+        on_gpu = self.device == "cuda"
+        test = self.policy.test(
+            len(self.cases) * (1 + on_gpu),
+            replication_level=run.level,
+            host=on_gpu,
+            host_replication_level=run.host_level,
+        )
+        result = self.gate.compare(case, test, budget_s)
         run.settle(result)
         return result
 
@@ -150,7 +161,7 @@ def _steps(subject: _Subject, findings: Findings, scratch: Path, options: argpar
         last = times
         yield "stock run"
         yield from _unchanged_run(subject, findings)
-        yield from _silent_faults(findings, scratch)
+        yield from _silent_faults(findings, scratch, options.device)
         for slowdown in SLOWDOWNS:
             for case in subject.some(INJECTIONS):
                 with subject.slowed(slowdown):
@@ -165,11 +176,11 @@ def _steps(subject: _Subject, findings: Findings, scratch: Path, options: argpar
             yield f"outputs off by {error:g}"
 
 
-def _silent_faults(findings: Findings, scratch: Path) -> Iterator[str]:
+def _silent_faults(findings: Findings, scratch: Path, device: str) -> Iterator[str]:
     """Try each silent fault once; they are the same in every round."""
     for fault in FAULTS[len(findings.silent) :]:
         with tempfile.TemporaryDirectory(dir=scratch) as place:
-            findings.silent.append(attempt(fault, Path(__file__).parents[2], Path(place)))
+            findings.silent.append(attempt(fault, Path(__file__).parents[2], Path(place), device=device))
         yield f"{fault.kind}: {'caught' if findings.silent[-1].caught else 'MISSED'}"
 
 
@@ -189,7 +200,7 @@ def _stock_run(scratch: Path, options: argparse.Namespace) -> list[Any]:
     path = scratch / "stock.json"
     command = [sys.executable, "-m", "pytest", "bench/", "-q", "-p", "no:cacheprovider"]
     command += ["-k", options.only] if options.only else []
-    command += [f"--tier={options.tier}", f"--threads={options.threads}", "--device=cpu"]
+    command += [f"--tier={options.tier}", f"--threads={options.threads}", f"--device={options.device}"]
     command += [f"--benchmark-max-time={STOCK_SECONDS}", f"--benchmark-json={path}"]
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     root = Path(__file__).parents[2]

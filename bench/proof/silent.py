@@ -35,7 +35,7 @@ def copy_suite(suite: Path, place: Path) -> None:
             shutil.copy(suite / name, place / name)
 
 
-def attempt(fault: Fault, suite: Path, scratch: Path, cases: str | None = None) -> Trial:
+def attempt(fault: Fault, suite: Path, scratch: Path, cases: str | None = None, *, device: str = "cpu") -> Trial:
     """Plant a fault in a copy of the suite in a scratch directory, and run the gate on its cases, or on others."""
     for label, before, call, files in (
         ("base", fault.base_before, fault.base_call, fault.base_files),
@@ -47,7 +47,7 @@ def attempt(fault: Fault, suite: Path, scratch: Path, cases: str | None = None) 
         for name, content in {**files, f"{PACKAGE}/probe.py": text}.items():
             (root / name).write_text(content, encoding="utf-8")
     copy_suite(suite, scratch / "head")
-    pytest = [sys.executable, "-m", "pytest", "bench/", "--tier=smoke", "-q"]
+    pytest = [sys.executable, "-m", "pytest", "bench/", "--tier=smoke", f"--device={device}", "-q"]
     done = subprocess.run(
         [*pytest, "-k", cases or fault.cases, f"--gate-base={scratch / 'base'}"],
         cwd=scratch / "head",

@@ -13,6 +13,7 @@ OPTIONS = {
     "--tier": "not needed",
     "--threads": "passed on",
     "--gate-threshold": "not needed",
+    "--gate-host-threshold": "not needed",
     "--kernel": "passed on",
     "--source": "passed on",
     "--gate-config": "passed on",

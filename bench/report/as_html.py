@@ -11,6 +11,8 @@ from ..judging.verdict import CaseResult, Verdict
 from ..plain.printable import readable
 from .again import commands
 from .details import Facts, details, write
+from .flops import COLUMNS as FLOPS_COLUMNS
+from .flops import rates
 from .forest import Forest, Mark
 from .pages import render
 from .speed import COLUMNS as SPEED_COLUMNS
@@ -99,6 +101,8 @@ def as_html(run: Run) -> str:
         measured=_measured(run),
         speed_columns=SPEED_COLUMNS,
         speeds=speeds(run.cases),
+        rate_columns=FLOPS_COLUMNS,
+        rates=rates(run.cases, run.ceilings),
     )
 
 

@@ -9,9 +9,11 @@ from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from .again import commands
 from .escaping import clip, markdown
+from .flops import COLUMNS as FLOPS_COLUMNS
+from .flops import rates
 from .speed import COLUMNS as SPEED_COLUMNS
 from .speed import speeds
-from .text import COLUMNS, counts, legend, row, subject
+from .text import COLUMNS, counts, legend, rows_of, subject
 
 SUMMARY_BYTES = 1024 * 1024  # GitHub's limit for the summary of one step
 FEW = 20  # rows of the table above the fold
@@ -21,6 +23,7 @@ WARNED = 8  # warnings; a merged run has those of all its shards
 CELL = 300  # characters of a cell; the JSON has all of it
 QUIET = (Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED)
 _GLANCE = tuple(COLUMNS.index(name) for name in ("case", "verdict", "ratio", "base", "head", "why"))
+_FOLDED_RATES = "<details><summary>TFLOP/s of {} cases on a GPU</summary>\n\n{}\n\n</details>"
 _FOLDED = "<details><summary>All {} cases: {}</summary>\n\n{}\n\n</details>"
 
 
@@ -41,6 +44,8 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
         parts.append(f"{len(mattering) - FEW} more of them are in the table of all cases.")
     if rows := [speed.cells for speed in speeds(run.cases)]:
         parts.append(f"**Speed as a whole** (head/base is the geometric mean)\n\n{_speed_table(rows)}")
+    if reached := [rate.cells for rate in rates(run.cases, run.ceilings)]:
+        parts.append(_FOLDED_RATES.format(len(reached), _lines(FLOPS_COLUMNS, reached)))
     if again := [line for case in failing for line in commands(case, run.options).values()]:
         parts.append(
             f"**To reproduce and explain{' the worst' if len(failing) > 1 else ''}**\n\n{_shell(again[:REPEATED])}"
@@ -101,21 +106,25 @@ def _table(cases: Sequence[CaseResult], columns: Sequence[int], room_bytes: int)
     left_out = "\n\n{} more rows are left out, for their size: the JSON and HTML reports have all."
     used = sum(_size(line) + 1 for line in lines) + _size(left_out.format(len(cases)))
     for done, case in enumerate(cases):
-        cells = row(case)
-        lines.append(f"| {' | '.join(_cell(cells[i]) for i in columns)} |")
-        used += _size(lines[-1]) + 1
+        added = [f"| {' | '.join(_cell(cells[i]) for i in columns)} |" for cells in rows_of(case)]
+        used += sum(_size(line) + 1 for line in added)
         if used > room_bytes:
-            return "\n".join(lines[:-1]) + left_out.format(len(cases) - done)
+            return "\n".join(lines) + left_out.format(len(cases) - done)
+        lines += added
     return "\n".join(lines)
 
 
 def _speed_table(rows: Sequence[Sequence[str]]) -> str:
     """Write what a change did to speed; the kernels that do not fit are counted."""
     shown = [*rows[: NAMED - 1], rows[-1]] if len(rows) > NAMED else rows
-    lines = [f"| {' | '.join(SPEED_COLUMNS)} |", f"|{' --- |' * len(SPEED_COLUMNS)}"]
-    lines += [f"| {' | '.join(_cell(cell, 80) for cell in cells)} |" for cells in shown]
     more = f"\n\n{len(rows) - len(shown)} more kernels are in the HTML report." if len(rows) > len(shown) else ""
-    return "\n".join(lines) + more
+    return _lines(SPEED_COLUMNS, shown) + more
+
+
+def _lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table of short cells."""
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(_cell(cell, 120) for cell in cells)} |" for cells in rows)])
 
 
 def _cell(text: str, length: int = CELL) -> str:

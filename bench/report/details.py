@@ -9,7 +9,7 @@ from ..judging.roofline import achieved
 from ..judging.verdict import CaseResult
 from ..plain.evidence import TensorError
 from ..plain.execution import Ceiling
-from .text import duration
+from .text import COLUMNS, duration, of_host
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,12 @@ def _timed(case: CaseResult) -> Iterator[Facts]:
 
 
 def _host(case: CaseResult) -> Iterator[Facts]:
-    if case.base_host_ns is not None and case.head_host_ns is not None:
-        times = (duration(case.base_host_ns), duration(case.head_host_ns))
-        yield Facts("Time beside the device's", ("property", "base", "head"), (Cells("host, a call", times),))
+    if (host := case.host) is not None:
+        cells = dict(zip(COLUMNS, of_host(case) or (), strict=False))
+        values = {"base": duration(host.base_ns), "head": duration(host.head_ns)}
+        values |= {name: cells[name] for name in ("verdict", "ratio", "interval", "pairs") if name in cells}
+        row = Cells("host, a call", tuple(values.values()))
+        yield Facts("Time beside the device's", ("property", *values), (row,))
 
 
 def _speed(case: CaseResult, ceilings: Sequence[Ceiling]) -> Iterator[Facts]:

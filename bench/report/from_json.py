@@ -8,7 +8,7 @@ from typing import Any, NoReturn, NotRequired
 
 from ..judging.roofline import Achieved
 from ..judging.run import Run
-from ..judging.verdict import CaseResult
+from ..judging.verdict import CaseResult, HostTime
 from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, TensorError
 from ..plain.execution import Fingerprint, Work
@@ -16,6 +16,7 @@ from .again import known
 from .as_json import SCHEMA
 from .typed import Unfit, fields_of, typed
 
+_OLD_HOST = ("base_host_ns", "head_host_ns")  # of version 0.2.0, which did not judge them
 LEAST_THRESHOLD = 1e-9  # advice divides by the square of the threshold
 
 
@@ -68,7 +69,9 @@ def _check_cases(run: Run) -> None:
     if len({case.id for case in run.cases}) < len(run.cases):
         raise Unfit("a case is in it twice")
     for case in run.cases:
-        times = (case.ratio, *case.ci, case.base_ns, case.head_ns, case.base_host_ns, case.head_host_ns)
+        times: tuple[float | None, ...] = (case.ratio, *case.ci, case.base_ns, case.head_ns)
+        if (host := case.host) is not None:
+            times += (host.ratio, *host.ci, host.base_ns, host.head_ns)
         if any(figure is not None and figure <= 0 for figure in times) or (case.mde is not None and case.mde < 0):
             raise Unfit(f"the figures of {case.id[:120]!a} should be above zero")
 
@@ -95,8 +98,12 @@ def _case(value: object, where: str) -> CaseResult:
             "fingerprint": {"base": Fingerprint | None, "head": Fingerprint | None},
             "work": Work | None,
             "achieved": Achieved | None,
+            **dict.fromkeys(_OLD_HOST, NotRequired[float | None]),
         },
     )
+    base_ns, head_ns = (beside.get(name) for name in _OLD_HOST)
+    if base_ns is not None and head_ns is not None:
+        own["host"] = HostTime(base_ns, head_ns)
     evidence = Evidence(
         beside["id"],
         model=beside.get("model") or "",

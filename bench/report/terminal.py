@@ -9,7 +9,8 @@ from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.printable import readable
 from .again import commands
-from .text import COLUMNS, legend, row
+from .flops import rates
+from .text import COLUMNS, legend, row, rows_of
 
 _RIGHT = ("ratio", "base", "head", "pairs", "error")
 
@@ -36,7 +37,8 @@ def describe(case: CaseResult, options: Sequence[str]) -> str:
 def write_table(run: Run, terminal: Terminal) -> None:
     """Write every case, the worst first, skipped cases by their reasons, and what was compared with what."""
     terminal.section("regression gate", sep="=")
-    rows = [(case.verdict, row(case.brief)) for case in run.worst_first if case.verdict is not Verdict.SKIPPED]
+    compared = [case.brief for case in run.worst_first if case.verdict is not Verdict.SKIPPED]
+    rows = [(Verdict(cells[1]), cells) for case in compared for cells in rows_of(case)]
     widths = [max([len(name), *(len(cells[i]) for _, cells in rows)]) for i, name in enumerate(COLUMNS[:-1])]
 
     def line(cells: tuple[str, ...]) -> str:
@@ -56,6 +58,10 @@ def write_table(run: Run, terminal: Terminal) -> None:
     for reason, ids in skipped.items():
         more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
         terminal.write_line(f"SKIPPED {ids[0]}{more}: {reason}", light=True)
+    for rate in rates(run.cases, run.ceilings):
+        name, base, head, share, published = rate.cells
+        beside = "" if published == "-" else f"; published, {published}"
+        terminal.write_line(f"{name}: {base} -> {head} TFLOP/s, {share} of the measured peak{beside}")
     ceiling = summary([(case.work, case.head_ns) for case in run.cases], run.ceilings)
     if ceiling is not None:
         terminal.write_line(ceiling)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ..judging.policy import Policy
-from ..judging.verdict import CaseResult, Verdict
+from ..judging.verdict import CaseResult, HostTime, Verdict
 
 COLUMNS = ("case", "verdict", "ratio", "interval", "base", "head", "pairs", "error", "why")
 
@@ -24,7 +24,22 @@ def row(case: CaseResult) -> tuple[str, ...]:
     )
 
 
-def interval(case: CaseResult) -> str:
+def rows_of(case: CaseResult) -> list[tuple[str, ...]]:
+    """Write a case as a line, and the host's time as a second where it was judged."""
+    return [cells for cells in (row(case), of_host(case)) if cells is not None]
+
+
+def of_host(case: CaseResult) -> tuple[str, ...] | None:
+    """Write the cells of the host's time of a case, in a line of its own; None where it was not judged."""
+    host = case.host
+    if host is None or host.verdict is None or host.ratio is None:
+        return None
+    head_ns = host.base_ns * host.ratio
+    figures = f"{host.ratio:.3f}", interval(host), duration(host.base_ns), duration(head_ns), str(host.pairs)
+    return ("  its host's time", host.verdict.value, *figures, "", "")
+
+
+def interval(case: CaseResult | HostTime) -> str:
     """Write the confidence interval of the ratio, or its one end if the pairs bound no other."""
     if case.ratio is None:
         return "-"

@@ -22,6 +22,7 @@ from .. import pytest_benchmark_adapter
 from ..plain.errors import CannotDo
 from ..plain.printable import first_line
 from ..pytest_benchmark_adapter import Call
+from ..sides.caches import NVIDIA, own_caches
 from ..sides.source import folders_of
 from ..sides.world import in_repository
 from ..timing.machine import shuffle_memory, steady_allocator
@@ -51,6 +52,7 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
     common = frozenset(name.partition(".")[0] for name in sys.modules)
     held = shuffle_memory() if start.shuffled else []
     start.world.enter(start.scratch / f"{start.label}-extensions-{os.getpid()}")
+    own_caches(start.scratch / f"{start.label}-caches", on_gpu=NVIDIA.exists())
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(start.threads)
     gc.enable()
@@ -104,7 +106,7 @@ class _Twin:
         pin(cores)
         return 1.0
 
-    def burst(self, calls: int) -> tuple[float, None]:
+    def burst(self, calls: int) -> float:
         """Time so many calls, without a tracer or a profiler; returns ns per call."""
         try:
             with PauseInstrumentation():
@@ -112,7 +114,7 @@ class _Twin:
         except (pytest.fail.Exception, pytest.skip.Exception) as outcome:  # no Exception, so the test would end
             raise RuntimeError(str(outcome)) from outcome
         share = self._start.slowed
-        return (taken_ns if share is None else stretched(taken_ns, share)) / calls, None
+        return (taken_ns if share is None else stretched(taken_ns, share)) / calls
 
     def release(self, cores: tuple[int, ...]) -> None:
         """Go back to all cores after timing."""

@@ -6,14 +6,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..cases import DIRECTIONS, DTYPES, Mask, Shape
+from ..cases import DEVICES, DIRECTIONS, DTYPES, Mask, Shape
 from ..matrix import ROWS, TIERS, Row, Rows
 from ..plain.errors import CannotDo
 from ..plain.toml import Toml
 from .what import What
 
 TABLES = ("row", "waiver", "threshold")
-SUBJECTS = ("kernels", "compiling", "variants", "modules")
+SUBJECTS = ("kernels", "compiling", "variants", "modules", "fused")
 DEFAULT_TIER = "pr"  # of a row that names none
 _KERNEL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -91,9 +91,9 @@ def _row(file: Toml, number: int, table: dict[str, Any]) -> Row:
         where = f"{file.at('row', number, key)}: {key}"
         if key not in {field.name for field in fields(Row)}:
             raise CannotDo(f"{where}: a row has {', '.join(field.name for field in fields(Row))}: remove it")
-        if key == "timed":
+        if key in _SWITCHES:
             if not isinstance(value, bool):
-                raise CannotDo(f"{where}: give true, or false for cases that are only checked; saw {value!r}")
+                raise CannotDo(f"{where}: give true, or false{_SWITCHES[key]}; saw {value!r}")
             continue
         if not isinstance(value, str) or not value.split():
             raise CannotDo(f"{where}: give words in one text, such as {_EXAMPLES[key]!r}; saw {value!r}")
@@ -106,7 +106,8 @@ def _row(file: Toml, number: int, table: dict[str, Any]) -> Row:
     return Row(**{"tier": DEFAULT_TIER, **table})
 
 
-_CHOICES = {"tier": TIERS, "dtypes": tuple(DTYPES), "directions": DIRECTIONS, "subjects": SUBJECTS}
+_CHOICES = {"tier": TIERS, "dtypes": tuple(DTYPES), "directions": DIRECTIONS, "subjects": SUBJECTS, "devices": DEVICES}
+_SWITCHES = {"timed": " for cases that are only checked", "small": ""}
 _EXAMPLES = {
     "tier": "pr",
     "shapes": "b1h8t512d64 b1h8kv2t1k1024d64",
@@ -114,6 +115,7 @@ _EXAMPLES = {
     "dtypes": "fp32 bf16",
     "directions": "fwd fwdbwd",
     "subjects": "kernels",
+    "devices": "cpu cuda",
     "model": "Llama 3.1 8B",
 }
 

@@ -14,6 +14,7 @@ EVENT_RESOLUTION_NS = 500.0  # of a CUDA event, as the CUDA runtime documents it
 SLOW_CLOCK = 0.75  # of the default clock; below, a burst is taken again, as nvbench does
 RETAKES = 10  # at most
 RECOVERY_S = 0.05  # before a burst is taken again
+PATIENCE_NS = 2_000_000  # with a burst of the host's time, most of which is the device's work
 
 
 class Stopwatch(Protocol):
@@ -26,10 +27,6 @@ class Stopwatch(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """Warnings about the measuring so far, a sentence each."""
-
-    @property
-    def host_ns_per_call(self) -> float | None:
-        """The host's time to make a call of the last burst; None where the burst timed the host."""
 
     def now_ns(self) -> int:
         """Read the host's time, against which budgets are held."""
@@ -49,7 +46,6 @@ class Clock:
     wait: Callable[[], None]
     resolution_ns: float = 1.0
     notes: tuple[str, ...] = ()
-    host_ns_per_call: None = None
 
     @staticmethod
     def of(device: str) -> Stopwatch:
@@ -73,7 +69,7 @@ class Clock:
 
 @dataclass
 class CudaClock:
-    """Events in the GPU's own queue, around each call by itself: what the host does meanwhile is told apart.
+    """Events in the GPU's own queue, around each call by itself.
 
     The L2 cache is overwritten before each call, so inputs are cold, and so that the host is ahead with queueing when
     the call starts. A burst during which the GPU was throttled is taken again; its clock is never locked.
@@ -85,7 +81,6 @@ class CudaClock:
     retaken: int = 0
     kept: int = 0  # although throttled, after ``RETAKES``
     resolution_ns: float = EVENT_RESOLUTION_NS
-    host_ns_per_call: float | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -120,18 +115,46 @@ class CudaClock:
         """Take a burst; returns ns per call, and the clock's share of its default while the GPU was at work."""
         spans = [(self.device.event(), self.device.event()) for _ in range(calls)]
         self.device.synchronize()
-        host_ns = 0
         for start, end in spans:
             self.device.flush()
             start.record()
-            called_ns = self.now_ns()
             call()
-            host_ns += self.now_ns() - called_ns
             end.record()
-        self.host_ns_per_call = host_ns / calls
         clock_share = self.device.clock_share()
         self.device.synchronize()
         return sum(start.elapsed_time(end) for start, end in spans) * 1e6 / calls, clock_share
+
+
+@dataclass(frozen=True)
+class LaunchClock:
+    """The host's time to make calls that a device works on: it waits for an empty queue before each call.
+
+    A burst has fewer calls than it is asked for where waiting takes longer than ``PATIENCE_NS``.
+    """
+
+    device: Stopwatch
+    resolution_ns: float = 1.0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.device.notes
+
+    def now_ns(self) -> int:
+        return self.device.now_ns()
+
+    def synchronize(self) -> None:
+        self.device.synchronize()
+
+    def burst(self, call: Callable[[], object], calls: int) -> float:
+        taken_ns, made, start_ns = 0, 0, self.now_ns()
+        while made < calls and (not made or self.now_ns() - start_ns < PATIENCE_NS):
+            self.synchronize()
+            called_ns = self.now_ns()
+            call()
+            taken_ns += self.now_ns() - called_ns
+            made += 1
+        self.synchronize()
+        return taken_ns / made
 
 
 @cache

@@ -5,9 +5,8 @@ from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
-from statistics import median
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..plain.evidence import Measurement, Pair
 
@@ -23,19 +22,12 @@ SETTLED = 0.05
 WARMUP_ROUNDS = 20  # at most
 
 
-class Timed(NamedTuple):
-    """A burst: ns per call, and the host's time to make a call where a device's own was taken."""
-
-    ns_per_call: float
-    host_ns_per_call: float | None = None
-
-
-Burst = Callable[[int], Timed]  # makes and times so many calls
+Burst = Callable[[int], float]  # makes and times so many calls; returns ns per call
 
 
 def burst_of(call: Callable[[], object], clock: "Stopwatch") -> Burst:
     """Return what times a call in this process."""
-    return lambda calls: Timed(clock.burst(call, calls), clock.host_ns_per_call)
+    return lambda calls: clock.burst(call, calls)
 
 
 class StoppingRule(Protocol):
@@ -81,34 +73,29 @@ def measure(
     start_ns = now_ns()
     pairs: list[Pair] = []
     ordered: list[float] = []
-    host_ns: tuple[list[float], list[float]] = ([], [])
     base(1)
     head(1)
     rounds, fastest_ns = _warm_up(base, head)
     calls = ceil(max(BURST_NS, BURST_RESOLUTIONS * resolution_ns) / max(1.0, fastest_ns))
     while not pairs or (not rule.is_certain(ordered) and (now_ns() - start_ns) * 1e-9 < budget_s):
         if order.random() < 0.5:
-            of_base = base(calls)
-            of_head = head(calls)
+            base_ns = base(calls)
+            head_ns = head(calls)
         else:
-            of_head = head(calls)
-            of_base = base(calls)
-        if not pairs and rule.least_pairs * calls * (of_base.ns_per_call + of_head.ns_per_call) * 1e-9 > budget_s:
+            head_ns = head(calls)
+            base_ns = base(calls)
+        if not pairs and rule.least_pairs * calls * (base_ns + head_ns) * 1e-9 > budget_s:
             budget_s = 0.0
-        pairs.append(Pair(max(of_base.ns_per_call, 1.0), max(of_head.ns_per_call, 1.0)))
+        pairs.append(Pair(max(base_ns, 1.0), max(head_ns, 1.0)))
         insort(ordered, pairs[-1].log_ratio)
-        for taken, timed in zip(host_ns, (of_base, of_head), strict=True):
-            if timed.host_ns_per_call is not None:
-                taken.append(timed.host_ns_per_call)
-    base_host_ns, head_host_ns = (median(taken) if taken else None for taken in host_ns)
-    return Measurement(tuple(pairs), calls, (now_ns() - start_ns) * 1e-9, rounds, base_host_ns, head_host_ns)
+    return Measurement(tuple(pairs), calls, (now_ns() - start_ns) * 1e-9, rounds)
 
 
 def _warm_up(base: Burst, head: Burst) -> tuple[int, float]:
     """Call both sides in turn until they get no faster; returns the number of rounds, and ns of the fastest call."""
     rounds, fastest_round, fastest_call = 0, float("inf"), float("inf")
     while rounds < WARMUP_ROUNDS:
-        times = base(1).ns_per_call, head(1).ns_per_call
+        times = base(1), head(1)
         rounds += 1
         fastest_call = min(fastest_call, *times)
         if sum(times) > fastest_round * (1 - SETTLED):

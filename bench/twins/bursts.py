@@ -11,7 +11,7 @@ from time import perf_counter_ns
 
 from ..judging.statistics import PairedTest
 from ..plain.evidence import Measurement
-from ..timing.measure import Burst, StoppingRule, Timed, measure
+from ..timing.measure import Burst, StoppingRule, measure
 from .between import is_settled, joined
 from .party import Party, SideFailed
 
@@ -29,15 +29,19 @@ def measure_bursts(
     *,
     cores: tuple[Sequence[int], Sequence[int]] = ((), ()),
     now_ns: Callable[[], int] = perf_counter_ns,
+    host: bool = False,
 ) -> Measurement:
-    """Time bursts of both sides in turn; ``cores`` are those to be timed on, and those to go back to."""
+    """Time bursts of both sides in turn; ``cores`` are those to be timed on, and those to go back to.
+
+    ``host``: time what the host does to make a call that a device works on.
+    """
     timed_on, every = cores
 
     def burst_of(party: Party) -> Burst:
-        return lambda calls: Timed(*party.ask("burst", calls))
+        return lambda calls: float(party.ask("burst", calls))
 
     try:
-        resolution_ns = max(party.ask("settle", timed_on) for party in (base, head))
+        resolution_ns = max(party.ask("settle", timed_on, *[True] * host) for party in (base, head))
         measured = measure(
             burst_of(base),
             burst_of(head),
@@ -57,14 +61,16 @@ def measure_bursts(
     return measured
 
 
-def measure_twins(base: Party, head: Party, rule: StoppingRule, budget_s: float, threads: int) -> Measurement:
+def measure_twins(
+    base: Party, head: Party, rule: StoppingRule, budget_s: float, threads: int, *, host: bool = False
+) -> Measurement:
     """Time both in turn, on the same cores as this process, so that every burst follows the same switch."""
     every = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
     timed_on = every[-threads:]
     if every:
         os.sched_setaffinity(0, timed_on)
     try:
-        return measure_bursts(base, head, rule, budget_s, cores=(timed_on, every))
+        return measure_bursts(base, head, rule, budget_s, cores=(timed_on, every), host=host)
     finally:
         if every:
             os.sched_setaffinity(0, every)

@@ -23,9 +23,7 @@ def starts_of(
 ) -> dict[str, Start]:
     """Return what the processes of sides need, by label; ``more`` are fields of ``Start``."""
     return {
-        label: Start(
-            label, one.source.origin, one.world, what, devices, threads, scratch / f"extensions-{label}", **more
-        )
+        label: Start(label, one.source.origin, one.world, what, devices, threads, scratch / f"caches-{label}", **more)
         for label, one in codes.items()
     }
 
@@ -96,10 +94,10 @@ class Twins:
     def _lives(self, label: str) -> bool:
         return label in self.parties and self.parties[label].is_alive
 
-    def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
+    def measure(self, rule: StoppingRule, budget_s: float, *, host: bool = False) -> Measurement:
         """Time both sides in turn, on the same cores as this process, so that every burst follows the same switch."""
         assert self.base is not None  # a case without a base is not measured
-        return measure_twins(self.base, self.head, rule, budget_s, self.starts["head"].threads)
+        return measure_twins(self.base, self.head, rule, budget_s, self.starts["head"].threads, host=host)
 
     @contextmanager
     def again(self) -> Iterator["Twins"]:

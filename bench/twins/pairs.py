@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -111,7 +112,7 @@ class ProcessPairs:
             self.loading.append(started[label])
         return started
 
-    def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
+    def measure(self, rule: StoppingRule, budget_s: float, *, host: bool = False) -> Measurement:
         """Take an observation from one pair of processes after the other until the test is certain.
 
         Raises:
@@ -120,14 +121,14 @@ class ProcessPairs:
         """
         assert isinstance(rule, PairedTest)  # each pair of processes is one observation
         self.start(max(len(self.pairs), rule.least_pairs))  # a process that loads would disturb the others
-        return measure_processes(self._measure_in, rule, budget_s, MOST_PAIRS)
+        return measure_processes(partial(self._measure_in, host), rule, budget_s, MOST_PAIRS)
 
-    def _measure_in(self, number: int, rule: StoppingRule, budget_s: float) -> Measurement:
+    def _measure_in(self, host: bool, number: int, rule: StoppingRule, budget_s: float) -> Measurement:  # bound
         self.start(number + 1)
         pair = self.pairs[number]
         for remote in pair.values():
             remote.ask("take", self.scratch / "workload.pt")
-        return measure_bursts(pair["base"], pair["head"], rule, budget_s)
+        return measure_bursts(pair["base"], pair["head"], rule, budget_s, host=host)
 
     def again(self) -> AbstractContextManager[Sides]:
         """Return the same: each of its processes is one observation already."""

@@ -48,8 +48,10 @@ class Sides(Protocol):
 
         """
 
-    def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
+    def measure(self, rule: StoppingRule, budget_s: float, *, host: bool = False) -> Measurement:
         """Time both sides on the case that was checked last, until the rule is content or the budget is spent.
+
+        ``host``: what the host does to make a call, in place of what a device does.
 
         Raises:
             SideFailed: a side raised, ended, or wrote to its inputs.
@@ -77,10 +79,10 @@ class InProcess:
     def ready(self) -> None:
         pass
 
-    def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
+    def measure(self, rule: StoppingRule, budget_s: float, *, host: bool = False) -> Measurement:
         assert self.base is not None  # a case without a base is not measured
         with no_garbage_collection():
-            return measure_bursts(self.base, self.head, rule, budget_s, now_ns=self.now_ns)
+            return measure_bursts(self.base, self.head, rule, budget_s, now_ns=self.now_ns, host=host)
 
     def again(self) -> AbstractContextManager[Sides]:
         return nullcontext(self)

@@ -2,7 +2,6 @@
 
 import gc
 import importlib
-import os
 import platform
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -21,12 +20,13 @@ from ..matrix import ROWS, Rows, matrix, supported_ids
 from ..plain.errors import CannotDo
 from ..plain.evidence import Place
 from ..plain.execution import Fingerprint, Observed
+from ..sides.caches import own_caches
 from ..sides.places import places
 from ..sides.side import Side, load
 from ..sides.what import PACKAGE, What
 from ..sides.workload import Call, Workload, bind, parameter_sizes
 from ..sides.world import World
-from ..timing.clock import Clock, Stopwatch
+from ..timing.clock import Clock, LaunchClock, Stopwatch
 from ..timing.cuda import graphed
 from ..timing.machine import shuffle_memory, steady_allocator
 from .bursts import SPINNING, pin
@@ -36,6 +36,8 @@ from .party import Misbehaved, Unsupported, serve
 # The generation of what came since the last collection: to go through all that torch's compiler holds is slow.
 YOUNG = 0
 
+CYCLES = 1_000_000  # of a GPU's clock, to learn how long one takes
+
 Given = Workload | Path  # a workload, or the file that holds it
 
 
@@ -43,8 +45,7 @@ Given = Workload | Path  # a workload, or the file that holds it
 class Start:
     """What a process needs to become a side. ``graphs``: time calls as they are replayed from CUDA graphs.
 
-    ``extensions`` is where torch builds what the side compiles by ``torch.utils.cpp_extension``: built where the other
-    side's are, under the same name, each would be built anew after the other. ``warm``: call once before each burst.
+    ``caches`` is the folder for what the side compiles. ``warm``: call once before each burst.
     ``slowdown``: make calls take longer by a share, for the self-test; None: leave them as they are. ``shuffled``:
     memory is to lie elsewhere than in other twins.
     """
@@ -55,7 +56,7 @@ class Start:
     what: What
     devices: tuple[str, ...]
     threads: int
-    extensions: Path
+    caches: Path
     graphs: bool = False
     warm: bool = False
     slowdown: float | None = None
@@ -104,7 +105,7 @@ class Worker:
             importlib.import_module(f"{PACKAGE}.registry")  # the suite's own, whatever the side's world has
         start.world.enter()
         pin(cores)
-        os.environ["TORCH_EXTENSIONS_DIR"] = str(start.extensions)
+        own_caches(start.caches, on_gpu="cuda" in start.devices)
         allocator = steady_allocator()
         self._graphs, self._warm, self._slowdown = start.graphs, start.warm, start.slowdown
         if "cuda" in start.devices:
@@ -206,25 +207,30 @@ class Worker:
         with self._gradients():
             return unrepeated(self._call.results, self._results)
 
-    def settle(self, cores: Sequence[int]) -> float:
-        """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns."""
+    def settle(self, cores: Sequence[int], host: bool = False) -> float:  # a command
+        """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns.
+
+        ``host``: the host's time to make a call is taken, in place of the device's.
+        """
         gc.collect(YOUNG)
         pin(cores)
-        self._clock = self._clock_of(self._workload.case.device)
+        clock = self._clock_of(self._workload.case.device)
+        self._clock = LaunchClock(clock) if host else clock
         with self._gradients():
             self._timed = graphed(self._call) if self._graphs else self._call
-        if self._slowdown is not None:
-            self._timed = slowed(self._timed, self._slowdown)
+            if self._slowdown is not None:
+                on_gpu = self._workload.case.device == "cuda"
+                self._timed = (slowed_on_gpu if on_gpu else slowed)(self._timed, self._slowdown, clock)
         return self._clock.resolution_ns
 
-    def burst(self, calls: int) -> tuple[float, float | None]:
-        """Time so many calls; returns ns per call, and the host's share of that where a device was timed."""
+    def burst(self, calls: int) -> float:
+        """Time so many calls; returns ns per call."""
         clock = self._clock
         assert clock is not None  # ``settle`` comes first
         with self._gradients():
             if self._warm:
                 self._timed()
-            return clock.burst(self._timed, calls), clock.host_ns_per_call
+            return clock.burst(self._timed, calls)
 
     def release(self, cores: Sequence[int]) -> None:
         """Go back to all cores after timing.
@@ -269,7 +275,7 @@ def _claim_gpu(label: str) -> None:
         ) from error
 
 
-def slowed(call: Callable[[], object], share: float) -> Callable[[], None]:
+def slowed(call: Callable[[], object], share: float, clock: Stopwatch) -> Callable[[], None]:  # noqa: ARG001  # as below
     """Make a call take longer by a share, after work that both sides do; ``bursts.stretched`` says why both."""
     factor = (1 + SPINNING) * (1 + share)
 
@@ -279,6 +285,20 @@ def slowed(call: Callable[[], object], share: float) -> Callable[[], None]:
         end = start + factor * (perf_counter_ns() - start)
         while perf_counter_ns() < end:
             pass
+
+    return taking_longer
+
+
+def slowed_on_gpu(call: Callable[[], object], share: float, clock: Stopwatch) -> Callable[[], None]:
+    """Make a call's work on a GPU take longer by a share: a kernel that waits is queued behind it, on both sides."""
+    waits: Callable[[int], None] = torch.cuda._sleep  # noqa: SLF001  # torch's tests use it so
+    ns_per_cycle = min(clock.burst(lambda: waits(CYCLES), 1) for _ in range(3)) / CYCLES
+    of_call_ns = min(clock.burst(call, 3) for _ in range(3))
+    cycles = round(of_call_ns * ((1 + SPINNING) * (1 + share) - 1) / ns_per_cycle)
+
+    def taking_longer() -> None:
+        call()
+        waits(cycles)
 
     return taking_longer
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from bench.judging.verdict import CaseResult, Verdict
+from bench.judging.verdict import CaseResult, HostTime, Verdict
 from bench.plain.evidence import Evidence, TensorError
 from bench.plain.execution import Ceiling, Fingerprint, Pass, Work
 from bench.report.details import Facts, details, flatten, write
@@ -61,8 +61,11 @@ def test_each_tensor_has_its_errors_beside_their_budgets() -> None:
 
 
 def test_the_host_s_time_of_a_call_stands_beside_the_device_s() -> None:
-    case = CaseResult(Evidence("c"), Verdict.UNCHANGED, base_ns=9e6, head_ns=9e6, base_host_ns=2e4, head_host_ns=3e4)
+    case = CaseResult(Evidence("c"), Verdict.UNCHANGED, base_ns=9e6, head_ns=9e6, host=HostTime(2e4, 3e4))
     assert rows(shown(case)["Time beside the device's"]) == {"host, a call": (("20 us", "30 us"), False)}
+    judged = replace(case, host=HostTime(2e4, 3e4, Verdict.REGRESSED, 1.4, (1.3, None), 50))
+    (row,) = shown(judged)["Time beside the device's"].rows
+    assert row.values == ("20 us", "30 us", "REGRESSED", "1.400", "at least 1.300", "50")
 
 
 def test_the_speed_stands_beside_what_the_machine_can_do() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from bench.judging.policy import Policy
 from bench.judging.run import Run
-from bench.judging.verdict import CaseResult, Verdict
+from bench.judging.verdict import CaseResult, HostTime, Verdict
 from bench.plain.errors import CannotDo
 from bench.plain.evidence import Evidence, Load, Shard, TensorError
 from bench.plain.execution import Ceiling, Compilation, Fingerprint, Pass, SdpaCall, Work
@@ -49,8 +49,7 @@ TIMED = CaseResult(
     mde=0.031,
     base_ns=1e6,
     head_ns=1.01e6,
-    base_host_ns=2e4,
-    head_host_ns=3e4,
+    host=HostTime(2e4, 3e4, Verdict.REGRESSED, 1.5, (1.4, None), 50, 0.04),
     seconds=0.25,
 )
 SIDES = {"origin": "revision main", "source_sha256": "0" * 64}, {"origin": "working tree", "source_sha256": "1" * 64}
@@ -76,7 +75,8 @@ Change = Callable[[dict[str, Any]], object]
 
 
 # What is in no file: the raw pairs, and what has become the reasons.
-NOT_WRITTEN = {"measurements", "replication", "error", "skipped", "missing", "new", "timed", "differs", "remarks"}
+RAW = {"measurements", "replication", "host"}
+NOT_WRITTEN = RAW | {"error", "skipped", "missing", "new", "timed", "differs", "remarks"}
 SCHEMA_1 = Path(__file__).parent / "schema-1.json"
 
 
@@ -100,7 +100,7 @@ def test_a_file_of_schema_1_is_read_as_it_was_first_written_and_none_of_its_keys
     text = SCHEMA_1.read_text()
     off, fine, skipped = "sdpa-b1h8t128d64-full-fp32-cpu-fwdbwd", FOUND.case_id, "manual-b1h4t64d32-causal-fp32-cpu-fwd"
     found = replace(FOUND, head_fingerprint=replace(FLASH, backend=None), model="")  # without what came later
-    timed = replace(TIMED, base_host_ns=None, head_host_ns=None)
+    timed = replace(TIMED, host=None)
     cases = (
         replace(
             timed,

@@ -19,7 +19,7 @@ from bench.cases import Case, Shape
 from bench.checking.profiling import launched
 from bench.gate import Gate
 from bench.judging.policy import Policy
-from bench.judging.verdict import Verdict
+from bench.judging.verdict import CaseResult, Verdict
 from bench.matrix import matrix
 from bench.plain.evidence import Measurement
 from bench.sides.base import Base
@@ -27,7 +27,7 @@ from bench.sides.side import Side
 from bench.sides.source import Source
 from bench.sides.workload import build
 from bench.timing import cuda, environment
-from bench.timing.clock import RECOVERY_S, RETAKES, Clock, CudaClock, Stopwatch
+from bench.timing.clock import PATIENCE_NS, RECOVERY_S, RETAKES, Clock, CudaClock, LaunchClock, Stopwatch
 from bench.timing.measure import BURST_NS, burst_of, measure
 from bench.twins.sides import in_process
 from bench.twins.worker import Worker
@@ -113,26 +113,39 @@ def test_warming_up_is_waited_for_before_the_first_event() -> None:
     assert {(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs} == {(BURST_NS, 2 * BURST_NS)}
 
 
-def test_the_host_s_time_of_a_call_is_told_apart_from_the_device_s() -> None:
-    device, host_ns = FakeDevice(), 0
+@dataclass
+class FakeHost:
+    """A host whose calls take time of its own; waiting for the device takes the device's."""
 
-    def side(work_ns: int, launch_ns: int) -> Callable[[], None]:
-        work = device.launch("call", work_ns)
+    device: FakeDevice = field(default_factory=FakeDevice)
+    own_ns: int = 0
+
+    def read_ns(self) -> int:
+        return self.own_ns + self.device.done_ns
+
+    def call(self, work_ns: int, launch_ns: int) -> Callable[[], None]:
+        work = self.device.launch("call", work_ns)
 
         def call() -> None:
-            nonlocal host_ns
             work()
-            host_ns += launch_ns
+            self.own_ns += launch_ns
 
         return call
 
-    clock = CudaClock(device, read_ns=lambda: host_ns)
-    base, head = side(BURST_NS, 2_000), side(BURST_NS, 9_000)
-    result = timed(base, head, clock, pairs=3)
-    assert {pair.log_ratio for pair in result.pairs} == {0.0}
-    assert (result.base_host_ns_per_call, result.head_host_ns_per_call) == (2_000, 9_000)
-    of_a_cpu = timed(base, head, Clock.of("cpu"), pairs=1)
-    assert of_a_cpu.head_host_ns_per_call is None
+
+def test_the_host_s_time_is_that_of_a_call_which_finds_an_empty_queue() -> None:
+    host = FakeHost()
+    clock = LaunchClock(CudaClock(host.device, read_ns=host.read_ns))
+    assert clock.burst(host.call(100_000, 9_000), 3) == 9_000
+    assert host.device.log == [*["synchronize", "call"] * 3, "synchronize"]
+    assert clock.notes == ()
+
+
+def test_a_burst_of_the_host_s_time_does_not_wait_for_many_long_calls() -> None:
+    host = FakeHost()
+    clock = LaunchClock(CudaClock(host.device, read_ns=host.read_ns))
+    assert clock.burst(host.call(PATIENCE_NS // 2 + 1, 9_000), 50) == 9_000
+    assert host.device.log.count("call") == 3  # the third is made before the second has been waited for
 
 
 def test_a_burst_taken_while_the_clock_was_low_is_taken_again_after_a_pause() -> None:
@@ -164,24 +177,65 @@ def test_where_nothing_tells_the_clock_no_burst_is_taken_again_and_the_run_says_
     assert clock.notes == ("nothing watched whether the GPU was throttled: pip install nvidia-ml-py",)
 
 
-@pytest.mark.parametrize(("slowdown", "verdict"), [(1.0, Verdict.UNCHANGED), (1.08, Verdict.REGRESSED)])
-def test_pairs_of_a_cuda_device_are_judged_by_the_same_rule(slowdown: float, verdict: Verdict) -> None:
-    device, noise = FakeDevice(), random.Random(0)
+@dataclass
+class FakeGpu:
+    """Sides whose calls take the time of a fake host and of a fake device, each with some noise."""
 
-    def side(label: str, ns: float) -> Side:
+    host: FakeHost = field(default_factory=FakeHost)
+    noise: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def side(self, label: str, *, work: float, launch: float) -> Side:
         def kernel(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
-            device.now_ns += int(ns * noise.uniform(0.99, 1.01))
+            self.host.device.now_ns += int(work * BURST_NS * self.noise.uniform(0.99, 1.01))
+            self.host.own_ns += int(launch * 20_000 * self.noise.uniform(0.98, 1.02))
             return attention.KERNELS["masked"](q, k, v, **rest)
 
         return Side(label, {"k": Kernel("k", kernel, Capabilities())}, {})
 
-    clock = CudaClock(device, read_ns=lambda: device.now_ns)
-    sides = in_process(
-        side("head", slowdown * BURST_NS), side("base", BURST_NS), clock_of=lambda _: clock, now_ns=clock.now_ns
-    )
-    gate = Gate(sides, Base(SOURCE))
-    case = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
-    assert gate.compare(case, Policy().test(100), budget_s=5.0).verdict is verdict
+    def compare(self, *, work: float, launch: float, policy: Policy, budget_s: float = 5.0) -> CaseResult:
+        clock = CudaClock(self.host.device, read_ns=self.host.read_ns)
+        head, base = self.side("head", work=work, launch=launch), self.side("base", work=1.0, launch=1.0)
+        sides = in_process(head, base, clock_of=lambda _: clock, now_ns=clock.now_ns)
+        case = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
+        test = policy.test(100, host=True, replication_level=1e-3, host_replication_level=1e-3)
+        return Gate(sides, Base(SOURCE)).compare(case, test, budget_s)
+
+
+@pytest.mark.parametrize(
+    ("work", "launch", "verdict", "of_host"),
+    [
+        (1.0, 1.0, Verdict.UNCHANGED, Verdict.UNCHANGED),
+        (1.08, 1.0, Verdict.REGRESSED, Verdict.UNCHANGED),
+        (1.0, 1.24, Verdict.REGRESSED, Verdict.REGRESSED),
+        (1.0, 1.04, Verdict.UNCHANGED, Verdict.UNCHANGED),  # below half of the host's threshold
+        (1.0, 0.7, Verdict.UNCHANGED, Verdict.FASTER),
+        (0.7, 1.0, Verdict.FASTER, Verdict.UNCHANGED),
+        (0.7, 1.24, Verdict.REGRESSED, Verdict.REGRESSED),
+    ],
+)
+def test_device_and_host_of_a_cuda_case_are_judged_by_the_same_rule_each_with_its_threshold(
+    work: float, launch: float, verdict: Verdict, of_host: Verdict
+) -> None:
+    result = FakeGpu().compare(work=work, launch=launch, policy=Policy())
+    assert result.verdict is verdict
+    assert result.host is not None
+    assert result.host.verdict is of_host
+    assert result.ratio == pytest.approx(work, rel=0.01)
+    assert result.host.ratio == pytest.approx(launch, rel=0.02)
+    assert result.host.base_ns == pytest.approx(20_000, rel=0.02)
+    slower = [reason for reason in result.reasons if reason.startswith("host: ") and "slower" in reason]
+    assert bool(slower) is (of_host is Verdict.REGRESSED)
+
+
+def test_the_host_has_a_threshold_of_its_own() -> None:
+    result = FakeGpu().compare(work=1.0, launch=1.24, policy=Policy(host_threshold=0.6))
+    assert (result.verdict, result.host and result.host.verdict) == (Verdict.UNCHANGED, Verdict.UNCHANGED)
+
+
+def test_a_case_whose_host_s_time_stays_undecided_is_inconclusive() -> None:
+    result = FakeGpu().compare(work=1.0, launch=1.09, policy=Policy(), budget_s=0.03)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert any(reason.startswith("host: undecided") for reason in result.reasons)
 
 
 def test_what_is_timed_is_the_replay_of_a_graph_where_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +251,7 @@ def test_what_is_timed_is_the_replay_of_a_graph_where_that_was_asked_for(monkeyp
     worker._graphs = True
     worker.take(build(case, {}))
     worker.settle(())
-    assert worker.burst(3)[0] == 2 * BURST_NS
+    assert worker.burst(3) == 2 * BURST_NS
     assert captured == [worker.own_call()]
 
 

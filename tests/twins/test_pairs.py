@@ -58,7 +58,7 @@ class Pretender:
         self.log.append(f"{self.label} {method}")
         if method == "release" and self.wrote:
             raise SideFailed(f"{self.label} wrote to its inputs while it was timed")
-        return {"take": None, "settle": 1.0, "burst": (self.ns, None), "release": ()}[method]
+        return {"take": None, "settle": 1.0, "burst": self.ns, "release": ()}[method]
 
     def send(self, method: str, *_: object) -> None:
         self.log.append(f"{self.label} {method}")

@@ -397,8 +397,12 @@ def test_every_kernel_is_inside_its_budget_on_cuda() -> None:
 @pytest.mark.cuda
 def test_unchanged_code_is_unchanged_on_cuda() -> None:
     gate = Gate(in_process(Side.of("head", attention), Side.of("base", attention)), Base(SOURCE))
-    case = Case("sdpa", False, Shape.parse("b1h8t512d64"), "causal", "fp16", "cuda", "fwd")
-    assert gate.compare(case, Policy().test(100), budget_s=10).verdict is Verdict.UNCHANGED
+    for shape in ("b1h8t512d64", "b4h16t4096d128", "b32h32kv8t1k4096d128"):
+        case = Case("sdpa", False, Shape.parse(shape), "causal", "bf16", "cuda", "fwd")
+        result = gate.compare(case, Policy().test(100, host=True), budget_s=10)
+        assert result.verdict is Verdict.UNCHANGED, result.reasons
+        assert result.host is not None
+        assert result.host.verdict is Verdict.UNCHANGED
 
 
 @pytest.mark.cuda

@@ -22,7 +22,7 @@ DEFAULT_TIER = "pr"
 DEFAULT_DEVICE = "all"
 
 # Options that say how to compare. Without a comparison they would do nothing, so they are refused.
-_COMPARING = (*policy_options.COMPARING, "gate_strict", "gate_graphs", "gate_host_threshold")
+_COMPARING = (*policy_options.COMPARING, "gate_graphs", "gate_host_threshold")
 
 # Options that name something. An unset variable in a workflow leaves the name empty, which is refused.
 _NAMED = {
@@ -93,7 +93,6 @@ def add(parser: pytest.Parser) -> None:
         help=f"slowdown not to pass of the host's time to make a call on a GPU (default {Policy.host_threshold:.0%})",
     )
     option("--gate-graphs", action="store_true", help="time calls as CUDA graphs replay them (needs --device=cuda)")
-    option("--gate-strict", action="store_true", help="INCONCLUSIVE fails too (default: it passes)")
     option("--tier", default=DEFAULT_TIER, metavar="|".join(TIERS), help=f"case matrix (default {DEFAULT_TIER})")
     option("--device", default=DEFAULT_DEVICE, metavar="|".join(_DEVICES), help="where (default all that are present)")
     option("--threads", default=str(DEFAULT_THREADS), metavar="N", help=f"CPU threads (default {DEFAULT_THREADS})")
@@ -128,9 +127,7 @@ def settings(config: pytest.Config) -> Settings:
     host_threshold = read("gate_host_threshold")
     if host_threshold is not None and "cuda" not in devices:
         raise CannotDo(f"--gate-host-threshold={host_threshold} is about calls on a GPU, and none is used: drop it")
-    policy = policy_options.policy(
-        config, budgets=policy_options.PROCESSES_BUDGET if base_python else 1, strict=read("gate_strict")
-    )
+    policy = policy_options.policy(config, budgets=policy_options.PROCESSES_BUDGET if base_python else 1)
     if host_threshold is not None:
         policy = replace(policy, host_threshold=PERCENT.read("--gate-host-threshold", host_threshold))
     return Settings(

@@ -154,7 +154,7 @@ def run_case(
         record_property(VERDICT, result.verdict.value)
         if result.verdict is Verdict.SKIPPED:
             pytest.skip(result.reasons[0])
-        if session.settings.policy.fails(result.verdict):
+        if result.verdict.fails:
             pytest.fail(describe(result, session.repeatable), pytrace=False)
 
     return run

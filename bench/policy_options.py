@@ -94,7 +94,10 @@ def refuse_alone(config: pytest.Config, names: tuple[str, ...] = COMPARING, *, i
 
 
 def policy(
-    config: pytest.Config, written: Mapping[str, str] | None = None, *, budgets: int = 1, strict: bool = False
+    config: pytest.Config,
+    written: Mapping[str, str] | None = None,
+    *,
+    budgets: int = 1,
 ) -> Policy:
     """Read how strictly to judge.
 
@@ -116,7 +119,6 @@ def policy(
     return Policy(
         threshold,
         budgets * Policy.default_budget_s(threshold) if budget is None else SECONDS.read("--gate-budget", budget),
-        strict=strict,
         undecided=PORTION.read("--gate-undecided", DEFAULT_UNDECIDED if undecided is None else undecided),
     )
 

@@ -4,9 +4,6 @@ from dataclasses import dataclass, replace
 from math import log, log1p
 
 from .statistics import PairedTest
-from .verdict import Verdict
-
-FAILING = (Verdict.ERROR, Verdict.DRIFTED, Verdict.REGRESSED, Verdict.CHANGED, Verdict.MISSING)
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,6 @@ class Policy:
 
     threshold: float = 0.05  # the slowdown that must not pass: 0.05 = 5%
     budget_s: float = 30.0  # the most time one measurement of a case may take
-    strict: bool = False  # INCONCLUSIVE fails too
     undecided: float = 1.0  # the share of the compared cases that may be INCONCLUSIVE; 1 is no limit
     false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
     host_threshold: float = 0.1  # as ``threshold``, of the host's time to make a call that a device works on
@@ -80,6 +76,3 @@ class Policy:
         first; if it is slower, a wrong lower end in the first is always followed by a second measurement.
         """
         return f"simultaneous {1 - self.false_alarm:.1%} lower bounds, upper bounds {1 - self.miss:.1%} each"
-
-    def fails(self, verdict: Verdict) -> bool:
-        return verdict in FAILING or (self.strict and verdict is Verdict.INCONCLUSIVE)

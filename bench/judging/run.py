@@ -59,7 +59,7 @@ class Run:
     @property
     def exit_code(self) -> int:
         """0 pass, or nothing but an empty part; 1 a case failed; 4 nothing, or too little, was decided."""
-        if any(self.policy.fails(case.verdict) for case in self.cases):
+        if any(case.verdict.fails for case in self.cases):
             return 1
         return 0 if self.not_compared is None else 4
 

@@ -24,9 +24,17 @@ class Verdict(StrEnum):
     SKIPPED = "SKIPPED"
 
     @property
+    def fails(self) -> bool:
+        """Whether one case of it fails the run."""
+        return self in FAILING
+
+    @property
     def compared(self) -> bool:
         """Whether base and head were compared."""
         return self not in (Verdict.NEW, Verdict.SKIPPED, Verdict.MISSING)
+
+
+FAILING = (Verdict.ERROR, Verdict.DRIFTED, Verdict.REGRESSED, Verdict.CHANGED, Verdict.MISSING)
 
 
 @dataclass(frozen=True)

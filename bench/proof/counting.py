@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from scipy.stats import binomtest
 
-from ..judging.policy import Policy
 from ..judging.verdict import CaseResult, Verdict
 
 Caught = Mapping[tuple[str, float], tuple[int, int]]  # by kind and size: how many were caught, and how many tried
@@ -35,11 +34,11 @@ def over(value: float, limit: float, unit: str = "", said: str = "over") -> str:
     return f"{value - limit:.3g}{unit} {said}" if value > limit else ""
 
 
-def false_alarms(runs: Sequence[Sequence[CaseResult]], policy: Policy) -> list[str]:
+def false_alarms(runs: Sequence[Sequence[CaseResult]]) -> list[str]:
     """Count what runs of unchanged code came to."""
     results = [result for run in runs for result in run]
     alarmed = sum(result.verdict is Verdict.REGRESSED for result in results)
-    failed = sum(any(policy.fails(result.verdict) for result in run) for run in runs)
+    failed = sum(any(result.verdict.fails for result in run) for run in runs)
     undecided = sum(result.verdict is Verdict.INCONCLUSIVE for result in results)
     return [
         row("unchanged cases with a false alarm", share(alarmed, len(results)), "none", over(alarmed, 0)),

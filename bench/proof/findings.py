@@ -92,7 +92,7 @@ def table(findings: Findings) -> list[str]:
         f"self-test: tier {findings.tier}, {findings.cases} cases, threshold {100 * threshold:g}%, "
         f"{findings.seconds:.0f} s; " + ", ".join(f"{k} {v}" for k, v in findings.environment.items()),
         "",
-        *counting.false_alarms([run.results for run in runs], findings.policy),
+        *counting.false_alarms([run.results for run in runs]),
         *counting.power(findings.caught(), threshold),
     ]
     if findings.silent:

@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> None:
     what = f"self-test: {tests} tests, threshold {100 * policy.threshold:g}%, {time.monotonic() - start:.0f} s"
     lines = [
         f"{what}; {machine['cpu']}, {machine['cores']} cores",
-        *counting.false_alarms([one.cases for one in found.unchanged], policy),
+        *counting.false_alarms([one.cases for one in found.unchanged]),
         *counting.power(found.caught(), policy.threshold),
         *counting.stock(found.stock),
         counting.row("seconds of a run of unchanged code", ", ".join(f"{seconds:.0f}" for seconds in found.seconds)),

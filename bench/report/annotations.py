@@ -18,7 +18,7 @@ def as_annotations(run: Run, places: Mapping[str, Place]) -> list[str]:
     """Write one error for each kernel or module that fails a case, and one warning for each with undecided cases."""
     if run.exit_code == 4:
         return [_command("error", None, "gate", run.closing_line)]
-    failing = [case for case in run.worst_first if run.policy.fails(case.verdict)]
+    failing = [case for case in run.worst_first if case.verdict.fails]
     undecided = [case for case in run.cases if case.verdict is Verdict.INCONCLUSIVE and case not in failing]
     return [*_notes(run, "error", failing, places), *_notes(run, "warning", undecided, places)]
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..judging.advice import WHAT_TO_DO, advice
-from ..judging.policy import Policy
 from ..judging.roofline import summary
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
@@ -88,7 +87,7 @@ def as_html(run: Run) -> str:
         ("filter", "table", "copy"),
         run=run,
         headline=_headline(run, failing),
-        tones={verdict.value: tone(verdict, run.policy) for verdict in Verdict},
+        tones={verdict.value: tone(verdict) for verdict in Verdict},
         warnings=advice(run),
         roofline=summary([(case.work, case.head_ns) for case in run.cases], run.ceilings),
         intervals=run.policy.intervals,
@@ -106,14 +105,14 @@ def as_html(run: Run) -> str:
     )
 
 
-def tone(verdict: Verdict, policy: Policy) -> str:
+def tone(verdict: Verdict) -> str:
     """Name the style of a verdict: its colour and its shape."""
-    return "fail" if policy.fails(verdict) else TONES[verdict]
+    return "fail" if verdict.fails else TONES[verdict]
 
 
 def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
     brief, texts, facts = case.brief, tuple(map(readable, case.reasons)), details(case, run.ceilings)
-    fails = run.policy.fails(case.verdict)
+    fails = case.verdict.fails
     again = commands(case, run.options) if fails else {}
     opens = bool(facts) or bool(again) or texts != brief.reasons
     shown = REASONS if opens else len(texts)
@@ -122,7 +121,7 @@ def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
         brief,
         cells=dict(zip(COLUMNS, row(brief), strict=True)),
         fails=fails,
-        tone=tone(case.verdict, run.policy),
+        tone=tone(case.verdict),
         rank=list(Verdict).index(case.verdict),
         mark=forest.mark(case),
         opens=opens,
@@ -156,7 +155,7 @@ def _measured(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
         ("false alarms", f"at most {policy.false_alarm:.1%} of runs without a slowdown"),
         ("misses", f"a case slowed by the threshold is called UNCHANGED in at most {policy.miss:.1%} of runs"),
         ("budget", f"{policy.budget_s:g} s a measurement"),
-        ("undecided cases", "fail" if policy.strict else f"at most {100 * policy.undecided:g}% of those compared"),
+        ("undecided cases", f"at most {100 * policy.undecided:g}% of those compared"),
         ("timed", f"{sum(case.seconds for case in run.cases):.1f} s in all, {sum(c.pairs for c in run.cases)} pairs"),
     ]
     load = () if run.load is None else vars(run.load).items()

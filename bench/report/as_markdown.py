@@ -33,7 +33,7 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
     Rows that do not fit are left out, the best first; the text says how many, and where they can be read.
     """
     mattering = [case for case in run.worst_first if case.verdict not in QUIET]
-    failing = [case for case in mattering if run.policy.fails(case.verdict)]
+    failing = [case for case in mattering if case.verdict.fails]
     parts = [f"## Regression gate: {_headline(run, failing)}"]
     if failing:
         parts.append(_culprits(failing))

@@ -50,7 +50,7 @@ def write_table(run: Run, terminal: Terminal) -> None:
 
     terminal.write_line(line(COLUMNS), bold=True)
     for verdict, cells in rows:
-        terminal.write_line(line(cells), **_markup(run, verdict))
+        terminal.write_line(line(cells), **_markup(verdict))
     skipped: dict[str, list[str]] = {}
     for case in run.cases:
         if case.verdict is Verdict.SKIPPED:
@@ -71,8 +71,8 @@ def write_table(run: Run, terminal: Terminal) -> None:
     terminal.write_line(f"base: {run.base['origin']}, head: {run.head['origin']}{same}; {legend(run.policy)}")
 
 
-def _markup(run: Run, verdict: Verdict) -> dict[str, bool]:
-    if run.policy.fails(verdict):
+def _markup(verdict: Verdict) -> dict[str, bool]:
+    if verdict.fails:
         return {"red": True}
     return {
         Verdict.INCONCLUSIVE: {"yellow": True},

@@ -72,7 +72,7 @@ def _reports(
             report.outcome, report.longrepr = "failed", "the head's process ended in this test"
         elif phase == "call" and result is not None:
             report.user_properties = [*report.user_properties, (VERDICT, result.verdict.value)]
-            if session.settings.policy.fails(result.verdict):
+            if result.verdict.fails:
                 report.outcome, report.longrepr = "failed", describe(result, session.repeatable)
         yield report
 

@@ -8,9 +8,9 @@ from math import log1p
 import pytest
 
 from bench.judging.judge import deciding, judge_case
-from bench.judging.policy import FAILING, OwnThreshold, Policy
+from bench.judging.policy import OwnThreshold, Policy
 from bench.judging.run import Run
-from bench.judging.verdict import CaseResult, Verdict
+from bench.judging.verdict import FAILING, CaseResult, Verdict
 from bench.plain.evidence import Evidence, Load, Measurement, Pair, TensorError
 from bench.plain.execution import Calls, Fingerprint, Pass
 from bench.report.annotations import as_annotations
@@ -142,8 +142,7 @@ def test_only_these_verdicts_pass() -> None:
         Verdict.WAIVED,
     }
     assert set(FAILING) == set(Verdict) - passing
-    assert {v for v in Verdict if POLICY.fails(v)} == set(FAILING)
-    assert {v for v in Verdict if Policy(strict=True).fails(v)} == {*FAILING, Verdict.INCONCLUSIVE}
+    assert {v for v in Verdict if v.fails} == set(FAILING)
 
 
 def test_in_these_cases_alone_nothing_was_compared() -> None:
@@ -223,7 +222,7 @@ def test_a_waived_slowdown_is_shown_as_such_and_fails_beyond_its_bound(
     result = judge_case(seen, test, "accepted up to 1.1: #1")
     assert result.verdict is verdict
     assert reason in "; ".join(result.reasons)
-    assert POLICY.fails(result.verdict) is (verdict is Verdict.REGRESSED)
+    assert result.verdict.fails is (verdict is Verdict.REGRESSED)
 
 
 def test_a_waiver_of_a_slowdown_says_nothing_of_a_case_that_is_not_timed() -> None:
@@ -256,9 +255,9 @@ def test_one_failing_case_among_passing_ones_gives_exit_code_1(verdict: Verdict)
     assert run(Verdict.UNCHANGED, verdict, Verdict.FASTER).exit_code == (1 if verdict in FAILING else 0)
 
 
-def test_inconclusive_passes_unless_strict() -> None:
+def test_a_run_without_a_limit_of_undecided_cases_passes_with_them() -> None:
     assert run(Verdict.INCONCLUSIVE).exit_code == 0
-    assert run(Verdict.INCONCLUSIVE, policy=Policy(strict=True)).exit_code == 1
+    assert run(Verdict.INCONCLUSIVE, policy=Policy(undecided=0.0)).exit_code == 4
 
 
 LIMITED = Policy(undecided=0.05)
@@ -279,9 +278,8 @@ def test_as_many_as_may_be_undecided_are_not_too_many(share: float) -> None:
     assert replace(more, policy=Policy(undecided=share)).exit_code == (4 if undecided else 0)
 
 
-def test_a_failing_case_or_a_strict_gate_fails_whatever_is_undecided() -> None:
+def test_a_failing_case_fails_whatever_is_undecided() -> None:
     assert run(Verdict.INCONCLUSIVE, Verdict.REGRESSED, policy=LIMITED).exit_code == 1
-    assert run(Verdict.INCONCLUSIVE, policy=replace(LIMITED, strict=True)).exit_code == 1
 
 
 def test_every_report_of_a_run_that_left_too_much_undecided_says_so_and_what_to_do() -> None:

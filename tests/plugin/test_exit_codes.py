@@ -55,7 +55,6 @@ def sentence(result: pytest.RunResult) -> str:
         (["--source=no_such_package"], "no_such_package is no package or module made of files here"),
         (["--gate-json=x.json"], "--gate-json is about a comparison and none was asked for: add --benchmark-compare"),
         (["--gate-annotations"], "--gate-annotations is about a comparison and none was asked for"),
-        (["--gate-strict"], "--gate-strict is about a comparison and none was asked for"),
         (["--gate-threshold=5%"], "--gate-threshold is about a comparison and none was asked for"),
         (["--gate-base=HEAD", "--benchmark-compare"], "both name a base: give one of them"),
         (["--gate-base=HEAD", "--benchmark-compare-fail=min:5%"], "judges stored times, which this machine cannot"),

@@ -20,9 +20,9 @@ SHAPE = "b1h4t64d32-full-fp32-cpu-fwd"
 PLACES = {"sdpa": Place("attention/sdpa.py", 10), "odd": Place("attention/a,b:c%.py", 2)}
 
 
-def run(*cases: CaseResult, strict: bool = False) -> Run:
+def run(*cases: CaseResult) -> Run:
     passed = CaseResult(Evidence(f"masked-{SHAPE}"), Verdict.UNCHANGED, ratio=1.0)
-    return Run({"origin": "base"}, {"origin": "head"}, {}, Policy(strict=strict), (passed, *cases))
+    return Run({"origin": "base"}, {"origin": "head"}, {}, Policy(), (passed, *cases))
 
 
 def case(name: str, verdict: Verdict, reason: str = "why", ratio: float | None = 1.2) -> CaseResult:

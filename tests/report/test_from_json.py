@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ SIDES = {"origin": "revision main", "source_sha256": "0" * 64}, {"origin": "work
 RUN = Run(
     *SIDES,
     {"cpu": "a cpu", "cores": 4, "gpu": None, "idle": True, "clock": 0.5},
-    Policy(strict=True),
+    Policy(undecided=0.0),
     tuple(
         replace(TIMED, evidence=replace(FOUND, case_id=verdict.value.lower()), verdict=verdict)
         if verdict.compared
@@ -96,8 +97,9 @@ def test_every_field_of_a_case_is_given_a_value_above_so_that_none_can_be_forgot
         assert left_out == set()
 
 
-def test_a_file_of_schema_1_is_read_as_it_was_first_written_and_none_of_its_keys_is_lost() -> None:
+def test_a_file_of_schema_1_is_read_as_it_was_first_written_and_no_other_of_its_keys_is_lost() -> None:
     text = SCHEMA_1.read_text()
+    strict = ("policy", "strict", "True")  # a share of 0 undecided cases says the same
     off, fine, skipped = "sdpa-b1h8t128d64-full-fp32-cpu-fwdbwd", FOUND.case_id, "manual-b1h4t64d32-causal-fp32-cpu-fwd"
     found = replace(FOUND, head_fingerprint=replace(FLASH, backend=None), model="")  # without what came later
     timed = replace(TIMED, host=None)
@@ -113,7 +115,16 @@ def test_a_file_of_schema_1_is_read_as_it_was_first_written_and_none_of_its_keys
     )
     run = from_json(text)
     assert run == replace(RUN, cases=cases, options=())
-    assert set(leaves(json.loads(text))) <= set(leaves(json.loads(as_json(run))))
+    assert set(leaves(json.loads(text))) - {strict} <= set(leaves(json.loads(as_json(run))))
+
+
+@pytest.mark.parametrize(("code", "read"), [(1, True), (4, True), (0, False)])
+def test_a_strict_run_of_before_that_failed_for_undecided_cases_is_still_read(code: int, *, read: bool) -> None:
+    document = json.loads(as_json(replace(PLAIN, cases=(replace(TIMED, verdict=Verdict.INCONCLUSIVE),))))
+    document["policy"] |= {"strict": True, "undecided": 0.05}
+    document["exit_code"] = code
+    with nullcontext() if read else pytest.raises(CannotDo, match="exit_code do not follow"):
+        assert from_json(json.dumps(document)).policy.undecided == 0.0
 
 
 def test_what_has_a_default_may_be_absent_from_a_file() -> None:

@@ -6,9 +6,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from bench.judging.advice import WHAT_TO_DO
-from bench.judging.policy import FAILING, Policy
+from bench.judging.policy import Policy
 from bench.judging.run import Run
-from bench.judging.verdict import CaseResult, Verdict
+from bench.judging.verdict import FAILING, CaseResult, Verdict
 from bench.plain.evidence import Evidence, Load, Shard
 from bench.report.as_markdown import FEW, NAMED, QUIET, SUMMARY_BYTES, WARNED, as_markdown
 

@@ -19,17 +19,17 @@ from .plain.errors import CannotDo, CannotGoOn
 _MODULES = {
     "bisect": ("commands.bisect_case", "commands.bisect"),
     "conformance": ("commands.conformance",),
-    "demo": ("proof.demo",),
+    "demo": ("selftest.demo",),
     "explain": ("commands.explain",),
     "history": ("history.command",),
     "init": ("commands.init",),
     "margins": ("commands.margins",),
     "merge": ("commands.merge",),
     "overhead": ("commands.overhead",),
-    "peers": ("proof.peers",),
-    "record": ("proof.record",),
-    "replay": ("proof.replay",),
-    "selftest": ("proof.selftest", "proof.selftest_of_tests"),
+    "peers": ("selftest.peers",),
+    "record": ("selftest.record",),
+    "replay": ("selftest.replay",),
+    "selftest": ("selftest.command", "selftest.selftest_of_tests"),
     "study": ("study.command",),
 }
 _HERE = Path(__file__).parent

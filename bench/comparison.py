@@ -14,18 +14,19 @@ from .judging import waivers
 from .judging.waivers import Exceptions
 from .options import Settings
 from .plain.errors import CannotDo
-from .sides import baseline, code, source
-from .sides.base import Base
-from .sides.baseline import Baseline
-from .sides.code import Code
-from .sides.repository import commit_of
-from .sides.what import SUITE, place_of
+from .sources import baseline, source
+from .sources.baseline import Baseline
+from .sources.repository import commit_of
+from .sources.target import SUITE, place_of
+from .suite import code
+from .suite.base import Base
+from .suite.code import Code
+from .suite.forked import IMAGE, Twins, starts_of, twins
+from .suite.pairs import process_pairs
+from .suite.sides import Sides
+from .suite.worker import Start
 from .twins.fork import start_server
-from .twins.forked import Twins, starts_of, twins
 from .twins.interpreter import interpreter
-from .twins.pairs import process_pairs
-from .twins.sides import Sides
-from .twins.worker import Start
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ def compared(settings: Settings, here: Mapping[str, object], config: pytest.Conf
         CannotDo: one of them cannot be had.
 
     """
-    start_server()  # torch is imported there, while git works here
+    start_server(IMAGE)  # torch is imported there, while git works here
     with TemporaryDirectory(prefix="attention-gate-") as directory:
         scratch = Path(directory)
-        head = code.of_head(settings.what, _gated(settings))
+        head = code.of_head(settings.target, _gated(settings))
         if settings.base_python is not None:
             found, stored = _base_of_another_interpreter(settings, head, config)
             base = replace(Base.of(found, stored, here), environment=interpreter(settings.base_python, ("torch",)))
@@ -81,15 +82,15 @@ def _loaded(starts: dict[str, Start], scratch: Path, base: Base) -> Iterator[tup
 
 
 def _starts(settings: Settings, codes: Mapping[str, Code], scratch: Path, *, warm: bool = False) -> dict[str, Start]:
-    what, devices, threads = settings.what, settings.devices, settings.threads
-    return starts_of(codes, what, devices, threads, scratch, graphs=settings.graphs, warm=warm)
+    target, devices, threads = settings.target, settings.devices, settings.threads
+    return starts_of(codes, target, devices, threads, scratch, graphs=settings.graphs, warm=warm)
 
 
 def _gated(settings: Settings) -> Path:
     """Return a folder of the checkout that is gated."""
     if settings.config is not None:
         return settings.config.folder
-    return Path.cwd() if settings.what.kernels else SUITE
+    return Path.cwd() if settings.target.kernels else SUITE
 
 
 def accepted(settings: Settings, known: Collection[str]) -> Exceptions:
@@ -103,14 +104,14 @@ def accepted(settings: Settings, known: Collection[str]) -> Exceptions:
     if settings.config is not None:
         return waivers.entries(settings.config.file, known, today)
     # The file of the suite is about its own kernels.
-    return Exceptions() if settings.what.kernels else waivers.read(waivers.WAIVERS, known, today)
+    return Exceptions() if settings.target.kernels else waivers.read(waivers.WAIVERS, known, today)
 
 
 def lasting_base(settings: Settings) -> str | None:
     """Return the base that was asked for; a revision by its commit, since a name such as HEAD moves on."""
     if settings.base is None:
         return None
-    place = place_of(settings.what.names[0])
+    place = place_of(settings.target.names[0])
     name, _ = source.choice(place, settings.base)
     return name if Path(name).is_dir() else commit_of(place, name)[:12]
 
@@ -119,9 +120,9 @@ def _base(settings: Settings, scratch: Path, config: pytest.Config) -> tuple[Cod
     """Find the base that was asked for, and the stored baseline that it is from, if it is."""
     if settings.base is None:
         stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, settings.compare))
-        return code.of_archive(settings.what, stored.source, scratch), stored
-    name, why = source.choice(place_of(settings.what.names[0]), settings.base)
-    found = code.of_name(settings.what, name, scratch)
+        return code.of_archive(settings.target, stored.source, scratch), stored
+    name, why = source.choice(place_of(settings.target.names[0]), settings.base)
+    found = code.of_name(settings.target, name, scratch)
     return replace(found, source=replace(found.source, origin=f"{found.source.origin}{why}")), None
 
 
@@ -130,7 +131,7 @@ def _base_of_another_interpreter(
 ) -> tuple[source.Source, Baseline | None]:
     if settings.base is None and not settings.compare:  # its own packages of a named kernel, else this code
         own = source.installed(f"packages of {settings.base_python}")
-        return (own if settings.what.kernels else head.source), None
+        return (own if settings.target.kernels else head.source), None
     with TemporaryDirectory(prefix="attention-base-") as scratch:
         found, stored = _base(settings, Path(scratch), config)
         return found.source, stored

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from . import policy_options
-from .cases import DEVICES
 from .judging.policy import Policy
-from .matrix import ROWS, TIERS, Rows
 from .plain.arguments import DEFAULT_SHARD, DEFAULT_THREADS, PERCENT, THREADS, read_shard
 from .plain.errors import CannotDo
-from .sides import config as gate_config
-from .sides.config import GateConfig
-from .sides.what import What
+from .sources.target import Target
+from .suite import config as gate_config
+from .suite.cases import DEVICES
+from .suite.config import GateConfig
+from .suite.matrix import ROWS, TIERS, Rows
 from .timing.environment import present_devices
 
 _DEVICES = (*DEVICES, "all")
@@ -42,7 +42,7 @@ class Settings:
     devices: tuple[str, ...]
     threads: int
     shard: tuple[int, int]
-    what: What
+    target: Target
     policy: Policy
     compare: str | bool
     base: str | None
@@ -64,8 +64,8 @@ class Settings:
     @property
     def repeatable(self) -> tuple[str, ...]:
         """The options under which one case is compared again as here; defaults are left out."""
-        given = [f"--kernel={kernel}" for kernel in self.what.kernels]
-        given += [f"--source={source}" for source in self.what.sources]
+        given = [f"--kernel={kernel}" for kernel in self.target.kernels]
+        given += [f"--source={source}" for source in self.target.sources]
         single = {
             "--tier": (self.tier, DEFAULT_TIER),
             "--threads": (self.threads, DEFAULT_THREADS),
@@ -135,7 +135,7 @@ def settings(config: pytest.Config) -> Settings:
         devices=devices,
         threads=THREADS.read("--threads", read("threads")),
         shard=read_shard("--shard", read("shard")),
-        what=_what(config, own),
+        target=_target(config, own),
         policy=policy,
         compare=compare or False,
         base=base,
@@ -147,10 +147,10 @@ def settings(config: pytest.Config) -> Settings:
     )
 
 
-def _what(config: pytest.Config, own: GateConfig | None) -> What:
+def _target(config: pytest.Config, own: GateConfig | None) -> Target:
     """Return what is compared: options override the file."""
     kernels, sources = (tuple(dict.fromkeys(config.getoption(name))) for name in ("kernel", "source"))
-    return What(kernels, sources) if own is None else own.chosen(kernels, sources)
+    return Target(kernels, sources) if own is None else own.chosen(kernels, sources)
 
 
 def _choice(option: str, value: str, choices: tuple[str, ...]) -> str:

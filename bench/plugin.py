@@ -12,8 +12,6 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from . import options, policy_options, pytest_benchmark_adapter
-from .cases import Case
-from .gate import CaseFailed, CaseSkipped
 from .judging.run import Run
 from .judging.verdict import Verdict
 from .plain.errors import CannotDo, CannotGoOn
@@ -26,7 +24,9 @@ from .sessions.marker import MARKER
 from .sessions.protocol import VERDICT
 from .sessions.session import Session
 from .sessions.twin import NAME as TWIN
-from .sides import baseline
+from .sources import baseline
+from .suite.cases import Case
+from .suite.gate import CaseFailed, CaseSkipped
 from .timing import environment
 
 SESSION = pytest.StashKey[GateSession]()

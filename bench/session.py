@@ -10,9 +10,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from . import pytest_benchmark_adapter
-from .cases import DEVICES, Case
 from .comparison import Compared, accepted, compared, lasting_base
-from .gate import CaseFailed, CaseSkipped, Gate
 from .judging.judge import judge_case
 from .judging.replication import Replications
 from .judging.run import Run
@@ -28,19 +26,23 @@ from .plain.interrupt import ending_cleanly
 from .sessions.opening import Selection
 from .sessions.session import Session
 from .sessions.settings import Settings as SessionSettings
-from .sides import baseline, source
-from .sides.base import Base
-from .sides.side import load
-from .sides.source import Source
-from .sides.what import importable
-from .timing import environment, shards
+from .sources import baseline, source
+from .sources.source import Source
+from .sources.target import importable
+from .suite import shards
+from .suite.base import Base
+from .suite.cases import DEVICES, Case
+from .suite.forked import IMAGE
+from .suite.gate import CaseFailed, CaseSkipped, Gate
+from .suite.side import load
+from .suite.sides import Sides, in_process
+from .timing import environment
 from .timing.budget import SharedBudget
 from .timing.clock import Clock
 from .timing.machine import steady_allocator
 from .timing.machine_load import LoadMeter
 from .twins.fork import start_server
 from .twins.party import SideFailed
-from .twins.sides import Sides, in_process
 
 
 @dataclass
@@ -76,11 +78,11 @@ class GateSession:
                 resources.enter_context(importable(settings.config.folder))
             if settings.comparing:
                 resources.enter_context(ending_cleanly())
-                start_server()  # it imports torch while pytest goes on; the sides are found when the session starts
-                session = cls(settings, source.imported(settings.what.names))
+                start_server(IMAGE)  # it imports torch while pytest goes on; sides are found when the session starts
+                session = cls(settings, source.imported(settings.target.names))
             else:
-                gate = Gate(in_process(load(settings.what, settings.devices)))
-                session = cls(settings, source.imported(settings.what.names))
+                gate = Gate(in_process(load(settings.target, settings.devices)))
+                session = cls(settings, source.imported(settings.target.names))
                 session.take_sides(gate)
             session.resources = resources.pop_all()
             return session
@@ -324,7 +326,7 @@ class GateSession:
 
     def _uncompared_kernels(self) -> list[str]:
         """The kernels that were named and selected, and of which this part of the run compared no case."""
-        if not self.settings.what.kernels:
+        if not self.settings.target.kernels:
             return []
         compared = {r.id.partition("-")[0] for r in self.results if r.verdict.compared}
         return sorted({case.subject for case in self.chosen} - compared)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from .cases import Case
+from .suite.cases import Case
 
 
 def test_attention(attention_case: Case, run_case: Callable[[Case], None]) -> None:

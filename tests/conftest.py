@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from bench.sides.repository import NAMING_A_REPOSITORY
+from bench.sources.repository import NAMING_A_REPOSITORY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

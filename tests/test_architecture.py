@@ -13,15 +13,19 @@ PYTHON_FILES = sorted(path for part in ("attention", "bench", "tests") for path 
 
 # Rooms and files at the top of bench, bottom up: each may import those before it. Neighbours that a slash joins may not
 # import each other.
-ROOMS = "plain cases covering matrix judging sides checking timing twins report history/study policy_options options"
-ABOVE = "gate pytest_benchmark_adapter sessions proof commands comparison session plugin test_attention __main__"
-ORDER = [*ROOMS.split(), *ABOVE.split()]
-PURE = """
-    plain judging report history sides.source sides.baseline sides.places twins.between timing.budget
-    timing.machine_load checking.compilation proof.simulation proof.replay proof.counting commands.explain_text
-    commands.github commands.comment study.results study.published study.estimate study.judgement study.table
-    study.tables study.plots study.report
+ENGINE = """
+    plain judging sources timing twins observing report policy_options pytest_benchmark_adapter sessions
 """.split()  # noqa: SIM905  # a list of words reads best as words
+SUITE = """
+    suite history/study options selftest commands comparison session plugin test_attention __main__
+""".split()  # noqa: SIM905
+ORDER = [*ENGINE, *SUITE]
+PURE = """
+    plain judging report history sources.source sources.baseline suite.source_lines twins.between timing.budget
+    timing.machine_load observing.compilation selftest.simulation selftest.replay selftest.counting
+    commands.explain_text commands.github commands.comment study.results study.published study.estimate study.judgement
+    study.table study.tables study.plots study.report
+""".split()  # noqa: SIM905
 
 
 @cache
@@ -63,6 +67,13 @@ def test_data_flows_one_way_through_the_rooms() -> None:
     assert {path: rooms for path, rooms in backwards.items() if rooms} == {}
 
 
+def test_the_engine_knows_neither_the_suite_nor_attention() -> None:
+    for path in bench_files():
+        if path.relative_to(BENCH).parts[0].removesuffix(".py") in ENGINE:
+            assert not rooms_needed(path) & {"suite", "study"}, path
+            assert not {name for name in imports(path) if name.partition(".")[0] == "attention"}, path
+
+
 def test_no_file_of_bench_imports_itself_through_others() -> None:
     files = {".".join(path.relative_to(BENCH).with_suffix("").parts): path for path in bench_files()}
     needed: dict[str, set[str]] = {}
@@ -99,7 +110,7 @@ def test_a_side_in_a_process_of_its_own_needs_nothing_but_torch_and_loads_little
     code = f"""import sys
 sys.modules.update(dict.fromkeys({others}))
 import bench.twins.interpreter, torch
-from bench.checking.fingerprint import fingerprint
+from bench.observing.fingerprint import fingerprint
 x = torch.ones(4)
 fingerprint(lambda: x * 2)
 assert "torch._dynamo" not in sys.modules, "a fingerprint loads the compiler"
@@ -155,6 +166,6 @@ def test_a_file_says_what_it_does() -> None:
 
 
 def test_a_process_that_compares_does_not_import_the_head() -> None:
-    code = "import sys, bench.plugin, bench.twins.image; assert 'attention' not in sys.modules"
+    code = "import sys, bench.plugin, bench.suite.image; assert 'attention' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -9,15 +9,15 @@ import yaml
 
 from attention import KERNELS
 from bench import options, policy_options
-from bench.checking import alike, drift
-from bench.judging import changes
+from bench.judging import fingerprint_diff
 from bench.judging.policy import Policy
 from bench.judging.statistics import least_agreeing
 from bench.judging.verdict import Verdict
+from bench.observing import drift, tolerance
 from bench.plain import arguments
 from bench.plain.arguments import DEFAULT_THREADS
 from bench.report.text import legend
-from bench.timing import ceiling
+from bench.suite import ceiling
 from bench.timing.budget import SHARE
 from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
 from bench.timing.measure import BURST_NS, BURST_RESOLUTIONS
@@ -146,14 +146,16 @@ def test_the_figures_of_the_error_rule_are_those_of_the_code() -> None:
     assert f"plus {drift.RMS_ULPS:g} ulp" in text
     assert f"at least {drift.NOISE_ULPS:g} ulp of float32" in text
     assert f"c = {drift.FORWARD_FACTOR:g} for outputs, {drift.GRADIENT_FACTOR:g} for gradients" in text
-    caps = {str(dtype).removeprefix("torch."): cap for dtype, cap in alike.CAPS.items()}
+    caps = {str(dtype).removeprefix("torch."): cap for dtype, cap in tolerance.CAPS.items()}
     assert f"fp32 {_power(caps['float32'][0])} (gradients {_power(caps['float32'][1])})" in text
     assert f"bf16 {_power(caps['bfloat16'][0])}, fp16 {_power(caps['float16'][0])}" in text
 
 
 def test_the_figures_of_the_fingerprints_are_those_of_the_code() -> None:
     text = _page("FINGERPRINTS.md")
-    assert f"{100 * changes.PEAK_TOLERANCE:g}% plus {changes.PEAK_TOLERANCE_BYTES // 1024} KiB" in text
+    assert (
+        f"{100 * fingerprint_diff.PEAK_TOLERANCE:g}% plus {fingerprint_diff.PEAK_TOLERANCE_BYTES // 1024} KiB" in text
+    )
     assert f"copy of {ceiling.COPY_BYTES['cpu'] >> 20} MiB, in {1000 * ceiling.SECONDS:g} ms each" in text
 
 

@@ -8,7 +8,7 @@ from bench import options
 from bench.judging.policy import Policy
 from bench.options import Settings
 from bench.plain.errors import CannotDo
-from bench.report.again import known
+from bench.report.reproduce import known
 
 
 class Config:

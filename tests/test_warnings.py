@@ -10,7 +10,7 @@ def warn_from(module: str) -> None:
     warnings.warn_explicit("on purpose", UserWarning, "file.py", 1, module=module)
 
 
-@pytest.mark.parametrize("module", ["attention", "attention.sdpa", "attention_base.sdpa", "bench.gate", __name__])
+@pytest.mark.parametrize("module", ["attention", "attention.sdpa", "attention_base.sdpa", "bench.suite.gate", __name__])
 def test_a_warning_of_our_own_code_is_an_error(module: str) -> None:
     with pytest.raises(UserWarning, match="on purpose"):
         warn_from(module)

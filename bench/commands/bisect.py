@@ -12,10 +12,10 @@ from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
 from ..plain.errors import CannotDo
-from ..proof.runs import gated
 from ..report import formats
 from ..report.terminal import describe
-from ..sides.repository import git, known_commit
+from ..selftest.runs import gated
+from ..sources.repository import git, known_commit
 
 REPORTS = ("json", "markdown", "html")
 UNDECIDED = 125  # tells git bisect run to skip this commit

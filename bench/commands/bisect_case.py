@@ -8,33 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..gate import Gate
 from ..judging.policy import Policy
 from ..judging.replication import Replications
 from ..judging.run import Run
 from ..judging.verdict import CaseResult
-from ..matrix import Rows
 from ..plain.errors import CannotDo
-from ..sides import code, source
-from ..sides.base import Base
-from ..sides.code import Code
-from ..sides.repository import known_commit
-from ..sides.source import Source
-from ..sides.what import What, place_of
+from ..sources import source
+from ..sources.repository import known_commit
+from ..sources.source import Source
+from ..sources.target import Target, place_of
+from ..suite import code
+from ..suite.base import Base
+from ..suite.code import Code
+from ..suite.forked import starts_of, twins
+from ..suite.gate import Gate
+from ..suite.matrix import Rows
 from ..timing import environment
 from ..timing.machine import steady_allocator
-from ..twins.forked import starts_of, twins
-from . import asked, bisect
+from . import bisect, target_options
 from .explain import find
 
 if TYPE_CHECKING:
-    from ..cases import Case
+    from ..suite.cases import Case
 
 
 def add_command(commands: Any) -> None:
     """Declare ``bisect`` among the commands of the command line."""
     parser = bisect.declare(commands)
-    asked.declare(parser)
+    target_options.declare(parser)
     parser.set_defaults(run=run)
 
 
@@ -43,7 +44,7 @@ class Comparison:
     """What all steps of the search share: the good revision, the case, the stopping rule, and the threads."""
 
     good: str
-    what: What
+    target: Target
     rows: Rows
     place: Path
     policy: Policy
@@ -59,9 +60,9 @@ class Comparison:
         """
         with TemporaryDirectory(prefix="attention-gate-") as directory:
             scratch = Path(directory)
-            codes = {"base": code.of_revision(self.what, self.good, scratch), "head": self._code_of(commit, scratch)}
+            codes = {"base": code.of_revision(self.target, self.good, scratch), "head": self._code_of(commit, scratch)}
             devices = environment.present_devices()
-            with twins(starts_of(codes, self.what, devices, self.threads, scratch), scratch) as sides:
+            with twins(starts_of(codes, self.target, devices, self.threads, scratch), scratch) as sides:
                 assert sides.base is not None  # it has loaded
                 case: Case = find(self.case_id, sides.base, self.rows)
                 if not sides.head.ask("supports", case):
@@ -71,7 +72,7 @@ class Comparison:
                 return gate.compare(case, self.policy.test(1, replication_level=level), self.policy.budget_s)
 
     def _code_of(self, commit: str, scratch: Path) -> Code:
-        return code.of_revision(self.what, commit, scratch) if commit else code.of_working_tree(self.what)
+        return code.of_revision(self.target, commit, scratch) if commit else code.of_working_tree(self.target)
 
     def run_of(self, commit: str, result: CaseResult) -> Run:
         """Return the run that a result of ``judge`` is of, for reports."""
@@ -87,8 +88,8 @@ class Comparison:
     def source_of(self, commit: str) -> Source:
         """Return the source of a commit, or of the working tree if that is empty."""
         if not commit:
-            return source.imported(self.what.names)
-        return source.from_revision(self.place, commit, self.what.names)
+            return source.imported(self.target.names)
+        return source.from_revision(self.place, commit, self.target.names)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -104,14 +105,14 @@ def run(options: argparse.Namespace) -> int:
         return bisect.run(options)
     torch.set_num_threads(options.threads)
     steady_allocator()
-    with asked.asked(options) as (what, rows):
+    with target_options.asked(options) as (target, rows):
         policy = Policy(options.gate_threshold, options.gate_budget)
-        place = place_of(what.names[0])
+        place = place_of(target.names[0])
         good = known_commit(place, options.good)
-        comparison = Comparison(good, what, rows, place, policy, options.case, options.threads)
+        comparison = Comparison(good, target, rows, place, policy, options.case, options.threads)
         if options.step:
             return bisect.step(comparison.judge, options.bad or "")
-        history = bisect.History(place, what.names, good)
+        history = bisect.History(place, target.names, good)
         found, result = bisect.search(history, comparison.judge, known_commit(place, options.bad or "HEAD"))
         bisect.report(history, found, comparison.run_of(found, result), options)
     return 0

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from ..cases import DEVICES, DTYPES
-from ..checking.contract import FAILS, REFUSED, Finding, examine
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable, write_atomically
 from ..plain.strict_json import dumps
 from ..report.escaping import markdown as cell
-from ..sides.side import load
-from ..sides.what import What
+from ..sources.target import Target
+from ..suite.cases import DEVICES, DTYPES
+from ..suite.contract import FAILS, REFUSED, Finding, examine
+from ..suite.side import load
 from ..timing.environment import present_devices
 
 DEFAULT_DTYPE = "fp32"  # of a kernel that takes none of ours
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     for path in filter(None, (options.json, options.markdown)):
         check_writable(path)
     torch.set_num_threads(1)
-    side = load(What(tuple(options.kernel)), (options.device,))
+    side = load(Target(tuple(options.kernel)), (options.device,))
     found: list[Examined] = []
     for name, kernel in side.kernels.items():
         found.append(Examined.of(name, kernel, options.device, options.dtype))

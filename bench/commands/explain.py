@@ -10,23 +10,24 @@ from typing import Any
 import torch
 
 from .. import pytest_benchmark_adapter
-from ..cases import DEVICES, Case
-from ..matrix import ROWS, Rows
 from ..plain.arguments import DEFAULT_THREADS, THREADS
 from ..plain.errors import CannotDo
 from ..plain.execution import Observed, Work
-from ..sides import baseline, code
-from ..sides.code import Code
-from ..sides.side import load
-from ..sides.what import What
+from ..sources import baseline
+from ..sources.target import Target
+from ..suite import code
+from ..suite.cases import DEVICES, Case
+from ..suite.code import Code
+from ..suite.forked import starts_of, twins
+from ..suite.matrix import ROWS, Rows
+from ..suite.side import load
+from ..suite.sides import Sides
+from ..suite.worker import Worker
 from ..timing import environment
-from ..twins.forked import starts_of, twins
 from ..twins.party import Local, Party, SideFailed
-from ..twins.sides import Sides
-from ..twins.worker import Worker
 from . import explain_text
-from .asked import asked, declare
 from .explain_text import Observation
+from .target_options import asked, declare
 
 
 def add_command(commands: Any) -> None:
@@ -47,11 +48,11 @@ def run(options: argparse.Namespace) -> None:
 
     """
     torch.set_num_threads(options.threads)
-    with asked(options) as (what, rows), TemporaryDirectory(prefix="attention-gate-") as scratch:
+    with asked(options) as (target, rows), TemporaryDirectory(prefix="attention-gate-") as scratch:
         devices = environment.present_devices()
-        case = find(options.case, Local("head", Worker(load(what, devices))), rows)
-        codes = {"head": code.of_working_tree(what), "base": _base(options.gate_base, what, Path(scratch))}
-        with twins(starts_of(codes, what, devices, options.threads, Path(scratch)), Path(scratch)) as sides:
+        case = find(options.case, Local("head", Worker(load(target, devices))), rows)
+        codes = {"head": code.of_working_tree(target), "base": _base(options.gate_base, target, Path(scratch))}
+        with twins(starts_of(codes, target, devices, options.threads, Path(scratch)), Path(scratch)) as sides:
             seen_base, seen_head, work = observed(sides, case, codes)
     print(explain_text.explain(case.id, seen_base, seen_head, work), end="")
 
@@ -100,8 +101,8 @@ def find(case_id: str, head: Party, rows: Rows = ROWS) -> Case:
     return case
 
 
-def _base(name: str | None, what: What, scratch: Path) -> Code:
+def _base(name: str | None, target: Target, scratch: Path) -> Code:
     if name is not None:
-        return code.of_name(what, name, scratch)
+        return code.of_name(target, name, scratch)
     stored = baseline.read(pytest_benchmark_adapter.latest_baseline(Path(".benchmarks")))
-    return code.of_archive(what, stored.source, scratch)
+    return code.of_archive(target, stored.source, scratch)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from textwrap import wrap
 
-from ..judging.changes import compare, mebibytes
+from ..judging.fingerprint_diff import compare, mebibytes
 from ..plain.execution import Observed, OpTime, SdpaCall, Work
 
 WIDTH = 110

@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from ..cases import DTYPES, Shape
-from ..gate import CaseFailed, CaseSkipped, Gate
-from ..matrix import Row, matrix
 from ..plain.errors import CannotDo
 from ..plain.files import write_atomically
-from ..sides.side import Side, load
-from ..sides.what import What, importable
+from ..sources.target import Target, importable
+from ..suite.cases import DTYPES, Shape
+from ..suite.gate import CaseFailed, CaseSkipped, Gate
+from ..suite.matrix import Row, matrix
+from ..suite.side import Side, load
+from ..suite.sides import in_process
 from ..timing.environment import present_devices
-from ..twins.sides import in_process
 
 DEFAULT_OUTPUT = "gate.toml"
 EVERY = "full causal boolmask floatmask causalboolmask window16 causalwindow16"
@@ -70,10 +70,10 @@ def run(options: argparse.Namespace) -> None:
     path = Path(options.output)
     if path.exists():
         raise CannotDo(f"{path} is there already: edit it, or give another --output")
-    what = What((options.kernel,), tuple(options.source))
+    target = Target((options.kernel,), tuple(options.source))
     torch.set_num_threads(1)
     with importable(path.resolve().parent):
-        head = load(what, present_devices())
+        head = load(target, present_devices())
         found = [
             fitting(head, draft, present_devices())
             for draft in DRAFTS
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
         ]
     if not any(one.row for one in found):
         raise CannotDo(f"{options.kernel} serves no case rightly: {found[0].left_out[0]}")
-    write_atomically(path, as_toml(what, found))
+    write_atomically(path, as_toml(target, found))
     print(
         f"wrote {path}: {sum(one.row is not None for one in found)} rows; compare with "
         f"pytest {Path(__file__).parents[1]} --gate-config={path} --gate-base=REV-or-DIR"
@@ -134,13 +134,13 @@ def _against(head: Side, row: Row, devices: Sequence[str]) -> Iterator[str]:
             yield from (complaint for error in errors for complaint in error.complaints)
 
 
-def as_toml(what: What, found: Sequence[Found]) -> str:
+def as_toml(target: Target, found: Sequence[Found]) -> str:
     """Write the file; what was left out, and why, are its comments."""
     lines = [
         "# What the attention gate compares here: pytest SUITE/bench --gate-config=FILE. A row is every combination of",
         "# its words; what was found not to hold is left out of it, and said above it.",
-        f"kernels = [{', '.join(map(_quoted, what.kernels))}]",
-        f"sources = [{', '.join(map(_quoted, what.sources))}]",
+        f"kernels = [{', '.join(map(_quoted, target.kernels))}]",
+        f"sources = [{', '.join(map(_quoted, target.sources))}]",
     ]
     for one in found:
         lines.append("")

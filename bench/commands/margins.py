@@ -8,11 +8,11 @@ import torch
 
 import attention
 
-from ..cases import DEVICES, DTYPES
-from ..gate import Gate
-from ..matrix import ROWS, TIERS, Row, matrix
-from ..sides.side import Side
-from ..twins.sides import in_process
+from ..suite.cases import DEVICES, DTYPES
+from ..suite.gate import Gate
+from ..suite.matrix import ROWS, TIERS, Row, matrix
+from ..suite.side import Side
+from ..suite.sides import in_process
 
 # Every kernel and module in every dtype, both ways: more than a gate has time for.
 EVERY_SUBJECT = "kernels compiling variants modules"

@@ -15,15 +15,15 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 import attention
 from attention import MultiHeadAttention, TensorParallelAttention, tensor_parallel
 
-from ..cases import DEVICES, DTYPES, Case, Shape
-from ..checking import drift
-from ..checking.oracle import oracle, yardstick
 from ..judging.statistics import confidence_interval, median
+from ..observing import drift
 from ..plain.arguments import COUNT, Parser
 from ..plain.errors import CannotDo
 from ..plain.evidence import Pair, TensorError
-from ..sides.side import Side
-from ..sides.workload import Workload, bind, build, parameter_sizes
+from ..suite.cases import DEVICES, DTYPES, Case, Shape
+from ..suite.oracle import oracle, yardstick
+from ..suite.side import Side
+from ..suite.workload import Workload, bind, build, parameter_sizes
 from ..timing.clock import Clock
 from ..timing.machine import steady_allocator
 from ..timing.measure import BURST_NS

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from ..plain.errors import CannotDo
-from ..sides.baseline import KEY, SCHEMA
+from ..sources.baseline import KEY, SCHEMA
 
 COMPARABLE = ("cpu", "gpu", "torch", "threads", "malloc")  # what times must share to be drawn as one trend
 # The p-value of a step may be at most its trend's share of this. It is a hint and no error rate: the split is chosen

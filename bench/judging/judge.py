@@ -6,7 +6,7 @@ from math import exp
 from typing import Any
 
 from ..plain.evidence import Evidence, Measurement, Timing
-from .changes import compare
+from .fingerprint_diff import compare
 from .replication import LAYOUT, replicating
 from .statistics import Change, PairedTest, median
 from .verdict import CaseResult, HostTime, Verdict, worst

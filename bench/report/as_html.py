@@ -8,12 +8,12 @@ from ..judging.roofline import summary
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.printable import readable
-from .again import commands
 from .details import Facts, details, write
 from .flops import COLUMNS as FLOPS_COLUMNS
 from .flops import rates
 from .forest import Forest, Mark
 from .pages import render
+from .reproduce import commands
 from .speed import COLUMNS as SPEED_COLUMNS
 from .speed import speeds
 from .text import COLUMNS, row

@@ -7,10 +7,10 @@ from dataclasses import replace
 from ..judging.advice import WHAT_TO_DO, advice
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
-from .again import commands
 from .escaping import clip, markdown
 from .flops import COLUMNS as FLOPS_COLUMNS
 from .flops import rates
+from .reproduce import commands
 from .speed import COLUMNS as SPEED_COLUMNS
 from .speed import speeds
 from .text import COLUMNS, counts, legend, rows_of, subject

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from ..judging.changes import mebibytes
+from ..judging.fingerprint_diff import mebibytes
 from ..judging.roofline import achieved
 from ..judging.verdict import CaseResult
 from ..plain.evidence import TensorError

@@ -13,8 +13,8 @@ from ..judging.verdict import CaseResult, HostTime
 from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, TensorError
 from ..plain.execution import Fingerprint, Work
-from .again import known
 from .as_json import SCHEMA
+from .reproduce import known
 from .typed import Unfit, fields_of, typed
 
 _OLD_HOST = ("base_host_ns", "head_host_ns")  # of version 0.2.0, which did not judge them

@@ -8,8 +8,8 @@ from ..judging.roofline import summary
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.printable import readable
-from .again import commands
 from .flops import rates
+from .reproduce import commands
 from .text import COLUMNS, legend, row, rows_of
 
 _RIGHT = ("ratio", "base", "head", "pairs", "error")

@@ -10,8 +10,8 @@ import pytest
 
 from ..plain.evidence import Place
 from ..report.text import subject
-from ..sides.repository import top_level
-from ..sides.source import folders_of
+from ..sources.repository import top_level
+from ..sources.source import folders_of
 from .opening import Selection
 from .twin import FIXTURE
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..plain.errors import CannotDo
-from ..sides import source
-from ..sides.repository import MERGE_BASE, GitFailed, files_of, git, known_commit, known_files, top_level
-from ..sides.world import World
+from ..sources import source
+from ..sources.repository import MERGE_BASE, GitFailed, files_of, git, known_commit, known_files, top_level
+from ..sources.world import World
 from . import stored
 from .stored import Stored
 

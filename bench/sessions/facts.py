@@ -5,20 +5,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..observing.states import watching
 from ..plain.collecting import no_garbage_collection
 from ..plain.execution import Calls, Fingerprint
 from ..plain.printable import first_line
-from ..sides.states import watching
 
 if TYPE_CHECKING:
-    from ..checking.compilation import Counters
+    from ..observing.compilation import Counters
 
 
 def before_first_call() -> "Counters | None":
     """Return what torch has compiled so far; None where it is not loaded."""
     if sys.modules.get("torch") is None:
         return None
-    from ..checking.compilation import counters  # noqa: PLC0415  # it needs torch, which is there
+    from ..observing.compilation import counters  # noqa: PLC0415  # it needs torch, which is there
 
     return counters()
 
@@ -30,7 +30,7 @@ def of_call(once: Callable[[], Any], before: "Counters | None") -> tuple[Fingerp
     """
     if before is None:
         return None, None
-    from ..checking.compilation import counters  # noqa: PLC0415  # it needs torch, which is there
+    from ..observing.compilation import counters  # noqa: PLC0415  # it needs torch, which is there
 
     try:
         seen = _observed(once, counters().since(before))
@@ -42,10 +42,10 @@ def of_call(once: Callable[[], Any], before: "Counters | None") -> tuple[Fingerp
 def _observed(once: Callable[[], Any], compiled: "Counters") -> Fingerprint:
     import torch  # noqa: PLC0415  # it is loaded
 
-    from ..checking import leaks  # noqa: PLC0415
-    from ..checking.fingerprint import fingerprint  # noqa: PLC0415
-    from ..checking.op_trace import OpTrace  # noqa: PLC0415
-    from ..checking.profiling import launches  # noqa: PLC0415
+    from ..observing import leaks  # noqa: PLC0415
+    from ..observing.fingerprint import fingerprint  # noqa: PLC0415
+    from ..observing.op_trace import OpTrace  # noqa: PLC0415
+    from ..observing.profiling import launches  # noqa: PLC0415
 
     on_gpu = torch.cuda.is_initialized()
     recorder = OpTrace()

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..plain.evidence import TensorError
 from ..plain.execution import Fingerprint
-from ..sides.world import World
+from ..sources.world import World
 
 
 @dataclass(frozen=True)

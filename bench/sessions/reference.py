@@ -44,7 +44,7 @@ def errors(returned: object, expected: Expected) -> tuple[TensorError, ...]:
         CannotDo: the result holds other tensors than the reference's.
 
     """
-    from ..checking.drift import hold_to_budget  # noqa: PLC0415  # it needs torch, which is there
+    from ..observing.drift import hold_to_budget  # noqa: PLC0415  # it needs torch, which is there
 
     results = _tensors(returned, "the call")
     if results.keys() != expected.exact.keys():

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..judging.changes import NOTHING
+from ..judging.fingerprint_diff import NOTHING
 from ..judging.judge import deciding, judge_case, needs_replication
 from ..judging.policy import OwnThreshold, Policy
 from ..judging.replication import PATIENCE, Replications, replicating

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plain.errors import CannotDo
-from ..sides.repository import GitFailed, git, top_level
+from ..sources.repository import GitFailed, git, top_level
 
 KEY = "twinbench"  # of our part in pytest-benchmark's JSON
 MOST_BYTES = 16 << 20  # of edits

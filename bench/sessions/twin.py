@@ -22,9 +22,9 @@ from .. import pytest_benchmark_adapter
 from ..plain.errors import CannotDo
 from ..plain.printable import first_line
 from ..pytest_benchmark_adapter import Call
-from ..sides.caches import NVIDIA, own_caches
-from ..sides.source import folders_of
-from ..sides.world import in_repository
+from ..sources.caches import NVIDIA, own_caches
+from ..sources.source import folders_of
+from ..sources.world import in_repository
 from ..timing.machine import shuffle_memory, steady_allocator
 from ..twins.bursts import pin, stretched
 from ..twins.party import answer_to

@@ -16,7 +16,7 @@ from ..plain.arguments import DEFAULT_THREADS, SECONDS, THREADS
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable, write_atomically
 from ..plain.strict_json import dumps
-from ..sides import source
+from ..sources import source
 from ..timing import environment
 from ..timing.clock import Clock
 from ..timing.machine import steady_allocator

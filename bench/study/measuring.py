@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 
-from ..cases import DTYPES, Case
-from ..checking import compilation
-from ..checking.fingerprint import fingerprint
+from ..observing import compilation
+from ..observing.fingerprint import fingerprint
 from ..plain.collecting import no_garbage_collection
+from ..suite.cases import DTYPES, Case
 from ..timing.clock import Stopwatch
 from ..timing.environment import available_bytes
 from ..timing.measure import BURST_NS, SETTLED, WARMUP_ROUNDS

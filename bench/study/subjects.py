@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import attention
 
-from ..cases import Case, Shape, lacks
-from ..sides.side import Side
-from ..sides.workload import Call, Workload, bind, build, parameter_sizes
+from ..suite.cases import Case, Shape, lacks
+from ..suite.side import Side
+from ..suite.workload import Call, Workload, bind, build, parameter_sizes
 from .published import BY_HAND, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, PYTORCH
 
 PYTORCH_4D = "PyTorch, with a head dimension"  # in three, its attention on a CPU takes its slower, unfused way

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from attention import reference
 
-from ..cases import Case
-from ..checking.fingerprint import fingerprint
-from ..checking.oracle import oracle
-from ..sides.workload import build, parameter_sizes
+from ..observing.fingerprint import fingerprint
+from ..suite.cases import Case
+from ..suite.oracle import oracle
+from ..suite.workload import build, parameter_sizes
 from ..timing.clock import Clock
 from ..timing.machine import steady_allocator
 from .measuring import Entry, Setting, one_by_one, time_rounds, within_time

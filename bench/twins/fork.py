@@ -17,11 +17,10 @@ from types import ModuleType
 from typing import Any
 
 from ..plain.errors import CannotDo
-from ..sides.what import SUITE
+from ..sources.target import SUITE
 from ..timing.machine import steady_allocator
 from .party import Remote, no_process, serve
 
-IMAGE = f"{__package__}.image"  # of the suite's own sides
 FAREWELL_S = 2.0
 CANNOT_FORK = "base and head must be processes forked from one image, which this system cannot do"
 
@@ -40,7 +39,7 @@ def become_image() -> None:
 def start_server(*image: str) -> None:
     """Start the server that imports these modules, the last of which becomes the image, and do not wait for it.
 
-    Does nothing if a server runs; without modules, the image is that of the suite's own sides.
+    Does nothing if a server runs.
 
     Raises:
         CannotDo: this system cannot fork, or has no place for the server's socket.
@@ -49,7 +48,11 @@ def start_server(*image: str) -> None:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         raise CannotDo(f"{CANNOT_FORK}: run on Linux or macOS, or give --gate-base-python")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*image] or [IMAGE])
+    context.set_forkserver_preload([*image])
+    _ensure_running()
+
+
+def _ensure_running() -> None:
     # Nothing in the user's folder may stand in for what the image imports.
     with _environment(PYTHONPATH=str(SUITE), PYTHONSAFEPATH="1"):
         from multiprocessing import forkserver  # noqa: PLC0415  # only where there is one
@@ -90,8 +93,8 @@ def _nameless_main() -> Iterator[None]:
 
 
 def fork(label: str, run: Callable[["Connection[Any, Any]"], None]) -> Remote:
-    """Fork a process that runs a function on its end of a connection."""
-    start_server()
+    """Fork a process from the server's image, which runs a function on its end of a connection."""
+    _ensure_running()
     try:
         ours, theirs = Pipe()
         process = multiprocessing.get_context("forkserver").Process(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plain.errors import CannotDo
-from ..sides.what import SUITE
+from ..sources.target import SUITE
 from .party import Remote, no_process
 
 OLDEST = (3, 11)

@@ -13,9 +13,9 @@ from hypothesis import is_hypothesis_test
 from torch import Tensor
 
 from attention import KERNELS, Kernel, compiling, reference
-from bench.checking.drift import hold_to_budget
-from bench.checking.naive import naive_attention
-from bench.matrix import COMPILING, VARIANTS
+from bench.observing.drift import hold_to_budget
+from bench.suite.matrix import COMPILING, VARIANTS
+from bench.suite.naive import naive_attention
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS, reference
-from bench.checking.drift import hold_to_budget
-from bench.checking.naive import naive_attention
+from bench.observing.drift import hold_to_budget
+from bench.suite.naive import naive_attention
 
 # Keys beyond a multiple of 16 by 8, at the head sizes whose scores PyTorch computes in another way than others'.
 REQUESTS: dict[str, dict[str, Any]] = {

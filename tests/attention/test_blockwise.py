@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attention import KERNELS
 from attention.blockwise import BLOCK
-from bench.checking.fingerprint import fingerprint
+from bench.observing.fingerprint import fingerprint
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 FUNCTION: Any = KERNELS["blockwise"].function  # it takes a block size, which a kernel's callers do not choose

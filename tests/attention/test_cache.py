@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS, Kernel, KVCache, MultiHeadAttention, MultiHeadAttentionLoop, reference
-from bench.checking.drift import hold_to_budget
-from bench.checking.fingerprint import fingerprint
-from bench.checking.naive import naive_attention, naive_multihead
+from bench.observing.drift import hold_to_budget
+from bench.observing.fingerprint import fingerprint
+from bench.suite.naive import naive_attention, naive_multihead
 
 TOKENS, D_MODEL, HEADS = 9, 32, 4
 SPLITS = {"one_by_one": [1] * 9, "prefill_then_one_by_one": [6, 1, 1, 1], "in_chunks": [4, 3, 2], "whole": [9]}

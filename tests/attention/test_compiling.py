@@ -14,9 +14,9 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from attention import KERNELS, Kernel, compiling, reference
-from bench.checking.drift import hold_to_budget
-from bench.checking.naive import naive_attention
-from bench.matrix import COMPILING, matrix
+from bench.observing.drift import hold_to_budget
+from bench.suite.matrix import COMPILING, matrix
+from bench.suite.naive import naive_attention
 
 from .conftest import compile_with
 

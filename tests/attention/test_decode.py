@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS
-from bench.checking.fingerprint import fingerprint
+from bench.observing.fingerprint import fingerprint
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 DECODE = KERNELS["decode"]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS, Kernel, reference
-from bench.checking.fingerprint import fingerprint
-from bench.checking.naive import naive_attention
+from bench.observing.fingerprint import fingerprint
+from bench.suite.naive import naive_attention
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 KINDS = ("bool", "float")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS, reference
-from bench.checking.drift import hold_to_budget
-from bench.checking.naive import naive_attention
-from bench.matrix import matrix
+from bench.observing.drift import hold_to_budget
+from bench.suite.matrix import matrix
+from bench.suite.naive import naive_attention
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 FLEX = KERNELS["flex"]
@@ -27,7 +27,7 @@ def pretend_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hold(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-    """Hold the output to the budget of ``bench.checking.drift``, and return it."""
+    """Hold the output to the budget of ``bench.observing.drift``, and return it."""
     asked = {"mask": None, "causal": False} | options
     with torch.no_grad():  # the inputs may require gradients all the same
         got = FLEX(q, k, v, **asked)

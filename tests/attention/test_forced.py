@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attention import KERNELS, forced, operators
 from attention.forced import ON_CPU
-from bench.checking.fingerprint import fingerprint
+from bench.observing.fingerprint import fingerprint
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 

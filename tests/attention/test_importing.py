@@ -16,7 +16,7 @@ from torch._subclasses import FakeTensorMode
 from torch.func import grad, vmap
 
 from attention import KERNELS, MODULES, reference
-from bench.matrix import COMPILING
+from bench.suite.matrix import COMPILING
 
 REPOSITORY = Path(__file__).parents[2]
 WATCHED_IMPORT = """

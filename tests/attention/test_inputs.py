@@ -24,7 +24,7 @@ from attention import (
     register,
 )
 from attention.registry import register_module
-from bench.matrix import COMPILING
+from bench.suite.matrix import COMPILING
 
 ATTENDERS = {**KERNELS, "reference": reference}
 SHAPES = {"q": (2, 4, 3, 8), "k": (2, 4, 5, 8), "v": (2, 4, 5, 6)}

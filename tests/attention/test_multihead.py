@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attention import KERNELS, MODULES, Kernel, MultiHeadAttention, MultiHeadAttentionLoop, reference
-from bench.checking.naive import naive_module
-from bench.matrix import COMPILING
+from bench.suite.matrix import COMPILING
+from bench.suite.naive import naive_module
 
 TOKENS, D_MODEL, HEADS = 17, 32, 4
 Pair = tuple[MultiHeadAttention, MultiHeadAttentionLoop]

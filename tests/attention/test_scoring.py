@@ -9,11 +9,11 @@ from torch import Tensor
 import attention
 from attention import KERNELS, Kernel, reference
 from attention.registry import OPTIONS
-from bench.checking.drift import hold_to_budget
-from bench.checking.oracle import oracle, yardstick
-from bench.matrix import COMPILING, matrix
-from bench.sides.side import Side
-from bench.sides.workload import bind, build
+from bench.observing.drift import hold_to_budget
+from bench.suite.matrix import COMPILING, matrix
+from bench.suite.oracle import oracle, yardstick
+from bench.suite.side import Side
+from bench.suite.workload import bind, build
 
 CLAIMS = [kernel for kernel in KERNELS.values() if kernel.capabilities.softcap]
 EAGER = [kernel for kernel in CLAIMS if kernel.name not in COMPILING]  # the others take seconds

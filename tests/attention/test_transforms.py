@@ -11,7 +11,7 @@ from torch.export import Dim, export
 from torch.func import grad, vmap
 
 from attention import KERNELS, Kernel
-from bench.matrix import COMPILING
+from bench.suite.matrix import COMPILING
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 KINDS = ("bool", "float")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS, Kernel, reference
-from bench.checking.fingerprint import fingerprint
-from bench.matrix import COMPILING
+from bench.observing.fingerprint import fingerprint
+from bench.suite.matrix import COMPILING
 
 Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
 Check = Callable[..., dict[str, Tensor]]

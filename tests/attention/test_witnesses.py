@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attention import KERNELS, Kernel, MultiHeadAttention, MultiHeadAttentionLoop, reference
-from bench.matrix import COMPILING, VARIANTS
+from bench.suite.matrix import COMPILING, VARIANTS
 
 TOKENS, D_MODEL, HEADS = 17, 32, 4
 EVERY_MODULE = pytest.mark.parametrize("module", [MultiHeadAttention, MultiHeadAttentionLoop])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attention import KERNELS
 from bench.__main__ import main
-from bench.checking.contract import FAILS, HOLDS, REFUSED, RULES, examine
+from bench.suite.contract import FAILS, HOLDS, REFUSED, RULES, examine
 
 from .conftest import WRONG
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.cases import Shape
-from bench.sides import config
+from bench.suite import config
+from bench.suite.cases import Shape
 
 KERNEL = """
 import torch
@@ -27,7 +27,7 @@ def test_the_rows_are_those_that_the_kernel_serves_rightly_and_the_others_are_sa
     assert main(["init", "initial_kernel:mine", f"--output={path}"]) == 0
     assert f"wrote {path}: 8 rows; compare with pytest " in capsys.readouterr().out
     found = config.read(path)
-    assert found.what.kernels == ("initial_kernel:mine",)
+    assert found.target.kernels == ("initial_kernel:mine",)
     assert {row.masks for row in found.own_rows} == {"full causal"}
     assert {row.dtypes for row in found.own_rows} == {"fp32 bf16"}
     assert "kv" not in " ".join(row.shapes for row in found.own_rows)

@@ -5,13 +5,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import attention
-from bench.cases import DTYPES, Case, Shape
 from bench.judging.roofline import Achieved, achieved, summary
 from bench.plain.execution import Ceiling, Work
-from bench.sides.side import Side
-from bench.sides.work import visible_pairs, work_of
-from bench.sides.workload import bind, build, parameter_sizes
-from bench.timing.ceiling import ceilings
+from bench.suite.cases import DTYPES, Case, Shape
+from bench.suite.ceiling import ceilings
+from bench.suite.cost import visible_pairs, work_of
+from bench.suite.side import Side
+from bench.suite.workload import bind, build, parameter_sizes
 from bench.timing.clock import Clock
 
 HEAD = Side.of("head", attention)
@@ -123,9 +123,9 @@ def test_the_line_of_a_report_states_the_ceilings_and_the_share_of_the_median_ca
 
 
 def test_the_ceiling_is_measured_once_a_dtype_and_by_the_fastest_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.timing.ceiling.SECONDS", 0.0)
-    monkeypatch.setattr("bench.timing.ceiling.MATRIX_SIZE", {"cpu": 10})
-    monkeypatch.setattr("bench.timing.ceiling.COPY_BYTES", {"cpu": 4000})
+    monkeypatch.setattr("bench.suite.ceiling.SECONDS", 0.0)
+    monkeypatch.setattr("bench.suite.ceiling.MATRIX_SIZE", {"cpu": 10})
+    monkeypatch.setattr("bench.suite.ceiling.COPY_BYTES", {"cpu": 4000})
     # In microseconds: the product of fp32, its copy, the product of bf16, its copy.
     durations = iter([1, 2, 4, 1])
     now = iter([t for d in durations for t in (0, 1000 * d)])

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.sides import code, source
-from bench.sides.code import Code
-from bench.sides.what import What
+from bench.sources import source
+from bench.sources.target import Target
+from bench.suite import code
+from bench.suite.code import Code
+from bench.suite.forked import IMAGE
 from bench.twins.fork import start_server
 
 REPOSITORY = Path(__file__).parents[2]
@@ -23,7 +25,7 @@ Bench = Callable[..., pytest.RunResult]
 def _loaded_once() -> None:
     """Load what an inner run would load for itself and forget: torch's compiler, and the server that forks twins."""
     importlib.import_module("torch._inductor.compile_fx")
-    start_server()
+    start_server(IMAGE)
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
     """Give the inner runs of a test another head: a copy of the package, with text appended to a file of it."""
     root = tmp_path / "head"
 
-    def of_head(what: What, gated: Path) -> Code:
+    def of_head(what: Target, gated: Path) -> Code:
         found = of_disk(what, gated)
         if not root.exists():  # nothing is edited yet
             return found

@@ -21,7 +21,7 @@ def test_the_head_s_own_code_runs_under_the_other_interpreter_and_too_few_proces
         return 1
 
     monkeypatch.setattr("bench.judging.statistics.least_agreeing", one)
-    monkeypatch.setattr("bench.twins.pairs.MOST_PAIRS", 1)
+    monkeypatch.setattr("bench.suite.pairs.MOST_PAIRS", 1)
     result = bench(f"--gate-base-python={sys.executable}", "--gate-json=report.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.outlines[-1].startswith("gate: ERROR, 1 of 1 timed cases are undecided, and at most 5% may be: ")
@@ -57,7 +57,7 @@ def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error
         return 1
 
     monkeypatch.setattr("bench.judging.statistics.least_agreeing", one)
-    monkeypatch.setattr("bench.twins.pairs.MOST_PAIRS", 1)
+    monkeypatch.setattr("bench.suite.pairs.MOST_PAIRS", 1)
     both = "(sdpa or masked) and b1h4t64d32-full-fp32-cpu-fwd]"
     words = (f"--gate-base={pytester.path}", f"--gate-base-python={sys.executable}", "--gate-json=report.json")
     result = bench(*words, case=both)
@@ -102,7 +102,7 @@ def test_a_kernel_from_elsewhere_is_each_interpreter_s_own(
     bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.judging.statistics.least_agreeing", lambda _: 1)
-    monkeypatch.setattr("bench.twins.pairs.MOST_PAIRS", 1)
+    monkeypatch.setattr("bench.suite.pairs.MOST_PAIRS", 1)
     pytester.makepyfile(theirs=THEIRS + "    # the head's\n")
     pytester.syspathinsert()
     python = interpreter_with(pytester, THEIRS.replace("return", "return 0.5 *"))

@@ -243,7 +243,7 @@ def test_a_selected_case_without_a_result_is_an_error(bench: Bench, monkeypatch:
     def crash(*_: object) -> None:
         raise RuntimeError("a fault of the gate")
 
-    monkeypatch.setattr("bench.gate.Gate.compare", crash)
+    monkeypatch.setattr("bench.suite.gate.Gate.compare", crash)
     result = bench(f"--gate-base={REPOSITORY}")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "was selected and has no result" in result.outlines[-1]

@@ -13,10 +13,10 @@ import torch
 
 import attention
 from bench.__main__ import main
-from bench.gate import Gate
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence
+from bench.suite.gate import Gate
 from bench.timing.budget import SharedBudget
 from bench.timing.machine import steady_allocator
 

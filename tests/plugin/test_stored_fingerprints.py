@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.sides import baseline, source
+from bench.sources import baseline, source
 
 Bench = Callable[..., pytest.RunResult]
 ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.sides.what import SUITE
+from bench.sources.target import SUITE
 from tests.sessions.conftest import Outcome, Repository
 
 

@@ -9,11 +9,11 @@ import attention
 from bench.judging.policy import Policy
 from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, Verdict
-from bench.matrix import TIERS, matrix
 from bench.plain.evidence import Evidence, Place
 from bench.report.annotations import as_annotations
 from bench.report.text import subject
-from bench.sides.places import places
+from bench.suite.matrix import TIERS, matrix
+from bench.suite.source_lines import places
 
 REPOSITORY = Path(__file__).parents[2]
 SHAPE = "b1h4t64d32-full-fp32-cpu-fwd"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench.sides.what import SUITE
+from bench.sources.target import SUITE
 
 collect_ignore = ["examples"]  # what test_examples runs in a repository of its own
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.sides.what import SUITE
+from bench.sources.target import SUITE
 
 from .conftest import Repository
 

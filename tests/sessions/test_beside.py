@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping
 
-from bench.sides.what import SUITE
+from bench.sources.target import SUITE
 
 from .conftest import Repository
 

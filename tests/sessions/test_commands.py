@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from bench.proof import selftest_of_tests
+from bench.selftest import selftest_of_tests
 
 from .conftest import Repository
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from bench.sides.what import SUITE
+from bench.sources.target import SUITE
 
 from .conftest import Repository
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import torch
 
-from bench.checking.compilation import counters
+from bench.observing.compilation import counters
 from bench.sessions import facts
 
 from .conftest import Repository

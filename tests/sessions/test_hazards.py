@@ -13,8 +13,8 @@ import pytest
 
 from bench.plain.errors import CannotDo, CannotGoOn
 from bench.sessions import code
-from bench.sides.what import SUITE
-from bench.sides.world import World
+from bench.sources.target import SUITE
+from bench.sources.world import World
 from bench.twins.interpreter import spawn
 
 from .conftest import Repository

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.sides.what import SUITE
+from bench.sources.target import SUITE
 
 from .conftest import Repository
 
@@ -59,7 +59,7 @@ def test_each_of_its_modules_is_imported_without_torch(wheel: Path, tmp_path: Pa
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
         files = [name for name in archive.namelist() if name.endswith(".py")]
-    files = [name for name in files if "/checking/" not in name]  # what holds tensors of torch to a reference
+    files = [name for name in files if "/observing/" not in name]  # what holds tensors of torch to a reference
     modules = [name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in files]
     assert "twinbench.sessions.plugin" in modules
     code = f"""import importlib, sys, scipy.stats

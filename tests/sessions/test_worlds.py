@@ -103,7 +103,7 @@ def test_a_stale_copy_that_is_installed_elsewhere_is_refused_with_both_paths(rep
 
 
 def _suite() -> str:
-    from bench.sides.what import SUITE  # noqa: PLC0415  # the path under which the plugin is found
+    from bench.sources.target import SUITE  # noqa: PLC0415  # the path under which the plugin is found
 
     return str(SUITE)
 

@@ -15,22 +15,22 @@ from torch._C._autograd import DeviceType
 
 import attention
 from attention.registry import Capabilities, Kernel
-from bench.cases import Case, Shape
-from bench.checking.profiling import launched
-from bench.gate import Gate
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
-from bench.matrix import matrix
+from bench.observing.profiling import launched
 from bench.plain.evidence import Measurement
-from bench.sides.base import Base
-from bench.sides.side import Side
-from bench.sides.source import Source
-from bench.sides.workload import build
+from bench.sources.source import Source
+from bench.suite.base import Base
+from bench.suite.cases import Case, Shape
+from bench.suite.gate import Gate
+from bench.suite.matrix import matrix
+from bench.suite.side import Side
+from bench.suite.sides import in_process
+from bench.suite.worker import Worker
+from bench.suite.workload import build
 from bench.timing import cuda, environment
 from bench.timing.clock import PATIENCE_NS, RECOVERY_S, RETAKES, Clock, CudaClock, LaunchClock, Stopwatch
 from bench.timing.measure import BURST_NS, burst_of, measure
-from bench.twins.sides import in_process
-from bench.twins.worker import Worker
 
 FLUSH_NS = 100_000
 
@@ -245,7 +245,7 @@ def test_what_is_timed_is_the_replay_of_a_graph_where_that_was_asked_for(monkeyp
         captured.append(call)
         return device.launch("replay", 2 * BURST_NS)
 
-    monkeypatch.setattr("bench.twins.worker.graphed", graphed)
+    monkeypatch.setattr("bench.suite.worker.graphed", graphed)
     case = Case("masked", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
     worker = Worker(Side.of("head", attention), lambda _: CudaClock(device))
     worker._graphs = True

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.cases import Case, Shape
-from bench.gate import Gate
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult
-from bench.sides import code
-from bench.sides.base import Base
-from bench.sides.what import What
+from bench.sources.target import Target
+from bench.suite import code
+from bench.suite.base import Base
+from bench.suite.cases import Case, Shape
+from bench.suite.forked import IMAGE, Twins, starts_of, twins
+from bench.suite.gate import Gate
 from bench.twins.fork import start_server
-from bench.twins.forked import Twins, starts_of, twins
 
 CASE = Case("attend", False, Shape.parse("b1h2t32d16"), "full", "fp32", "cpu", "fwd")
 KERNEL = """
@@ -30,14 +30,14 @@ def attend(q, k, v, *, mask, causal, scale):
     {call}
 """
 PLAIN = "return formula(q, k, v)"
-WHAT = What(("theirs.kernel:attend",))
+WHAT = Target(("theirs.kernel:attend",))
 
 Compare = Callable[..., CaseResult]
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _server() -> None:
-    start_server()
+    start_server(IMAGE)
 
 
 def written(root: Path, before: str = "", call: str = PLAIN) -> Path:

@@ -12,16 +12,16 @@ from textwrap import dedent
 
 import pytest
 
-from bench.cases import Shape
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
-from bench.sides.what import SUITE
+from bench.sources.target import SUITE
+from bench.suite.cases import Shape
+from bench.suite.forked import fork_examiner
+from bench.suite.worker import Worker
 from bench.twins import fork
 from bench.twins.bursts import pin
 from bench.twins.fork import fork_to_serve
-from bench.twins.forked import fork_examiner
-from bench.twins.worker import Worker
 
 from .conftest import CASE, Theirs, written
 
@@ -242,11 +242,11 @@ def test_a_program_that_imports_what_is_compared_does_not_hand_it_to_the_base(th
         sys.path[:0] = {[str(SUITE), str(theirs.head)]}
         import theirs.kernel
         from pathlib import Path
-        from bench.cases import Case, Shape
+        from bench.suite.cases import Case, Shape
         from bench.sides import code
-        from bench.sides.what import What
-        from bench.twins.forked import starts_of, twins
-        from bench.twins.sides import check
+        from bench.sources.target import What
+        from bench.suite.forked import starts_of, twins
+        from bench.suite.sides import check
 
         if __name__ == "__main__":
             what, scratch = What(("theirs.kernel:attend",)), Path({str(theirs.scratch)!r})

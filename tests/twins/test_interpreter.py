@@ -10,17 +10,17 @@ import pytest
 import torch
 
 import attention
-from bench.cases import Case, Shape
-from bench.checking.calls import execute
 from bench.plain.errors import CannotDo
-from bench.sides.code import alone
-from bench.sides.side import Side
-from bench.sides.source import Source, from_directory
-from bench.sides.what import ATTENTION
-from bench.sides.workload import bind, build
-from bench.twins.forked import starts_of
+from bench.sources.source import Source, from_directory
+from bench.sources.target import ATTENTION
+from bench.suite.calls import execute
+from bench.suite.cases import Case, Shape
+from bench.suite.code import alone
+from bench.suite.forked import starts_of
+from bench.suite.pairs import WORKER
+from bench.suite.side import Side
+from bench.suite.workload import bind, build
 from bench.twins.interpreter import environment_for, interpreter, spawn
-from bench.twins.pairs import WORKER
 from bench.twins.party import Remote, SideFailed
 
 REPOSITORY = Path(__file__).parents[2]

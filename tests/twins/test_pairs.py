@@ -10,22 +10,22 @@ from typing import Any, cast
 import pytest
 import torch
 
-from bench.cases import Case, Shape
 from bench.judging.policy import Policy
 from bench.judging.statistics import PairedTest
 from bench.plain.errors import CannotDo
-from bench.sides.code import alone
-from bench.sides.source import from_directory
-from bench.sides.what import ATTENTION
-from bench.sides.workload import build
-from bench.sides.world import World
+from bench.sources.source import from_directory
+from bench.sources.target import ATTENTION
+from bench.sources.world import World
+from bench.suite.cases import Case, Shape
+from bench.suite.code import alone
+from bench.suite.forked import starts_of
+from bench.suite.pairs import ProcessPairs, process_pairs
+from bench.suite.sides import check
+from bench.suite.worker import Start, Worker
+from bench.suite.workload import build
 from bench.twins.bursts import BURST_PAIRS, MOST_PAIRS
 from bench.twins.fork import fork_to_serve
-from bench.twins.forked import starts_of
-from bench.twins.pairs import ProcessPairs, process_pairs
 from bench.twins.party import Remote, SideFailed
-from bench.twins.sides import check
-from bench.twins.worker import Start, Worker
 
 REPOSITORY = Path(__file__).parents[2]
 ODD_KERNELS = """
@@ -146,7 +146,7 @@ def test_processes_that_are_begun_are_not_waited_for_until_they_are_needed(
     pretending: Callable[..., tuple[ProcessPairs, list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs, log = pretending()
-    monkeypatch.setattr("bench.twins.pairs.spawn", lambda _, label, *__: Pretender(label, 1e6, log))
+    monkeypatch.setattr("bench.suite.pairs.spawn", lambda _, label, *__: Pretender(label, 1e6, log))
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     pairs.start(1)
     pairs.begin(9)  # of which there are cores for two
@@ -161,7 +161,7 @@ def test_processes_that_are_begun_are_not_waited_for_until_they_are_needed(
 @contextmanager
 def real_pairs(base: Path, head: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessPairs]:
     """Hold pairs of processes, which are forked, since another interpreter takes seconds to start."""
-    monkeypatch.setattr("bench.twins.pairs.spawn", lambda _, label, *__: fork_to_serve(label, Worker))
+    monkeypatch.setattr("bench.suite.pairs.spawn", lambda _, label, *__: fork_to_serve(label, Worker))
     codes = {"head": alone(from_directory(head), scratch), "base": alone(from_directory(base), scratch)}
     with process_pairs(sys.executable, starts_of(codes, ATTENTION, ("cpu",), 1, scratch), scratch) as pairs:
         yield pairs

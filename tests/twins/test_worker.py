@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 
 import attention
-from bench.cases import Case, Shape
-from bench.matrix import ROWS
 from bench.plain.errors import CannotDo
-from bench.sides.code import of_name
-from bench.sides.side import Side
-from bench.sides.what import ATTENTION, What
-from bench.sides.workload import build
-from bench.sides.world import World
+from bench.sources.target import ATTENTION, Target
+from bench.sources.world import World
+from bench.suite.cases import Case, Shape
+from bench.suite.code import of_name
+from bench.suite.forked import starts_of
+from bench.suite.matrix import ROWS
+from bench.suite.side import Side
+from bench.suite.sides import notes_of
+from bench.suite.worker import Start, Worker, slowed_on_gpu
+from bench.suite.workload import build
 from bench.timing.clock import Clock
 from bench.timing.measure import Never
 from bench.twins.bursts import SPINNING, measure_bursts
 from bench.twins.fork import fork_to_serve
-from bench.twins.forked import starts_of
 from bench.twins.party import Local, Misbehaved, SideFailed
-from bench.twins.sides import notes_of
-from bench.twins.worker import Start, Worker, slowed_on_gpu
 
 Kernel = Callable[..., Tensor]
 WORKLOAD = build(Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd"), {})
@@ -79,7 +79,7 @@ def test_a_side_that_fails_while_it_is_timed_leaves_neither_on_the_core_that_it_
     how: Kernel, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pinned: list[Sequence[int]] = []
-    monkeypatch.setattr("bench.twins.worker.pin", pinned.append)
+    monkeypatch.setattr("bench.suite.worker.pin", pinned.append)
     base, head = (Local(label, worker(label, how if label == who else fine)) for label in ("base", "head"))
     with pytest.raises(SideFailed, match=who):
         measure_bursts(base, head, Never(), 0.01, cores=((1,), (0, 1)))
@@ -139,7 +139,7 @@ def test_a_gpu_that_serves_one_process_alone_is_told_the_way_out(
 
     monkeypatch.setattr(World, "enter", lambda _: None)
     monkeypatch.setattr(torch, "empty", busy)
-    start = Start("base", "here", World(tmp_path), What(("theirs_gpu:attend",)), ("cpu", "cuda"), 1, tmp_path)
+    start = Start("base", "here", World(tmp_path), Target(("theirs_gpu:attend",)), ("cpu", "cuda"), 1, tmp_path)
     with pytest.raises(CannotDo, match=r"^the base gets no context on the GPU \(CUDA error: .* unavailable\); in ex"):
         Worker().load(start)
 

@@ -11,8 +11,8 @@ import pytest
 
 from bench.judging.verdict import Verdict
 from bench.plain.errors import CannotDo
-from bench.sides import code
-from bench.sides.world import in_repository
+from bench.sources.world import in_repository
+from bench.suite import code
 
 from .conftest import WHAT, Theirs, written
 

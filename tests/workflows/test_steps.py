@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.sides import baseline
+from bench.sources import baseline
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -1,0 +1,142 @@
+"""Kernels from outside the repository: import what ``--kernel`` names, and make it a ``Kernel`` by its signature."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from attention import Kernel
+    from attention.registry import Obstacle
+
+from ..plain.errors import CannotDo
+from .cases import DTYPES
+from .signatures import ACCEPTED, FLASH, INTERFACE, OURS, FlashLayout, InterfaceLayout, Undeclared, takes, wrapper
+
+HEAD_SIZES = (64, 128, 32)  # of the tokens that are tried; every known kernel takes the first
+
+
+def load(names: Iterable[str], devices: Sequence[str]) -> "Mapping[str, Kernel]":
+    """Import ``package.module:function`` names, as kernels by function name.
+
+    Raises:
+        CannotDo: one cannot be imported, has an unknown signature or another's name, or runs on none of the devices.
+
+    """
+    kernels: dict[str, Kernel] = {}
+    for name in names:
+        function, attribute = _import(name)
+        if attribute in kernels:
+            raise CannotDo(f"--kernel={name}: another kernel is named {attribute!r} too: rename one")
+        kernels[attribute] = _adapt(name, attribute, function, devices)
+    return kernels
+
+
+def _import(name: str) -> tuple[Callable[..., Any], str]:
+    module, _, attribute = name.partition(":")
+    try:
+        function = reduce(getattr, attribute.split("."), importlib.import_module(module))
+    except (Exception, SystemExit) as error:  # a module that calls sys.exit must not end the run
+        raise CannotDo(
+            f"--kernel={name}: it cannot be imported ({type(error).__name__}: {error}): "
+            "give an importable module and a function in it, as package.module:function"
+        ) from error
+    if not callable(function):
+        raise CannotDo(f"--kernel={name}: {attribute} is not callable: name a kernel function")
+    return function, attribute.rpartition(".")[2]
+
+
+def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Sequence[str]) -> "Kernel":
+    from attention.registry import OPTIONS, Capabilities, Kernel, check_name  # noqa: PLC0415  # a side in its own process has no need of it
+
+    if isinstance(function, Kernel):
+        return function
+    try:
+        check_name(attribute)
+    except ValueError as error:
+        raise CannotDo(f"--kernel={name}: {error}, or wrap it in a function that has one") from error
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise CannotDo(f"--kernel={name}: its signature cannot be read ({error}): {_way(name, None)}") from error
+    if takes(signature, 3, OURS, named=OURS):
+        claims: Any = {name: name in signature.parameters for name in OPTIONS}
+        return Kernel(attribute, function, Capabilities(**claims))  # what else it refuses, its cases show
+    if takes(signature, 3, FLASH, named=FLASH):
+        flash = Undeclared(FlashLayout(function))
+        tried = _served(name, flash, devices)
+        window, softcap = "window_size" in signature.parameters, "softcap" in signature.parameters
+        claims = {"masks": frozenset(), "window": window, "softcap": softcap}
+        return Kernel(attribute, flash, Capabilities(**claims, obstacle=tried.obstacle))
+    if not takes(signature, 4, INTERFACE, named=INTERFACE[:2]):
+        raise CannotDo(f"--kernel={name}: its signature is {attribute}{signature}: {_way(name, signature)}")
+    tried = _served(name, Undeclared(InterfaceLayout(function)), devices)
+    found = InterfaceLayout.found_by_trying(function, *tried.served[0])
+    causal = found.heeds_causal or bool(found.masks)
+    claims = {"masks": found.masks, "causal": causal, "softcap": "softcap" in signature.parameters}
+    return Kernel(attribute, Undeclared(found), Capabilities(**claims, obstacle=tried.obstacle))
+
+
+@dataclass(frozen=True, eq=False)  # so that capabilities stay hashable
+class Tried:
+    """What a kernel serves and refuses of single tokens, in each dtype on each device that is here.
+
+    ``served`` holds device, dtype and head size of the first token that was served in each. ``refused`` holds the
+    kernel's words by device, dtype, and whether a backward pass was asked for.
+    """
+
+    served: Sequence[tuple[str, torch.dtype, int]]
+    refused: Mapping[tuple[str, torch.dtype, bool], str]
+
+    @classmethod
+    def of(cls, kernel: Undeclared, devices: Sequence[str]) -> "Tried":
+        """Try tokens of several head sizes until one is served, and that one with a backward pass."""
+        served, refused = [], {}
+        for device, dtype in product(devices, DTYPES.values()):
+            tokens = [(device, dtype, size) for size in HEAD_SIZES]
+            token = next((token for token in tokens if kernel.words(*token) is None), None)
+            if token is not None:
+                served.append(token)
+            words = kernel.words(*(token or tokens[0]), backward=token is not None)
+            if words is not None:
+                refused[device, dtype, token is not None] = words
+        return cls(served, refused)
+
+    @property
+    def obstacle(self) -> "Obstacle | None":
+        """The obstacle of the kernel's capabilities, which quotes its words; None if it refused nothing."""
+        return self._lacks if self.refused else None
+
+    def _lacks(self, *, device: str, dtype: torch.dtype, mask: str | None, backward: bool) -> str | None:
+        del mask  # it was not tried
+        if (words := self.refused.get((device, dtype, False))) is not None:
+            return f"dtype {dtype} on {device} ({words})"
+        words = self.refused.get((device, dtype, True)) if backward else None
+        return None if words is None else f"a backward pass in {dtype} on {device} ({words})"
+
+
+def _served(name: str, kernel: Undeclared, devices: Sequence[str]) -> Tried:
+    """Try the kernel on single tokens.
+
+    Raises:
+        CannotDo: it serves none; the message has its own words.
+
+    """
+    tried = Tried.of(kernel, devices)
+    if tried.served:
+        return tried
+    refusal = kernel.refusal(devices[-1], [*DTYPES.values()][-1], HEAD_SIZES[0])
+    raise CannotDo(f"--kernel={name}: no case can run here, since {refusal}: run where it is supported")
+
+
+def _way(name: str, signature: inspect.Signature | None) -> str:
+    """Say how to wrap a function of an unknown signature."""
+    module, _, attribute = name.partition(":")
+    own, top = attribute.rpartition(".")[2], module.partition(".")[0]
+    written = wrapper(module, attribute, None if signature is None else signature.parameters)
+    return f"wrap it as {ACCEPTED}, in a file wrapped.py say, for --kernel=wrapped:{own} --source={top}:\n\n{written}"

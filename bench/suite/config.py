@@ -1,0 +1,131 @@
+"""``--gate-config``: the kernels, sources and rows of another repository, in a TOML file that lies there."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..plain.errors import CannotDo
+from ..plain.toml import Toml
+from ..sources.target import Target
+from .cases import DEVICES, DIRECTIONS, DTYPES, Mask, Shape
+from .matrix import ROWS, TIERS, Row, Rows
+
+TABLES = ("row", "waiver", "threshold")
+SUBJECTS = ("kernels", "compiling", "variants", "modules", "fused")
+DEFAULT_TIER = "pr"  # of a row that names none
+_KERNEL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_NAME = re.compile(r"[^\W\d]\w*")
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """What the file says; where it names no rows, they are the suite's. Its waivers are read from ``file``."""
+
+    file: Toml
+    target: Target
+    own_rows: tuple[Row, ...]
+
+    @property
+    def rows(self) -> Rows:
+        return self.own_rows or ROWS
+
+    @property
+    def folder(self) -> Path:
+        """The directory that the file lies in, from which its kernels are imported."""
+        return self.file.path.resolve().parent
+
+    def chosen(self, kernels: Sequence[str], sources: Sequence[str]) -> Target:
+        """Return what is compared: what the command line names, or else the file.
+
+        Raises:
+            CannotDo: neither names a kernel.
+
+        """
+        if not (kernels or self.target.kernels):
+            raise CannotDo(
+                f"{self.file.path.name} names no kernels: give kernels = [...] there, or --kernel=PKG.MOD:FN"
+            )
+        return Target(tuple(kernels) or self.target.kernels, tuple(sources) or self.target.sources)
+
+
+def read(path: Path) -> GateConfig:
+    """Read the file.
+
+    Raises:
+        CannotDo: there is none, or a key or value in it makes no sense; the message has file, line and key.
+
+    """
+    try:
+        file = Toml.read(path)
+    except FileNotFoundError as error:
+        raise CannotDo(f"--gate-config={path} is not there: name a file that python -m bench init wrote") from error
+    for key, value in file.document.items():
+        if key not in {"kernels", "sources", *TABLES}:
+            tables = value if isinstance(value, list) else [value]
+            where = file.at(key) if any(isinstance(table, dict) for table in tables) else file.at(key=key)
+            raise CannotDo(
+                f"{where}: {key} is no key of a gate's file: write kernels, sources, [[row]], [[waiver]] and "
+                "[[threshold]]"
+            )
+    kernels = _texts(file, "kernels", _KERNEL, "kernels as package.module:function")
+    sources = _texts(file, "sources", _NAME, "top-level packages or modules by name")
+    tables = file.document.get("row", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise CannotDo(f"{file.at('row')}: row: write each row as a table headed [[row]]")
+    rows = tuple(_row(file, n, table) for n, table in enumerate(tables))
+    return GateConfig(file, Target(kernels, sources), rows)
+
+
+def _texts(file: Toml, key: str, form: re.Pattern[str], kind: str) -> tuple[str, ...]:
+    values = file.document.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(v, str) and form.fullmatch(v) for v in values):
+        raise CannotDo(f"{file.at(key=key)}: {key}: give a list of {kind}; saw {values!r}")
+    return tuple(dict.fromkeys(values))
+
+
+def _row(file: Toml, number: int, table: dict[str, Any]) -> Row:
+    """Read one row; the matrix must know every word in it."""
+    for key, value in table.items():
+        where = f"{file.at('row', number, key)}: {key}"
+        if key not in {field.name for field in fields(Row)}:
+            raise CannotDo(f"{where}: a row has {', '.join(field.name for field in fields(Row))}: remove it")
+        if key in _SWITCHES:
+            if not isinstance(value, bool):
+                raise CannotDo(f"{where}: give true, or false{_SWITCHES[key]}; saw {value!r}")
+            continue
+        if not isinstance(value, str) or not value.split():
+            raise CannotDo(f"{where}: give words in one text, such as {_EXAMPLES[key]!r}; saw {value!r}")
+        for word in value.split() if key != "model" else ():
+            _check_word(where, key, word)
+    if "shapes" not in table:
+        raise CannotDo(f"{file.at('row', number)}: shapes: a row needs some, such as {_EXAMPLES['shapes']!r}")
+    if len(table.get("tier", DEFAULT_TIER).split()) != 1:
+        raise CannotDo(f"{file.at('row', number, 'tier')}: tier: give one of {', '.join(TIERS)}")
+    return Row(**{"tier": DEFAULT_TIER, **table})
+
+
+_CHOICES = {"tier": TIERS, "dtypes": tuple(DTYPES), "directions": DIRECTIONS, "subjects": SUBJECTS, "devices": DEVICES}
+_SWITCHES = {"timed": " for cases that are only checked", "small": ""}
+_EXAMPLES = {
+    "tier": "pr",
+    "shapes": "b1h8t512d64 b1h8kv2t1k1024d64",
+    "masks": "full causal",
+    "dtypes": "fp32 bf16",
+    "directions": "fwd fwdbwd",
+    "subjects": "kernels",
+    "devices": "cpu cuda",
+    "model": "Llama 3.1 8B",
+}
+
+
+def _check_word(where: str, key: str, word: str) -> None:
+    try:
+        if key in _CHOICES:
+            if word not in _CHOICES[key]:
+                raise ValueError(f"it is made of {', '.join(_CHOICES[key])}; saw {word!r}")  # noqa: TRY301  # one message
+        else:
+            (Shape if key == "shapes" else Mask).parse(word)
+    except ValueError as error:
+        raise CannotDo(f"{where}: {error}") from error

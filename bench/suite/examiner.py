@@ -1,0 +1,115 @@
+"""What is right: builds the inputs of a case, computes oracle and yardstick, and judges what the sides show.
+
+It lives in a process of its own beside the sides, so that nothing that they change reaches it, and works while they do.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from pathlib import Path
+
+import torch
+
+from ..observing import drift
+from ..observing.tolerance import Results
+from ..plain.evidence import TensorError
+from ..plain.execution import Ceiling, Fingerprint, Work
+from ..sources.target import PACKAGE
+from ..timing import environment
+from .calls import held_to_calls
+from .cases import DTYPES, Case
+from .ceiling import ceilings
+from .cost import work_of
+from .earlier import noting_earlier
+from .oracle import oracle, yardstick
+from .worker import Given, Shown
+from .workload import Workload, build
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The errors of the head's results, the fingerprints with what results said of calls, and the work of the case."""
+
+    errors: tuple[TensorError, ...]
+    head: Fingerprint
+    base: Fingerprint | None
+    work: Work
+
+
+class Examiner:
+    """The case at hand, and what its results should be. Its methods are the commands of ``party.Party``."""
+
+    def __init__(self) -> None:
+        self._workload: Workload
+        self._exact: Results
+        self._naive: Results
+
+    def load(self, suite: Path, threads: int) -> None:
+        """Make a fresh process ready: the oracle is imported without the kernels beside it, which may change torch."""
+        spec = PathFinder.find_spec(PACKAGE, [str(suite)])
+        assert spec is not None  # it ships with the suite
+        sys.modules[PACKAGE] = module_from_spec(spec)  # not executed: that would import every kernel
+        torch.set_num_threads(threads)
+
+    def lacks(self, case: Case) -> str | None:
+        """Say what the device lacks for the case, if it lacks something."""
+        return environment.lacks(case.device, DTYPES[case.dtype])
+
+    def available_bytes(self, device: str) -> int:
+        return environment.available_bytes(device)
+
+    def pose(self, case: Case, attempt: int, parameters: Mapping[str, torch.Size], path: Path | None) -> Given:
+        """Build the inputs of a case; returns them, or the file that they are written to."""
+        self._workload = build(case, parameters, attempt)
+        if path is None:
+            return self._workload
+        torch.save(self._workload, path)
+        return path
+
+    def expect(self) -> None:
+        """Compute what is right, and what error is normal."""
+        with torch.set_grad_enabled(self._workload.case.backward):
+            self._exact, self._naive = oracle(self._workload), yardstick(self._workload)
+
+    def judge(self, head: Shown, base: Shown | None, stored: Mapping[str, float] | None) -> Judged:
+        """Hold the results of the head to their budget, to the base's and to stored errors."""
+        workload = self._workload
+        with torch.set_grad_enabled(workload.case.backward):
+            head_results, base_results = self._read(head), None if base is None else self._read(base)
+            errors = drift.hold_to_budget(
+                head_results,
+                self._exact,
+                self._naive,
+                base_results,
+                stored=stored,
+                looser=workload.looser,
+                values=workload.case.shape.values,
+            )
+            wrong = [error.name for error in errors if error.complaints]
+            head_print = noting_earlier(head.fingerprint, workload, head_results, self._exact, wrong)
+            base_print = None
+            if base is not None and base_results is not None:
+                wrong = [error.name for error in errors if error.base is not None and error.base > error.budget]
+                base_print = noting_earlier(base.fingerprint, workload, base_results, self._exact, wrong)
+        return Judged(
+            held_to_calls(errors, head_print.calls),
+            head_print,
+            base_print,
+            self.work(),
+        )
+
+    def work(self) -> Work:
+        """Return the work of the case at hand."""
+        return work_of(self._workload.case, self._workload.d_feedforward)
+
+    def ceilings(self, works: Sequence[Work]) -> tuple[Ceiling, ...]:
+        """Measure what the machine can do at most."""
+        return ceilings(works)
+
+    def _read(self, shown: Shown) -> Results:
+        if not isinstance(shown.results, Path):
+            return shown.results
+        results: Results = torch.load(shown.results, map_location=self._workload.case.device, weights_only=True)
+        return results

@@ -1,0 +1,137 @@
+"""Twins: base and head as processes forked from one image, which take turns on the same cores while they are timed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..plain.errors import CannotDo
+from ..plain.evidence import Measurement
+from ..sources.target import SUITE, Target
+from ..timing.measure import StoppingRule
+from ..twins.bursts import measure_twins
+from ..twins.fork import fork_to_serve, start_server
+from ..twins.party import Remote, SideFailed
+from .code import Code
+from .examiner import Examiner
+from .sides import notes_of
+from .worker import Start, Worker
+
+
+def starts_of(
+    codes: Mapping[str, Code], target: Target, devices: tuple[str, ...], threads: int, scratch: Path, **more: bool
+) -> dict[str, Start]:
+    """Return what the processes of sides need, by label; ``more`` are fields of ``Start``."""
+    return {
+        label: Start(label, one.source.origin, one.world, target, devices, threads, scratch / f"caches-{label}", **more)
+        for label, one in codes.items()
+    }
+
+
+IMAGE = f"{__package__}.image"  # of the suite's sides
+
+
+def fork_examiner(threads: int) -> Remote:
+    """Fork an examiner, without waiting until it is ready: its first answer says that."""
+    start_server(IMAGE)
+    party = fork_to_serve("the check", Examiner)
+    party.send("load", SUITE, threads)
+    return party
+
+
+@dataclass
+class Twins:
+    """Head and base, if there is one, and the examiner, each a process of its own that is replaced when it ends.
+
+    ``order`` says which side is forked first.
+    """
+
+    starts: dict[str, Start]  # by label
+    scratch: Path
+    order: tuple[str, ...] = ("head", "base")
+    parties: dict[str, Remote] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return notes_of(*(self.parties[label] for label in self._labels if self._lives(label)))
+
+    @property
+    def _labels(self) -> list[str]:
+        """The sides that there are, in the order in which they are forked."""
+        return [label for label in self.order if label in self.starts]
+
+    @property
+    def head(self) -> Remote:
+        return self.parties["head"]
+
+    @property
+    def base(self) -> Remote | None:
+        return self.parties.get("base")
+
+    @property
+    def examiner(self) -> Remote:
+        return self.parties["examiner"]
+
+    def ready(self) -> None:
+        """Fork what does not live.
+
+        Raises:
+            CannotDo: a side does not load.
+
+        """
+        lacking = [label for label in ("examiner", *self._labels) if not self._lives(label)]
+        for label in lacking:
+            if (old := self.parties.pop(label, None)) is not None:
+                old.close()
+            if label == "examiner":
+                party = fork_examiner(self.starts["head"].threads)
+            else:
+                party = fork_to_serve(label, Worker)
+                party.send("load", self.starts[label])
+            self.parties[label] = party
+        for label in lacking:
+            try:
+                self.parties[label].receive()
+            except SideFailed as failure:
+                raise CannotDo(f"{failure}, when it was loaded: choose one that loads here") from failure
+
+    def _lives(self, label: str) -> bool:
+        return label in self.parties and self.parties[label].is_alive
+
+    def measure(self, rule: StoppingRule, budget_s: float, *, host: bool = False) -> Measurement:
+        """Time both sides in turn, on the same cores as this process, so that every burst follows the same switch."""
+        assert self.base is not None  # a case without a base is not measured
+        return measure_twins(self.base, self.head, rule, budget_s, self.starts["head"].threads, host=host)
+
+    @contextmanager
+    def again(self) -> Iterator["Twins"]:
+        """Fork another pair, in the other order, whose memory lies elsewhere."""
+        starts = {label: replace(start, shuffled=True) for label, start in self.starts.items()}
+        with twins(starts, self.scratch, self.order[::-1]) as others:
+            yield others
+
+    def slow_down(self, shares: Mapping[str, float | None]) -> None:
+        """Make calls of the sides take longer by shares, here and where a slowdown is confirmed; for the self-test."""
+        for label, share in shares.items():
+            self.starts[label] = replace(self.starts[label], slowdown=share)
+            self.parties[label].ask("slow_down", share)
+
+    def close(self) -> None:
+        for party in self.parties.values():
+            party.close()
+
+
+@contextmanager
+def twins(starts: dict[str, Start], scratch: Path, order: Sequence[str] = ("head", "base")) -> Iterator[Twins]:
+    """Hold twins for as long as the context lasts.
+
+    Raises:
+        CannotDo: a side does not load.
+
+    """
+    held = Twins(starts, scratch, tuple(order))
+    try:
+        held.ready()
+        yield held
+    finally:
+        held.close()

@@ -1,0 +1,213 @@
+"""The gate's engine: one case through check, comparison and timing, on both sides. Needs no pytest."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ..judging.judge import deciding, judge_case, needs_replication
+from ..judging.replication import PATIENCE, replicating
+from ..judging.statistics import PairedTest
+from ..judging.verdict import CaseResult
+from ..plain.errors import CannotDo
+from ..plain.evidence import Evidence, Measurement, Timing
+from ..plain.execution import Fingerprint
+from ..timing.measure import Never, StoppingRule
+from ..twins.bursts import MOST_PAIRS, measure_bursts, measure_processes
+from ..twins.party import SideFailed, Unsupported
+from .base import Base
+from .cases import Case
+from .sides import Sides, check
+from .workload import bytes_needed
+
+ALONE_S = 0.2  # of timing a head without a base
+
+
+class CaseFailed(Exception):
+    """A side raised or wrote to its inputs; the message names the side and what happened.
+
+    ``head_fingerprint`` is what the head executed, where that is known: it is reported even if the base raised.
+    """
+
+    def __init__(self, message: str, head_fingerprint: Fingerprint | None = None) -> None:
+        super().__init__(message)
+        self.head_fingerprint = head_fingerprint
+
+
+class CaseSkipped(Exception):
+    """The case cannot be run here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Checks and compares one case at a time. ``base`` is None where there is only the head to check.
+
+    Where the base's code lacks a case or raises, its stored fingerprints take its place. A slowdown, or what may be
+    one, is measured again by the same sides made anew. ``available_bytes``, if given, says how much memory a device
+    has, in place of the examiner.
+    """
+
+    sides: Sides
+    base: Base | None = None
+    available_bytes: Callable[[str], int] | None = None
+
+    def compare(self, case: Case, test: PairedTest, budget_s: float, waiver: str | None = None) -> CaseResult:
+        """Check and time both sides of one case, each measurement within the budget, and reach its verdict."""
+        try:
+            evidence = self._compare(case, test, budget_s)
+        except CaseFailed as failure:
+            evidence = Evidence(case.id, error=str(failure), head_fingerprint=failure.head_fingerprint)
+        except CaseSkipped as reason:
+            evidence = Evidence(case.id, skipped=str(reason))
+        if evidence.base_fingerprint is None and self.base is not None:
+            evidence = replace(evidence, base_fingerprint=self.base.stored_fingerprints.get(case.id))
+        return judge_case(evidence, test, waiver)
+
+    def _compare(self, case: Case, test: PairedTest, budget_s: float) -> Evidence:
+        evidence = self.check(case)
+        if self.base is not None and self.base.error is not None:
+            return replace(evidence, error=self.base.error)
+        if evidence.base_fingerprint is None:
+            return replace(evidence, new=True)
+        if not case.timed:
+            return replace(evidence, timed=False)
+        drifted: list[Evidence] = []
+        timing = self._timing(case, test, budget_s, drifted, evidence.head_fingerprint)
+        host = None
+        if test.host is not None:
+            host = self._timing(case, test.host, budget_s, drifted, evidence.head_fingerprint, host=True)
+        evidence = drifted[-1] if drifted else evidence
+        return replace(evidence, measurements=timing.measurements, replication=timing.replication, host=host)
+
+    def _timing(
+        self,
+        case: Case,
+        test: PairedTest,
+        budget_s: float,
+        drifted: list[Evidence],
+        executed: Fingerprint | None,
+        *,
+        host: bool = False,
+    ) -> Timing:
+        """Time the case that was checked last, by the clock of its device or what the host does to make a call.
+
+        What leaves its budget on the fresh inputs of a further measurement is added to ``drifted``.
+
+        Raises:
+            CaseFailed: a side raised, ended, or wrote to its inputs; it may be slower, and cannot be measured again.
+
+        """
+
+        def measure_again(attempt: int, rule: StoppingRule, seconds: float) -> Measurement:
+            try:
+                with self.sides.again() as others:
+                    other = replace(self, sides=others)
+                    again = other.check(case, attempt)
+                    measured = other.measure(rule, seconds, host=host)
+            except (CaseSkipped, CannotDo) as reason:  # it must not end as a skip, nor as a pass
+                raise CaseFailed(f"may be slower, and could not be measured again: {reason}", executed) from reason
+            # What leaves its budget as the base's does, bit for bit, is the luck of these inputs and no change.
+            if any(error.complaints and not error.bit_equal for error in again.errors):
+                drifted.append(again)
+            return measured
+
+        measurements = [self.measure(test, budget_s, host=host)]
+        confirming = replace(test, confirming=True)
+        while deciding(measurements, test) is None:
+            measurements.append(measure_again(len(measurements), confirming, budget_s))
+        replication = None
+        if needs_replication(measurements, test):
+            first = len(measurements)
+            replication = measure_processes(
+                lambda number, rule, seconds: measure_again(first + number, rule, seconds),
+                replicating(test),
+                PATIENCE * budget_s,
+                MOST_PAIRS,
+                within=test,
+            )
+        return Timing(tuple(measurements), replication)
+
+    def check(self, case: Case, attempt: int = 0) -> Evidence:
+        """Run each side on fresh inputs, and compare output, gradients and what was executed.
+
+        Raises:
+            CaseFailed: a side raised or wrote to its inputs; the head refuses what the base serves, or returns memory
+                that it uses again.
+            CaseSkipped: the device cannot do it, it needs more memory than there is, or something that a kernel from
+                outside does not support.
+
+        """
+        sides, base = self.sides, self.base
+        try:
+            sides.ready()
+            self._skip_what_does_not_fit(case)
+            with_base = base is not None and sides.base is not None and sides.base.ask("supports", case)
+            # Stored errors are for the inputs of the first attempt.
+            stored = None if base is None or attempt else base.stored_errors.get(case.id)
+            try:
+                judged = check(sides, case, attempt, with_base=with_base, stored=stored)
+            except Unsupported as reason:
+                if not with_base:
+                    raise
+                self._hold_to_base(reason)
+                judged = check(sides, case, attempt, with_base=False, stored=stored)  # it is new if the head serves it
+        except Unsupported as reason:
+            raise CaseSkipped(str(reason)) from reason
+        except SideFailed as failure:
+            raise CaseFailed(str(failure), failure.fingerprint) from failure
+        except CannotDo as refusal:  # a process that an earlier case ended does not load again
+            raise CaseFailed(str(refusal)) from refusal
+        calls = judged.head.calls
+        if calls is not None and calls.overwritten:
+            what = ", ".join(calls.overwritten)
+            raise CaseFailed(f"head returns memory that its next call overwrites: {what}", judged.head)
+        return Evidence(
+            case.id,
+            model=case.model,
+            errors=judged.errors,
+            base_fingerprint=judged.base,
+            head_fingerprint=judged.head,
+            work=judged.work,
+        )
+
+    def _hold_to_base(self, reason: Unsupported) -> None:
+        """Fail the case that was tried last if the base serves it: what the head lost must not be skipped.
+
+        Raises:
+            CaseFailed: the base serves it, so the head is the side that refused.
+
+        """
+        assert self.sides.base is not None  # it was tried
+        try:
+            self.sides.base.ask("unrepeated")  # calls it once more
+        except SideFailed:
+            return
+        raise CaseFailed(f"head refuses what the base serves: {reason}") from reason
+
+    def measure(self, rule: StoppingRule, budget_s: float, *, host: bool = False) -> Measurement:
+        """Time both sides on the case that was checked last.
+
+        Raises:
+            CaseFailed: a side raised, ended, or wrote to its inputs.
+
+        """
+        try:
+            return self.sides.measure(rule, budget_s, host=host)
+        except SideFailed as failure:
+            raise CaseFailed(str(failure)) from failure
+
+    def time_head(self) -> Measurement:
+        """Time the head on the case that was checked last, as both sides of a measurement that nobody judges."""
+        head = self.sides.head
+        return measure_bursts(head, head, Never(), ALONE_S)
+
+    def _skip_what_does_not_fit(self, case: Case) -> None:
+        examiner = self.sides.examiner
+        if case.device == "cuda" and (unsupported := examiner.ask("lacks", case)) is not None:
+            raise CaseSkipped(unsupported)
+        needed = bytes_needed(case)
+        available = (self.available_bytes or self._free_bytes)(case.device)
+        if needed > available:
+            raise CaseSkipped(f"needs about {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free")
+
+    def _free_bytes(self, device: str) -> int:
+        free: int = self.sides.examiner.ask("available_bytes", device)
+        return free

@@ -1,0 +1,119 @@
+"""What is right, and what error is normal: the float64 oracle and the naive yardstick of a case."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .cases import Case
+from .naive import Attend, naive_attention, naive_module
+from .workload import PART_SCORES, Workload
+
+
+def oracle(workload: Workload) -> dict[str, Tensor]:
+    """The exact output and gradients, float64, part by part so that memory does not grow with the batch."""
+    from attention.oracle import reference  # noqa: PLC0415  # of the suite, where an examiner finds it
+
+    return _by_parts(workload, parts(workload.case, by_item=True), reference, torch.float64)
+
+
+def yardstick(workload: Workload) -> dict[str, Tensor]:
+    """The output and gradients of the naive yardstick, in the case's dtype, at once where memory allows it."""
+    return _by_parts(workload, parts(workload.case), naive_attention)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Items of a batch, and heads of the keys with the queries' heads that read them; a module's heads are together."""
+
+    items: slice
+    kv_heads: slice
+    heads: slice
+
+    def of(self, name: str, tensor: Tensor, case: Case) -> tuple[slice, ...]:
+        """Return where the part lies in an input: everything where it serves every item or head, as parameters do."""
+        batch = self.items if tensor.dim() == 4 and tensor.shape[0] == case.shape.batch else _ALL
+        if name in ("k", "v"):
+            return batch, self.kv_heads
+        if name == "q" or (name == "mask" and tensor.dim() == 4 and tensor.shape[1] > 1):
+            return batch, self.heads
+        if name == "sinks":
+            return (self.heads,)
+        return (self.items,) if name == "x" else (batch,)
+
+
+_ALL = slice(None)
+
+
+def parts(case: Case, *, by_item: bool = False) -> list[Part]:
+    """Cut the work of a case into parts of at most ``PART_SCORES`` scores, or of one head of the keys."""
+    shape = case.shape
+    group, scores = shape.heads // max(1, shape.kv_heads), shape.queries * shape.keys
+    together = max(1, PART_SCORES // max(1, scores * group))  # heads of the keys
+    if case.module or together >= shape.kv_heads * (1 if by_item else shape.batch):
+        heads = [(_ALL, _ALL)]
+    else:
+        by_item = True
+        starts = range(0, shape.kv_heads, together)
+        heads = [(slice(at, at + together), slice(at * group, (at + together) * group)) for at in starts]
+    items = [slice(i, i + 1) for i in range(shape.batch)] if by_item else [_ALL]
+    return [Part(item, kv_heads, of_q) for item in items for kv_heads, of_q in heads]
+
+
+def _by_parts(
+    workload: Workload, made_of: Sequence[Part], attend: Attend, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Do the work part by part, in a dtype or in that of each input, and put the results together."""
+    case, mask = workload.case, workload.mask
+    results: dict[str, Tensor] = {}
+    for part in made_of:
+        where = {name: part.of(name, t, case) for name, t in workload.inputs.items()}
+        inputs = {
+            name: t[where[name]].detach().to(dtype or t.dtype).requires_grad_(case.backward)
+            for name, t in workload.inputs.items()
+        }
+        out = attended(workload, inputs, None if mask is None else mask[part.of("mask", mask, case)], attend)
+        where["out"] = (part.items,) if case.module else (part.items, part.heads)
+        upstream = workload.upstream[where["out"]].to(out.dtype)
+        for name, result in _with_gradients(out, inputs, upstream, backward=case.backward).items():
+            whole = workload.upstream if name == "out" else workload.inputs[name[1:]]
+            if len(made_of) == 1:
+                results[name] = result
+            else:
+                total = results.setdefault(name, result.new_zeros(whole.shape))
+                total[where[name if name == "out" else name[1:]]] += result
+    return results
+
+
+def attended(workload: Workload, inputs: Mapping[str, Tensor], mask: Tensor | None, attend: Attend) -> Tensor:
+    """Do the case's work by the gate's own code, with ``attend`` as its attention."""
+    hiding, shape = workload.case.hiding, workload.case.shape
+    mask = inputs.get("mask", mask)
+    if workload.case.module:
+        x, heads = inputs["x"], {"n_heads": shape.heads, "n_kv_heads": shape.kv_heads}
+        parameters = {**inputs, **{name: t.to(x.dtype) for name, t in workload.frozen.items()}}
+        return naive_module(x, parameters, partial(attend, mask=mask, causal=hiding.causal), **heads)
+    q, k, v = inputs["q"], inputs["k"], inputs["v"]
+    return attend(
+        q,
+        k,
+        v,
+        mask=mask,
+        causal=hiding.causal,
+        scale=shape.scale,
+        window=hiding.window,
+        softcap=shape.softcap,
+        sinks=inputs.get("sinks"),
+    )
+
+
+def _with_gradients(
+    out: Tensor, inputs: Mapping[str, Tensor], upstream: Tensor, *, backward: bool
+) -> dict[str, Tensor]:
+    results = {"out": out.detach()}
+    if backward:
+        gradients = torch.autograd.grad(out, list(inputs.values()), upstream)
+        results |= {f"d{name}": g for name, g in zip(inputs, gradients, strict=True)}
+    return results

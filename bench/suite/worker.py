@@ -1,0 +1,308 @@
+"""One side of a comparison, in whatever process it lives: loads its code, checks a case, and times bursts of it."""
+
+import gc
+import importlib
+import platform
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter_ns
+
+import torch
+
+from ..observing import compilation
+from ..observing.tolerance import Results
+from ..plain.errors import CannotDo
+from ..plain.evidence import Place
+from ..plain.execution import Fingerprint, Observed
+from ..sources.caches import own_caches
+from ..sources.target import PACKAGE, Target
+from ..sources.world import World
+from ..timing.clock import Clock, LaunchClock, Stopwatch
+from ..timing.cuda import graphed
+from ..timing.machine import shuffle_memory, steady_allocator
+from ..twins.bursts import SPINNING, pin
+from ..twins.interpreter import connection
+from ..twins.party import Misbehaved, Unsupported, serve
+from .calls import NotPlain, execute, unrepeated
+from .cases import Case
+from .matrix import ROWS, Rows, matrix, supported_ids
+from .observe import observe
+from .side import Side, load
+from .source_lines import places
+from .workload import Call, Workload, bind, parameter_sizes
+
+# The generation of what came since the last collection: to go through all that torch's compiler holds is slow.
+YOUNG = 0
+
+CYCLES = 1_000_000  # of a GPU's clock, to learn how long one takes
+
+Given = Workload | Path  # a workload, or the file that holds it
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a process needs to become a side. ``graphs``: time calls as they are replayed from CUDA graphs.
+
+    ``caches`` is the folder for what the side compiles. ``warm``: call once before each burst.
+    ``slowdown``: make calls take longer by a share, for the self-test; None: leave them as they are. ``shuffled``:
+    memory is to lie elsewhere than in other twins.
+    """
+
+    label: str
+    origin: str  # in words
+    world: World
+    target: Target
+    devices: tuple[str, ...]
+    threads: int
+    caches: Path
+    graphs: bool = False
+    warm: bool = False
+    slowdown: float | None = None
+    shuffled: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Output and gradients by name, or the file that holds them, and what was executed."""
+
+    results: Results | Path
+    fingerprint: Fingerprint
+
+
+class Worker:
+    """The side that is loaded, and the case at hand. Its methods are the commands of ``party.Party``."""
+
+    def __init__(self, side: Side | None = None, clock_of: Callable[[str], Stopwatch] = Clock.of) -> None:
+        self._clock_of = clock_of
+        self._graphs = self._warm = False
+        self._slowdown: float | None = None
+        self._error = 0.0
+        self._side: Side
+        self._workload: Workload
+        self._given: list[torch.Tensor]
+        self._versions: list[int]
+        self._call: Call
+        self._results: Results
+        self._timed: Callable[[], object]
+        self._clock: Stopwatch | None = None
+        if side is not None:
+            self._side = side
+
+    def load(self, start: Start, cores: Sequence[int] = ()) -> dict[str, str]:
+        """Enter the side's world, fix the machine's settings and import the side; returns its versions.
+
+        Raises:
+            CannotDo: it does not import, or has no kernels.
+
+        """
+        torch.set_num_threads(start.threads)
+        self._held = shuffle_memory() if start.shuffled else []
+        if loaded := {*start.target.names} & sys.modules.keys():
+            raise CannotDo(f"{min(loaded)} was imported before the {start.label}'s own: import it in no sitecustomize")
+        if PACKAGE not in start.target.names:
+            importlib.import_module(f"{PACKAGE}.registry")  # the suite's own, whatever the side's world has
+        start.world.enter()
+        pin(cores)
+        own_caches(start.caches, on_gpu="cuda" in start.devices)
+        allocator = steady_allocator()
+        self._graphs, self._warm, self._slowdown = start.graphs, start.warm, start.slowdown
+        if "cuda" in start.devices:
+            _claim_gpu(start.label)
+        try:
+            self._side = load(start.target, start.devices, start.label)
+        except CannotDo as error:
+            if start.label == "head":  # whoever reads it knows which that is
+                raise
+            raise CannotDo(f"the {start.label}, {start.origin}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise CannotDo(
+                f"the {start.label}, {start.origin}, does not import ({type(error).__name__}: {error}): "
+                f"choose a {start.label} that runs with the packages installed here"
+            ) from error
+        return {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
+
+    def cases(self, tier: str | None, devices: Sequence[str], rows: Rows = ROWS) -> dict[Case, str | None]:
+        """Return the cases of a tier, of all tiers without one, each with the reason if the side cannot run it."""
+        return matrix(self._side.kernels, self._side.modules, tier, devices, rows)
+
+    def lacks(self, ids: Collection[str]) -> set[str]:
+        """Return those of the cases, by id, that the side cannot run."""
+        return {id_ for id_ in ids if not self._runs(id_)}
+
+    def _runs(self, id_: str) -> bool:
+        try:
+            return self._side.supports(Case.parse(id_, self._side.modules))
+        except ValueError:
+            return False
+
+    def ids(self, tier: str, devices: Sequence[str], rows: Rows) -> tuple[set[str], set[str]]:
+        """Return the ids of the cases of a tier that the side can run, and the names of its kernels and modules."""
+        return supported_ids(self.cases(tier, devices, rows)), {*self._side.kernels, *self._side.modules}
+
+    def supports(self, case: Case) -> bool:
+        return self._side.supports(case)
+
+    def places(self, root: Path) -> dict[str, Place]:
+        """Find where the side's kernels and modules are written in the repository, by name."""
+        return places({**self._side.kernels, **self._side.modules}, root)
+
+    def parameters(self, case: Case) -> dict[str, torch.Size]:
+        """Return the sizes of a module's parameters, by name; a kernel has none."""
+        return parameter_sizes(case, self._side)
+
+    def take(self, given: Given) -> None:
+        """Take up a case."""
+        gc.collect(YOUNG)
+        self._workload = given if isinstance(given, Workload) else torch.load(given, weights_only=False)
+        self._given, self._versions = self._workload.snapshot(), self._workload.versions
+        with self._gradients():
+            self._call = bind(self._workload, self._side)
+
+    def check(self, given: Given, shown: Path | None) -> Shown:
+        """Run a case for its results, which go to a file if one is named, and for what it executes.
+
+        Raises:
+            Unsupported: a kernel from outside does not support it.
+            Misbehaved: it wrote to its inputs.
+
+        """
+        compilation.forget()  # so that nothing compiles in what is timed later
+        try:
+            self.take(given)
+            with self._gradients():
+                self._results, print_ = execute(self._call, self._workload)
+        except NotPlain as error:
+            raise Misbehaved(str(error)) from error
+        except Exception as error:
+            if hasattr(self, "_given") and self.wrote():
+                raise Misbehaved("wrote to its inputs") from error
+            undeclared = self._workload.case.subject in self._side.undeclared
+            if undeclared and isinstance(error, NotImplementedError):
+                raise Unsupported(str(error)) from error
+            raise
+        if self.wrote():
+            raise Misbehaved("wrote to its inputs")
+        if self._error:
+            self._results = {name: t * (1 + self._error) for name, t in self._results.items()}
+        if shown is None:
+            return Shown(self._results, print_)
+        torch.save({name: tensor.cpu() for name, tensor in self._results.items()}, shown)
+        return Shown(shown, print_)
+
+    def own_call(self) -> Call:
+        """Return the call of the case at hand, to be timed in this process by other means."""
+        return self._call
+
+    def observe(self, given: Given) -> Observed:
+        """Take up a case and look at it closely: op by op, and by a profiler."""
+        compilation.forget()
+        self.take(given)
+        with self._gradients():
+            return observe(self._call, self._workload)
+
+    def unrepeated(self) -> tuple[str, ...]:
+        """Call some more times, and name the results that are not those of the check, bit for bit."""
+        with self._gradients():
+            return unrepeated(self._call.results, self._results)
+
+    def settle(self, cores: Sequence[int], host: bool = False) -> float:  # a command
+        """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns.
+
+        ``host``: the host's time to make a call is taken, in place of the device's.
+        """
+        gc.collect(YOUNG)
+        pin(cores)
+        clock = self._clock_of(self._workload.case.device)
+        self._clock = LaunchClock(clock) if host else clock
+        with self._gradients():
+            self._timed = graphed(self._call) if self._graphs else self._call
+            if self._slowdown is not None:
+                on_gpu = self._workload.case.device == "cuda"
+                self._timed = (slowed_on_gpu if on_gpu else slowed)(self._timed, self._slowdown, clock)
+        return self._clock.resolution_ns
+
+    def burst(self, calls: int) -> float:
+        """Time so many calls; returns ns per call."""
+        clock = self._clock
+        assert clock is not None  # ``settle`` comes first
+        with self._gradients():
+            if self._warm:
+                self._timed()
+            return clock.burst(self._timed, calls)
+
+    def release(self, cores: Sequence[int]) -> None:
+        """Go back to all cores after timing.
+
+        Raises:
+            Misbehaved: a call wrote to its inputs while it was timed.
+
+        """
+        pin(cores)
+        if self.wrote():
+            raise Misbehaved("wrote to its inputs while it was timed")
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what the clock has to say of the bursts so far."""
+        return () if self._clock is None else self._clock.notes
+
+    def wrote(self) -> bool:
+        """Whether the inputs were written to since the case was taken up, put back afterwards or not."""
+        return self._workload.versions != self._versions or self._workload.differs_from(self._given)
+
+    def slow_down(self, share: float | None) -> None:
+        """From the next ``settle`` on, make calls take longer by a share; see ``Start``."""
+        self._slowdown = share
+
+    def falsify(self, error: float) -> None:
+        """Make results wrong by a relative error from now on; for the self-test."""
+        self._error = error
+
+    def _gradients(self) -> torch.set_grad_enabled:
+        return torch.set_grad_enabled(self._workload.case.backward)
+
+
+def _claim_gpu(label: str) -> None:
+    """Make a context on the GPU, which every process of a run needs for itself."""
+    try:
+        torch.empty(1, device="cuda")
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+        raise CannotDo(
+            f"the {label} gets no context on the GPU ({why}); in exclusive mode only one process may have one, and "
+            "base and head are two: nvidia-smi --compute-mode=DEFAULT"
+        ) from error
+
+
+def slowed(call: Callable[[], object], share: float, clock: Stopwatch) -> Callable[[], None]:  # noqa: ARG001  # as below
+    """Make a call take longer by a share, after work that both sides do; ``bursts.stretched`` says why both."""
+    factor = (1 + SPINNING) * (1 + share)
+
+    def taking_longer() -> None:
+        start = perf_counter_ns()
+        call()
+        end = start + factor * (perf_counter_ns() - start)
+        while perf_counter_ns() < end:
+            pass
+
+    return taking_longer
+
+
+def slowed_on_gpu(call: Callable[[], object], share: float, clock: Stopwatch) -> Callable[[], None]:
+    """Make a call's work on a GPU take longer by a share: a kernel that waits is queued behind it, on both sides."""
+    waits: Callable[[int], None] = torch.cuda._sleep  # noqa: SLF001  # torch's tests use it so
+    ns_per_cycle = min(clock.burst(lambda: waits(CYCLES), 1) for _ in range(3)) / CYCLES
+    of_call_ns = min(clock.burst(call, 3) for _ in range(3))
+    cycles = round(of_call_ns * ((1 + SPINNING) * (1 + share) - 1) / ns_per_cycle)
+
+    def taking_longer() -> None:
+        call()
+        waits(cycles)
+
+    return taking_longer
+
+
+def main() -> None:
+    """Obey, in the process that ``interpreter.spawn`` has started, whoever started it."""
+    serve(Worker(), connection())

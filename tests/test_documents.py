@@ -117,7 +117,7 @@ def _page(name: str) -> str:
 
 
 def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
-    method, gpu, other = _page("METHOD.md"), _page("GPU.md"), _page("ANOTHER-TORCH.md")
+    method, gpu, other = _page("METHOD.md"), _page("GPU.md"), _page("METHOD.md")
     policy = Policy()
     assert f"(1 + {SHARE:g} n)" in OPTIONS
     assert f"at or below {policy.false_alarm:.1%}" in VERDICTS
@@ -211,4 +211,4 @@ def test_the_examples_on_other_packages_give_options_that_there_are() -> None:
 
 
 def _text() -> str:
-    return (DOCS / "OUTSIDE-EXAMPLES.md").read_text(encoding="utf-8")
+    return (DOCS / "OUTSIDE.md").read_text(encoding="utf-8")

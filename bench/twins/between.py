@@ -1,7 +1,7 @@
 """Turns each pair of processes into one observation of a case, judged by the same rule as a pair of bursts. Pure.
 
 Two processes that run the same code differ by some percent, each pair by its own amount, however long one measures (see
-ANOTHER-TORCH.md). So bursts in one pair of processes are not independent; the pairs of processes are.
+METHOD.md). So bursts in one pair of processes are not independent; the pairs of processes are.
 """
 
 from collections.abc import Sequence

@@ -11,6 +11,7 @@ import torch
 
 from ..plain.errors import CannotDo
 from ..plain.files import write_atomically
+from ..plain.printable import counted
 from ..sources.target import Target, importable
 from ..suite.cases import DTYPES, Shape
 from ..suite.gate import CaseFailed, CaseSkipped, Gate
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
         raise CannotDo(f"{options.kernel} serves no case rightly: {found[0].left_out[0]}")
     write_atomically(path, as_toml(target, found))
     print(
-        f"wrote {path}: {sum(one.row is not None for one in found)} rows; compare with "
+        f"wrote {path}: {counted(sum(one.row is not None for one in found), 'row')}; compare with "
         f"pytest {Path(__file__).parents[1]} --gate-config={path} --gate-base=REV-or-DIR"
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from ..plain.execution import Calls, Fingerprint, Pass, SdpaCall
+from ..plain.printable import counted
 
 # Peak bytes may grow by this share plus so many bytes: a temporary of a page is no regression.
 PEAK_TOLERANCE = 0.05
@@ -136,7 +137,7 @@ def _compiled_notes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
     if after is None:
         return
     if before is None:
-        yield f"eager -> compiled: {after.graphs} graphs, {after.kernels} generated kernels"
+        yield f"eager -> compiled: {counted(after.graphs, 'graph')}, {counted(after.kernels, 'generated kernel')}"
         return
     for what, old, new in (
         ("graphs", before.graphs, after.graphs),

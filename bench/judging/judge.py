@@ -6,6 +6,7 @@ from math import exp
 from typing import Any
 
 from ..plain.evidence import Evidence, Measurement, Timing
+from ..plain.printable import counted
 from .fingerprint_diff import compare
 from .replication import LAYOUT, replicating
 from .statistics import Change, PairedTest, median
@@ -132,7 +133,7 @@ def _speed(timing: Timing, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
         mde = test.detectable(decisive.ordered)
         seen = "too few pairs to tell any" if mde is None else f"could have seen a slowdown of {mde:.1%}"
         pairs, seconds = len(decisive.pairs), decisive.seconds
-        reasons += (f"undecided after {pairs} pairs in {seconds:.1f} s, {seen}: raise --gate-budget",)
+        reasons += (f"undecided after {counted(pairs, 'pair')} in {seconds:.1f} s, {seen}: raise --gate-budget",)
         return Verdict.INCONCLUSIVE, reasons
     return (Verdict.FASTER if change is Change.FASTER else Verdict.UNCHANGED), reasons
 
@@ -142,11 +143,15 @@ def _replicated(replication: Measurement, test: PairedTest) -> tuple[Verdict, tu
     ordered, twins = replication.ordered, len(replication.pairs)
     change = replicating(test).decide(ordered)
     if change is Change.SLOWER:
-        return Verdict.REGRESSED, (f"{exp(median(ordered)) - 1:.1%} slower, in {twins} pairs of twins",)
+        return Verdict.REGRESSED, (f"{exp(median(ordered)) - 1:.1%} slower, in {_twins(twins)}",)
     if change is not None:
-        return Verdict.UNCHANGED, (f"a slowdown was measured twice, and not in {twins} further pairs of twins",)
-    said = f"a slowdown was measured twice, and {twins} further pairs of twins leave it undecided: raise --gate-budget"
+        return Verdict.UNCHANGED, (f"a slowdown was measured twice, and not in {_twins(twins, 'further ')}",)
+    said = f"a slowdown was measured twice, and {_twins(twins, 'further ')} left it undecided: raise --gate-budget"
     return Verdict.INCONCLUSIVE, (said,)
+
+
+def _twins(count: int, which: str = "") -> str:
+    return counted(count, f"{which}pair of twins", f"{which}pairs of twins")
 
 
 def _decisive(measurements: Sequence[Measurement], test: PairedTest) -> Measurement:

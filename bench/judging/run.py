@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..plain.arguments import PROGRAM
 from ..plain.evidence import Load, Plain, Shard
 from ..plain.execution import Ceiling
+from ..plain.printable import counted
 from .policy import Policy
 from .undecided import Undecided
 from .verdict import CaseResult, Verdict, severity
@@ -94,11 +95,11 @@ class Run:
             whole = f": {PROGRAM} merge says if that is too many" if undecided.too_many else ""
             return f"but {undecided.count} of {undecided.timed} timed cases undecided{whole}"
         if not undecided.timed:
-            return f"no drift in {undecided.compared} cases, none of which is timed"
+            return f"no drift in {counted(undecided.compared, 'case')}; none is timed"
         waived = " that is not waived" if any(case.verdict is Verdict.WAIVED for case in self.cases) else ""
-        untimed = "" if undecided.timed == undecided.compared else f" in {undecided.timed} cases"
+        untimed = "" if undecided.timed == undecided.compared else f" in {counted(undecided.timed, 'case')}"
         percent = 100 * self.policy.threshold
-        return f"no slowdown of {percent:g}%{waived}{untimed} and no drift in {undecided.compared} cases"
+        return f"no slowdown of {percent:g}%{waived}{untimed} and no drift in {counted(undecided.compared, 'case')}"
 
     @property
     def closing_line(self) -> str:

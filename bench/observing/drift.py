@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..plain.evidence import TensorError
+from ..plain.printable import counted
 from .tolerance import CAPS, Results
 
 FORWARD_FACTOR = 2.0
@@ -125,7 +126,7 @@ def _tensor_error(
     unfit = _unfit(head, exact).flatten()
     if bool(unfit.any()):
         where = _at(int(unfit.int().argmax()), head, exact)
-        complaints = [f"{name}: {int(unfit.sum())} values are not finite where the oracle is; {where}"]
+        complaints = [f"{name}: not finite where the oracle is: {counted(int(unfit.sum()), 'value')}; {where}"]
     else:
         where = _at(error.worst, head, exact)
         complaints = [f"{name}: {what} {seen:.3g} {why}; {where}" for what, seen, limit, why in limits if seen > limit]

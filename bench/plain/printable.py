@@ -1,4 +1,4 @@
-"""Makes text from elsewhere, such as a kernel's error message, printable. Pure."""
+"""Text for people: from elsewhere, such as a kernel's error message, made printable; numbers with their nouns. Pure."""
 
 import re
 
@@ -18,3 +18,8 @@ def first_line(text: str) -> str:
     """Return the first line of a text; an ellipsis shows where there is more."""
     first, more, _ = readable(text, LINE_LENGTH).partition("\n")
     return f"{first}…" if more else first
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Write a number with its noun: ``1 case``, ``2 cases``; ``many`` is the plural where that is not ``one`` and s."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"

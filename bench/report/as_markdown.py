@@ -7,6 +7,7 @@ from dataclasses import replace
 from ..judging.advice import WHAT_TO_DO, advice
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
+from ..plain.printable import counted
 from .escaping import clip, markdown
 from .flops import COLUMNS as FLOPS_COLUMNS
 from .flops import rates
@@ -23,7 +24,7 @@ WARNED = 8  # warnings; a merged run has those of all its shards
 CELL = 300  # characters of a cell; the JSON has all of it
 QUIET = (Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED)
 _GLANCE = tuple(COLUMNS.index(name) for name in ("case", "verdict", "ratio", "base", "head", "why"))
-_FOLDED_RATES = "<details><summary>TFLOP/s of {} cases on a GPU</summary>\n\n{}\n\n</details>"
+_FOLDED_RATES = "<details><summary>TFLOP/s of {} on a GPU</summary>\n\n{}\n\n</details>"
 _FOLDED = "<details><summary>All {} cases: {}</summary>\n\n{}\n\n</details>"
 
 
@@ -45,7 +46,7 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
     if rows := [speed.cells for speed in speeds(run.cases)]:
         parts.append(f"**Speed as a whole** (head/base is the geometric mean)\n\n{_speed_table(rows)}")
     if reached := [rate.cells for rate in rates(run.cases, run.ceilings)]:
-        parts.append(_FOLDED_RATES.format(len(reached), _lines(FLOPS_COLUMNS, reached)))
+        parts.append(_FOLDED_RATES.format(counted(len(reached), "case"), _lines(FLOPS_COLUMNS, reached)))
     if again := [line for case in failing for line in commands(case, run.options).values()]:
         parts.append(
             f"**To reproduce and explain{' the worst' if len(failing) > 1 else ''}**\n\n{_shell(again[:REPEATED])}"
@@ -103,13 +104,13 @@ def _table(cases: Sequence[CaseResult], columns: Sequence[int], room_bytes: int)
     """Write as many rows as there is room for, and say how many are left out."""
     names = [COLUMNS[i] for i in columns]
     lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
-    left_out = "\n\n{} more rows are left out, for their size: the JSON and HTML reports have all."
-    used = sum(_size(line) + 1 for line in lines) + _size(left_out.format(len(cases)))
+    left_out = "\n\nLeft out for their size: {}. The JSON and HTML reports have all."
+    used = sum(_size(line) + 1 for line in lines) + _size(left_out.format(counted(len(cases), "row")))
     for done, case in enumerate(cases):
         added = [f"| {' | '.join(_cell(cells[i]) for i in columns)} |" for cells in rows_of(case)]
         used += sum(_size(line) + 1 for line in added)
         if used > room_bytes:
-            return "\n".join(lines) + left_out.format(len(cases) - done)
+            return "\n".join(lines) + left_out.format(counted(len(cases) - done, "row"))
         lines += added
     return "\n".join(lines)
 

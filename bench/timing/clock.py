@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 
+from ..plain.printable import counted
 from .cuda import Cuda, Device
 
 EVENT_RESOLUTION_NS = 500.0  # of a CUDA event, as the CUDA runtime documents it
@@ -89,8 +90,8 @@ class CudaClock:
             notes.append("nothing watched whether the GPU was throttled: pip install nvidia-ml-py")
         if self.retaken:
             notes.append(
-                f"the GPU's clock fell below {SLOW_CLOCK:.0%} of its default: {self.retaken} bursts were taken again "
-                f"and {self.kept} kept all the same: let it cool, or raise its power limit"
+                f"the GPU's clock fell below {SLOW_CLOCK:.0%} of its default: {counted(self.retaken, 'burst')} taken "
+                f"again and {self.kept} kept all the same: let it cool, or raise its power limit"
             )
         return tuple(notes)
 

@@ -11,6 +11,7 @@ from time import perf_counter_ns
 
 from ..judging.statistics import PairedTest
 from ..plain.evidence import Measurement
+from ..plain.printable import counted
 from ..timing.measure import Burst, StoppingRule, measure
 from .between import is_settled, joined
 from .party import Party, SideFailed
@@ -109,10 +110,11 @@ class _Enough:
 
 def note_of_processes(pairs: int, most: int) -> str:
     """Say what a reader of the verdicts must know about how they were measured, and what could not be."""
-    counted = f"base and head ran in {pairs} pairs of processes, each of which is one pair in the table"
+    ran = counted(pairs, "pair of processes", "pairs of processes")
+    said = f"base and head ran in {ran}, each of which is one pair in the table"
     if pairs < most:
-        return f"{counted}: processes differ by some percent, so this sees less than a run in one"
-    return f"{counted}, and no case is given more: give a higher --gate-threshold for what is undecided"
+        return f"{said}: processes differ by some percent, so this sees less than a run in one"
+    return f"{said}, and no case is given more: give a higher --gate-threshold for what is undecided"
 
 
 def stretched(taken_ns: int, share: float) -> int:

@@ -70,7 +70,7 @@ def test_pairs_of_twins_decide_and_not_the_pairs_within_them() -> None:
     assert same.reasons == ("a slowdown was measured twice, and not in 15 further pairs of twins",)
     undecided = verdict([1.07, 1.0], 40)
     assert undecided.verdict is Verdict.INCONCLUSIVE
-    assert "leave it undecided: raise --gate-budget" in undecided.reasons[0]
+    assert "left it undecided: raise --gate-budget" in undecided.reasons[0]
 
 
 def test_the_false_alarms_of_all_replications_together_are_those_of_one_run() -> None:

@@ -307,8 +307,8 @@ def test_a_pass_does_not_claim_the_speed_of_cases_that_are_not_timed() -> None:
     checked = CaseResult(Evidence("c", timed=False), Verdict.UNCHANGED)
     timed = CaseResult(Evidence("t"), Verdict.UNCHANGED, ratio=1.0)
     both, alone = (replace(run(), cases=cases) for cases in ((checked, timed, checked), (checked,)))
-    assert both.closing_line == "gate: PASS, no slowdown of 5% in 1 cases and no drift in 3 cases (3 UNCHANGED)"
-    assert alone.closing_line == "gate: PASS, no drift in 1 cases, none of which is timed (1 UNCHANGED)"
+    assert both.closing_line == "gate: PASS, no slowdown of 5% in 1 case and no drift in 3 cases (3 UNCHANGED)"
+    assert alone.closing_line == "gate: PASS, no drift in 1 case; none is timed (1 UNCHANGED)"
     assert alone.exit_code == 0
 
 
@@ -328,7 +328,7 @@ def test_a_run_of_which_most_was_skipped_is_no_plain_pass_in_any_report() -> Non
     assert run(*[Verdict.UNCHANGED] * 4, *[Verdict.SKIPPED] * 3).passed == "PASS"
     most = run(Verdict.UNCHANGED, Verdict.SKIPPED, Verdict.SKIPPED)
     assert most.exit_code == 0
-    said = "most was skipped (2 of 3 cases): no slowdown of 5% and no drift in 1 cases"
+    said = "most was skipped (2 of 3 cases): no slowdown of 5% and no drift in 1 case"
     assert most.closing_line == f"gate: PASS IN PART, {said} (1 UNCHANGED, 2 SKIPPED)"
     assert as_markdown(most).startswith(f"## Regression gate: PASS IN PART, {said}\n")
     assert f"<strong>PASS IN PART</strong> {said}" in as_html(most)

@@ -37,7 +37,7 @@ def test_the_head_s_own_code_runs_under_the_other_interpreter_and_too_few_proces
     assert report["base"]["origin"].endswith(f" under {sys.executable} (torch {torch.__version__})")
     assert report["base"]["source_sha256"] == report["head"]["source_sha256"]
     assert report["policy"]["budget_s"] == 120
-    assert report["notes"][0].startswith("base and head ran in 1 pairs of processes, each of which is one pair in the")
+    assert report["notes"][0].startswith("base and head ran in 1 pair of processes, each of which is one pair in the")
 
 
 def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error_that_names_the_side(
@@ -75,7 +75,7 @@ def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error
     assert report["base"]["torch"] == torch.__version__
     assert report["base"]["origin"].endswith(f" under {sys.executable} (torch {torch.__version__})")
     assert report["policy"]["budget_s"] == 120
-    assert report["notes"][0].startswith("base and head ran in 1 pairs of processes, each of which is one pair in the")
+    assert report["notes"][0].startswith("base and head ran in 1 pair of processes, each of which is one pair in the")
 
 
 def interpreter_with(pytester: pytest.Pytester, text: str) -> Path:

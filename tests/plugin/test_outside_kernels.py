@@ -77,7 +77,7 @@ def test_it_alone_is_compared_with_the_source_of_its_own_base(
     base = flash_attn()
     result = bench(f"--gate-base={base}", "--gate-budget=20", FLASH, case="b1h4t64d32-full-fp32-cpu-fwd]")
     assert result.ret == 0, result.outlines
-    assert "gate: PASS, no slowdown of 5% and no drift in 1 cases (1 UNCHANGED)" in result.outlines[-1]
+    assert "gate: PASS, no slowdown of 5% and no drift in 1 case (1 UNCHANGED)" in result.outlines[-1]
 
 
 @pytest.mark.parametrize(

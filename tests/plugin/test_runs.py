@@ -32,7 +32,7 @@ BASE = f"--gate-base={REPOSITORY}"
 def test_the_same_code_passes_and_says_so_last(bench: Bench) -> None:
     result = bench(BASE)
     assert result.ret == 0
-    assert result.outlines[-1] == "gate: PASS, no slowdown of 5% and no drift in 1 cases (1 UNCHANGED)"
+    assert result.outlines[-1] == "gate: PASS, no slowdown of 5% and no drift in 1 case (1 UNCHANGED)"
     assert any(line.startswith(ONE) and "UNCHANGED" in line for line in result.outlines)
     assert any("(identical source)" in line for line in result.outlines)
 
@@ -212,7 +212,7 @@ def test_a_saved_baseline_is_compared_with_by_the_plain_option(bench: Bench, pyt
 def test_a_case_that_is_not_timed_is_checked_on_both_sides_at_no_cost(bench: Bench) -> None:
     result = bench(BASE, "--gate-json=report.json", case=BOTH)
     assert result.ret == 0
-    assert "no slowdown of 5% in 1 cases and no drift in 2 cases (2 UNCHANGED)" in result.outlines[-1]
+    assert "no slowdown of 5% in 1 case and no drift in 2 cases (2 UNCHANGED)" in result.outlines[-1]
     assert any(line.startswith(CHECKED) and line.endswith("checked, not timed") for line in result.outlines)
     document = json.loads(Path("report.json").read_text())
     (checked,) = (case for case in document["cases"] if case["id"] == CHECKED)

@@ -48,10 +48,9 @@ def test_several_cases_of_a_kernel_make_one_note_with_the_worst_spelled_out() ->
     assert "and 6 more cases of sdpa" in note
 
 
-def test_undecided_cases_warn_and_are_errors_where_they_fail() -> None:
+def test_undecided_cases_warn() -> None:
     undecided = case("sdpa", Verdict.INCONCLUSIVE)
     assert [note.split()[0] for note in as_annotations(run(undecided), PLACES)] == ["::warning"]
-    assert [note.split()[0] for note in as_annotations(run(undecided, strict=True), PLACES)] == ["::error"]
 
 
 def test_a_kernel_without_a_place_has_a_note_without_one() -> None:

@@ -32,7 +32,7 @@ def above(text: str) -> str:
 
 def test_a_pass_says_in_its_first_line_what_was_excluded() -> None:
     text = as_markdown(run(case(Verdict.UNCHANGED), case(Verdict.SKIPPED, "manual")))
-    assert text.splitlines()[0] == "## Regression gate: PASS, no slowdown of 5% and no drift in 1 cases"
+    assert text.splitlines()[0] == "## Regression gate: PASS, no slowdown of 5% and no drift in 1 case"
     assert "What to do" not in text
     assert "|" not in above(text)
 
@@ -106,7 +106,7 @@ def test_the_size_is_within_the_limit_and_says_how_many_rows_are_left_out(limit:
     assert limit / 2 < len(text.encode()) <= limit
     folded = text.partition("<details>")[2]
     shown = sum(line.startswith("| k") for line in folded.splitlines())
-    assert f"{10_000 - shown} more rows are left out, for their size: the JSON and HTML reports have all." in folded
+    assert f"Left out for their size: {10_000 - shown} rows. The JSON and HTML reports have all." in folded
     assert folded.rstrip().endswith("</details>")
 
 

@@ -5,6 +5,7 @@ import pytest
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence
+from bench.plain.printable import counted
 from bench.report.text import COLUMNS, legend, row, share
 
 
@@ -47,3 +48,8 @@ def test_the_legend_says_once_how_figures_are_to_be_read() -> None:
 )
 def test_an_error_beyond_reading_as_percent_is_a_multiple_of_its_budget(margin: float | None, text: str) -> None:
     assert share(margin) == text
+
+
+def test_a_number_has_its_noun_in_the_right_number() -> None:
+    assert [counted(n, "case") for n in (0, 1, 2)] == ["0 cases", "1 case", "2 cases"]
+    assert counted(2, "pair of twins", "pairs of twins") == "2 pairs of twins"

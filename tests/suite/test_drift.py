@@ -97,7 +97,7 @@ def test_a_value_that_is_not_finite_is_named_whatever_its_size() -> None:
         return tensor
 
     (complaint,) = judged(case(), poison)["out"].complaints
-    assert complaint.startswith("out: 1 values are not finite where the oracle is; worst at (1, 2, 3, 4): got nan")
+    assert complaint.startswith("out: not finite where the oracle is: 1 value; worst at (1, 2, 3, 4): got nan")
 
 
 def test_a_message_gives_both_errors_the_budget_the_worst_index_and_the_values_there() -> None:

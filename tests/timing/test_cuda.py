@@ -156,7 +156,7 @@ def test_a_burst_taken_while_the_clock_was_low_is_taken_again_after_a_pause() ->
     assert pauses == [RECOVERY_S] * 2
     device.shares = [1.0]
     assert clock.notes == (
-        "the GPU's clock fell below 75% of its default: 2 bursts were taken again and 0 kept all the same: "
+        "the GPU's clock fell below 75% of its default: 2 bursts taken again and 0 kept all the same: "
         "let it cool, or raise its power limit",
     )
 
@@ -166,7 +166,7 @@ def test_a_clock_that_stays_low_does_not_hold_the_run_for_ever() -> None:
     clock = CudaClock(device, sleep=lambda _: None)
     clock.burst(device.launch("call", 7_000), 1)
     assert device.log.count("call") == RETAKES + 1
-    assert "10 bursts were taken again and 1 kept all the same" in clock.notes[0]
+    assert "10 bursts taken again and 1 kept all the same" in clock.notes[0]
 
 
 def test_where_nothing_tells_the_clock_no_burst_is_taken_again_and_the_run_says_so() -> None:

@@ -212,3 +212,45 @@ def test_the_examples_on_other_packages_give_options_that_there_are() -> None:
 
 def _text() -> str:
     return (DOCS / "OUTSIDE.md").read_text(encoding="utf-8")
+
+
+CHANGES = {
+    "add a shape to the matrix": "suite/matrix.py",
+    "add an axis to the covering arrays": "suite/covering.py",
+    "hold outputs to a tighter budget": "observing/drift.py",
+    "change the frozen yardstick": "suite/naive.py",
+    "add a rule to a kernel's contract": "suite/contract.py",
+    "recognise another signature of kernels": "suite/signatures.py",
+    "allow another key in a repository's own file": "suite/config.py",
+    "record another fact of a call": "plain/execution.py",
+    "say that a fact makes a case CHANGED": "judging/fingerprint_diff.py",
+    "change when a case is certain": "judging/statistics.py",
+    "replicate more slowdowns": "judging/replication.py",
+    "change which verdict a case gets": "judging/judge.py",
+    "add a warning for a noisy machine": "judging/advice.py",
+    "time calls by another clock": "timing/clock.py",
+    "change how a pair is taken": "timing/measure.py",
+    "let the base see another file of its checkout": "sources/world.py",
+    "refuse a revision in git's words": "sources/repository.py",
+    "compare results of another type in any benchmark": "sessions/difference.py",
+    "add a column to the HTML report": "report/as_html.py",
+    "add a format of reports": "report/formats.py",
+    "add an option": "options.py",
+    "plant another fault in the self-test": "selftest/faults.py",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_guide_names_the_file_of_each_change_a_newcomer_may_want(change: str) -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    file = ROOT / "bench" / CHANGES[change]
+    assert file.is_file()
+    assert f"`bench/{CHANGES[change]}`" in guide
+
+
+def test_every_file_that_the_guide_names_is_there_and_every_room_is_in_its_map() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:bench|tests|attention)/[\w./]+)`", guide)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    rooms = {path.parent.name for path in (ROOT / "bench").glob("*/__init__.py")}
+    assert [room for room in sorted(rooms) if f"  {room}/" not in guide] == []

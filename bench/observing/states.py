@@ -3,43 +3,51 @@
 It is a short list of what harms callers. A twin has all of it for itself, so nothing here is about keeping sides apart.
 """
 
-import pickle
 import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
-_State = tuple[Callable[[], Any], Callable[[Any], object] | None]
+
+@dataclass(frozen=True)
+class _State:
+    """How a state is read, what of it is compared, and how it is turned back; None where torch has no way."""
+
+    read: Callable[[], Any]
+    turn: Callable[[Any], object] | None
+    key: Callable[[Any], Any] = lambda state: state
 
 
 @contextmanager
 def watching() -> Iterator[list[str]]:
     """Watch calls; when they are done, the list names what they left changed, which is turned back where torch can."""
     left: list[str] = []
-    states = _switches() | _generators()
-    before = {name: read() for name, (read, _) in states.items()}
+    generators = _generators()
+    states = _switches() | generators
+    before = {name: state.read() for name, state in states.items()}
     _draw()  # so that a generator that is always seeded alike shows
-    moved = before | {name: read() for name, (read, _) in _generators().items()}
+    moved = before | {name: state.read() for name, state in generators.items()}
     try:
         yield left
     finally:
-        for name, (read, turn) in states.items():
-            now = read()
-            if now != moved[name]:
+        for name, state in states.items():
+            now = state.key(state.read())
+            if now != state.key(moved[name]):
                 left.append(name)
-            if now != before[name] and turn is not None:
-                turn(before[name])
+            if now != state.key(before[name]) and state.turn is not None:
+                state.turn(before[name])
 
 
 @cache
 def _switches() -> dict[str, _State]:
-    """Return how each switch is read, and how it is turned back; None where torch has no way."""
+    """Return the switches of torch that a caller sets."""
     import torch  # noqa: PLC0415  # the engine runs without it
 
     sdpa = torch.backends.cuda
-    return {
+    switches: dict[str, tuple[Callable[[], Any], Callable[[Any], object] | None]] = {
         "the number of threads": (torch.get_num_threads, torch.set_num_threads),
         "the gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
         "the inference mode": (torch.is_inference_mode_enabled, None),
@@ -59,31 +67,38 @@ def _switches() -> dict[str, _State]:
         "SDPA's math backend": (sdpa.math_sdp_enabled, sdpa.enable_math_sdp),
         "SDPA's efficient backend": (sdpa.mem_efficient_sdp_enabled, sdpa.enable_mem_efficient_sdp),
     }
+    return {name: _State(read, turn) for name, (read, turn) in switches.items()}
 
 
 def _generators() -> dict[str, _State]:
-    """Return how each random generator that is loaded is read, as a value that can be compared, and set back."""
+    """Return the random generators that are loaded."""
     import torch  # noqa: PLC0415
 
-    def of_torch(read: Callable[[], Any], turn: Callable[[Any], object]) -> _State:
-        # Eight bytes at a time, which is quicker.
-        return lambda: read().view(torch.int64).tolist(), lambda s: turn(torch.tensor(s).view(torch.uint8))
+    def written(state: Any) -> bytes:
+        return bytes(state.numpy())
 
-    states: dict[str, _State] = {
-        "torch's random generator": of_torch(torch.get_rng_state, torch.set_rng_state),
-        "Python's random generator": (random.getstate, random.setstate),
+    states = {
+        "torch's random generator": _State(torch.get_rng_state, torch.set_rng_state, written),
+        "Python's random generator": _State(random.getstate, random.setstate),
     }
     if torch.cuda.is_initialized():
-        states["CUDA's random generator"] = of_torch(torch.cuda.get_rng_state, torch.cuda.set_rng_state)
+        states["CUDA's random generator"] = _State(torch.cuda.get_rng_state, torch.cuda.set_rng_state, written)
     if (numpy := sys.modules.get("numpy.random")) is not None:
         bits = numpy.get_bit_generator()
 
-        def turn(state: bytes) -> None:
+        def turn(state: Any) -> None:
             numpy.set_bit_generator(bits)
-            numpy.set_state(pickle.loads(state))  # noqa: S301  # our own
+            numpy.set_state(state)
 
-        states["NumPy's random generator"] = (lambda: pickle.dumps(numpy.get_state(legacy=False)), turn)
+        states["NumPy's random generator"] = _State(partial(numpy.get_state, legacy=False), turn, _plain)
     return states
+
+
+def _plain(state: Any) -> Any:
+    """Return a state of NumPy's with its arrays as bytes, so that it can be compared."""
+    if isinstance(state, dict):
+        return {name: _plain(value) for name, value in state.items()}
+    return state.tobytes() if hasattr(state, "tobytes") else state
 
 
 def _backends() -> list[Any]:

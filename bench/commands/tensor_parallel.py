@@ -65,9 +65,11 @@ def _run(options: Namespace) -> int:
     backend = "nccl" if options.device == "cuda" else "gloo"
     distributed.init_process_group(backend, init_method=options.init, rank=rank, world_size=ranks)
     try:
-        return _compare(shapes, options.dtype, options.device, options.pairs)
+        exit_code = _compare(shapes, options.dtype, options.device, options.pairs)
+        distributed.barrier()  # a process that leaves while another still talks to it may end that one
     finally:
         distributed.destroy_process_group()
+    return exit_code
 
 
 def _compare(shapes: list[Shape], dtype: str, device: str, pairs: int) -> int:
@@ -165,4 +167,7 @@ def _row(case_id: str, errors: tuple[TensorError, ...], pairs: list[Pair]) -> st
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    sys.stdout.flush()
+    # Threads of gloo that outlive their group may abort the process when Python ends (pytorch/pytorch#179291).
+    os._exit(exit_code)

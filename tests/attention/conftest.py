@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import wraps
+from inspect import signature
 from itertools import product
 from math import inf
 from typing import Any
@@ -27,8 +28,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "by_name: the test finds the kernel in the registry, so it gets no stand-in")
 
 
+SHARED = {"make", "make_mask", "check", "request", "_one_thread", "_little_garbage"}  # fixtures of the whole session
+REQUESTS: dict[tuple[str, str], list[dict[str, Any]]] = {}  # by test and kernel, of those that it serves
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test of ``kernel`` for every registered kernel, with every combination of requests that it serves."""
+    """Run a test of ``kernel`` for every registered kernel, which is asked for every request that it serves."""
     if "kernel" not in metafunc.fixturenames:
         return
     request: dict[str, Any] = {
@@ -47,13 +52,50 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     choices = [value if isinstance(value, tuple) else (value,) for value in request.values()]
     wanted = [name for name in request if name in metafunc.fixturenames]
-    rows = [
-        pytest.param(kernel, *(asked[name] for name in wanted), id="-".join([kernel.name, *_spell(asked, wanted)]))
-        for kernel in (stand_in(k, by_name=by_name) for k in KERNELS.values() if covered(k))
-        for asked in (dict(zip(request, values, strict=True)) for values in product(*choices))
-        if kernel.capabilities.lacks(**asked) is None
-    ]
+    rows = []
+    for kernel in (stand_in(k, by_name=by_name) for k in KERNELS.values() if covered(k)):
+        every = [dict(zip(request, values, strict=True)) for values in product(*choices)]
+        served = [
+            {name: asked[name] for name in wanted} for asked in every if kernel.capabilities.lacks(**asked) is None
+        ]
+        alone = {*metafunc.fixturenames} - {"kernel", *wanted, *SHARED}  # what is made anew for each node
+        if alone or len(served) == 1:
+            rows += [pytest.param(kernel, *asked.values(), id=_spell(kernel, asked)) for asked in served]
+        elif served:
+            REQUESTS[metafunc.definition.nodeid, kernel.name] = served
+            rows.append(pytest.param(kernel, *served[0].values(), id=kernel.name))
     metafunc.parametrize(["kernel", *wanted], rows)
+
+
+def _spell(kernel: Kernel, asked: dict[str, Any]) -> str:
+    said = {True: "{}", False: "not_{}"}
+    words = [said[v].format(n) if isinstance(v, bool) else str(v).removeprefix("torch.") for n, v in asked.items()]
+    return "-".join([kernel.name, *words])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Ask a kernel for each request in turn, and say which fail; one node a request would take longer than it does."""
+    kernel = pyfuncitem.callspec.params.get("kernel") if hasattr(pyfuncitem, "callspec") else None
+    served = REQUESTS.get((pyfuncitem.nodeid.partition("[")[0], getattr(kernel, "name", "")))
+    if served is None:
+        return None
+    given = {name: pyfuncitem.funcargs[name] for name in signature(pyfuncitem.obj).parameters}
+    failed: list[Exception] = []
+    skipped: list[BaseException] = []
+    for asked in served:
+        try:
+            pyfuncitem.obj(**given | asked)
+        except pytest.skip.Exception as reason:
+            skipped.append(reason)
+        except Exception as error:  # noqa: BLE001  # a test's own
+            error.add_note(f"asked for {', '.join(f'{name}={value}' for name, value in asked.items())}")
+            failed.append(error)
+    if failed:
+        raise failed[0] if len(failed) == 1 else ExceptionGroup(f"{len(failed)} of {len(served)} requests", failed)
+    if len(skipped) == len(served):
+        raise skipped[0]
+    return True
 
 
 def stand_in(kernel: Kernel, *, by_name: bool) -> Kernel:
@@ -87,14 +129,6 @@ class ForwardOnly(Kernel):
     def __call__(self, *args: Any, **options: Any) -> Tensor:
         with torch.no_grad():
             return super().__call__(*args, **options)
-
-
-def _spell(asked: dict[str, Any], wanted: list[str]) -> list[str]:
-    spelled = {True: "{}", False: "not_{}"}
-    return [
-        spelled[asked[name]].format(name) if isinstance(asked[name], bool) else str(asked[name]).removeprefix("torch.")
-        for name in wanted
-    ]
 
 
 def compile_with(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,6 @@ from bench.plain.errors import CannotDo
 from bench.plain.evidence import Evidence, Measurement, Pair
 from bench.report import pairs as recording
 from bench.report.formats import FORMATS
-from bench.selftest.record import TWINS
 from bench.selftest.replay import main as main_of_replay
 from bench.selftest.simulation import (
     Outcome,
@@ -178,12 +177,13 @@ def test_what_is_no_recording_is_refused_in_one_sentence(tmp_path: Path, text: s
         recording.read(path)
 
 
-def test_noise_is_recorded_for_every_case_of_a_tier(tmp_path: Path) -> None:
+def test_noise_is_recorded_for_every_case_of_a_tier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "noise.json"
+    monkeypatch.setattr("bench.selftest.record.TWINS", 2)
     assert main(["record", str(path), "--time-limit=0.1"]) == 0
     recorded = recording.read(path)
     assert "sdpa-b1h4t64d32-full-fp32-cpu-fwd" in recorded
-    assert all(len(measurements) == TWINS for measurements in recorded.values())
+    assert all(len(measurements) == 2 for measurements in recorded.values())
 
 
 def test_nothing_is_recorded_for_a_place_that_cannot_be_written(

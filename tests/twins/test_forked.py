@@ -17,11 +17,9 @@ from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
 from bench.sources.target import SUITE
 from bench.suite.cases import Shape
-from bench.suite.forked import fork_examiner
-from bench.suite.worker import Worker
+from bench.suite.forked import IMAGE, fork_examiner
 from bench.twins import fork
 from bench.twins.bursts import pin
-from bench.twins.fork import fork_to_serve
 
 from .conftest import CASE, Theirs, written
 
@@ -231,7 +229,7 @@ def test_an_interrupt_of_the_terminal_does_not_reach_a_side(theirs: Theirs) -> N
 def test_a_system_that_cannot_fork_is_told_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(CannotDo, match="cannot do: run on Linux or macOS, or give --gate-base-python"):
-        fork_to_serve("head", Worker)
+        fork.start_server(IMAGE)
     assert (SUITE / "attention" / "oracle.py").is_file()
 
 
@@ -243,16 +241,17 @@ def test_a_program_that_imports_what_is_compared_does_not_hand_it_to_the_base(th
         import theirs.kernel
         from pathlib import Path
         from bench.suite.cases import Case, Shape
-        from bench.sides import code
-        from bench.sources.target import What
+        from bench.suite import code
+        from bench.sources.target import Target
         from bench.suite.forked import starts_of, twins
         from bench.suite.sides import check
 
         if __name__ == "__main__":
-            what, scratch = What(("theirs.kernel:attend",)), Path({str(theirs.scratch)!r})
-            codes = {{"head": code.of_working_tree(what), "base": code.of_name(what, {str(theirs.base)!r}, scratch)}}
+            target, scratch = Target(("theirs.kernel:attend",)), Path({str(theirs.scratch)!r})
+            base = code.of_name(target, {str(theirs.base)!r}, scratch)
+            codes = {{"head": code.of_working_tree(target), "base": base}}
             case = Case("attend", False, Shape.parse("b1h2t32d16"), "full", "fp32", "cpu", "fwd")
-            with twins(starts_of(codes, what, ("cpu",), 1, scratch), scratch) as sides:
+            with twins(starts_of(codes, target, ("cpu",), 1, scratch), scratch) as sides:
                 print(check(sides, case, 0, with_base=True, stored=None).errors[0].bit_equal)
     """
     (tmp_path / "program.py").write_text(dedent(program))

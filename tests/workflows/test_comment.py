@@ -259,7 +259,7 @@ def test_hostile_verdicts_are_escaped_and_the_comment_has_a_size_that_github_tak
     assert "@" not in body
     assert "<script" not in body
     assert "[x" not in body
-    assert "rows are left out" in body
+    assert "Left out for their size" in body
 
 
 @pytest.mark.parametrize("status", [403, 500])

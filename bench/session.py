@@ -1,4 +1,7 @@
-"""One pytest session of the gate: the cases chosen, the results so far, and the run they make."""
+"""One pytest session of the gate: the cases chosen, the results so far, and the run they make.
+
+Over 300 lines: the state of one session, which its parts share.
+"""
 
 from collections.abc import Sequence
 from contextlib import ExitStack

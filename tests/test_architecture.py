@@ -169,3 +169,9 @@ def test_a_process_that_compares_does_not_import_the_head() -> None:
     code = "import sys, bench.plugin, bench.suite.image; assert 'attention' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_long_file_says_why_at_its_top() -> None:
+    long_ones = [path for path in PYTHON_FILES if len(path.read_text(encoding="utf-8").splitlines()) > 300]
+    said = {path: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in long_ones}
+    assert [path for path, docstring in said.items() if "Over 300 lines: " not in docstring] == []

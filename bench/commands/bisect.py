@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     steps = TestSteps(options.case, known_commit(place, options.good), options)
     if options.step:
         return step(steps.judge, "" if options.bad is None else known_commit(place, options.bad))
-    history = History(place, [], steps.good)
+    history = Commits(place, [], steps.good)
     found, _ = search(history, steps.judge, known_commit(place, options.bad or "HEAD"))
     report(history, found, steps.runs[found], options)
     return 0
@@ -120,7 +120,7 @@ def step(judge: Judge, commit: str) -> int:
 
 
 @dataclass(frozen=True)
-class History:
+class Commits:
     """The commits that changed what is compared, as git orders them for a search; without names, all commits."""
 
     place: Path
@@ -138,7 +138,7 @@ class History:
         return git(self.place, "show", "-s", "--format=%h %s (%an, %as)", commit).decode().strip()
 
 
-def search(history: History, judge: Judge, bad: str, say: Callable[[str], None] = print) -> tuple[str, CaseResult]:
+def search(history: Commits, judge: Judge, bad: str, say: Callable[[str], None] = print) -> tuple[str, CaseResult]:
     """Find the first commit that has the verdict of ``bad``; what is undecided, or fails in another way, is skipped.
 
     Raises:
@@ -191,7 +191,7 @@ def _brief(result: CaseResult) -> str:
     return f"{result.verdict.value}{ratio}{f', {result.reasons[0]}' if result.reasons else ''}".partition("\n")[0]
 
 
-def report(history: History, found: str, run_: Run, options: argparse.Namespace) -> None:
+def report(history: Commits, found: str, run_: Run, options: argparse.Namespace) -> None:
     """Say which commit it is, and write the reports that were asked for."""
     (result,) = run_.cases
     print(f"\n{found} is the first that is {result.verdict.value}\n{history.describe(found)}\n{describe(result, ())}")

@@ -45,7 +45,7 @@ DRAFTS = (
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRow:
     """A row of the words with which every case is right, None if there is none; why the other words were left out."""
 
     row: Row | None
@@ -97,7 +97,7 @@ def _claimed(head: Side, shape: Shape) -> bool:
     )
 
 
-def fitting(head: Side, draft: Row, devices: Sequence[str]) -> Found:
+def fitting(head: Side, draft: Row, devices: Sequence[str]) -> FoundRow:
     """Keep the dtypes, directions and masks of a row with which every case is right, judged in this order.
 
     A dtype is tried with the first, plainest shape, direction and mask; a direction in all dtypes that are kept; and a
@@ -114,11 +114,11 @@ def fitting(head: Side, draft: Row, devices: Sequence[str]) -> Found:
             kept += [word] if against is None else []
             left_out += [] if against is None else [f"{word}: {against}"]
         if not kept:
-            return Found(None, (f"{draft.shapes}: {left_out[0]}",))
+            return FoundRow(None, (f"{draft.shapes}: {left_out[0]}",))
         remaining: dict[str, Any] = {axis: " ".join(kept)}
         row = replace(row, **remaining)
         plainest = {} if axis == "directions" else plainest
-    return Found(row, tuple(left_out))
+    return FoundRow(row, tuple(left_out))
 
 
 def _against(head: Side, row: Row, devices: Sequence[str]) -> Iterator[str]:
@@ -135,7 +135,7 @@ def _against(head: Side, row: Row, devices: Sequence[str]) -> Iterator[str]:
             yield from (complaint for error in errors for complaint in error.complaints)
 
 
-def as_toml(target: Target, found: Sequence[Found]) -> str:
+def as_toml(target: Target, found: Sequence[FoundRow]) -> str:
     """Write the file; what was left out, and why, are its comments."""
     lines = [
         "# What the attention gate compares here: pytest SUITE/bench --gate-config=FILE. A row is every combination of",

@@ -55,7 +55,7 @@ class Headline:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One case as the page shows it; ``rank`` orders verdicts, the worst first.
 
     Its details, if it ``opens``, have the ``facts`` and the reasons as whole ``texts``; elsewhere they are a line each.
@@ -110,13 +110,13 @@ def tone(verdict: Verdict) -> str:
     return "fail" if verdict.fails else TONES[verdict]
 
 
-def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
+def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> ReportRow:
     brief, texts, facts = case.brief, tuple(map(readable, case.reasons)), details(case, run.ceilings)
     fails = case.verdict.fails
     again = commands(case, run.options) if fails else {}
     opens = bool(facts) or bool(again) or texts != brief.reasons
     shown = REASONS if opens else len(texts)
-    return Row(
+    return ReportRow(
         number,
         brief,
         cells=dict(zip(COLUMNS, row(brief), strict=True)),
@@ -133,7 +133,7 @@ def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> Row:
     )
 
 
-def _headline(run: Run, failing: list[Row]) -> Headline:
+def _headline(run: Run, failing: list[ReportRow]) -> Headline:
     if run.exit_code == 4:
         return Headline("ERROR", run.not_compared or "", "fail", ())
     if run.empty_part:

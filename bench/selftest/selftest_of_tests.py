@@ -49,7 +49,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass
-class Findings:
+class FoundOfTests:
     """What was found: runs of unchanged code, and of slowed code by its share; ``stock`` as pytest-benchmark judged."""
 
     unchanged: list[Run] = field(default_factory=list)
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
         ) from error
     if options.json is not None:
         check_writable(options.json)
-    policy, found = Policy(options.gate_threshold), Findings()
+    policy, found = Policy(options.gate_threshold), FoundOfTests()
     start = time.monotonic()
     with TemporaryDirectory(prefix="twinbench-") as scratch:
         base = options.gate_base or _stored_now(Path(scratch))
@@ -113,7 +113,7 @@ def _stored_now(scratch: Path) -> str:
     return str(path)
 
 
-def _rounds(found: Findings, base: str, options: argparse.Namespace) -> Iterator[str]:
+def _rounds(found: FoundOfTests, base: str, options: argparse.Namespace) -> Iterator[str]:
     """Do round after round, without end; says what each piece of work came to."""
     given = [
         *options.tests,
@@ -141,7 +141,7 @@ def _counts(one: Run) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in one.summary.items())
 
 
-def _document(found: Findings, policy: Policy, machine: dict[str, str | int]) -> dict[str, object]:
+def _document(found: FoundOfTests, policy: Policy, machine: dict[str, str | int]) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "environment": machine,

@@ -13,7 +13,7 @@ from ..twins.bursts import MOST_PAIRS, measure_processes, note_of_processes
 from ..twins.interpreter import place_of_gate, spawn
 from ..twins.party import Remote, SideFailed
 from .meeting import Arrived, SessionStart
-from .pair import Pair
+from .pair import SessionPair
 
 TWIN = f"{__package__}.twin"
 NEEDED = ("pytest", "pytest_benchmark")  # of another interpreter
@@ -26,8 +26,8 @@ class Crowd:
     The others are started when a measurement first needs them, and run no test but those that are measured in them.
     """
 
-    first: Pair
-    others: list[Pair] = field(default_factory=list)
+    first: SessionPair
+    others: list[SessionPair] = field(default_factory=list)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ class Crowd:
                 for label, start in self.first.starts.items()
             }
             order = self.first.order[:: 1 if number % 2 else -1]
-            self.others.append(Pair(starts, order, self.first.launch))
+            self.others.append(SessionPair(starts, order, self.first.launch))
         other = self.others[number]
         try:
             other.ready()

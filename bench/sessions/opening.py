@@ -15,7 +15,7 @@ from . import code
 from .code import Code
 from .crowd import NEEDED, Crowd, launcher
 from .meeting import SessionStart
-from .pair import Pair, arrived, forked, pair
+from .pair import SessionPair, arrived, forked, pair
 from .settings import Settings
 
 Launch = Callable[[SessionStart], Remote]
@@ -46,7 +46,7 @@ class Opened:
 
     head: Code
     base: Code
-    pair: Pair
+    pair: SessionPair
     own: "OwnTests"
     crowd: Crowd | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -23,7 +23,7 @@ def forked(start: SessionStart) -> Remote:
 
 
 @dataclass
-class Pair:
+class SessionPair:
     """Head and base, each a pytest session in a process of its own; ``order`` says which is forked first."""
 
     starts: Mapping[str, SessionStart]  # by label
@@ -86,7 +86,7 @@ class Pair:
         return measure_bursts(self.parties["head"], self.parties["head"], Never(), ALONE_S)
 
     @contextmanager
-    def again(self, node_id: str) -> Iterator["Pair"]:
+    def again(self, node_id: str) -> Iterator["SessionPair"]:
         """Fork another pair, in the other order, that collects the tests of one file alone."""
         file = node_id.partition("::")[0]
         starts = {
@@ -109,14 +109,14 @@ def pair(
     starts: Mapping[str, SessionStart],
     order: tuple[str, ...] = ("head", "base"),
     launch: Callable[[SessionStart], Remote] = forked,
-) -> Iterator[Pair]:
+) -> Iterator[SessionPair]:
     """Hold a pair of sessions for as long as the context lasts.
 
     Raises:
         CannotDo: a session does not start.
 
     """
-    held = Pair(starts, order, launch)
+    held = SessionPair(starts, order, launch)
     try:
         held.ready()
         yield held

@@ -15,7 +15,7 @@ from .results import NotMeasured, Quantity, Results, Series
 NEAR_SQUARE = (1.8, 2.2)  # the exponents that count as "close to T^2"
 
 
-class Verdict(Enum):
+class ClaimVerdict(Enum):
     """Whether a claim of the study holds here."""
 
     HOLDS = "holds"
@@ -46,7 +46,7 @@ class Judgement:
 
     claim: Claim
     device: str
-    verdict: Verdict
+    verdict: ClaimVerdict
     reason: str
 
 
@@ -61,22 +61,22 @@ def judge(results: Results, devices: Sequence[str]) -> list[Judgement]:
 
 def _judge(claim: Claim, results: Results, device: str, devices: Sequence[str]) -> Judgement:
     if device not in devices:
-        verdict = Verdict.NEEDS_GPU if device == "cuda" else Verdict.CANNOT_TELL
+        verdict = ClaimVerdict.NEEDS_GPU if device == "cuda" else ClaimVerdict.CANNOT_TELL
         return Judgement(claim, device, verdict, f"no {DEVICES[device]} was measured")
     try:
         found, reason = claim.find(Results(tuple(results.where(part=claim.table, device=device))))
     except NotMeasured as missing:
-        return Judgement(claim, device, Verdict.CANNOT_TELL, str(missing))
+        return Judgement(claim, device, ClaimVerdict.CANNOT_TELL, str(missing))
     return Judgement(claim, device, in_range(found, claim.low, claim.high), reason)
 
 
-def in_range(found: Estimate, low: float, high: float) -> Verdict:
+def in_range(found: Estimate, low: float, high: float) -> ClaimVerdict:
     """Compare an interval with a range: inside, outside, or neither."""
     if found.low is None or found.high is None:
-        return Verdict.CANNOT_TELL
+        return ClaimVerdict.CANNOT_TELL
     if low <= found.low and found.high <= high:
-        return Verdict.HOLDS
-    return Verdict.DOES_NOT_HOLD if found.high < low or found.low > high else Verdict.CANNOT_TELL
+        return ClaimVerdict.HOLDS
+    return ClaimVerdict.DOES_NOT_HOLD if found.high < low or found.low > high else ClaimVerdict.CANNOT_TELL
 
 
 def speed_ratio(slow: str, fast: str, here: Results, **sizes: int) -> tuple[Estimate, str]:

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader
 from ..plain.files import write_atomically
 from . import tables
 from .figure import Plot
-from .judgement import Judgement, Verdict, judge
+from .judgement import ClaimVerdict, Judgement, judge
 from .plots import draw
 from .published import FAULTS, LEFT_OUT, TABLES
 from .results import Results
@@ -61,8 +61,8 @@ def summarise(judgements: Sequence[Judgement]) -> str:
     return text + (f" Claims about a GPU, tried on this CPU: {_count(instead)}." if instead else "")
 
 
-def _count(verdicts: Sequence[Verdict]) -> str:
-    return ", ".join(f"{v.value}: {verdicts.count(v)}" for v in Verdict if v in verdicts)
+def _count(verdicts: Sequence[ClaimVerdict]) -> str:
+    return ", ".join(f"{v.value}: {verdicts.count(v)}" for v in ClaimVerdict if v in verdicts)
 
 
 def as_html(report: Report) -> str:

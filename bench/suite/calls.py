@@ -12,6 +12,8 @@ address, shape, identity or version returns the result of other contents. In ord
 
 Of a case whose calls are not watched, there are the second and the third. Where two calls should agree and do not, more
 calls find out why.
+
+Over 300 lines: what one call shows decides which call is made next.
 """
 
 import gc

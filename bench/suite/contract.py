@@ -1,4 +1,7 @@
-"""The contract of a kernel as rules: each is tried from the smallest input up, and holds, is refused, or fails."""
+"""The contract of a kernel as rules: each is tried from the smallest input up, and holds, is refused, or fails.
+
+Over 300 lines: the rules are one table, and each is a few lines.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

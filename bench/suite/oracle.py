@@ -25,7 +25,7 @@ def yardstick(workload: Workload) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Part:
+class Block:
     """Items of a batch, and heads of the keys with the queries' heads that read them; a module's heads are together."""
 
     items: slice
@@ -47,7 +47,7 @@ class Part:
 _ALL = slice(None)
 
 
-def parts(case: Case, *, by_item: bool = False) -> list[Part]:
+def parts(case: Case, *, by_item: bool = False) -> list[Block]:
     """Cut the work of a case into parts of at most ``PART_SCORES`` scores, or of one head of the keys."""
     shape = case.shape
     group, scores = shape.heads // max(1, shape.kv_heads), shape.queries * shape.keys
@@ -59,11 +59,11 @@ def parts(case: Case, *, by_item: bool = False) -> list[Part]:
         starts = range(0, shape.kv_heads, together)
         heads = [(slice(at, at + together), slice(at * group, (at + together) * group)) for at in starts]
     items = [slice(i, i + 1) for i in range(shape.batch)] if by_item else [_ALL]
-    return [Part(item, kv_heads, of_q) for item in items for kv_heads, of_q in heads]
+    return [Block(item, kv_heads, of_q) for item in items for kv_heads, of_q in heads]
 
 
 def _by_parts(
-    workload: Workload, made_of: Sequence[Part], attend: Attend, dtype: torch.dtype | None = None
+    workload: Workload, made_of: Sequence[Block], attend: Attend, dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
     """Do the work part by part, in a dtype or in that of each input, and put the results together."""
     case, mask = workload.case, workload.mask

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter_ns
 
 import torch
 
@@ -22,7 +21,7 @@ from ..sources.world import World
 from ..timing.clock import Clock, LaunchClock, Stopwatch
 from ..timing.cuda import graphed
 from ..timing.machine import shuffle_memory, steady_allocator
-from ..twins.bursts import SPINNING, pin
+from ..twins.bursts import pin
 from ..twins.interpreter import connection
 from ..twins.party import Misbehaved, Unsupported, serve
 from .calls import NotPlain, execute, unrepeated
@@ -30,13 +29,12 @@ from .cases import Case
 from .matrix import ROWS, Rows, matrix, supported_ids
 from .observe import observe
 from .side import Side, load
+from .slowing import slowed, slowed_on_gpu
 from .source_lines import places
 from .workload import Call, Workload, bind, parameter_sizes
 
 # The generation of what came since the last collection: to go through all that torch's compiler holds is slow.
 YOUNG = 0
-
-CYCLES = 1_000_000  # of a GPU's clock, to learn how long one takes
 
 Given = Workload | Path  # a workload, or the file that holds it
 
@@ -273,34 +271,6 @@ def _claim_gpu(label: str) -> None:
             f"the {label} gets no context on the GPU ({why}); in exclusive mode only one process may have one, and "
             "base and head are two: nvidia-smi --compute-mode=DEFAULT"
         ) from error
-
-
-def slowed(call: Callable[[], object], share: float, clock: Stopwatch) -> Callable[[], None]:  # noqa: ARG001  # as below
-    """Make a call take longer by a share, after work that both sides do; ``bursts.stretched`` says why both."""
-    factor = (1 + SPINNING) * (1 + share)
-
-    def taking_longer() -> None:
-        start = perf_counter_ns()
-        call()
-        end = start + factor * (perf_counter_ns() - start)
-        while perf_counter_ns() < end:
-            pass
-
-    return taking_longer
-
-
-def slowed_on_gpu(call: Callable[[], object], share: float, clock: Stopwatch) -> Callable[[], None]:
-    """Make a call's work on a GPU take longer by a share: a kernel that waits is queued behind it, on both sides."""
-    waits: Callable[[int], None] = torch.cuda._sleep  # noqa: SLF001  # torch's tests use it so
-    ns_per_cycle = min(clock.burst(lambda: waits(CYCLES), 1) for _ in range(3)) / CYCLES
-    of_call_ns = min(clock.burst(call, 3) for _ in range(3))
-    cycles = round(of_call_ns * ((1 + SPINNING) * (1 + share) - 1) / ns_per_cycle)
-
-    def taking_longer() -> None:
-        call()
-        waits(cycles)
-
-    return taking_longer
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.commands import bisect
-from bench.commands.bisect import History, search
+from bench.commands.bisect import Commits, search
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
 from bench.plain.evidence import Evidence
@@ -56,7 +56,7 @@ def verdicts(tmp_path: Path, by_commit: dict[str, str]) -> tuple[str, list[str]]
             raise CannotDo("it does not import")
         return CaseResult(Evidence(CASE), Verdict(by_commit[commit]))
 
-    found, _ = search(History(tmp_path, ["bisected"], good), judge, others[-1], lambda _: None)
+    found, _ = search(Commits(tmp_path, ["bisected"], good), judge, others[-1], lambda _: None)
     return found, asked
 
 

@@ -1,4 +1,7 @@
-"""Whole runs that end in a verdict: comparing, saving, reporting."""
+"""Whole runs that end in a verdict: comparing, saving, reporting.
+
+Over 300 lines: whole runs, which share their fixtures.
+"""
 
 import json
 import re

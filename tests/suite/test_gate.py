@@ -1,4 +1,7 @@
-"""The engine on small sides: what a bad kernel does to its own row, and what reaches the verdict."""
+"""The engine on small sides: what a bad kernel does to its own row, and what reaches the verdict.
+
+Over 300 lines: the ways in which a case of the gate ends.
+"""
 
 import random
 from collections.abc import Callable

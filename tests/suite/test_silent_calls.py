@@ -1,4 +1,7 @@
-"""Calls that are not calls: what is kept, used again, random or never written, of one side of a comparison."""
+"""Calls that are not calls: what is kept, used again, random or never written, of one side of a comparison.
+
+Over 300 lines: one table of calls that are not what they seem.
+"""
 
 import gc
 import random

@@ -19,7 +19,8 @@ from bench.suite.forked import starts_of
 from bench.suite.matrix import ROWS
 from bench.suite.side import Side
 from bench.suite.sides import notes_of
-from bench.suite.worker import Start, Worker, slowed_on_gpu
+from bench.suite.slowing import slowed_on_gpu
+from bench.suite.worker import Start, Worker
 from bench.suite.workload import build
 from bench.timing.clock import Clock
 from bench.timing.measure import Never

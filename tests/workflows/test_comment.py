@@ -1,4 +1,7 @@
-"""The comment on a pull request, against a server that answers as GitHub's does: what it writes and what it refuses."""
+"""The comment on a pull request, against a server that answers as GitHub's does: what it writes and what it refuses.
+
+Over 300 lines: what a stranger's artifact may hold, and what is done with it.
+"""
 
 import json
 import os

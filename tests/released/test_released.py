@@ -151,7 +151,12 @@ def test_a_released_package_is_compared_with_an_earlier_release(package: Release
         base = str(install(tmp_path / "older", *older))
     theirs = Repository(tmp_path / "suite")
     outcome: Outcome = theirs.pytest(
-        *package.arguments, "--gate-threshold=30%", *arguments, base=base, path=(str(SUITE), str(head))
+        *package.arguments,
+        "--gate-threshold=30%",
+        *arguments,
+        base=base,
+        path=(str(SUITE), str(head)),
+        autoload=True,
     )
     assert outcome.exit_code == 0, outcome.output
     verdicts = outcome.verdicts

@@ -79,15 +79,22 @@ class Repository:
         plugin: bool = True,
         path: Sequence[str] = (str(SUITE),),
         preexec: Callable[[], object] | None = None,
+        autoload: bool = False,
         **environment: str,
     ) -> Outcome:
-        """Run pytest in the repository as its users do, with the plugin."""
+        """Run pytest in the repository as its users do, with the plugin.
+
+        ``autoload``: beside every plugin that is installed, which takes half a second a run; so does ``plugin=False``.
+        """
         verdicts = self.path.parent / "verdicts.json"
         verdicts.unlink(missing_ok=True)
         # So high a threshold is certain on a busy machine, too.
         strictness = [] if base is None else ["--gate-threshold=50%", "--gate-budget=3"]
         options = [] if base is None else [f"--gate-base={base}", f"--gate-json={verdicts}"]
         loaded = ["-p", "bench.sessions.plugin"] if plugin else []
+        if plugin and not autoload:
+            loaded += ["-p", "pytest_benchmark.plugin"]
+            environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
         outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *loaded, *strictness, *(arguments or ("benchmarks",)), *options],

@@ -116,7 +116,7 @@ REFERENCE = """
 @pytest.mark.parametrize("options", [(), ("--benchmark-disable", "-n2")])
 def test_without_a_base_results_are_held_to_references(repository: Make, options: tuple[str, ...]) -> None:
     theirs = repository({"conftest.py": "", "benchmarks/test_exp.py": REFERENCE})
-    outcome = theirs.pytest("benchmarks", *options, base=None)
+    outcome = theirs.pytest("benchmarks", *options, base=None, autoload=True)
     assert outcome.exit_code == 1, outcome.output
     assert "2 failed, 1 passed" in outcome.output
     assert "1 error" in outcome.output

@@ -58,7 +58,7 @@ def test_options_of_other_plugins_are_theirs_and_a_coverage_tracer_is_on_neither
         }
     )
     traced = ("--cov=m",) if importlib.util.find_spec("pytest_cov") else ()
-    outcome = theirs.pytest("benchmarks", "--device=cpu", *traced)
+    outcome = theirs.pytest("benchmarks", "--device=cpu", *traced, autoload=True)
     assert outcome.exit_code == 0, outcome.output
     assert outcome.verdicts == {"test_f": "UNCHANGED"}
 

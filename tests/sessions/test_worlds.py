@@ -148,7 +148,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(
             "benchmarks/test_plain.py": "def test_plain():\n    pass\n",
         }
     )
-    outcome = theirs.pytest(*arguments, base=base)
+    outcome = theirs.pytest(*arguments, base=base, autoload=True)
     assert outcome.exit_code == 4, outcome.output
     assert said in outcome.output
     assert "Traceback" not in outcome.output

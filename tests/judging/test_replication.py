@@ -10,7 +10,7 @@ from bench.judging.judge import judge_case, needs_replication
 from bench.judging.policy import Policy
 from bench.judging.replication import Replications, replicating
 from bench.judging.verdict import CaseResult, Verdict
-from bench.plain.evidence import Evidence, Measurement, Pair
+from bench.plain.evidence import Evidence, Measurement, Pair, Timing
 
 ALPHA = Policy().false_alarm
 TEST = Policy().test(100, replication_level=Replications(ALPHA).level)
@@ -97,3 +97,17 @@ def test_once_a_case_is_slower_no_other_has_to_be_replicated() -> None:
 def test_the_replication_is_held_to_its_own_level() -> None:
     assert replicating(TEST).alarm_level == TEST.replication_level
     assert TEST.replication_level == pytest.approx(0.6079 * ALPHA, rel=1e-3)
+
+
+def test_device_and_host_of_a_case_have_levels_of_their_own_and_each_replication_uses_one_up() -> None:
+    run = Replications(0.001)
+    first, second = run.level, run.host_level
+    assert first is not None
+    assert second is not None
+    assert first > second
+    both = Evidence("c", replication=measured(1.0), host=Timing((), measured(1.0)))
+    run.settle(CaseResult(both, Verdict.UNCHANGED))
+    assert run.tried == 2
+    assert run.level == Replications(0.001, tried=2).level
+    run.settle(CaseResult(both, Verdict.REGRESSED))
+    assert run.level is run.host_level is None

@@ -1,0 +1,27 @@
+"""How a session shares out what may go wrong in a run."""
+
+from math import log1p
+
+from bench import options
+from bench.judging.policy import Policy
+from bench.session import GateSession
+from bench.sources.source import Source
+from bench.suite.cases import Case
+
+from .test_options import Config
+
+CPU, GPU = (Case.parse(f"sdpa-b1h4t64d32-causal-fp32-{device}-fwd", ()) for device in ("cpu", "cuda"))
+
+
+def test_the_host_s_time_of_a_case_on_a_gpu_is_judged_and_counts_as_a_case_of_its_own() -> None:
+    settings = options.settings(Config())  # type: ignore[arg-type]  # it has what is used of a config
+    session = GateSession(settings, Source("here", b""), cases=dict.fromkeys([CPU, GPU]), selected=[CPU, GPU])
+    on_cpu, on_gpu = session.test(CPU.id), session.test(GPU.id)
+    assert on_cpu.host is None
+    assert on_gpu.host is not None
+    levels = {test.alarm_level for test in (on_cpu, on_gpu, on_gpu.host)}
+    assert levels == {Policy.false_alarm / 3}
+    assert (on_gpu.threshold, on_gpu.host.threshold) == (log1p(Policy.threshold), log1p(Policy.host_threshold))
+    assert on_gpu.replication_level != on_gpu.host.replication_level
+    session.selected = [CPU]
+    assert session.test(CPU.id).alarm_level == Policy.false_alarm

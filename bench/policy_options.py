@@ -93,12 +93,7 @@ def refuse_alone(config: pytest.Config, names: tuple[str, ...] = COMPARING, *, i
             raise CannotDo(f"{spelt(name)} is about a comparison and none was asked for: add {instead}")
 
 
-def policy(
-    config: pytest.Config,
-    written: Mapping[str, str] | None = None,
-    *,
-    budgets: int = 1,
-) -> Policy:
+def policy(config: pytest.Config, written: Mapping[str, str] | None = None, *, budgets: int = 1) -> Policy:
     """Read how strictly to judge.
 
     Options override what is ``written`` in a file by the same names, without ``--gate-``. The default budget is taken

@@ -84,10 +84,11 @@ def _generators() -> dict[str, _State]:
     if torch.cuda.is_initialized():
         states["CUDA's random generator"] = _State(torch.cuda.get_rng_state, torch.cuda.set_rng_state, written)
     if (numpy := sys.modules.get("numpy.random")) is not None:
-        bits = numpy.get_bit_generator()
+        bits = numpy.get_bit_generator() if hasattr(numpy, "get_bit_generator") else None  # none before NumPy 1.24
 
         def turn(state: Any) -> None:
-            numpy.set_bit_generator(bits)
+            if bits is not None:
+                numpy.set_bit_generator(bits)
             numpy.set_state(state)
 
         states["NumPy's random generator"] = _State(partial(numpy.get_state, legacy=False), turn, _plain)

@@ -48,10 +48,6 @@ def rates(cases: Iterable[CaseResult], ceilings: Sequence[Ceiling]) -> tuple[Rat
         if work is None or work.device != "cuda" or case.base_ns is None or head_ns is None:
             continue
         speed = achieved(work, head_ns, ceilings)
-        if speed is None or speed.bound == "bytes":
-            continue
-        peaks = [c.flops_per_s for c in ceilings if (c.dtype, c.device) == (work.dtype, work.device)]
-        per_s = work.flops / head_ns * 1e9
-        share = per_s / peaks[0] if peaks else None
-        found.append(Rate(case.id, work.flops / case.base_ns / 1e3, per_s / 1e12, share))
+        if speed is not None and speed.bound != "bytes":
+            found.append(Rate(case.id, work.flops / case.base_ns / 1e3, speed.gflops_per_s / 1e3, speed.share))
     return tuple(sorted(found, key=lambda rate: -rate.head_tflops))

@@ -74,8 +74,6 @@ def run(options: argparse.Namespace) -> None:
     for path in (options.json, options.picture):
         if path is not None:
             check_writable(path)
-    if options.device not in environment.present_devices():
-        raise CannotDo(f"--device={options.device}: this machine has none; run on one that has")
     torch.set_num_threads(options.threads)
     policy = Policy(options.gate_threshold, Policy.default_budget_s(options.gate_threshold))
     with same_code_twice(options.threads, options.device) as (sides, package), tempfile.TemporaryDirectory() as scratch:

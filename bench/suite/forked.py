@@ -17,6 +17,8 @@ from .examiner import Examiner
 from .sides import notes_of
 from .worker import Start, Worker
 
+IMAGE = f"{__package__}.image"  # of the suite's sides
+
 
 def starts_of(
     codes: Mapping[str, Code], target: Target, devices: tuple[str, ...], threads: int, scratch: Path, **more: bool
@@ -26,9 +28,6 @@ def starts_of(
         label: Start(label, one.source.origin, one.world, target, devices, threads, scratch / f"caches-{label}", **more)
         for label, one in codes.items()
     }
-
-
-IMAGE = f"{__package__}.image"  # of the suite's sides
 
 
 def fork_examiner(threads: int) -> Remote:

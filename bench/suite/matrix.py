@@ -22,11 +22,12 @@ class Row:
     """Some of the matrix: every combination of the space-separated values, from ``tier`` upwards.
 
     ``subjects`` are names of kernels, or groups: ``kernels``, ``compiling`` (those in ``COMPILING``), ``variants`` and
-    ``modules``; each kernel is in one of the first three. ``fused`` are those of
-    ``kernels`` that are none of ``FORMULAS``, which would take too long or too much memory to fill a GPU. A row
-    that is not ``timed`` has inputs that tell a wrong kernel from a right one, and says nothing of speed that others do
-    not. A ``small`` row is timed on a CPU alone: on a GPU its calls are bound by their launches. ``model`` names the
-    model whose attention it is.
+    ``modules``; each kernel is in one of the first three. ``fused`` are the ``kernels`` but for ``FORMULAS``, which are
+    too slow or take too much memory where a GPU is filled.
+
+    A row that is not ``timed`` has inputs that tell a wrong kernel from a right one, and says nothing of speed that
+    others do not. ``devices`` are those that have the row. A ``small`` row is timed on a CPU alone: on a GPU its calls
+    are bound by their launches. ``model`` names the model whose attention it is.
     """
 
     tier: str

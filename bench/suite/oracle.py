@@ -9,19 +9,19 @@ from torch import Tensor
 
 from .cases import Case
 from .naive import Attend, naive_attention, naive_module
-from .workload import PART_SCORES, Workload
+from .workload import BLOCK_SCORES, Workload
 
 
 def oracle(workload: Workload) -> dict[str, Tensor]:
-    """The exact output and gradients, float64, part by part so that memory does not grow with the batch."""
+    """The exact output and gradients, float64, block by block so that memory does not grow with the batch."""
     from attention.oracle import reference  # noqa: PLC0415  # of the suite, where an examiner finds it
 
-    return _by_parts(workload, parts(workload.case, by_item=True), reference, torch.float64)
+    return _by_blocks(workload, blocks(workload.case, by_item=True), reference, torch.float64)
 
 
 def yardstick(workload: Workload) -> dict[str, Tensor]:
     """The output and gradients of the naive yardstick, in the case's dtype, at once where memory allows it."""
-    return _by_parts(workload, parts(workload.case), naive_attention)
+    return _by_blocks(workload, blocks(workload.case), naive_attention)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Block:
     heads: slice
 
     def of(self, name: str, tensor: Tensor, case: Case) -> tuple[slice, ...]:
-        """Return where the part lies in an input: everything where it serves every item or head, as parameters do."""
+        """Return where the block lies in an input: everything where it serves every item or head, as parameters do."""
         batch = self.items if tensor.dim() == 4 and tensor.shape[0] == case.shape.batch else _ALL
         if name in ("k", "v"):
             return batch, self.kv_heads
@@ -47,11 +47,11 @@ class Block:
 _ALL = slice(None)
 
 
-def parts(case: Case, *, by_item: bool = False) -> list[Block]:
-    """Cut the work of a case into parts of at most ``PART_SCORES`` scores, or of one head of the keys."""
+def blocks(case: Case, *, by_item: bool = False) -> list[Block]:
+    """Cut the work of a case into blocks of at most ``BLOCK_SCORES`` scores, or of one head of the keys."""
     shape = case.shape
     group, scores = shape.heads // max(1, shape.kv_heads), shape.queries * shape.keys
-    together = max(1, PART_SCORES // max(1, scores * group))  # heads of the keys
+    together = max(1, BLOCK_SCORES // max(1, scores * group))  # heads of the keys
     if case.module or together >= shape.kv_heads * (1 if by_item else shape.batch):
         heads = [(_ALL, _ALL)]
     else:
@@ -62,24 +62,24 @@ def parts(case: Case, *, by_item: bool = False) -> list[Block]:
     return [Block(item, kv_heads, of_q) for item in items for kv_heads, of_q in heads]
 
 
-def _by_parts(
-    workload: Workload, made_of: Sequence[Block], attend: Attend, dtype: torch.dtype | None = None
+def _by_blocks(
+    workload: Workload, cut: Sequence[Block], attend: Attend, dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
-    """Do the work part by part, in a dtype or in that of each input, and put the results together."""
+    """Do the work block by block, in a dtype or in that of each input, and put the results together."""
     case, mask = workload.case, workload.mask
     results: dict[str, Tensor] = {}
-    for part in made_of:
-        where = {name: part.of(name, t, case) for name, t in workload.inputs.items()}
+    for block in cut:
+        where = {name: block.of(name, t, case) for name, t in workload.inputs.items()}
         inputs = {
             name: t[where[name]].detach().to(dtype or t.dtype).requires_grad_(case.backward)
             for name, t in workload.inputs.items()
         }
-        out = attended(workload, inputs, None if mask is None else mask[part.of("mask", mask, case)], attend)
-        where["out"] = (part.items,) if case.module else (part.items, part.heads)
+        out = attended(workload, inputs, None if mask is None else mask[block.of("mask", mask, case)], attend)
+        where["out"] = (block.items,) if case.module else (block.items, block.heads)
         upstream = workload.upstream[where["out"]].to(out.dtype)
         for name, result in _with_gradients(out, inputs, upstream, backward=case.backward).items():
             whole = workload.upstream if name == "out" else workload.inputs[name[1:]]
-            if len(made_of) == 1:
+            if len(cut) == 1:
                 results[name] = result
             else:
                 total = results.setdefault(name, result.new_zeros(whole.shape))

@@ -121,9 +121,9 @@ class ProcessPairs:
         """
         assert isinstance(rule, PairedTest)  # each pair of processes is one observation
         self.start(max(len(self.pairs), rule.least_pairs))  # a process that loads would disturb the others
-        return measure_processes(partial(self._measure_in, host), rule, budget_s, MOST_PAIRS)
+        return measure_processes(partial(self._measure_in, host=host), rule, budget_s, MOST_PAIRS)
 
-    def _measure_in(self, host: bool, number: int, rule: StoppingRule, budget_s: float) -> Measurement:  # bound
+    def _measure_in(self, number: int, rule: StoppingRule, budget_s: float, *, host: bool) -> Measurement:
         self.start(number + 1)
         pair = self.pairs[number]
         for remote in pair.values():

@@ -11,7 +11,7 @@ from ..twins.bursts import SPINNING
 CYCLES = 1_000_000  # of a GPU's clock, to learn how long one takes
 
 
-def slowed(call: Callable[[], object], share: float, clock: Stopwatch) -> Callable[[], None]:  # noqa: ARG001  # as below
+def slowed(call: Callable[[], object], share: float) -> Callable[[], None]:
     """Make a call take longer by a share, after work that both sides do; ``bursts.stretched`` says why both."""
     factor = (1 + SPINNING) * (1 + share)
 

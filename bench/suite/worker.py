@@ -205,7 +205,7 @@ class Worker:
         with self._gradients():
             return unrepeated(self._call.results, self._results)
 
-    def settle(self, cores: Sequence[int], host: bool = False) -> float:  # a command
+    def settle(self, cores: Sequence[int], host: bool = False) -> float:
         """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns.
 
         ``host``: the host's time to make a call is taken, in place of the device's.
@@ -217,8 +217,11 @@ class Worker:
         with self._gradients():
             self._timed = graphed(self._call) if self._graphs else self._call
             if self._slowdown is not None:
-                on_gpu = self._workload.case.device == "cuda"
-                self._timed = (slowed_on_gpu if on_gpu else slowed)(self._timed, self._slowdown, clock)
+                self._timed = (
+                    slowed_on_gpu(self._timed, self._slowdown, clock)
+                    if self._workload.case.device == "cuda"
+                    else slowed(self._timed, self._slowdown)
+                )
         return self._clock.resolution_ns
 
     def burst(self, calls: int) -> float:

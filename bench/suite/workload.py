@@ -11,7 +11,7 @@ from .cases import DTYPES, FORMULAS, Case
 from .inputs import LARGE_SCORES, NORMAL_SCORE, enlarge, laid_out, mask, upstream_laid_out
 from .side import Side
 
-PART_SCORES = 2**26  # of a case that has more, oracle and yardstick are computed in parts of so many, or of one head
+BLOCK_SCORES = 2**26  # of a case that has more, oracle and yardstick are computed in blocks of so many, or of one head
 # Score matrices alive at the peak of the naive yardstick, forward and backward, and of the float64 oracle of one batch
 # item. The estimate made of them was compared with measured peaks, and is above them.
 _YARDSTICK_SCORES = {"fwd": 4, "fwdbwd": 8}
@@ -115,8 +115,8 @@ def bytes_needed(case: Case) -> int:
     item = shape.heads * shape.queries * shape.keys  # scores
     every = shape.batch * item
     if case.device == "cuda" and case.subject not in FORMULAS and not case.module:  # its calls hold few scores
-        part = max(PART_SCORES, item // max(1, shape.kv_heads))
-        item, every = min(item, part), min(every, part)
+        block = max(BLOCK_SCORES, item // max(1, shape.kv_heads))
+        item, every = min(item, block), min(every, block)
     size = max(shape.head_size, shape.value_size)
     tokens = shape.batch * (shape.heads * shape.queries + 2 * shape.kv_heads * shape.keys) * size
     itemsize = DTYPES[case.dtype].itemsize

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -234,3 +235,13 @@ def test_overhead_compares_both_with_pytorch_s_own(
     rows = capsys.readouterr().out.splitlines()[2:]
     assert sum(row.startswith("| sdpa, ") for row in rows) == 4
     assert sum(row.startswith("| module, ") for row in rows) == 2 * 4
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("command", [["selftest"], ["record", "noise.json"]], ids=["selftest", "record"])
+def test_a_device_that_is_not_there_is_refused(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "--device=cuda"]) == 4
+    assert "--device=cuda: torch sees no such device here; run where there is one" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Oracle and yardstick, computed in parts, are what they are at once."""
+"""Oracle and yardstick, computed in blocks, are what they are at once."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from bench.suite import oracle
 from bench.suite.cases import Case
 from bench.suite.matrix import matrix
 from bench.suite.side import Side
-from bench.suite.workload import PART_SCORES, build, bytes_needed, parameter_sizes
+from bench.suite.workload import BLOCK_SCORES, build, bytes_needed, parameter_sizes
 
 HEAD = Side.of("head", attention)
 SUBJECTS = ("masked", "sdpa", "mha", "block")
@@ -26,13 +26,13 @@ def test_cases_of_every_kind_are_asked() -> None:
     assert {case.backward for case in CASES} == {True, False}
 
 
-def test_parts_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     for case in CASES:
         workload = build(case, parameter_sizes(case, HEAD))
         found = []
         with torch.set_grad_enabled(case.backward):
-            for scores in (PART_SCORES, 1):
-                monkeypatch.setattr(oracle, "PART_SCORES", scores)
+            for scores in (BLOCK_SCORES, 1):
+                monkeypatch.setattr(oracle, "BLOCK_SCORES", scores)
                 found.append((oracle.oracle(workload), oracle.yardstick(workload)))
         for whole, parts in zip(*found, strict=True):
             for name, tensor in whole.items():
@@ -43,9 +43,9 @@ def test_parts_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> Non
     ("shape", "parts"),
     [("b2h4kv2t64d32", 1), ("b16h16t1024d128", 16), ("b1h16t16384d128", 16), ("b2h32kv8t4k65536d128", 1)],
 )
-def test_a_part_has_as_many_heads_as_memory_allows_and_a_head_of_the_keys_at_least(shape: str, parts: int) -> None:
+def test_a_block_has_as_many_heads_as_memory_allows_and_a_head_of_the_keys_at_least(shape: str, parts: int) -> None:
     case = Case.parse(f"sdpa-{shape}-causal-bf16-cuda-fwd", ())
-    cut = oracle.parts(case)
+    cut = oracle.blocks(case)
     assert len(cut) == parts
     heads = sum(len(range(case.shape.heads)[part.heads]) * len(range(case.shape.batch)[part.items]) for part in cut)
     assert heads == case.shape.heads * case.shape.batch

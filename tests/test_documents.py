@@ -117,7 +117,7 @@ def _page(name: str) -> str:
 
 
 def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
-    method, gpu, other = _page("METHOD.md"), _page("GPU.md"), _page("METHOD.md")
+    method, gpu = _page("METHOD.md"), _page("GPU.md")
     policy = Policy()
     assert f"(1 + {SHARE:g} n)" in OPTIONS
     assert f"at or below {policy.false_alarm:.1%}" in VERDICTS
@@ -129,13 +129,13 @@ def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
     assert f"at or below {policy.miss:.1%}" in VERDICTS
     assert legend(policy) in README
     agreeing = least_agreeing(policy.test(213).miss_level)
-    assert f"at least {agreeing} observations" in other
-    assert f"The first {agreeing} pairs of processes" in other
+    assert f"at least {agreeing} observations" in method
+    assert f"The first {agreeing} pairs of processes" in method
     assert f"an upper end takes {agreeing} pairs" in method
     assert f"at least {BURST_NS / 1e6:g} ms and at least {BURST_RESOLUTIONS} times" in method
     assert f"{policy_options.PROCESSES_BUDGET} times as much with `--gate-base-python`" in OPTIONS
-    assert f"{BURST_PAIRS} pairs of bursts" in other
-    assert f"when they are needed, at most {MOST_PAIRS}" in other
+    assert f"{BURST_PAIRS} pairs of bursts" in method
+    assert f"when they are needed, at most {MOST_PAIRS}" in method
     retaken = f"is repeated after {1000 * RECOVERY_S:g} ms, at most {RETAKES} times"
     assert f"below {SLOW_CLOCK:.0%} of its default {retaken}" in gpu
 

@@ -66,9 +66,9 @@ def run(options: argparse.Namespace) -> int:
     steps = TestSteps(options.case, known_commit(place, options.good), options)
     if options.step:
         return step(steps.judge, "" if options.bad is None else known_commit(place, options.bad))
-    history = Commits(place, [], steps.good)
-    found, _ = search(history, steps.judge, known_commit(place, options.bad or "HEAD"))
-    report(history, found, steps.runs[found], options)
+    commits = Commits(place, [], steps.good)
+    found, _ = search(commits, steps.judge, known_commit(place, options.bad or "HEAD"))
+    report(commits, found, steps.runs[found], options)
     return 0
 
 
@@ -138,18 +138,18 @@ class Commits:
         return git(self.place, "show", "-s", "--format=%h %s (%an, %as)", commit).decode().strip()
 
 
-def search(history: Commits, judge: Judge, bad: str, say: Callable[[str], None] = print) -> tuple[str, CaseResult]:
+def search(commits: Commits, judge: Judge, bad: str, say: Callable[[str], None] = print) -> tuple[str, CaseResult]:
     """Find the first commit that has the verdict of ``bad``; what is undecided, or fails in another way, is skipped.
 
     Raises:
         CannotDo: bad is not certainly different from good, or all that is left was skipped.
 
     """
-    left = history.halving(bad, [])
+    left = commits.halving(bad, [])
     if not left:
         raise CannotDo("no commit between good and bad changed what is compared: choose others")
     worst = judge(bad)
-    say(f"bad   {history.describe(bad)}: {_brief(worst)}")
+    say(f"bad   {commits.describe(bad)}: {_brief(worst)}")
     if worst.verdict not in TELLING:
         raise CannotDo(f"bad is {_brief(worst)} against good: choose others, or give a higher --gate-budget")
     results, goods, skipped = {bad: worst}, list[str](), set[str]()
@@ -162,7 +162,7 @@ def search(history: Commits, judge: Judge, bad: str, say: Callable[[str], None] 
             results[commit], bad = worst, commit
             break
         most = ceil(log2(len(untried) + 1))
-        say(f"next  {history.describe(commit)}; {len(untried)} left, at most {most} more to judge")
+        say(f"next  {commits.describe(commit)}; {len(untried)} left, at most {most} more to judge")
         try:
             results[commit] = judge(commit)
         except CannotDo as why:
@@ -177,9 +177,9 @@ def search(history: Commits, judge: Judge, bad: str, say: Callable[[str], None] 
         else:
             skipped.add(commit)
         say(f"{'bad ' if bad == commit else 'good' if commit in goods else 'skip'}  it is {_brief(results[commit])}")
-        left = history.halving(bad, goods)
+        left = commits.halving(bad, goods)
     if maybe := [commit for commit in left if commit in skipped]:
-        listed = "; ".join(history.describe(commit) for commit in [*maybe, bad])
+        listed = "; ".join(commits.describe(commit) for commit in [*maybe, bad])
         raise CannotDo(
             f"it is one of these, of which only the last could be judged: {listed}; give a higher --gate-budget"
         )
@@ -191,10 +191,10 @@ def _brief(result: CaseResult) -> str:
     return f"{result.verdict.value}{ratio}{f', {result.reasons[0]}' if result.reasons else ''}".partition("\n")[0]
 
 
-def report(history: Commits, found: str, run_: Run, options: argparse.Namespace) -> None:
+def report(commits: Commits, found: str, run_: Run, options: argparse.Namespace) -> None:
     """Say which commit it is, and write the reports that were asked for."""
     (result,) = run_.cases
-    print(f"\n{found} is the first that is {result.verdict.value}\n{history.describe(found)}\n{describe(result, ())}")
+    print(f"\n{found} is the first that is {result.verdict.value}\n{commits.describe(found)}\n{describe(result, ())}")
     for form in REPORTS:
         if getattr(options, form) is not None:
             formats.write(form, run_, getattr(options, form))

@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         comparison = Comparison(good, target, rows, place, policy, options.case, options.threads)
         if options.step:
             return bisect.step(comparison.judge, options.bad or "")
-        history = bisect.Commits(place, target.names, good)
-        found, result = bisect.search(history, comparison.judge, known_commit(place, options.bad or "HEAD"))
-        bisect.report(history, found, comparison.run_of(found, result), options)
+        commits = bisect.Commits(place, target.names, good)
+        found, result = bisect.search(commits, comparison.judge, known_commit(place, options.bad or "HEAD"))
+        bisect.report(commits, found, comparison.run_of(found, result), options)
     return 0

@@ -28,7 +28,7 @@ MODULE_SIZES = ((1, 16, 64, 4), (4, 128, 256, 4), (1, 128, 512, 8), (1, 512, 512
 
 
 @dataclass(frozen=True)
-class Contest:
+class SameWork:
     """Our call and PyTorch's for the same work."""
 
     name: str
@@ -74,7 +74,7 @@ def _row(name: str, measurement: Measurement) -> str:
     return f"| {name} | {theirs_us:.1f} | {theirs_us * ratio:.1f} | {ratio:.3f} | [{', '.join(ends)}] |"
 
 
-def _kernels() -> list[Contest]:
+def _kernels() -> list[SameWork]:
     ours = KERNELS["sdpa"]
     rows = []
     for tokens in KERNEL_TOKENS:
@@ -82,11 +82,11 @@ def _kernels() -> list[Contest]:
         for causal in (False, True):
             theirs = partial(F.scaled_dot_product_attention, q, k, v, is_causal=causal)
             name = f"sdpa, {tokens} tokens, {'causal' if causal else 'full'}"
-            rows.append(Contest(name, theirs, partial(ours, q, k, v, causal=causal), backward=False))
+            rows.append(SameWork(name, theirs, partial(ours, q, k, v, causal=causal), backward=False))
     return rows
 
 
-def _modules() -> list[Contest]:
+def _modules() -> list[SameWork]:
     rows = []
     for batch, tokens, d_model, heads in MODULE_SIZES:
         theirs = nn.MultiheadAttention(d_model, heads, batch_first=True).eval()
@@ -98,12 +98,12 @@ def _modules() -> list[Contest]:
             hidden = ~torch.ones(tokens, tokens, dtype=torch.bool).tril() if causal else None
             calls = _module_calls(theirs, ours, x, hidden)
             name = f"module, batch {batch}, {tokens} tokens, width {d_model}, {'causal' if causal else 'full'}"
-            rows.append(Contest(f"{name}, forward", *calls, backward=False))
+            rows.append(SameWork(f"{name}, forward", *calls, backward=False))
             leaves = [[x, *module.parameters()] for module in (theirs, ours)]
             theirs_both, ours_both = (
                 _with_backward(call, of, upstream) for call, of in zip(calls, leaves, strict=True)
             )
-            rows.append(Contest(f"{name}, forward and backward", theirs_both, ours_both, backward=True))
+            rows.append(SameWork(f"{name}, forward and backward", theirs_both, ours_both, backward=True))
     return rows
 
 

@@ -27,7 +27,7 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Chart:
+class TrendPlot:
     """One trend in pixels: a dot a baseline, the band of the quartiles, the levels between steps, the axis's ends."""
 
     dots: tuple[Dot, ...]
@@ -46,7 +46,7 @@ class Item:
     kind: str
     change: str
     steps: tuple[str, ...]
-    plot: Chart
+    plot: TrendPlot
 
 
 def as_html(history: History) -> str:
@@ -93,7 +93,7 @@ def _items(group: Group) -> list[Item]:
     return sorted(items, key=lambda i: (order.index(i.kind), -abs(log(i.trend.last_over_first)), i.trend.case_id))
 
 
-def plot(trend: Trend) -> Chart:
+def plot(trend: Trend) -> TrendPlot:
     """Lay out one trend: baselines at equal distances, times on an axis of its own."""
     points = trend.points
     low, high = min(p.low_ns for p in points), max(p.high_ns for p in points)
@@ -117,7 +117,7 @@ def plot(trend: Trend) -> Chart:
     ends = [*(step.index - 1 for step in found), len(points) - 1]
     means = [found[0].before_ns, *(step.after_ns for step in found)] if found else []
     levels = [[(x(a), y(ns)), (x(b), y(ns))] for a, b, ns in zip(starts, ends, means, strict=False)]
-    return Chart(
+    return TrendPlot(
         tuple(Dot(x(i), y(p.ns_per_call), f"{p.file}: {duration(p.ns_per_call)}") for i, p in enumerate(points)),
         path(edge) + "Z",
         "".join(map(path, levels)),

@@ -42,7 +42,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Shift:
+class LevelStep:
     """From point ``index`` on, the level is another: ``before_ns`` became ``after_ns``, medians between two steps."""
 
     index: int
@@ -65,8 +65,8 @@ class Trend:
 
     case_id: str
     points: tuple[Point, ...]
-    steps: tuple[Shift, ...] | None = None
-    hint: Shift | None = None
+    steps: tuple[LevelStep, ...] | None = None
+    hint: LevelStep | None = None
 
     @property
     def net_ratio(self) -> float:
@@ -167,17 +167,17 @@ def find_steps(history: History, finder: Finder) -> History:
     return replace(history, groups=tuple(groups), finder=finder.name)
 
 
-def _steps(values: Sequence[float], found: Mapping[int, float]) -> list[Shift]:
+def _steps(values: Sequence[float], found: Mapping[int, float]) -> list[LevelStep]:
     """Make steps of the indices at which they are, and their p-values."""
     bounds = [0, *sorted(found), len(values)]
     levels = [median(values[start:end]) for start, end in pairwise(bounds)]
     return [
-        Shift(start, before, after, found[start], end)
+        LevelStep(start, before, after, found[start], end)
         for (start, end), (before, after) in zip(pairwise(bounds[1:]), pairwise(levels), strict=True)
     ]
 
 
-def _agreed(values: Sequence[float], step: Shift) -> bool:
+def _agreed(values: Sequence[float], step: LevelStep) -> bool:
     """Whether at least two values are nearer to the new level than to the old one, and the levels differ."""
     nearer = sum(abs(value - step.after_ns) < abs(value - step.before_ns) for value in values[step.index : step.end])
     return nearer >= CONFIRMING and abs(step.ratio - 1) >= MIN_CHANGE

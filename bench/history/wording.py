@@ -2,7 +2,7 @@
 
 from ..report.text import duration
 from .steps import INSTALL
-from .trends import LEVEL, Group, History, Shift, Trend
+from .trends import LEVEL, Group, History, LevelStep, Trend
 
 
 def by_whom(history: History) -> str:
@@ -44,7 +44,7 @@ def steps(trend: Trend) -> list[str]:
     return [*written, f"the last alone is {percent:.1f}% {which}: a hint, until a second one agrees"]
 
 
-def _step(trend: Trend, step: Shift) -> str:
+def _step(trend: Trend, step: LevelStep) -> str:
     point = trend.points[step.index]
     which = "slower" if step.ratio > 1 else "faster"
     commit = f", commit {point.commit}" if point.commit else ""

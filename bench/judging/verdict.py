@@ -29,6 +29,11 @@ class Verdict(StrEnum):
         return self in FAILING
 
     @property
+    def rank(self) -> int:
+        """Its place among the verdicts, the worst first."""
+        return list(Verdict).index(self)
+
+    @property
     def compared(self) -> bool:
         """Whether base and head were compared."""
         return self not in (Verdict.NEW, Verdict.SKIPPED, Verdict.MISSING)
@@ -115,10 +120,9 @@ class CaseResult:
 
 
 def worst(*verdicts: Verdict) -> Verdict:
-    """Return the one that is declared first."""
-    return min(verdicts, key=list(Verdict).index)
+    return min(verdicts, key=lambda verdict: verdict.rank)
 
 
 def severity(case: CaseResult) -> tuple[int, float]:
     """A sort key that puts the worst first: by verdict, then by ratio."""
-    return list(Verdict).index(case.verdict), -(case.ratio or 0.0)
+    return case.verdict.rank, -(case.ratio or 0.0)

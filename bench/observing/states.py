@@ -66,6 +66,9 @@ def _switches() -> dict[str, _State]:
         "SDPA's flash backend": (sdpa.flash_sdp_enabled, sdpa.enable_flash_sdp),
         "SDPA's math backend": (sdpa.math_sdp_enabled, sdpa.enable_math_sdp),
         "SDPA's efficient backend": (sdpa.mem_efficient_sdp_enabled, sdpa.enable_mem_efficient_sdp),
+        "SDPA's cuDNN backend": (sdpa.cudnn_sdp_enabled, sdpa.enable_cudnn_sdp),
+        "sums in half precision": (_half_sums, _set_half_sums),
+        "the flushing of denormal numbers": (lambda: sys.float_info.min / 2 == 0.0, torch.set_flush_denormal),
     }
     return {name: _State(read, turn) for name, (read, turn) in switches.items()}
 
@@ -128,6 +131,21 @@ def _set_precision(state: tuple[str | None, ...]) -> None:
     for backend, precision in zip(_backends(), own, strict=True):
         if precision is not None:
             backend.fp32_precision = precision
+
+
+def _half_sums() -> tuple[bool, bool]:
+    """Read whether products on a GPU may sum float16, and bfloat16, in their own precision."""
+    import torch  # noqa: PLC0415
+
+    matmul = torch.backends.cuda.matmul
+    return matmul.allow_fp16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction
+
+
+def _set_half_sums(state: tuple[bool, bool]) -> None:
+    import torch  # noqa: PLC0415
+
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_fp16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction = state
 
 
 def _draw() -> None:

@@ -122,7 +122,7 @@ def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> ReportRow:
         cells=dict(zip(COLUMNS, row(brief), strict=True)),
         fails=fails,
         tone=tone(case.verdict),
-        rank=list(Verdict).index(case.verdict),
+        rank=case.verdict.rank,
         mark=forest.mark(case),
         opens=opens,
         facts=facts,

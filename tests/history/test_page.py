@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Page
 
 from bench.history.page import HEIGHT, WIDTH, as_html, kind, plot
-from bench.history.trends import Group, History, Point, Shift, Trend
+from bench.history.trends import Group, History, LevelStep, Point, Trend
 
 HOSTILE = "<script>alert(1)</script>"
 ENVIRONMENT = (("cpu", "A processor"), ("torch", "2.13.0"), ("threads", "1"))
@@ -27,7 +27,9 @@ def trend(case_id: str, *levels: float, judged: bool = True) -> Trend:
         Point(START + timedelta(days=i), f"{i:04}_stored.json", "abc1234", ns, 0.97 * ns, 1.05 * ns)
         for i, ns in enumerate(times)
     ]
-    found = [Shift(4 * (i + 1), before, after, 1e-5, 4 * (i + 2)) for i, (before, after) in enumerate(pairwise(levels))]
+    found = [
+        LevelStep(4 * (i + 1), before, after, 1e-5, 4 * (i + 2)) for i, (before, after) in enumerate(pairwise(levels))
+    ]
     return Trend(case_id, tuple(points), tuple(s for s in found if s.ratio != 1) if judged else None)
 
 

@@ -1,5 +1,6 @@
 """What a call leaves changed is named and turned back, however the caller had set it."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -38,10 +39,25 @@ def _seeds_numpy() -> None:
     generators.seed(3)
 
 
+def _sums_in_bf16() -> None:
+    matmul.allow_bf16_reduced_precision_reduction = not matmul.allow_bf16_reduced_precision_reduction
+
+
+def _without_cudnn() -> None:
+    torch.backends.cuda.enable_cudnn_sdp(not torch.backends.cuda.cudnn_sdp_enabled())
+
+
+def _flushes_denormal_numbers() -> None:
+    torch.set_flush_denormal(sys.float_info.min / 2 != 0.0)  # whichever it was not
+
+
 PRECISION, NUMPY = "the precision of float32 products", "NumPy's random generator"
 CHANGES = {
     PRECISION: (_by_backend, _by_the_backend_of_the_cpu, _for_all),
     NUMPY: (_another_bit_generator, _draws_from_numpy, _seeds_numpy),
+    "sums in half precision": (_sums_in_bf16,),
+    "SDPA's cuDNN backend": (_without_cudnn,),
+    "the flushing of denormal numbers": (_flushes_denormal_numbers,),
 }
 ALL = [pytest.param(name, change, id=change.__name__) for name, changes in CHANGES.items() for change in changes]
 
@@ -57,7 +73,15 @@ def _as_before() -> Any:
 
 def _read() -> tuple[Any, ...]:
     drawn = generators.get_state(legacy=False)
-    return matmul.fp32_precision, on_cpu.matmul.fp32_precision, type(generators.get_bit_generator()), repr(drawn)
+    return (
+        matmul.fp32_precision,
+        on_cpu.matmul.fp32_precision,
+        matmul.allow_bf16_reduced_precision_reduction,
+        torch.backends.cuda.cudnn_sdp_enabled(),
+        sys.float_info.min / 2,
+        type(generators.get_bit_generator()),
+        repr(drawn),
+    )
 
 
 @pytest.mark.parametrize(("name", "change"), ALL)

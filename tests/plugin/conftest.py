@@ -33,8 +33,8 @@ def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
     """Give the inner runs of a test another head: a copy of the package, with text appended to a file of it."""
     root = tmp_path / "head"
 
-    def of_head(what: Target, gated: Path) -> Code:
-        found = of_disk(what, gated)
+    def of_head(target: Target, gated: Path) -> Code:
+        found = of_disk(target, gated)
         if not root.exists():  # nothing is edited yet
             return found
         return Code(source.from_directory(root), replace(found.world, paths=(root,)))

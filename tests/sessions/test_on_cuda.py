@@ -42,11 +42,7 @@ def test_varlen(benchmark):
         ("x @ x", WHOLE, {"test_product": "UNCHANGED", "test_varlen": "UNCHANGED"}),
         ("(x @ x + x @ x) / 2", WHOLE, {"test_product": "REGRESSED", "test_varlen": "UNCHANGED"}),
         ("x @ x", f"{WHOLE} + {WHOLE} * 0", {"test_product": "UNCHANGED", "test_varlen": "REGRESSED"}),
-        (
-            "x @ x",
-            WHOLE.replace("q, k, v,", "q, k, v.flip(0),"),
-            {"test_product": "UNCHANGED", "test_varlen": "DRIFTED"},
-        ),
+        ("x @ x", OTHER, {"test_product": "UNCHANGED", "test_varlen": "DRIFTED"}),
     ],
     ids=["unchanged", "a product twice", "attention twice", "other values"],
 )

@@ -30,7 +30,7 @@ def attend(q, k, v, *, mask, causal, scale):
     {call}
 """
 PLAIN = "return formula(q, k, v)"
-WHAT = Target(("theirs.kernel:attend",))
+TARGET = Target(("theirs.kernel:attend",))
 
 Compare = Callable[..., CaseResult]
 
@@ -60,10 +60,10 @@ class Theirs:
     def gate(self, base: str | None = None) -> Iterator[tuple[Gate, Twins]]:
         """Hold a gate of both sides; ``base`` is a directory or a revision, or else the folder of the base."""
         codes = {
-            "head": code.of_head(WHAT, self.head),
-            "base": code.of_name(WHAT, str(self.base) if base is None else base, self.scratch),
+            "head": code.of_head(TARGET, self.head),
+            "base": code.of_name(TARGET, str(self.base) if base is None else base, self.scratch),
         }
-        with twins(starts_of(codes, WHAT, ("cpu",), 1, self.scratch), self.scratch) as sides:
+        with twins(starts_of(codes, TARGET, ("cpu",), 1, self.scratch), self.scratch) as sides:
             yield Gate(sides, Base(codes["base"].source)), sides
 
     def compare(self, base: str | None = None, cases: Sequence[Case] = (CASE,)) -> CaseResult:

@@ -14,7 +14,7 @@ from bench.plain.errors import CannotDo
 from bench.sources.world import in_repository
 from bench.suite import code
 
-from .conftest import WHAT, Theirs, written
+from .conftest import TARGET, Theirs, written
 
 TIMES_FACTOR = "return formula(q, k, v) * FACTOR"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -204,14 +204,14 @@ def test_a_package_that_is_imported_from_elsewhere_than_the_gated_checkout_is_re
 ) -> None:
     checkout = written(tmp_path / "worktree")
     with pytest.raises(CannotDo) as refusal:
-        code.of_head(WHAT, checkout)
+        code.of_head(TARGET, checkout)
     assert str(theirs.head) in str(refusal.value)
     assert str(checkout) in str(refusal.value)
 
 
 def test_a_package_of_a_folder_below_the_gated_checkout_s_root_is_its_own(repository: Theirs) -> None:
     (repository.head / "gate").mkdir()
-    assert code.of_head(WHAT, repository.head / "gate").world.repository == repository.head
+    assert code.of_head(TARGET, repository.head / "gate").world.repository == repository.head
 
 
 def test_a_stored_source_that_needs_a_module_beside_it_is_refused(theirs: Theirs) -> None:

@@ -27,9 +27,8 @@ _MODULES = {
     "merge": ("commands.merge",),
     "overhead": ("commands.overhead",),
     "peers": ("selftest.peers",),
-    "record": ("selftest.record",),
     "replay": ("selftest.replay",),
-    "selftest": ("selftest.command", "selftest.selftest_of_tests"),
+    "selftest": ("selftest.of_suite", "selftest.of_tests"),
     "study": ("study.command",),
 }
 _HERE = Path(__file__).parent

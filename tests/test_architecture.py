@@ -22,7 +22,7 @@ SUITE = """
 ORDER = [*ENGINE, *SUITE]
 PURE = """
     plain judging report history sources.source sources.baseline suite.source_lines twins.between timing.budget
-    timing.machine_load observing.compilation selftest.simulation selftest.replay selftest.counting
+    timing.machine_load observing.compilation selftest.simulation selftest.replay selftest.findings
     commands.explain_text commands.github commands.comment study.results study.published study.estimate study.judgement
     study.table study.tables study.plots study.report
 """.split()  # noqa: SIM905
@@ -136,9 +136,9 @@ def test_only_the_plugin_s_own_files_know_pytest() -> None:
         "policy_options",
         "protocol",
         "pytest_benchmark_adapter",
+        "runs",
         "session",
         "settings",
-        "stock",
         "twin",
     }
 

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from math import ceil, log2
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ from ..report.terminal import describe
 from ..selftest.runs import gated
 from ..sources.repository import git, known_commit
 
-REPORTS = ("json", "markdown", "html")
 UNDECIDED = 125  # tells git bisect run to skip this commit
 FINE = (Verdict.UNCHANGED, Verdict.WAIVED, Verdict.FASTER)
 TELLING = (Verdict.REGRESSED, Verdict.DRIFTED, Verdict.CHANGED, Verdict.FASTER, Verdict.ERROR, Verdict.MISSING)
 
-Judge = Callable[[str], CaseResult]  # compares a commit, or the working tree if it is "", with good
+Judge = Callable[[str], Run]  # compares one case of a commit, or of the working tree if it is "", with good
 
 
 def add_command(commands: Any) -> None:
@@ -46,8 +45,7 @@ def declare(commands: Any) -> argparse.ArgumentParser:
     PERCENT.declare(parser, "--gate-threshold", f"{Policy.threshold:.0%}", "what counts as slower")
     SECONDS.declare(parser, "--gate-budget", f"{Policy.budget_s:g}", "most time one measurement of a step may take")
     THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
-    for form in REPORTS:
-        parser.add_argument(f"--{form}", type=Path, metavar="PATH", help=f"write the commit's verdict as {form}")
+    formats.declare(parser, "the commit's verdict")
     return parser
 
 
@@ -63,53 +61,36 @@ def run(options: argparse.Namespace) -> int:
     if "::" not in options.case:
         raise CannotDo(f"{options.case} is no test: give its node id, such as benchmarks/test_speed.py::test_it")
     place = Path.cwd()
-    steps = TestSteps(options.case, known_commit(place, options.good), options)
-    if options.step:
-        return step(steps.judge, "" if options.bad is None else known_commit(place, options.bad))
-    commits = Commits(place, [], steps.good)
-    found, _ = search(commits, steps.judge, known_commit(place, options.bad or "HEAD"))
-    report(commits, found, steps.runs[found], options)
-    return 0
+    good = known_commit(place, options.good)
+    given = [options.case, f"--gate-base={good}", f"--gate-budget={options.gate_budget:g}"]
 
-
-@dataclass
-class TestSteps:
-    """Compares a test at one commit after the other with the good one; ``runs`` are by commit."""
-
-    __test__ = False  # pytest must not collect it
-
-    node_id: str
-    good: str
-    options: argparse.Namespace
-    runs: dict[str, Run] = field(default_factory=dict)
-
-    def judge(self, commit: str) -> CaseResult:
-        """Compare a commit, or the working tree if that is empty, with the good revision.
-
-        Raises:
-            CannotDo: one of them cannot run the test.
-
-        """
-        options = self.options
-        arguments = [
-            self.node_id,
-            f"--gate-base={self.good}",
-            f"--gate-threshold={100 * options.gate_threshold:g}%",
-            f"--gate-budget={options.gate_budget:g}",
-            f"--gate-threads={options.threads}",
-            *([f"--gate-head={commit}"] if commit else []),
-        ]
-        self.runs[commit] = found = gated(arguments)
-        results = [case for case in found.cases if case.id == self.node_id]
+    def judge(commit: str) -> Run:
+        run = gated([*given, *([f"--gate-head={commit}"] if commit else [])], options)
+        results = tuple(case for case in run.cases if case.id == options.case)
         if len(results) != 1:
-            raise CannotDo(f"{self.node_id} is no test with one result: give a node id, with its parameters")
-        return results[0]
+            raise CannotDo(f"{options.case} is no test with one result: give a node id, with its parameters")
+        return replace(run, cases=results)
+
+    return conclude(Commits(place, [], good), judge, options)
+
+
+def conclude(commits: "Commits", judge: Judge, options: argparse.Namespace) -> int:
+    """Search, print each step, and report on the commit that is found; or judge one commit alone; as ``run`` returns.
+
+    Raises:
+        CannotDo: no such revision, or good and bad do not differ with certainty.
+
+    """
+    if options.step:
+        return step(judge, "" if options.bad is None else known_commit(commits.place, options.bad))
+    report(commits, *search(commits, judge, known_commit(commits.place, options.bad or "HEAD")), options)
+    return 0
 
 
 def step(judge: Judge, commit: str) -> int:
     """Judge one commit for ``git bisect run``, and print what was found."""
     try:
-        result = judge(commit)
+        (result,) = judge(commit).cases
     except CannotDo as why:  # this commit cannot be compared; others may
         print(f"skipped: {why}")
         return UNDECIDED
@@ -138,8 +119,10 @@ class Commits:
         return git(self.place, "show", "-s", "--format=%h %s (%an, %as)", commit).decode().strip()
 
 
-def search(commits: Commits, judge: Judge, bad: str, say: Callable[[str], None] = print) -> tuple[str, CaseResult]:
+def search(commits: Commits, judge: Judge, bad: str, say: Callable[[str], None] = print) -> tuple[str, Run]:
     """Find the first commit that has the verdict of ``bad``; what is undecided, or fails in another way, is skipped.
+
+    Returns the commit, and the run that judged it.
 
     Raises:
         CannotDo: bad is not certainly different from good, or all that is left was skipped.
@@ -148,42 +131,41 @@ def search(commits: Commits, judge: Judge, bad: str, say: Callable[[str], None] 
     left = commits.halving(bad, [])
     if not left:
         raise CannotDo("no commit between good and bad changed what is compared: choose others")
-    worst = judge(bad)
+    runs = {bad: judge(bad)}
+    (worst,) = runs[bad].cases
     say(f"bad   {commits.describe(bad)}: {_brief(worst)}")
     if worst.verdict not in TELLING:
         raise CannotDo(f"bad is {_brief(worst)} against good: choose others, or give a higher --gate-budget")
-    results, goods, skipped = {bad: worst}, list[str](), set[str]()
-    while True:
-        untried = [commit for commit in left if commit not in {bad, *skipped}]
-        if not untried:
-            break
+    goods, skipped = list[str](), set[str]()
+    while untried := [commit for commit in left if commit not in {bad, *skipped}]:
         commit = untried[0]
         if len(left) == 1:  # bad holds no other change
-            results[commit], bad = worst, commit
+            runs[commit], bad = runs[bad], commit
             break
         most = ceil(log2(len(untried) + 1))
         say(f"next  {commits.describe(commit)}; {len(untried)} left, at most {most} more to judge")
         try:
-            results[commit] = judge(commit)
+            runs[commit] = judge(commit)
         except CannotDo as why:
             say(f"skip  it: {why}")
             skipped.add(commit)
             continue
-        verdict = results[commit].verdict
-        if verdict is worst.verdict:
-            bad = commit
-        elif verdict in FINE:
-            goods.append(commit)
+        (result,) = runs[commit].cases
+        if result.verdict is worst.verdict:
+            said, bad = "bad ", commit
+        elif result.verdict in FINE:
+            said, goods = "good", [*goods, commit]
         else:
-            skipped.add(commit)
-        say(f"{'bad ' if bad == commit else 'good' if commit in goods else 'skip'}  it is {_brief(results[commit])}")
+            said, skipped = "skip", {*skipped, commit}
+        say(f"{said}  it is {_brief(result)}")
         left = commits.halving(bad, goods)
     if maybe := [commit for commit in left if commit in skipped]:
         listed = "; ".join(commits.describe(commit) for commit in [*maybe, bad])
         raise CannotDo(
-            f"it is one of these, of which only the last could be judged: {listed}; give a higher --gate-budget"
+            f"the first bad commit is one of these; all but the last were skipped: {listed}; "
+            "give a higher --gate-budget"
         )
-    return bad, results[bad]
+    return bad, runs[bad]
 
 
 def _brief(result: CaseResult) -> str:
@@ -195,6 +177,4 @@ def report(commits: Commits, found: str, run_: Run, options: argparse.Namespace)
     """Say which commit it is, and write the reports that were asked for."""
     (result,) = run_.cases
     print(f"\n{found} is the first that is {result.verdict.value}\n{commits.describe(found)}\n{describe(result, ())}")
-    for form in REPORTS:
-        if getattr(options, form) is not None:
-            formats.write(form, run_, getattr(options, form))
+    formats.write_asked(run_, options)

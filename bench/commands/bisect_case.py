@@ -1,35 +1,22 @@
 """``bisect`` for a case of the suite, or of kernels of another repository; a test is bisected as the engine does."""
 
 import argparse
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
-
-import torch
+from functools import partial
+from typing import Any
 
 from ..judging.policy import Policy
 from ..judging.replication import Replications
 from ..judging.run import Run
-from ..judging.verdict import CaseResult
 from ..plain.errors import CannotDo
-from ..sources import source
 from ..sources.repository import known_commit
-from ..sources.source import Source
-from ..sources.target import Target, place_of
+from ..sources.target import place_of
 from ..suite import code
 from ..suite.base import Base
-from ..suite.code import Code
-from ..suite.forked import starts_of, twins
+from ..suite.forked import LayOut, opened
 from ..suite.gate import Gate
-from ..suite.matrix import Rows
 from ..timing import environment
-from ..timing.machine import steady_allocator
 from . import bisect, target_options
 from .explain import find
-
-if TYPE_CHECKING:
-    from ..suite.cases import Case
 
 
 def add_command(commands: Any) -> None:
@@ -37,59 +24,6 @@ def add_command(commands: Any) -> None:
     parser = bisect.declare(commands)
     target_options.declare(parser)
     parser.set_defaults(run=run)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What all steps of the search share: the good revision, the case, the stopping rule, and the threads."""
-
-    good: str
-    target: Target
-    rows: Rows
-    place: Path
-    policy: Policy
-    case_id: str
-    threads: int
-
-    def judge(self, commit: str) -> CaseResult:
-        """Compare a commit, or the working tree if that is empty, with the good revision.
-
-        Raises:
-            CannotDo: one of them does not load, or has no such case.
-
-        """
-        with TemporaryDirectory(prefix="attention-gate-") as directory:
-            scratch = Path(directory)
-            codes = {"base": code.of_revision(self.target, self.good, scratch), "head": self._code_of(commit, scratch)}
-            devices = environment.present_devices()
-            with twins(starts_of(codes, self.target, devices, self.threads, scratch), scratch) as sides:
-                assert sides.base is not None  # it has loaded
-                case: Case = find(self.case_id, sides.base, self.rows)
-                if not sides.head.ask("supports", case):
-                    raise CannotDo(f"{codes['head'].source.origin} does not support {self.case_id}")
-                gate = Gate(sides, Base(codes["base"].source))
-                level = Replications(self.policy.false_alarm).level
-                return gate.compare(case, self.policy.test(1, replication_level=level), self.policy.budget_s)
-
-    def _code_of(self, commit: str, scratch: Path) -> Code:
-        return code.of_revision(self.target, commit, scratch) if commit else code.of_working_tree(self.target)
-
-    def run_of(self, commit: str, result: CaseResult) -> Run:
-        """Return the run that a result of ``judge`` is of, for reports."""
-        base, head = self.source_of(self.good), self.source_of(commit)
-        return Run(
-            base={"origin": base.origin, "source_sha256": base.sha256},
-            head={"origin": head.origin, "source_sha256": head.sha256},
-            environment=environment.describe(steady_allocator()),
-            policy=self.policy,
-            cases=(result,),
-        )
-
-    def source_of(self, commit: str) -> Source:
-        """Return the source of a commit, or of the working tree if that is empty."""
-        if not commit:
-            return source.imported(self.target.names)
-        return source.from_revision(self.place, commit, self.target.names)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -103,16 +37,26 @@ def run(options: argparse.Namespace) -> int:
     """
     if "::" in options.case:
         return bisect.run(options)
-    torch.set_num_threads(options.threads)
-    steady_allocator()
+    here = environment.hold_still(options.threads)
+    policy, devices = Policy(options.gate_threshold, options.gate_budget), environment.present_devices()
+    test = policy.test(1, replication_level=Replications(policy.false_alarm).level)
     with target_options.asked(options) as (target, rows):
-        policy = Policy(options.gate_threshold, options.gate_budget)
         place = place_of(target.names[0])
         good = known_commit(place, options.good)
-        comparison = Comparison(good, target, rows, place, policy, options.case, options.threads)
-        if options.step:
-            return bisect.step(comparison.judge, options.bad or "")
-        commits = bisect.Commits(place, target.names, good)
-        found, result = bisect.search(commits, comparison.judge, known_commit(place, options.bad or "HEAD"))
-        bisect.report(commits, found, comparison.run_of(found, result), options)
-    return 0
+
+        def judge(commit: str) -> Run:
+            at_commit, on_disk = partial(code.of_revision, target, commit), lambda _: code.of_working_tree(target)
+            codes: dict[str, LayOut] = {
+                "base": partial(code.of_revision, target, good),
+                "head": at_commit if commit else on_disk,
+            }
+            with opened(codes, target, devices, options.threads) as (sides, laid_out):
+                assert sides.base is not None  # it has loaded
+                case = find(options.case, sides.base, rows)
+                base, head = laid_out["base"].source, laid_out["head"].source
+                if not sides.head.ask("supports", case):
+                    raise CannotDo(f"{head.origin} does not support {case.id}")
+                result = Gate(sides, Base(base)).compare(case, test, policy.budget_s)
+            return Run(base.described, head.described, here, policy, (result,))
+
+        return bisect.conclude(bisect.Commits(place, target.names, good), judge, options)

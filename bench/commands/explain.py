@@ -3,11 +3,9 @@
 import argparse
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-
-import torch
 
 from .. import pytest_benchmark_adapter
 from ..plain.arguments import DEFAULT_THREADS, THREADS
@@ -18,7 +16,7 @@ from ..sources.target import Target
 from ..suite import code
 from ..suite.cases import DEVICES, Case
 from ..suite.code import Code
-from ..suite.forked import starts_of, twins
+from ..suite.forked import LayOut, opened
 from ..suite.matrix import ROWS, Rows
 from ..suite.side import load
 from ..suite.sides import Sides
@@ -47,13 +45,16 @@ def run(options: argparse.Namespace) -> None:
         CannotDo: no such case or base, no such device here, or a side raised.
 
     """
-    torch.set_num_threads(options.threads)
-    with asked(options) as (target, rows), TemporaryDirectory(prefix="attention-gate-") as scratch:
+    environment.hold_still(options.threads)
+    with asked(options) as (target, rows):
         devices = environment.present_devices()
         case = find(options.case, Local("head", Worker(load(target, devices))), rows)
-        codes = {"head": code.of_working_tree(target), "base": _base(options.gate_base, target, Path(scratch))}
-        with twins(starts_of(codes, target, devices, options.threads, Path(scratch)), Path(scratch)) as sides:
-            seen_base, seen_head, work = observed(sides, case, codes)
+        codes: dict[str, LayOut] = {
+            "head": lambda _: code.of_working_tree(target),
+            "base": partial(_base, options.gate_base, target),
+        }
+        with opened(codes, target, devices, options.threads) as (sides, laid_out):
+            seen_base, seen_head, work = observed(sides, case, laid_out)
     print(explain_text.explain(case.id, seen_base, seen_head, work), end="")
 
 

@@ -4,8 +4,6 @@ import argparse
 from collections import defaultdict
 from typing import Any
 
-import torch
-
 import attention
 
 from ..suite.cases import DEVICES, DTYPES
@@ -13,6 +11,7 @@ from ..suite.gate import Gate
 from ..suite.matrix import ROWS, TIERS, Row, matrix
 from ..suite.side import Side
 from ..suite.sides import in_process
+from ..timing import environment
 
 # Every kernel and module in every dtype, both ways: more than a gate has time for.
 EVERY_SUBJECT = "kernels compiling variants modules"
@@ -33,8 +32,13 @@ def run(options: argparse.Namespace) -> None:
     """Check every case of the tier on one device, on one thread, and print the largest share by kernel and dtype.
 
     The tiers from ``pr`` on have every kernel, dtype and direction: where there is no share, the kernel supports none.
+
+    Raises:
+        CannotDo: the device is not here.
+
     """
-    torch.set_num_threads(1)
+    environment.check_device(options.device)
+    environment.hold_still(threads=1)
     head = Side.of("head", attention)
     gate = Gate(in_process(head))
     shares: dict[tuple[str, str, str], float] = defaultdict(float)

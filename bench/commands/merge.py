@@ -11,15 +11,12 @@ from ..report import formats
 from ..report.from_json import from_json
 from ..report.terminal import write_table
 
-REPORTS = ("json", "markdown", "html")
-
 
 def add_command(commands: Any) -> None:
     """Declare ``merge`` among the commands of the command line."""
     parser = commands.add_parser("merge", help="join what --gate-json wrote in each shard into one verdict")
     parser.add_argument("shards", type=Path, nargs="+", metavar="SHARD.json", help="one of each shard, in any order")
-    for form in REPORTS:
-        parser.add_argument(f"--{form}", type=Path, metavar="PATH", help=f"write the joined verdicts as {form}")
+    formats.declare(parser, "the joined verdicts")
     parser.set_defaults(run=run)
 
 
@@ -32,10 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """
     merged = merge({str(path): _read(path) for path in options.shards})
     write_table(merged, _Output())
-    for form in REPORTS:
-        path: Path | None = getattr(options, form)
-        if path is not None:
-            formats.write(form, merged, path)
+    formats.write_asked(merged, options)
     print(merged.closing_line)
     return merged.exit_code
 

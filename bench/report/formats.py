@@ -1,5 +1,6 @@
 """The files that a run is written to, by format."""
 
+import argparse
 from pathlib import Path
 
 from ..judging.run import Run
@@ -16,6 +17,22 @@ def _as_html(run: Run) -> str:
 
 
 FORMATS = {"json": as_json, "markdown": as_markdown, "html": _as_html, "pairs": as_pairs}
+
+REPORTS = ("json", "markdown", "html")  # the formats that commands write
+
+
+def declare(parser: argparse.ArgumentParser, what: str) -> None:
+    """Declare an option of each format for a command that reports on a run."""
+    for form in REPORTS:
+        parser.add_argument(f"--{form}", type=Path, metavar="PATH", help=f"write {what} as {form}")
+
+
+def write_asked(run: Run, options: argparse.Namespace) -> None:
+    """Write the run in the formats that were asked for by the options of ``declare``."""
+    for form in REPORTS:
+        path: Path | None = getattr(options, form)
+        if path is not None:
+            write(form, run, path)
 
 
 def write(form: str, run: Run, path: Path) -> None:

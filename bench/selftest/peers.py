@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ..plain.arguments import COUNT
 from ..plain.errors import CannotDo
 from ..sources.target import SUITE
-from .stock import fails as stock_fails
+from .runs import environment_without, process, stock_fails
 
 SLOWDOWNS = (0.05, 0.10, 0.20)
 FUNCTIONS = {
@@ -141,26 +141,21 @@ def _python(place: Path, tool: Tool) -> Path:
 
 
 def _run(where: Path, *command: str | Path) -> "subprocess.CompletedProcess[str]":
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
+    environment = environment_without("PYTEST_", "PYTHON")
     environment["PATH"] = f"{Path(command[0]).parent}{os.pathsep}{environment['PATH']}"
-    return subprocess.run(
-        [*map(str, command)], cwd=where, env=environment, capture_output=True, text=True, errors="replace", check=False
-    )
+    return process(*command, where=where, environment=environment)
 
 
 def _this(python: Path, base: Path, head: Path) -> bool:
     return _run(head, python, "-m", "pytest", "-q", "test_work.py", f"--gate-base={base}").returncode != 0
 
 
-def _stock(check: str) -> Callable[[Path, Path, Path], bool]:
-    def fails(python: Path, base: Path, head: Path) -> bool:
-        times = []
-        for side in (base, head):
-            _run(side, python, "-m", "pytest", "-q", "test_work.py", "--benchmark-json=times.json")
-            times.append(json.loads((side / "times.json").read_text(encoding="utf-8"))["benchmarks"])
-        return stock_fails(check, *times)
-
-    return fails
+def _stock(python: Path, base: Path, head: Path) -> bool:
+    times = []
+    for side in (base, head):
+        _run(side, python, "-m", "pytest", "-q", "test_work.py", "--benchmark-json=times.json")
+        times.append(json.loads((side / "times.json").read_text(encoding="utf-8"))["benchmarks"])
+    return stock_fails("min:10%", *times)
 
 
 def _matrix(python: Path, base: Path, head: Path) -> bool:
@@ -196,15 +191,12 @@ def _asv(python: Path, base: Path, head: Path) -> bool:
     return _run(base, asv, "continuous", "--factor", "1.1", "base", "head").returncode != 0
 
 
-def _requirements(*more: str) -> tuple[str, ...]:
-    return ("pytest==9.2.0", *more)
-
-
-STOCK = _requirements("pytest-benchmark==5.3.1")
+PYTEST = "pytest==9.2.0"
+STOCK = (PYTEST, "pytest-benchmark==5.3.1")
 TOOLS = {
-    "this gate, at 5%": Tool(_requirements("pytest-benchmark==5.3.1", str(SUITE)), _this),
-    "pytest-benchmark 5.3.1, `min:10%`": Tool(STOCK, _stock("min:10%")),
-    "benchmatrix 1.2.1, `collect-paired`, at 5%": Tool(_requirements("benchmatrix==1.2.1"), _matrix),
-    "pytest-codspeed 5.0.4, walltime, medians at 10%": Tool(_requirements("pytest-codspeed==5.0.4"), _codspeed),
-    "asv 0.6.6, `continuous`, at 10%": Tool(_requirements("asv==0.6.6", "virtualenv==21.15.11"), _asv),
+    "this gate, at 5%": Tool((*STOCK, str(SUITE)), _this),
+    "pytest-benchmark 5.3.1, `min:10%`": Tool(STOCK, _stock),
+    "benchmatrix 1.2.1, `collect-paired`, at 5%": Tool((PYTEST, "benchmatrix==1.2.1"), _matrix),
+    "pytest-codspeed 5.0.4, walltime, medians at 10%": Tool((PYTEST, "pytest-codspeed==5.0.4"), _codspeed),
+    "asv 0.6.6, `continuous`, at 10%": Tool((PYTEST, "asv==0.6.6", "virtualenv==21.15.11"), _asv),
 }

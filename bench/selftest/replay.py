@@ -14,7 +14,7 @@ from ..plain.arguments import COUNT, PERCENT
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..report.pairs import read
-from .counting import share
+from .findings import share
 from .simulation import (
     RunOutcome,
     Streams,
@@ -30,7 +30,7 @@ from .simulation import (
 def add_command(commands: Any) -> None:
     """Declare ``replay`` among the commands of the command line."""
     parser = commands.add_parser("replay", help="judge the decision rule on recorded noise")
-    parser.add_argument("recording", type=Path, help="what record or --gate-pairs wrote")
+    parser.add_argument("recording", type=Path, help="what selftest --pairs or --gate-pairs wrote")
     COUNT.declare(parser, "--runs", "1000", "simulated runs")
     PERCENT.declare(parser, "--gate-threshold", f"{100 * Policy.threshold:g}%", "the slowdown that must not pass")
     parser.set_defaults(run=run)

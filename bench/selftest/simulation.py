@@ -134,7 +134,8 @@ def wald_pairs(log_ratios: Sequence[float], threshold: float, *, alarm_level: fl
 
 def sign_correlation(stream: Stream) -> float:
     """Return the lag-1 correlation of the signs of d - median(d): near 0 where pairs do not depend on each other."""
-    signs = [1 if d > stream.median else -1 for d in stream.log_ratios]
+    centre = stream.median
+    signs = [1 if d > centre else -1 for d in stream.log_ratios]
     return fmean(a * b for a, b in pairwise(signs))
 
 

@@ -1,14 +1,13 @@
 """Tries silent faults, each by a whole run of the gate: planted in a copy of the suite, against it without the edit."""
 
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
 from ..sources.target import PACKAGE
 from .faults import Fault
+from .runs import PYTEST, process
 
 SUITE = ("bench", "conftest.py", "pyproject.toml")
 
@@ -47,13 +46,6 @@ def attempt(fault: Fault, suite: Path, scratch: Path, cases: str | None = None, 
         for name, content in {**files, f"{PACKAGE}/probe.py": text}.items():
             (root / name).write_text(content, encoding="utf-8")
     copy_suite(suite, scratch / "head")
-    pytest = [sys.executable, "-m", "pytest", "bench/", "--tier=smoke", f"--device={device}", "-q"]
-    done = subprocess.run(
-        [*pytest, "-k", cases or fault.cases, f"--gate-base={scratch / 'base'}"],
-        cwd=scratch / "head",
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    given = ("bench/", "--tier=smoke", f"--device={device}", "-k", cases or fault.cases)
+    done = process(*PYTEST, *given, f"--gate-base={scratch / 'base'}", where=scratch / "head")
     return Trial(fault, done.returncode, done.stdout + done.stderr)

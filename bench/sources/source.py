@@ -34,6 +34,11 @@ class Source:
         return digest.hexdigest()
 
     @property
+    def described(self) -> dict[str, str]:
+        """What a report says of it."""
+        return {"origin": self.origin, "source_sha256": self.sha256}
+
+    @property
     def names(self) -> frozenset[str]:
         """The top-level packages and modules that it holds.
 

@@ -1,9 +1,10 @@
 """Twins: base and head as processes forked from one image, which take turns on the same cores while they are timed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
@@ -18,6 +19,8 @@ from .sides import notes_of
 from .worker import Start, Worker
 
 IMAGE = f"{__package__}.image"  # of the suite's sides
+
+LayOut = Callable[[Path], Code]  # finds code, and lays it out in a scratch folder where it has to be
 
 
 def starts_of(
@@ -134,3 +137,20 @@ def twins(starts: dict[str, Start], scratch: Path, order: Sequence[str] = ("head
         yield held
     finally:
         held.close()
+
+
+@contextmanager
+def opened(
+    codes: Mapping[str, LayOut], target: Target, devices: tuple[str, ...], threads: int
+) -> Iterator[tuple[Twins, Mapping[str, Code]]]:
+    """Hold twins of code that is laid out in a scratch folder, by label, for as long as the context lasts.
+
+    Raises:
+        CannotDo: some code cannot be had, or does not load.
+
+    """
+    with TemporaryDirectory(prefix="attention-gate-") as directory:
+        scratch = Path(directory)
+        laid_out = {label: lay_out(scratch) for label, lay_out in codes.items()}
+        with twins(starts_of(laid_out, target, devices, threads, scratch), scratch) as sides:
+            yield sides, laid_out

@@ -9,6 +9,8 @@ import pytest
 from bench.__main__ import main
 from bench.commands import bisect
 from bench.commands.bisect import Commits, search
+from bench.judging.policy import Policy
+from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
 from bench.plain.evidence import Evidence
@@ -50,11 +52,11 @@ def verdicts(tmp_path: Path, by_commit: dict[str, str]) -> tuple[str, list[str]]
     good, *others = by_commit
     asked: list[str] = []
 
-    def judge(commit: str) -> CaseResult:
+    def judge(commit: str) -> Run:
         asked.append(commit)
         if by_commit[commit] == "broken":
             raise CannotDo("it does not import")
-        return CaseResult(Evidence(CASE), Verdict(by_commit[commit]))
+        return Run({}, {}, {}, Policy(), (CaseResult(Evidence(CASE), Verdict(by_commit[commit])),))
 
     found, _ = search(Commits(tmp_path, ["bisected"], good), judge, others[-1], lambda _: None)
     return found, asked
@@ -83,7 +85,9 @@ def test_a_commit_that_is_undecided_broken_or_bad_in_another_way_is_skipped(
 def test_commits_that_were_skipped_beside_the_first_bad_one_are_named(tmp_path: Path, commit: Commit) -> None:
     commits = [commit(f"# {i}") for i in range(4)]
     told = dict(zip(commits, ["UNCHANGED", "UNCHANGED", "INCONCLUSIVE", "REGRESSED"], strict=True))
-    with pytest.raises(CannotDo, match=r"^it is one of these, of which only the last could be judged: \w+ # 2 .*# 3 "):
+    with pytest.raises(
+        CannotDo, match=r"^the first bad commit is one of these; all but the last were skipped: \w+ # 2 .*# 3 "
+    ):
         verdicts(tmp_path, told)
 
 

@@ -25,7 +25,6 @@ NUMBERS = {
     "merge": set[str](),
     "overhead": {"--threads", "--time-limit"},
     "peers": {"--runs"},
-    "record": {"--threads", "--time-limit"},
     "replay": {"--gate-threshold", "--runs"},
     "selftest": {"--gate-threshold", "--threads", "--time-limit"},
     "study": {"--threads", "--time-limit"},
@@ -80,7 +79,7 @@ def test_a_senseless_value_is_one_sentence_and_exit_code_4(
     assert said.out == ""
 
 
-@pytest.mark.parametrize("words", [["no-such-command"], ["record", "x", "--tier=huge"], ["margins", "--nothing"], []])
+@pytest.mark.parametrize("words", [["no-such-command"], ["selftest", "--tier=huge"], ["margins", "--nothing"], []])
 def test_what_no_command_takes_is_one_sentence_and_exit_code_4(
     capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:

@@ -177,22 +177,14 @@ def test_what_is_no_recording_is_refused_in_one_sentence(tmp_path: Path, text: s
         recording.read(path)
 
 
-def test_noise_is_recorded_for_every_case_of_a_tier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "noise.json"
-    monkeypatch.setattr("bench.selftest.record.TWINS", 2)
-    assert main(["record", str(path), "--time-limit=0.1"]) == 0
-    recorded = recording.read(path)
-    assert "sdpa-b1h4t64d32-full-fp32-cpu-fwd" in recorded
-    assert all(len(measurements) == 2 for measurements in recorded.values())
-
-
-def test_nothing_is_recorded_for_a_place_that_cannot_be_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_noise_is_recorded_for_every_case_in_each_pair_of_twins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.selftest.record.same_code_twice", None)  # nothing is started
-    (tmp_path / "file").write_text("")
-    assert main(["record", str(tmp_path / "file" / "noise.json")]) == 4
-    assert "noise.json cannot be written (" in capsys.readouterr().err
+    path = tmp_path / "noise.json"
+    monkeypatch.setattr("bench.selftest.of_suite.TWINS", 2)
+    assert main(["selftest", "-k=sdpa-b1h4t64d32-full", f"--pairs={path}", "--time-limit=0.1"]) == 0
+    recorded = {case: len(measurements) for case, measurements in recording.read(path).items()}
+    assert recorded == dict.fromkeys((f"sdpa-b1h4t64d32-full-fp32-cpu-{way}" for way in ("fwd", "fwdbwd")), 2)
 
 
 def test_the_command_prints_what_the_rule_does_and_refuses_what_is_no_recording(

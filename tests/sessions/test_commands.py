@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from bench.selftest import selftest_of_tests
+from bench.selftest.findings import SLOWDOWNS
 
 from .conftest import Repository
 
@@ -43,7 +43,7 @@ def test_a_self_test_counts_what_the_gate_says_of_unchanged_and_of_slowed_tests(
     assert tested.exit_code == 0, tested.output
     rows = {line[:46].strip(): line[47:] for line in tested.output.splitlines() if " target " in line}
     assert rows["unchanged runs that failed"].startswith("0 of 1")
-    for share in selftest_of_tests.SLOWDOWNS:  # none is as large as the threshold
+    for share in SLOWDOWNS:  # none is as large as the threshold
         assert rows[f"slowdown of {100 * share:g}% caught"].startswith("0 of 1")
 
 

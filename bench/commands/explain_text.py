@@ -6,7 +6,8 @@ from difflib import SequenceMatcher
 from textwrap import wrap
 
 from ..judging.fingerprint_diff import compare, mebibytes
-from ..plain.execution import Observed, OpTime, SdpaCall, Work
+from ..plain.execution import Observed, OpTime, Work
+from ..report.details import Cells, executed
 
 WIDTH = 110
 CONTEXT = 2  # ops shown on each side of a difference; longer stretches without one are folded
@@ -26,7 +27,7 @@ def explain(case_id: str, base: Observation | None, head: Observation, work: Wor
     """Write everything; without a base, the head alone."""
     sides = [side for side in (base, head) if side is not None]
     lines = [case_id, *(f"  {side.label}" for side in sides), "", *_verdict(base, head), ""]
-    lines += [*_facts(sides), f"  {'work':<20}{work.flops / 1e9:.4g} GFLOP, {mebibytes(work.moved_bytes)} to move", ""]
+    lines += [*_facts(sides), f"  {'work':<28}{work.flops / 1e9:.4g} GFLOP, {mebibytes(work.moved_bytes)} to move", ""]
     lines += ["ops in order, with the MiB alive after each", *_ops(sides), ""]
     lines += ["memory over the call", *(line for side in sides for line in _memory(side)), ""]
     lines += ["time by op, in us a call (torch.profiler, which slows small ops)", *_times(sides)]
@@ -46,34 +47,12 @@ def _verdict(base: Observation | None, head: Observation) -> Iterator[str]:
 
 def _facts(sides: Sequence[Observation]) -> Iterator[str]:
     prints = [side.fingerprint for side in sides]
-
-    def row(name: str, *cells: str) -> str:
-        return f"  {name:<20}" + "".join(f"{cell:<40}" for cell in cells)
-
-    yield row("", *(side.label.partition(":")[0] for side in sides))
-    yield row("SDPA backend", *(one.backend or "none" for one in prints))
-    yield row("ops", *(str(sum(one.ops.values())) for one in prints))
-    names = ("forward", "backward")
-    for what, name in (("peak", "peak_bytes"), ("allocated", "allocated_bytes")):
-        for i, direction in enumerate(names[: max(len(one.passes) for one in prints)]):
-            cells = [mebibytes(getattr(one.passes[i], name)) if i < len(one.passes) else "-" for one in prints]
-            yield row(f"{what}, {direction}", *cells)
-    for i in range(max(len(one.sdpa) for one in prints)):
-        calls = [_call(one.sdpa[i]) if i < len(one.sdpa) else [] for one in prints]
-        for j in range(max(len(lines) for lines in calls)):
-            yield row("" if j else "SDPA is given", *(lines[j] if j < len(lines) else "" for lines in calls))
-    if any(one.compilation for one in prints):
-        built = [one.compilation for one in prints]
-        yield row("graphs, breaks", *("eager" if c is None else f"{c.graphs}, {len(c.breaks)}" for c in built))
-        yield row("kernels generated", *("-" if c is None else str(c.kernels) for c in built))
-
-
-def _call(call: SdpaCall) -> list[str]:
-    mask = "no mask" if call.mask is None else f"mask {call.mask_dtype} {call.mask}"
-    options = [mask, *(["causal"] if call.causal else []), *(["enable_gqa"] if call.grouped else [])]
-    options += [f"dropout {call.dropout:g}"] if call.dropout else []
-    shapes = [f"{name} {shape}" for name, shape in (("q", call.q), ("k", call.k), ("v", call.v))]
-    return [*shapes, f"{call.dtype}, last strides {call.last_strides}", ", ".join(options)]
+    table = next(executed(prints[0] if len(prints) == 2 else None, prints[-1]))
+    ops = Cells("ops", tuple(str(sum(one.ops.values())) for one in prints))
+    width = 76 // len(sides)
+    for row in (Cells("", tuple(side.label.partition(":")[0] for side in sides)), ops, *table.rows):
+        cells = "".join(f"{value:<{width}.{width - 2}}" for value in row.values[-len(sides) :])
+        yield f"  {row.name:<28}{cells}{table.flag if row.changed else ''}"
 
 
 def _ops(sides: Sequence[Observation]) -> Iterator[str]:

@@ -8,8 +8,10 @@ from ..judging.fingerprint_diff import mebibytes
 from ..judging.roofline import achieved
 from ..judging.verdict import CaseResult
 from ..plain.evidence import TensorError
-from ..plain.execution import Ceiling
+from ..plain.execution import Calls, Ceiling, Fingerprint
 from .text import COLUMNS, duration, of_host
+
+NOISE = {f"calls {field.name}" for field in fields(Calls) if not field.compare}  # differs without any change
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Facts:
 
 def details(case: CaseResult, ceilings: Sequence[Ceiling] = ()) -> tuple[Facts, ...]:
     """Collect every table that has rows; a new kind of fact is one more function here."""
-    tables = (*_errors(case), *_timed(case), *_host(case), *_speed(case, ceilings), *_executed(case))
+    tables = (*_errors(case), *_timed(case), *_host(case), *_speed(case, ceilings))
+    tables += tuple(executed(case.base_fingerprint, case.head_fingerprint))
     return tuple(table for table in tables if table.rows)
 
 
@@ -90,15 +93,14 @@ def _speed(case: CaseResult, ceilings: Sequence[Ceiling]) -> Iterator[Facts]:
         yield Facts("Speed of the head", ("property", "value"), rows)
 
 
-def _executed(case: CaseResult) -> Iterator[Facts]:
-    """Put both fingerprints side by side: single values in one table, each mapping in a table of its own."""
-    sides = [{} if p is None else flatten(p) for p in (case.base_fingerprint, case.head_fingerprint)]
+def executed(base: Fingerprint | None, head: Fingerprint | None) -> Iterator[Facts]:
+    """Put both fingerprints side by side: first single values in one table, then each mapping in one of its own."""
+    sides = [{} if p is None else flatten(p) for p in (base, head)]
     mappings = [name for name in {**sides[0], **sides[1]} if any(isinstance(s.get(name), Mapping) for s in sides)]
-    base, head = ({name: value for name, value in side.items() if name not in mappings} for side in sides)
-    yield _beside("What ran", "property", base, head, label=_label)
+    single = ({name: value for name, value in side.items() if name not in mappings} for side in sides)
+    yield _beside("What ran", "property", *single, label=_label)
     for name in mappings:
-        base, head = (side.get(name) or {} for side in sides)
-        yield _beside(f"What ran: {_label(name)}", "name", base, head)
+        yield _beside(f"What ran: {_label(name)}", "name", *(side.get(name) or {} for side in sides))
 
 
 def flatten(value: object, name: str = "") -> dict[str, Any]:
@@ -120,7 +122,7 @@ def _beside(
         Cells(
             label(name),
             tuple(write(name, side[name]) if name in side else "-" for side in (base, head)),
-            changed=bool(base) and base.get(name) != head.get(name),
+            changed=bool(base) and name not in NOISE and base.get(name) != head.get(name),
         )
         for name in {**base, **head}
         if any(side.get(name) not in (None, ()) for side in (base, head))

@@ -7,7 +7,7 @@ import pytest
 
 from bench.judging.verdict import CaseResult, HostTime, Verdict
 from bench.plain.evidence import Evidence, TensorError
-from bench.plain.execution import Ceiling, Fingerprint, Pass, Work
+from bench.plain.execution import Calls, Ceiling, Fingerprint, Pass, Work
 from bench.report.details import Facts, details, flatten, write
 from bench.report.text import duration
 
@@ -42,6 +42,12 @@ def test_a_fingerprint_without_a_base_is_shown_and_nothing_of_it_counts_as_chang
     tables = shown(CaseResult(Evidence("c", head_fingerprint=MATH), Verdict.NEW))
     assert rows(tables["What ran"])["forward peak"] == (("-", "1.00 MiB"), False)
     assert not any(row.changed for table in tables.values() for row in table.rows)
+
+
+def test_what_differs_by_chance_does_not_stand_out() -> None:
+    slow, fast = (replace(MATH, calls=Calls(first_call_s=seconds)) for seconds in (0.5, 0.1))
+    tables = shown(CaseResult(Evidence("c", base_fingerprint=slow, head_fingerprint=fast), Verdict.UNCHANGED))
+    assert rows(tables["What ran"])["calls first call s"] == (("0.5", "0.1"), False)
 
 
 def test_what_neither_side_has_is_left_out() -> None:

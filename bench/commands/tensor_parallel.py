@@ -4,9 +4,11 @@ import os
 import random
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import product
-from math import ceil, exp
+from math import inf
+from time import perf_counter_ns
 
 import torch
 from torch import Tensor, distributed
@@ -15,20 +17,20 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 import attention
 from attention import MultiHeadAttention, TensorParallelAttention, tensor_parallel
 
-from ..judging.statistics import confidence_interval, median
+from ..judging.statistics import median
 from ..observing import drift
 from ..plain.arguments import COUNT, Parser
 from ..plain.errors import CannotDo
 from ..plain.evidence import Pair, TensorError
+from ..report.text import ratio_of
 from ..suite.cases import DEVICES, DTYPES, Case, Shape
 from ..suite.oracle import oracle, yardstick
 from ..suite.side import Side
 from ..suite.workload import Workload, bind, build, parameter_sizes
+from ..timing import environment
 from ..timing.clock import Clock
-from ..timing.machine import steady_allocator
-from ..timing.measure import BURST_NS
+from ..timing.measure import Burst, measure
 
-LEVEL = 0.001  # of the intervals, each end
 MASKS = ("full", "causal", "boolmask", "floatmask")
 
 
@@ -60,8 +62,7 @@ def _run(options: Namespace) -> int:
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if options.device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))
-    torch.set_num_threads(1)
-    steady_allocator()
+    environment.hold_still(threads=1)
     backend = "nccl" if options.device == "cuda" else "gloo"
     distributed.init_process_group(backend, init_method=options.init, rank=rank, world_size=ranks)
     try:
@@ -125,43 +126,43 @@ def _results(share: TensorParallelAttention, workload: Workload) -> dict[str, Te
     return {"out": out.detach(), **{f"d{name}": gradients[name] for name in workload.inputs}}
 
 
-def _time(whole: Callable[[], object], sharded: Callable[[], object], device: str, pairs: int) -> list[Pair]:
+def _time(whole: Callable[[], object], sharded: Callable[[], object], device: str, pairs: int) -> tuple[Pair, ...]:
     """Time both in turn. Every process must make the same calls in the same order, or their exchanges would not meet.
 
-    So the number of calls is fixed beforehand, the order comes from one seed, and the slowest process counts.
+    So what is decided follows from the time of the slowest process alone, which all of them know, and from one seed;
+    and the clock is the host's, since a GPU's takes a burst again if this one process was throttled.
     """
-    clock = Clock.of(device)
+    clock = Clock(perf_counter_ns, Clock.of(device).synchronize)
 
-    def burst(call: Callable[[], object], calls: int) -> float:
-        distributed.barrier()
-        clock.synchronize()
-        start_ns = clock.now_ns()
-        for _ in range(calls):
-            call()
-        clock.synchronize()
-        elapsed = torch.tensor((clock.now_ns() - start_ns) / calls, dtype=torch.float64, device=device)
-        distributed.all_reduce(elapsed, distributed.ReduceOp.MAX)
-        return float(elapsed)
+    def burst_of(call: Callable[[], object]) -> Burst:
+        def burst(calls: int) -> float:
+            distributed.barrier()
+            elapsed = torch.tensor(clock.burst(call, calls), dtype=torch.float64, device=device)
+            distributed.all_reduce(elapsed, distributed.ReduceOp.MAX)
+            return float(elapsed)
 
-    calls = max(1, ceil(BURST_NS / min(burst(call, 1) for _ in range(3) for call in (whole, sharded))))
-    order, taken = random.Random(0), []
-    for _ in range(pairs):
-        if order.random() < 0.5:
-            whole_ns, sharded_ns = burst(whole, calls), burst(sharded, calls)
-        else:
-            sharded_ns, whole_ns = burst(sharded, calls), burst(whole, calls)
-        taken.append(Pair(whole_ns, sharded_ns))
-    return taken
+        return burst
+
+    rule = Enough(pairs)
+    return measure(burst_of(whole), burst_of(sharded), rule=rule, budget_s=inf, order=random.Random(0)).pairs
 
 
-def _row(case_id: str, errors: tuple[TensorError, ...], pairs: list[Pair]) -> str:
-    ordered = sorted(pair.log_ratio for pair in pairs)
-    interval = confidence_interval(ordered, LEVEL)
-    ends = ", ".join("?" if end is None else f"{exp(end):.3f}" for end in (interval.low, interval.high))
+@dataclass(frozen=True)
+class Enough:
+    """A rule that is content with a number of pairs, whatever they show."""
+
+    least_pairs: int
+
+    def is_certain(self, ordered: Sequence[float]) -> bool:
+        return len(ordered) >= self.least_pairs
+
+
+def _row(case_id: str, errors: tuple[TensorError, ...], pairs: tuple[Pair, ...]) -> str:
+    ratio, interval = ratio_of(pairs)
     times = (sorted(p.base_ns_per_call for p in pairs), sorted(p.head_ns_per_call for p in pairs))
     whole, sharded = (f"{median(t) / 1e6:.2f} ms" for t in times)
     share = max(error.share for error in errors)
-    return f"{case_id:48}  {exp(median(ordered)):.3f}  {f'[{ends}]':14}  {whole:>9}  {sharded:>9}  {share:.0%}"
+    return f"{case_id:48}  {ratio:.3f}  {interval:14}  {whole:>9}  {sharded:>9}  {share:.0%}"
 
 
 if __name__ == "__main__":

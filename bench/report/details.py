@@ -116,7 +116,12 @@ def flatten(value: object, name: str = "") -> dict[str, Any]:
 
 
 def _beside(
-    title: str, heading: str, base: Mapping[str, object], head: Mapping[str, object], label: Callable[[str], str] = str
+    title: str,
+    heading: str,
+    base: Mapping[str, object],
+    head: Mapping[str, object],
+    *,
+    label: Callable[[str], str] = str,
 ) -> Facts:
     rows = tuple(
         Cells(

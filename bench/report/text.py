@@ -1,10 +1,13 @@
 """How a row's figures are written, the same in every report."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import exp
 
 from ..judging.policy import Policy
+from ..judging.statistics import confidence_interval, median
 from ..judging.verdict import CaseResult, HostTime, Verdict
+from ..plain.evidence import Pair
 
 COLUMNS = ("case", "verdict", "ratio", "interval", "base", "head", "pairs", "error", "why")
 
@@ -52,6 +55,14 @@ def interval(case: CaseResult | HostTime) -> str:
             return f"at least {low:.3f}"
         case low, high:
             return f"[{low:.3f}, {high:.3f}]"
+
+
+def ratio_of(pairs: Sequence[Pair]) -> tuple[float, str]:
+    """Return the median ratio of pairs that nobody judges, and its 99.8% interval as text; an end may be unknown."""
+    ordered = sorted(pair.log_ratio for pair in pairs)
+    ends = confidence_interval(ordered, 0.001)
+    shown = ("?" if end is None else f"{exp(end):.3f}" for end in (ends.low, ends.high))
+    return exp(median(ordered)), f"[{', '.join(shown)}]"
 
 
 def share(margin: float | None) -> str:

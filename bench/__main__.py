@@ -25,7 +25,7 @@ _MODULES = {
     "init": ("commands.init",),
     "margins": ("commands.margins",),
     "merge": ("commands.merge",),
-    "overhead": ("commands.overhead",),
+    "overhead": ("study.overhead",),
     "peers": ("selftest.peers",),
     "replay": ("selftest.replay",),
     "selftest": ("selftest.of_suite", "selftest.of_tests"),

@@ -89,7 +89,7 @@ def check(meeting_place: Path, rank: str) -> None:
 
 def launch(meeting_place: Path) -> None:
     sys.argv[1:] = ["--shapes", "b1h4kv2t16d8", "--pairs=3", f"--init={meeting_place.as_uri()}"]
-    runpy.run_module("bench.commands.tensor_parallel", run_name="__main__", alter_sys=True)
+    runpy.run_module("bench.study.tensor_parallel", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

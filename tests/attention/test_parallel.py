@@ -52,11 +52,11 @@ def test_the_launcher_checks_and_times_every_mask(ended: list[tuple[int, str]]) 
 
 
 def test_the_launcher_says_how_it_is_started(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    from bench.commands import tensor_parallel as launcher  # noqa: PLC0415  # it needs torch.distributed, and takes a second
+    from bench.study import tensor_parallel as launcher  # noqa: PLC0415  # it needs torch.distributed, and takes a second
 
     monkeypatch.delenv("RANK", raising=False)
     assert launcher.main([]) == 4
-    assert "torchrun --nproc-per-node=2 -m bench.commands.tensor_parallel" in capsys.readouterr().err
+    assert "torchrun --nproc-per-node=2 -m bench.study.tensor_parallel" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

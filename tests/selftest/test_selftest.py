@@ -16,7 +16,7 @@ from torch import Tensor
 
 import attention
 from bench.__main__ import main
-from bench.commands import margins, overhead
+from bench.commands import margins
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair
@@ -26,6 +26,7 @@ from bench.selftest.findings import Findings, Injection, UnchangedRun, document,
 from bench.selftest.picture import draw, noise
 from bench.selftest.trials import Trial
 from bench.sources.source import Source
+from bench.study import overhead
 from bench.suite.base import Base
 from bench.suite.cases import Case, Shape
 from bench.suite.gate import Gate

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,74 +80,70 @@ def test_the_comment_is_found_on_a_later_page(hub: Any, artifact: Path) -> None:
 NUMBERS = ["", "0", "7x", "-7", "\u0667", "7\n8", "7; echo", "https://x", "07", "12345678901", "7" * 99]
 
 
-@pytest.mark.parametrize("number", NUMBERS, ids=ascii)
 def test_a_number_that_is_not_one_is_refused_before_anything_is_asked(
-    hub: Any, artifact: Path, number: str, capsys: pytest.CaptureFixture[str]
+    hub: Any, artifact: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (artifact / comment.NUMBER).write_text(number, encoding="utf-8")
-    assert run(artifact) == 4
-    assert hub.requests == []
-    assert "look at the gate's run" in capsys.readouterr().err
+    path = artifact / comment.NUMBER
+
+    def refusal() -> str:
+        assert run(artifact) == 4
+        assert hub.requests == []
+        return capsys.readouterr().err
+
+    for number in NUMBERS:
+        path.write_text(number, encoding="utf-8")
+        assert "look at the gate's run" in refusal(), ascii(number)
+    path.unlink()
+    assert "pull-request holds None, not the number of a pull request" in refusal()
+    (artifact / "elsewhere").write_text("7")
+    path.symlink_to(artifact / "elsewhere")
+    assert "pull-request in the artifact is not an ordinary file" in refusal()
 
 
-def test_a_missing_number_is_refused(hub: Any, artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (artifact / comment.NUMBER).unlink()
-    assert run(artifact) == 4
-    assert "pull-request holds None, not the number of a pull request" in capsys.readouterr().err
-
-
-def test_a_pull_request_at_another_commit_is_refused(
+def test_a_pull_request_at_another_commit_and_the_number_of_another_one_are_refused(
     hub: Any, artifact: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.head = "b" * 40
     assert run(artifact) == 4
-    assert hub.written == []
-    said = capsys.readouterr().err
-    assert f"pull request 7 is at {'b' * 40} and the gate's run was for {HEAD!r}: nothing is written" in said
-
-
-def test_another_pull_request_s_number_is_refused(hub: Any, artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = f"pull request 7 is at {'b' * 40} and the gate's run was for {HEAD!r}: nothing is written"
+    assert said in capsys.readouterr().err
     (artifact / comment.NUMBER).write_text("8")
     assert run(artifact) == 4
-    assert hub.written == []
     assert "GET pulls/8 was answered with 404" in capsys.readouterr().err
+    assert hub.written == []
 
 
-def tamper(name: str, artifact: Path) -> None:
-    path = artifact / comment.REPORT
-    if name == "a link":
-        path.rename(artifact / "elsewhere")
-        path.symlink_to(artifact / "elsewhere")
-    elif name == "a link to nothing":
+def moved(path: Path) -> Path:
+    return path.rename(path.parents[1] / "elsewhere")
+
+
+def replaced(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Return what makes something else in the place of a file."""
+
+    def tamper(path: Path) -> None:
         path.unlink()
-        path.symlink_to(artifact / "nothing")
-    elif name == "a linked folder":
-        path.parent.rename(artifact / "elsewhere")
-        path.parent.symlink_to(artifact / "elsewhere")
-    elif name == "a folder":
-        path.unlink()
-        path.mkdir()
-    elif name == "a pipe":
-        path.unlink()
-        os.mkfifo(path)
-    elif name == "too large":
-        with path.open("wb") as file:
-            file.truncate(comment.REPORT_BYTES + 1)
-    elif name == "not UTF-8":
-        path.write_bytes(b"\xff")
-    else:
-        path.write_text(name)
+        make(path)
+
+    return tamper
 
 
-REFUSALS = {
-    "a link": "reports/gate.json in the artifact is not an ordinary file",
-    "a link to nothing": "reports/gate.json in the artifact is not an ordinary file",
-    "a linked folder": "reports/gate.json in the artifact is not an ordinary file",
-    "a folder": "reports/gate.json in the artifact is not an ordinary file",
-    "a pipe": "reports/gate.json in the artifact is not an ordinary file",
-    "too large": f"reports/gate.json in the artifact is over {comment.REPORT_BYTES} bytes",
-    "not UTF-8": "reports/gate.json in the artifact is not UTF-8",
-    '{"schema": 2, "x": "@someone <b>"}': "these are no verdicts as --gate-json writes them",
+NO_FILE = "is not an ordinary file"
+REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a link": (lambda path: path.symlink_to(moved(path)), NO_FILE),
+    "a link to nothing": (replaced(lambda path: path.symlink_to("nothing")), NO_FILE),
+    "a linked folder": (lambda path: path.parent.symlink_to(moved(path.parent)), NO_FILE),
+    "a folder": (replaced(Path.mkdir), NO_FILE),
+    "a pipe": (replaced(os.mkfifo), NO_FILE),
+    "too large": (lambda path: os.truncate(path, comment.REPORT_BYTES + 1), f"is over {comment.REPORT_BYTES} bytes"),
+    "not UTF-8": (lambda path: path.write_bytes(b"\xff"), "is not UTF-8"),
+    "of another schema": (
+        lambda path: path.write_text('{"schema": 2, "x": "@someone <b>"}'),
+        ": these are no verdicts as --gate-json writes them",
+    ),
+    "a threshold that no arithmetic holds": (
+        lambda path: path.write_text(report().replace('"threshold": 0.05', '"threshold": 1e-200')),
+        "should have a threshold from 1e-09 to 10",
+    ),
 }
 
 
@@ -155,32 +152,34 @@ def test_a_report_that_is_not_one_is_refused_and_the_comment_says_so_instead_of_
     hub: Any, artifact: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.add(f"{comment.MARKER} PASS")
-    tamper(name, artifact)
+    tamper, said = REFUSALS[name]
+    tamper(artifact / comment.REPORT)
     assert run(artifact) == 4
-    assert REFUSALS[name] in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "reports/gate.json in the artifact" in shown
+    assert said in shown
     (own,) = hub.comments
     assert "## Regression gate: no verdict" in own["body"]
     assert "its report is refused" in own["body"]
 
 
-def test_hostile_text_in_a_refusal_is_escaped(hub: Any, artifact: Path) -> None:
-    (artifact / comment.REPORT).write_text(json.dumps({**json.loads(report()), "<img>@all": 1}))
-    assert run(artifact) == 4
-    assert "has the unknown" in hub.comments[0]["body"]
-    assert "<img" not in hub.comments[0]["body"]
-    assert "@" not in hub.comments[0]["body"]
-
-
-def test_no_key_of_a_report_becomes_a_workflow_command_in_the_log_or_makes_the_comment_too_long(
+def test_no_key_of_a_report_becomes_markup_or_a_workflow_command_or_makes_the_comment_too_long(
     hub: Any, artifact: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = "x\n::error file=README.md,line=1::injected\n::stop-commands::zz\ny" + "z" * 200_000
-    (artifact / comment.REPORT).write_text(json.dumps({**json.loads(report()), "environment": {key: []}}))
-    assert run(artifact) == 4
-    said = capsys.readouterr()
-    assert r"document.environment['x\n::error file" in said.err
-    assert (said.out, said.err.count("\n")) == ("", 1)
-    assert len(hub.comments[0]["body"]) < 2000
+    for hostile, said in (
+        ({"<img>@all": 1}, "has the unknown"),
+        ({"environment": {key: []}}, r"document.environment['x\n::error file"),
+    ):
+        (artifact / comment.REPORT).write_text(json.dumps({**json.loads(report()), **hostile}))
+        assert run(artifact) == 4
+        shown, body = capsys.readouterr(), hub.comments[0]["body"]
+        assert said in shown.err
+        assert (shown.out, shown.err.count("\n")) == ("", 1)
+        assert "its report is refused" in body
+        assert "<img" not in body
+        assert "@" not in body
+        assert len(body) < 2000
 
 
 def test_a_refusal_is_one_line_of_the_log_and_has_an_end_in_the_comment(
@@ -213,26 +212,6 @@ def test_a_report_that_cannot_be_written_out_is_refused_and_said_to_be(
     said = f"reports/gate.json in the artifact has figures that cannot be written out ({error.__name__})"
     assert said in capsys.readouterr().err
     assert "and its report is refused" in hub.comments[0]["body"]
-
-
-def test_a_threshold_that_no_arithmetic_holds_is_refused(hub: Any, artifact: Path) -> None:
-    hub.add(f"{comment.MARKER} PASS")
-    document = json.loads(
-        as_json(Run(*SIDES, {}, Policy(), (CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, mde=0.1),)))
-    )
-    document["policy"]["threshold"] = 1e-200
-    (artifact / comment.REPORT).write_text(json.dumps(document))
-    assert run(artifact) == 4
-    assert "should have a threshold from 1e-09 to 10" in hub.comments[0]["body"]
-
-
-def test_a_link_as_the_number_is_refused(hub: Any, artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (artifact / "elsewhere").write_text("7")
-    (artifact / comment.NUMBER).unlink()
-    (artifact / comment.NUMBER).symlink_to(artifact / "elsewhere")
-    assert run(artifact) == 4
-    assert hub.requests == []
-    assert "pull-request in the artifact is not an ordinary file" in capsys.readouterr().err
 
 
 def test_a_gate_that_ended_before_its_verdict_is_said_to_have_none(hub: Any, artifact: Path) -> None:

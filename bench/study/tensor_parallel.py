@@ -1,4 +1,4 @@
-"""``torchrun -m bench.commands.tensor_parallel``: sharded attention against unsharded, checked and timed."""
+"""``torchrun -m bench.study.tensor_parallel``: sharded attention against unsharded, checked and timed."""
 
 import os
 import random
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> Parser:
     """Make the parser of the options."""
-    parser = Parser(prog="torchrun -m bench.commands.tensor_parallel", description=__doc__)
+    parser = Parser(prog="torchrun -m bench.study.tensor_parallel", description=__doc__)
     parser.add_argument("--shapes", nargs="+", default=["b1h8t512d64", "b1h8kv4t512d64"], help="default %(default)s")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="default %(default)s")
     COUNT.declare(parser, "--pairs", "20", "timed pairs of a row")
@@ -58,7 +58,7 @@ def parser() -> Parser:
 def _run(options: Namespace) -> int:
     shapes = [Shape.parse(shape) for shape in options.shapes]
     if not {"RANK", "WORLD_SIZE"} <= set(os.environ):
-        raise CannotDo("start one process a device: torchrun --nproc-per-node=2 -m bench.commands.tensor_parallel")
+        raise CannotDo("start one process a device: torchrun --nproc-per-node=2 -m bench.study.tensor_parallel")
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if options.device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))

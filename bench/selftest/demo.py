@@ -7,7 +7,6 @@ import argparse
 import difflib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ import jinja2
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable
 from ..sources.target import PACKAGE, SUITE
-from .trials import copy_suite
+from .trials import copy_suite, lay_out
 
 BEFORE = "../before"  # the package without the edits, beside the copy
 BRIEFLY = ("-q", "--tb=no", "-rN")  # the table says what the text of each failure says
@@ -151,14 +150,10 @@ def play(scene: Scene, more: Sequence[str]) -> list[bool]:
     """
     with tempfile.TemporaryDirectory() as scratch:
         copy, results = Path(scratch, "copy"), Path(scratch, "gate.json")
-        for place in (copy, copy / BEFORE):
-            name = scene.package.name
-            shutil.copytree(scene.package, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        lay_out(scene.package, copy, scene.files)
+        lay_out(scene.package, copy / BEFORE, {})
         if scene is OURS:
-            copy_suite(SUITE, copy)
-        for name, text in scene.files.items():
-            copy.joinpath(name).parent.mkdir(exist_ok=True)
-            copy.joinpath(name).write_text(text, encoding="utf-8")
+            copy_suite(copy)
         print(f"{scene.title}, two edits:\n")
         for edit in scene.edits:
             print(f"# {edit.why}", *plant(edit, copy), sep="\n")

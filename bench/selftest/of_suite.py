@@ -187,7 +187,7 @@ def _silent_faults(found: Findings, scratch: Path, device: str) -> Iterator[str]
     """Try each silent fault once; they are the same in every round."""
     for fault in FAULTS[len(found.silent) :]:
         with tempfile.TemporaryDirectory(dir=scratch) as place:
-            caught = found.silent[fault.kind] = attempt(fault, SUITE, Path(place), device=device).caught
+            caught = found.silent[fault.kind] = attempt(fault, Path(place), device=device).caught
         yield f"{fault.kind}: {'caught' if caught else 'MISSED'}"
 
 

@@ -23,6 +23,7 @@ from ..plain.arguments import COUNT
 from ..plain.errors import CannotDo
 from ..sources.target import SUITE
 from .runs import environment_without, process, stock_fails
+from .trials import write_files
 
 SLOWDOWNS = (0.05, 0.10, 0.20)
 FUNCTIONS = {
@@ -122,10 +123,7 @@ def _write(place: Path, *extras: float) -> tuple[Path, Path]:
     }
     folders = []
     for name, extra in zip(("base", "head"), extras, strict=True):
-        for file, text in {**files, "work.py": WORK.format(extra=extra) + functions}.items():
-            path = place / name / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+        write_files(place / name, {**files, "work.py": WORK.format(extra=extra) + functions})
         folders.append(place / name)
     return folders[0], folders[1]
 

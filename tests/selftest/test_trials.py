@@ -8,20 +8,19 @@ import pytest
 from bench.selftest.faults import FAULTS, PLAIN, Fault
 from bench.selftest.trials import attempt
 
-REPOSITORY = Path(__file__).parents[2]
 CASE = "probe-b1h4t64d32-full-fp32-cpu-fwd]"
 OF_A_KIND = {fault.kind: fault for fault in FAULTS}
 
 
 @pytest.mark.parametrize("kind", ["a custom operator made slower", "a module beside the package"])
 def test_a_silent_fault_is_planted_and_caught(tmp_path: Path, kind: str) -> None:
-    trial = attempt(OF_A_KIND[kind], REPOSITORY, tmp_path, CASE)
+    trial = attempt(OF_A_KIND[kind], tmp_path, CASE)
     assert trial.caught, trial.said
 
 
 def test_the_kernel_without_an_edit_passes_and_counts_as_missed(tmp_path: Path) -> None:
     fault = OF_A_KIND["a resource of the package"]
-    trial = attempt(replace(fault, head_files=fault.base_files), REPOSITORY, tmp_path, CASE)
+    trial = attempt(replace(fault, head_files=fault.base_files), tmp_path, CASE)
     assert (trial.exit_code, trial.caught) == (0, False), trial.said
 
 

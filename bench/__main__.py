@@ -14,8 +14,8 @@ from pathlib import Path
 from .plain.arguments import PROGRAM, Parser
 from .plain.errors import CannotDo, CannotGoOn
 
-# Name -> modules, the first of which that is here has the command: what is installed by pip is the engine alone. Only
-# the one that is asked for is imported: not all of them need torch, which takes seconds.
+# Command -> the modules that could have it, the fullest first: what pip installs is the engine alone, and lacks some.
+# Only the module of the command that was given is imported: some need torch, which takes seconds.
 _MODULES = {
     "bisect": ("commands.bisect_case", "commands.bisect"),
     "conformance": ("commands.conformance",),
@@ -40,9 +40,9 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 4 it cannot be done as asked; of merge, that of the run.
+    """Run one command and return its exit code: 0 done, 4 it cannot be done as asked, or what the command returns.
 
-    Where whoever reads the output stops, it is 141, as a shell has it for anything that such a reader ends.
+    Where a reader of the output stops reading, it is 141, as a shell reports a process that SIGPIPE ended.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = parser_of(arguments)
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser_of(arguments: list[str]) -> Parser:
-    """Build the parser of the command that is asked for, or of all if it is none of them."""
+    """Build the parser of the command that was given, or of all commands if it is none of them."""
     parser = Parser(prog=PROGRAM, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in set(arguments[:1]) & COMMANDS.keys() or COMMANDS:

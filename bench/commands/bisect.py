@@ -36,7 +36,9 @@ def declare(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("case", metavar="CASE", help="its id, as reports show it")
     parser.add_argument("--good", required=True, metavar="REV", help="a revision that is as it should be")
-    parser.add_argument("--bad", metavar="REV", help="one that is not (default HEAD; with --step the working tree)")
+    parser.add_argument(
+        "--bad", metavar="REV", help="a revision that is not (default HEAD; with --step the working tree)"
+    )
     parser.add_argument(
         "--step",
         action="store_true",
@@ -130,12 +132,12 @@ def search(commits: Commits, judge: Judge, bad: str, say: Callable[[str], None] 
     """
     left = commits.halving(bad, [])
     if not left:
-        raise CannotDo("no commit between good and bad changed what is compared: choose others")
+        raise CannotDo("no commit between good and bad changed the code that is compared: choose other revisions")
     runs = {bad: judge(bad)}
     (worst,) = runs[bad].cases
     say(f"bad   {commits.describe(bad)}: {_brief(worst)}")
     if worst.verdict not in TELLING:
-        raise CannotDo(f"bad is {_brief(worst)} against good: choose others, or give a higher --gate-budget")
+        raise CannotDo(f"bad is {_brief(worst)} against good: choose other revisions, or give a higher --gate-budget")
     goods, skipped = list[str](), set[str]()
     while untried := [commit for commit in left if commit not in {bad, *skipped}]:
         commit = untried[0]

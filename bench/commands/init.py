@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..plain.errors import CannotDo
 from ..plain.files import write_atomically
 from ..plain.printable import counted
@@ -18,7 +16,7 @@ from ..suite.gate import CaseFailed, CaseSkipped, Gate
 from ..suite.matrix import Row, matrix
 from ..suite.side import Side, load
 from ..suite.sides import in_process
-from ..timing.environment import present_devices
+from ..timing import environment
 
 DEFAULT_OUTPUT = "gate.toml"
 EVERY = "full causal boolmask floatmask causalboolmask window16 causalwindow16"
@@ -72,13 +70,12 @@ def run(options: argparse.Namespace) -> None:
     if path.exists():
         raise CannotDo(f"{path} is there already: edit it, or give another --output")
     target = Target((options.kernel,), tuple(options.source))
-    torch.set_num_threads(1)
+    environment.hold_still(threads=1)
+    devices = environment.present_devices()
     with importable(path.resolve().parent):
-        head = load(target, present_devices())
+        head = load(target, devices)
         found = [
-            fitting(head, draft, present_devices())
-            for draft in DRAFTS
-            if _claimed(head, Shape.parse(draft.shapes.split()[0]))
+            fitting(head, draft, devices) for draft in DRAFTS if _claimed(head, Shape.parse(draft.shapes.split()[0]))
         ]
     if not any(one.row for one in found):
         raise CannotDo(f"{options.kernel} serves no case rightly: {found[0].left_out[0]}")

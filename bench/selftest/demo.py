@@ -22,11 +22,11 @@ import jinja2
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable
 from ..sources.target import PACKAGE, SUITE
+from .runs import PLUGIN
 from .trials import copy_suite, lay_out
 
 BEFORE = "../before"  # the package without the edits, beside the copy
 BRIEFLY = ("-q", "--tb=no", "-rN")  # the table says what the text of each failure says
-PLUGIN = "bench.sessions.plugin"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Faults that a gate could miss: edits of a kernel of its own, ``probe``, one of each kind, and what must be said."""
+"""Faults that a gate could miss: an edit of each kind, of the kernel ``probe``, and what the gate must say of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -186,7 +186,7 @@ FAULTS = (
         head_before="BUFFER = {}",
     ),
     Fault(
-        "memory that nobody wrote",
+        "uninitialised memory",
         "nobody wrote",
         "scores = (q @ k.mT) * scale\nlow = scores.new_empty(1).clamp(-1e-38, 1e-38)\n"
         "return torch.softmax(scores + torch.nan_to_num(low, nan=1.0), -1) @ v + low",

@@ -181,7 +181,9 @@ def _cost(findings: Findings) -> Iterator[str]:
         wald = wald_ratio(findings)
         said, missed = ("none known", None) if wald is None else (f"{wald:.2f}", _over(wald, 2))
         yield row("times the pairs of Wald's test", said, "2", missed)
-        yield row("share of it inside timed calls", _spread(duties), "0.85", _over(0.85, fmean(duties), said="short"))
+        yield row(
+            "share of measuring inside timed calls", _spread(duties), "0.85", _over(0.85, fmean(duties), said="short")
+        )
 
 
 def _spread(values: list[float]) -> str:

@@ -1,4 +1,4 @@
-"""``python -m bench replay``: what the stopping rule makes of recorded noise, as a table."""
+"""``python -m bench replay``: error rates and cost of the stopping rule on recorded noise, as a table."""
 
 import argparse
 import random

@@ -100,12 +100,14 @@ def test_only_commits_that_changed_what_is_compared_are_tried(tmp_path: Path, co
     last = commit("# 1")
     found, asked = verdicts(tmp_path, {good: "UNCHANGED", other: "ERROR", bad: "REGRESSED", last: "REGRESSED"})
     assert (found, asked) == (bad, [last])
-    with pytest.raises(CannotDo, match="^no commit between good and bad changed what is compared: choose others$"):
+    with pytest.raises(
+        CannotDo, match="^no commit between good and bad changed the code that is compared: choose other revisions$"
+    ):
         verdicts(tmp_path, {good: "UNCHANGED", other: "UNCHANGED"})
 
 
 def test_a_bad_revision_that_is_fine_is_refused(tmp_path: Path, commit: Commit) -> None:
-    with pytest.raises(CannotDo, match="^bad is UNCHANGED against good: choose others, or"):
+    with pytest.raises(CannotDo, match="^bad is UNCHANGED against good: choose other revisions, or"):
         verdicts(tmp_path, {commit("# 0"): "UNCHANGED", commit("# 1"): "UNCHANGED"})
 
 

@@ -16,7 +16,7 @@ from ..plain.evidence import Measurement
 from ..report.pairs import read
 from .findings import share
 from .simulation import (
-    RunOutcome,
+    Outcome,
     Streams,
     centred,
     replay_case,
@@ -66,10 +66,14 @@ def main(recorded: Mapping[str, Sequence[Measurement]], *, runs: int, threshold:
     print(f"medians between pairs of twins: {_spread(cases)}")
     test, order = policy.test(len(cases)), random.Random(0)
     unchanged = [replay_run(cases, policy, test, order) for _ in range(runs)]
-    slowed = [_slowed(of_case, policy, test, order) for _ in range(max(1, runs // 10)) for of_case in cases]
+    slowed = [
+        replay_case(centred(of_case), test, policy.budget_s, order, shift=log1p(threshold)).change
+        for _ in range(max(1, runs // 10))
+        for of_case in cases
+    ]
     print()
-    for line in _lines(cases, test, unchanged, slowed):
-        print(line)
+    for name, found in _rows(cases, test, unchanged, slowed).items():
+        print(f"{name:<26} {found}")
 
 
 def _spread(cases: Sequence[Streams]) -> str:
@@ -81,35 +85,31 @@ def _spread(cases: Sequence[Streams]) -> str:
     return f"sd {median(spreads):.2%} in the median case, {spreads[-1]:.2%} at most; furthest from 0 {furthest:.2%}"
 
 
-def _slowed(streams: Streams, policy: Policy, test: PairedTest, order: random.Random) -> Change | None:
-    return replay_case(centred(streams), test, policy.budget_s, order, shift=log1p(policy.threshold))[0].change
-
-
-def _lines(
-    cases: Sequence[Streams], test: PairedTest, unchanged: list[RunOutcome], slowed: list[Change | None]
-) -> list[str]:
-    alarmed = sum(run.count(Change.SLOWER) > 0 for run in unchanged)
-    judged = len(unchanged) * len(cases)
-    mean_pairs = [fmean(run.outcomes[i].pairs for run in unchanged) for i in range(len(cases))]
-    seconds = [run.seconds for run in unchanged]
-    used_up = sum(outcome.repeats for run in unchanged for outcome in run.outcomes)
+def _rows(
+    cases: Sequence[Streams],
+    test: PairedTest,
+    unchanged: Sequence[tuple[Outcome, ...]],
+    slowed: Sequence[Change | None],
+) -> dict[str, str]:
+    runs, every = len(unchanged), [outcome for run in unchanged for outcome in run]
+    alarmed = sum(any(outcome.change is Change.SLOWER for outcome in run) for run in unchanged)
+    pairs = sum(outcome.pairs for outcome in every) / runs
+    seconds = [sum(outcome.seconds for outcome in run) for run in unchanged]
 
     def of_wald(miss_level: float) -> str:
+        log_ratios = ([d for stream in of_case for d in stream.log_ratios] for of_case in cases)
         levels = {"alarm_level": test.alarm_level, "miss_level": miss_level}
-        expected = [
-            wald_pairs([d for stream in of_case for d in stream.log_ratios], test.threshold, **levels)
-            for of_case in cases
-        ]
-        return f"{fmean(expected):.1f}, ratio {sum(mean_pairs) / sum(expected):.2f}"
+        expected = sum(wald_pairs(of_case, test.threshold, **levels) for of_case in log_ratios)
+        return f"{expected / len(cases):.1f}, ratio {pairs / expected:.2f}"
 
-    return [
-        f"runs with a false alarm    {share(alarmed, len(unchanged))}",
-        f"true slowdowns caught      {share(slowed.count(Change.SLOWER), len(slowed))}",
-        f"slowed, called unchanged   {share(slowed.count(Change.SAME), len(slowed))}",
-        f"unchanged, left undecided  {share(sum(run.count(None) for run in unchanged), judged)}",
-        f"longer than the recording  {share(used_up, judged)}",
-        f"pairs a case               {fmean(mean_pairs):.1f}",
-        f"of Wald's test             {of_wald(test.miss_level)}",
-        f"of Wald's, misses shared   {of_wald(test.alarm_level)}",
-        f"seconds a run              {fmean(seconds):.1f}, at most {max(seconds):.1f}",
-    ]
+    return {
+        "runs with a false alarm": share(alarmed, runs),
+        "true slowdowns caught": share(slowed.count(Change.SLOWER), len(slowed)),
+        "slowed, called unchanged": share(slowed.count(Change.SAME), len(slowed)),
+        "unchanged, left undecided": share(sum(outcome.change is None for outcome in every), len(every)),
+        "longer than the recording": share(sum(outcome.repeats for outcome in every), len(every)),
+        "pairs a case": f"{pairs / len(cases):.1f}",
+        "of Wald's test": of_wald(test.miss_level),
+        "of Wald's, misses shared": of_wald(test.alarm_level),
+        "seconds a run": f"{fmean(seconds):.1f}, at most {max(seconds):.1f}",
+    }

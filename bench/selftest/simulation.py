@@ -49,68 +49,53 @@ def centred(streams: Streams) -> Streams:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a rule decided one stream, None if the pairs ran out, and how many pairs it took."""
+    """How a rule decided one stream or case, None if the pairs ran out, and how many pairs and seconds it took."""
 
     change: Change | None
     pairs: int
+    seconds: float
     near: bool = False  # the median lay above half the threshold
     repeats: bool = False  # it took more pairs than were recorded, so it read some of them twice
 
 
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a rule decided a whole run over all cases."""
-
-    outcomes: tuple[Outcome, ...]
-    seconds: float
-
-    def count(self, change: Change | None) -> int:
-        return sum(outcome.change is change for outcome in self.outcomes)
-
-
-def replay(
-    log_ratios: Sequence[float], test: PairedTest, most_pairs: int, *, start: int = 0, shift: float = 0.0
-) -> Outcome:
+def replay(stream: Stream, test: PairedTest, budget_s: float, *, start: int = 0, shift: float = 0.0) -> Outcome:
     """Feed a stream to the rule, from ``start`` on and then from its beginning; ``shift`` is an added log-ratio."""
     ordered: list[float] = []
-    for taken in range(most_pairs):
-        insort(ordered, log_ratios[(start + taken) % len(log_ratios)] + shift)
+    for taken in range(max(1, int(budget_s / stream.pair_s))):
+        insort(ordered, stream.log_ratios[(start + taken) % len(stream.log_ratios)] + shift)
         if test.is_certain(ordered):
             break
-    return Outcome(test.decide(ordered), len(ordered), test.is_near(ordered), len(ordered) > len(log_ratios))
+    pairs, repeats = len(ordered), len(ordered) > len(stream.log_ratios)
+    return Outcome(test.decide(ordered), pairs, pairs * stream.pair_s, test.is_near(ordered), repeats)
 
 
 def replay_case(
     streams: Streams, test: PairedTest, budget_s: float, order: random.Random, shift: float = 0.0
-) -> tuple[Outcome, float]:
-    """Decide one case as the gate does, by two of three where one is not clear; returns the outcome and its seconds.
+) -> Outcome:
+    """Decide one case as the gate does, by two of three where one is not clear.
 
     Each measurement is of another pair of twins, in random order, as long as there are more.
     """
     drawn = cycle(order.sample(streams, len(streams)))
     taken: list[Outcome] = []
-    seconds = 0.0
     while not taken or (index := vote([one.change for one in taken], near=taken[0].near)) is None:
-        stream = next(drawn)
-        most, start = max(1, int(budget_s / stream.pair_s)), order.randrange(len(stream.log_ratios))
-        rule = replace(test, confirming=bool(taken))
-        taken.append(replay(stream.log_ratios, rule, most, start=start, shift=shift))
-        seconds += taken[-1].pairs * stream.pair_s
-    pairs, repeats = sum(one.pairs for one in taken), any(one.repeats for one in taken)
-    return Outcome(taken[index].change, pairs, repeats=repeats), seconds
+        stream, rule = next(drawn), replace(test, confirming=bool(taken))
+        start = order.randrange(len(stream.log_ratios))
+        taken.append(replay(stream, rule, budget_s, start=start, shift=shift))
+    pairs, seconds = sum(one.pairs for one in taken), sum(one.seconds for one in taken)
+    return Outcome(taken[index].change, pairs, seconds, repeats=any(one.repeats for one in taken))
 
 
-def replay_run(recording: Sequence[Streams], policy: Policy, test: PairedTest, order: random.Random) -> RunOutcome:
+def replay_run(
+    recording: Sequence[Streams], policy: Policy, test: PairedTest, order: random.Random
+) -> tuple[Outcome, ...]:
     """Decide every case, unchanged, sharing the budget as the gate does."""
     budget = SharedBudget(policy.budget_s, len(recording))
     outcomes: list[Outcome] = []
-    seconds = 0.0
     for streams in recording:
-        outcome, spent = replay_case(streams, test, budget.allowance_s(), order)
-        budget.spend(spent)
-        outcomes.append(outcome)
-        seconds += spent
-    return RunOutcome(tuple(outcomes), seconds)
+        outcomes.append(replay_case(streams, test, budget.allowance_s(), order))
+        budget.spend(outcomes[-1].seconds)
+    return tuple(outcomes)
 
 
 def wald_pairs(log_ratios: Sequence[float], threshold: float, *, alarm_level: float, miss_level: float) -> float:

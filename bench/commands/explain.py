@@ -1,7 +1,6 @@
 """``python -m bench explain CASE``: what one case executes, base beside head, to find why a gate failed."""
 
 import argparse
-from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from ..suite.worker import Worker
 from ..timing import environment
 from ..twins.party import Local, Party, SideFailed
 from . import explain_text
-from .explain_text import Observation
 from .target_options import asked, declare
 
 
@@ -54,12 +52,13 @@ def run(options: argparse.Namespace) -> None:
             "base": partial(_base, options.gate_base, target),
         }
         with opened(codes, target, devices, options.threads) as (sides, laid_out):
-            seen_base, seen_head, work = observed(sides, case, laid_out)
-    print(explain_text.explain(case.id, seen_base, seen_head, work), end="")
+            seen, work = observed(sides, case)
+            origins = {label: one.source.origin for label, one in laid_out.items()}
+    print(explain_text.explain(case.id, origins, seen, work), end="")
 
 
-def observed(sides: Sides, case: Case, codes: Mapping[str, Code]) -> tuple[Observation | None, Observation, Work]:
-    """Look at a case on both sides, or the head alone where the base does not support it.
+def observed(sides: Sides, case: Case) -> tuple[dict[str, Observed], Work]:
+    """Look at a case on both sides, or on the head alone where the base does not support it.
 
     Raises:
         CannotDo: a side raised.
@@ -68,16 +67,13 @@ def observed(sides: Sides, case: Case, codes: Mapping[str, Code]) -> tuple[Obser
     path = None if sides.scratch is None else sides.scratch / "workload.pt"
     try:
         given = sides.examiner.ask("pose", case, 0, sides.head.ask("parameters", case), path)
-        supported = sides.base is not None and sides.base.ask("supports", case)
-        base = _labelled("base", sides.base.ask("observe", given), codes) if sides.base and supported else None
-        head = _labelled("head", sides.head.ask("observe", given), codes)
-        return base, head, sides.examiner.ask("work")
+        seen = {}
+        if sides.base is not None and sides.base.ask("supports", case):
+            seen["base"] = sides.base.ask("observe", given)
+        seen["head"] = sides.head.ask("observe", given)
+        return seen, sides.examiner.ask("work")
     except SideFailed as failure:
         raise CannotDo(str(failure)) from failure
-
-
-def _labelled(label: str, seen: Observed, codes: Mapping[str, Code]) -> Observation:
-    return Observation(**vars(seen), label=f"{label}: {codes[label].source.origin}")
 
 
 def find(case_id: str, head: Party, rows: Rows = ROWS) -> Case:

@@ -1,7 +1,6 @@
 """The text of ``python -m bench explain``: two observations of one case, side by side. Pure."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from textwrap import wrap
 
@@ -16,25 +15,19 @@ _NAME, _BARS = 34, 64  # columns
 _LEVELS = " ▁▂▃▄▅▆▇█"
 
 
-@dataclass(frozen=True)
-class Observation(Observed):
-    """What one side did in one call, and what to call that side."""
-
-    label: str = ""
-
-
-def explain(case_id: str, base: Observation | None, head: Observation, work: Work) -> str:
-    """Write everything; without a base, the head alone."""
-    sides = [side for side in (base, head) if side is not None]
-    lines = [case_id, *(f"  {side.label}" for side in sides), "", *_verdict(base, head), ""]
-    lines += [*_facts(sides), f"  {'work':<28}{work.flops / 1e9:.4g} GFLOP, {mebibytes(work.moved_bytes)} to move", ""]
+def explain(case_id: str, origins: Mapping[str, str], seen: Mapping[str, Observed], work: Work) -> str:
+    """Write everything that was seen, by side; there is no ``base`` where the base does not have the case."""
+    sides = list(seen.values())
+    heading = [f"  {name}: {origins[name]}" for name in seen]
+    lines = [case_id, *heading, "", *_verdict(seen.get("base"), seen["head"]), ""]
+    lines += [*_facts(seen), f"  {'work':<28}{work.flops / 1e9:.4g} GFLOP, {mebibytes(work.moved_bytes)} to move", ""]
     lines += ["ops in order, with the MiB alive after each", *_ops(sides), ""]
-    lines += ["memory over the call", *(line for side in sides for line in _memory(side)), ""]
-    lines += ["time by op, in us a call (torch.profiler, which slows small ops)", *_times(sides)]
+    lines += ["memory over the call", *(line for name in seen for line in _memory(name, seen[name])), ""]
+    lines += ["time by op, in us a call (torch.profiler, which slows small ops)", *_times(seen)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _verdict(base: Observation | None, head: Observation) -> Iterator[str]:
+def _verdict(base: Observed | None, head: Observed) -> Iterator[str]:
     changes, notes = compare(None if base is None else base.fingerprint, head.fingerprint)
     for kind, phrases in (("CHANGED", changes), ("note", notes)):
         for phrase in phrases:
@@ -45,17 +38,17 @@ def _verdict(base: Observation | None, head: Observation) -> Iterator[str]:
         yield "  the same on both sides"
 
 
-def _facts(sides: Sequence[Observation]) -> Iterator[str]:
-    prints = [side.fingerprint for side in sides]
+def _facts(seen: Mapping[str, Observed]) -> Iterator[str]:
+    prints = [side.fingerprint for side in seen.values()]
     table = next(executed(prints[0] if len(prints) == 2 else None, prints[-1]))
     ops = Cells("ops", tuple(str(sum(one.ops.values())) for one in prints))
-    width = 76 // len(sides)
-    for row in (Cells("", tuple(side.label.partition(":")[0] for side in sides)), ops, *table.rows):
-        cells = "".join(f"{value:<{width}.{width - 2}}" for value in row.values[-len(sides) :])
+    width = 76 // len(seen)
+    for row in (Cells("", tuple(seen)), ops, *table.rows):
+        cells = "".join(f"{value:<{width}.{width - 2}}" for value in row.values[-len(seen) :])
         yield f"  {row.name:<28}{cells}{table.flag if row.changed else ''}"
 
 
-def _ops(sides: Sequence[Observation]) -> Iterator[str]:
+def _ops(sides: Sequence[Observed]) -> Iterator[str]:
     if not all(side.steps for side in sides):
         yield "  compiled code does not tell; the times below name what ran"
         return
@@ -75,7 +68,7 @@ def _ops(sides: Sequence[Observation]) -> Iterator[str]:
             yield f"  {mark} " + "  ".join(cells)
 
 
-def _step(side: Observation, index: int | None) -> str:
+def _step(side: Observed, index: int | None) -> str:
     if index is None:
         return " " * (_NAME + 16)
     step = side.steps[index]
@@ -83,8 +76,7 @@ def _step(side: Observation, index: int | None) -> str:
     return f"{index + 1:4d} {arrow} {_short(step.op):<{_NAME}.{_NAME}} {step.live_bytes / 2**20:8.2f}"
 
 
-def _memory(side: Observation) -> Iterator[str]:
-    name = side.label.partition(":")[0]
+def _memory(name: str, side: Observed) -> Iterator[str]:
     if not side.steps:
         yield f"  {name}: peak {mebibytes(side.fingerprint.peak_bytes)}"
         return
@@ -108,10 +100,10 @@ def _short(op: str) -> str:
     return op.removeprefix("aten.").replace("_scaled_dot_product_", "_sdp_").replace("_attention", "")
 
 
-def _times(sides: Sequence[Observation]) -> Iterator[str]:
-    by_op = [{time.op: time for time in side.times} for side in sides]
+def _times(seen: Mapping[str, Observed]) -> Iterator[str]:
+    by_op = [{time.op: time for time in side.times} for side in seen.values()]
     slowest = sorted({op for ops in by_op for op in ops}, key=lambda op: -max(_self_us(ops, op) for ops in by_op))
-    yield f"  {'':<44}" + "".join(f"{side.label.partition(':')[0]:>12}{'calls':>7}" for side in sides)
+    yield f"  {'':<44}" + "".join(f"{name:>12}{'calls':>7}" for name in seen)
     for op in slowest[:SLOWEST]:
         cells = "".join(f"{ops[op].self_us:12.1f}{ops[op].calls:7d}" if op in ops else f"{'-':>19}" for ops in by_op)
         yield f"  {_short(op):<44.44}{cells}"

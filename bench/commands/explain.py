@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
         case = find(options.case, Local("head", Worker(load(target, devices))), rows)
         codes: dict[str, LayOut] = {
             "head": lambda _: code.of_working_tree(target),
-            "base": partial(_base, options.gate_base, target),
+            "base": partial(base_of, options.gate_base, target),
         }
         with opened(codes, target, devices, options.threads) as (sides, laid_out):
             seen, work = observed(sides, case)
@@ -98,7 +98,13 @@ def find(case_id: str, head: Party, rows: Rows = ROWS) -> Case:
     return case
 
 
-def _base(name: str | None, target: Target, scratch: Path) -> Code:
+def base_of(name: str | None, target: Target, scratch: Path) -> Code:
+    """Return the code of the base that was asked for, or else of the latest stored baseline, laid out in ``scratch``.
+
+    Raises:
+        CannotDo: it cannot be had.
+
+    """
     if name is not None:
         return code.of_name(target, name, scratch)
     stored = baseline.read(pytest_benchmark_adapter.latest_baseline(Path(".benchmarks")))

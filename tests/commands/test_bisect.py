@@ -62,33 +62,35 @@ def verdicts(tmp_path: Path, by_commit: dict[str, str]) -> tuple[str, list[str]]
     return found, asked
 
 
-@pytest.mark.parametrize("first", range(1, 9))
 def test_the_first_commit_that_is_bad_is_found_in_as_many_steps_as_halving_takes(
-    tmp_path: Path, commit: Commit, first: int
+    tmp_path: Path, commit: Commit
 ) -> None:
     commits = [commit(f"# {i}") for i in range(9)]
-    found, asked = verdicts(tmp_path, {c: "REGRESSED" if i >= first else "UNCHANGED" for i, c in enumerate(commits)})
-    assert found == commits[first]
-    assert asked[0] == commits[-1]
-    assert len(asked) <= 4  # bad itself, and three that halve eight
+    for first in range(1, 9):
+        told = {one: "REGRESSED" if i >= first else "UNCHANGED" for i, one in enumerate(commits)}
+        found, asked = verdicts(tmp_path, told)
+        assert found == commits[first]
+        assert asked[0] == commits[-1]
+        assert len(asked) <= 4  # bad itself, and three that halve eight
 
 
-@pytest.mark.parametrize("how", ["INCONCLUSIVE", "broken", "ERROR", "DRIFTED"])
-def test_a_commit_that_is_undecided_broken_or_bad_in_another_way_is_skipped(
-    tmp_path: Path, commit: Commit, how: str
-) -> None:
+SKIPPED = ("INCONCLUSIVE", "broken", "ERROR", "DRIFTED")  # where others are REGRESSED
+
+
+def test_a_commit_that_is_undecided_broken_or_bad_in_another_way_is_skipped(tmp_path: Path, commit: Commit) -> None:
     commits = [commit(f"# {i}") for i in range(7)]
-    told = dict(zip(commits, ["UNCHANGED", "UNCHANGED", how, how, "UNCHANGED", "REGRESSED", "REGRESSED"], strict=True))
-    assert verdicts(tmp_path, told)[0] == commits[5]
+    for how in SKIPPED:
+        told = ["UNCHANGED", "UNCHANGED", how, how, "UNCHANGED", "REGRESSED", "REGRESSED"]
+        assert verdicts(tmp_path, dict(zip(commits, told, strict=True)))[0] == commits[5], how
 
 
 def test_commits_that_were_skipped_beside_the_first_bad_one_are_named(tmp_path: Path, commit: Commit) -> None:
     commits = [commit(f"# {i}") for i in range(4)]
-    told = dict(zip(commits, ["UNCHANGED", "UNCHANGED", "INCONCLUSIVE", "REGRESSED"], strict=True))
-    with pytest.raises(
-        CannotDo, match=r"^the first bad commit is one of these; all but the last were skipped: \w+ # 2 .*# 3 "
-    ):
-        verdicts(tmp_path, told)
+    said = r"^the first bad commit is one of these; all but the last were skipped: \w+ # 2 .*# 3 "
+    for how in SKIPPED:
+        told = dict(zip(commits, ["UNCHANGED", "UNCHANGED", how, "REGRESSED"], strict=True))
+        with pytest.raises(CannotDo, match=said):
+            verdicts(tmp_path, told)
 
 
 def test_only_commits_that_changed_what_is_compared_are_tried(tmp_path: Path, commit: Commit) -> None:

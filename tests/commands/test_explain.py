@@ -7,8 +7,9 @@ import pytest
 
 import attention
 from bench.__main__ import main
-from bench.commands import explain_text
+from bench.commands import explain, explain_text
 from bench.plain.execution import Compilation, Fingerprint, Observed, OpTime, Pass, Step, Work
+from bench.sources.target import ATTENTION
 
 PACKAGE = Path(attention.__file__ or "").parent
 CASE = "sdpa-b1h4t64d32-causal-fp32-cpu-fwdbwd"
@@ -53,15 +54,13 @@ def test_the_same_code_is_said_to_be_the_same_and_long_stretches_are_folded(
     assert len(text.splitlines()) < 60
 
 
-def test_the_latest_stored_baseline_is_the_default_base(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_latest_stored_baseline_is_the_default_base(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(PACKAGE.parent)
-    assert "base: baseline 0001_shipped.json" in shown(capsys, CASE)
+    assert explain.base_of(None, ATTENTION, tmp_path).source.origin == "baseline 0001_shipped.json"
 
 
-def test_a_kernel_from_elsewhere_is_explained_and_each_side_imports_its_own_at_the_call(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_repository_s_own_file_names_kernels_and_rows_and_each_side_imports_its_own_at_the_call(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for side, work in (("base", "q"), ("head", "q.cumsum(-1)")):
         package = tmp_path / side / "explained"
@@ -73,22 +72,11 @@ def test_a_kernel_from_elsewhere_is_explained_and_each_side_imports_its_own_at_t
             "    importlib.import_module('explained.inner').work(q)\n"
             "    return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v\n"
         )
-    monkeypatch.syspath_prepend(tmp_path / "head")
-    case, base = "attend-b1h4t64d32-full-fp32-cpu-fwd", f"--gate-base={tmp_path / 'base'}"
-    text = shown(capsys, case, "--kernel=explained:attend", base)
-    assert "* 1 > cumsum" in " ".join(text.split())  # in the head alone
-
-
-def test_a_repository_s_own_file_names_kernels_and_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for side in ("base", "head"):
-        (tmp_path / side).mkdir()
-        (tmp_path / side / "named_in_a_file.py").write_text(
-            "def attend(q, k, v, *, mask, causal, scale): return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v\n"
-        )
     own, base = tmp_path / "head" / "gate.toml", f"--gate-base={tmp_path / 'base'}"
     row = '[[row]]\nshapes = "b1h1t3d8"\nmasks = "full"\ndtypes = "fp32"\ndirections = "fwd"\n'
-    own.write_text(f'kernels = ["named_in_a_file:attend"]\n{row}')
-    assert "the same on both sides" in shown(capsys, "attend-b1h1t3d8-full-fp32-cpu-fwd", f"--gate-config={own}", base)
+    own.write_text(f'kernels = ["explained:attend"]\n{row}')
+    text = shown(capsys, "attend-b1h1t3d8-full-fp32-cpu-fwd", f"--gate-config={own}", base)
+    assert "* 1 > cumsum" in " ".join(text.split())  # in the head alone
     own.write_text(row)
     assert "gate.toml names no kernels" in refused(capsys, CASE, f"--gate-config={own}", base)
 

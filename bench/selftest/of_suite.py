@@ -82,7 +82,8 @@ def run(options: argparse.Namespace) -> None:
     policy = Policy(options.gate_threshold, Policy.default_budget_s(options.gate_threshold))
     found = Findings(here, policy, options.tier)
     with _subject(options, policy) as subject, tempfile.TemporaryDirectory() as scratch:
-        steps, least = _steps(subject, found, Path(scratch), options), len(subject.cases) + 2
+        steps = _steps(subject, found, Path(scratch), options)
+        least = 1 + len(subject.cases) + 1  # the stock run, every case unchanged, and the first silent fault
         with tqdm(total=round(options.time_limit), unit="s", bar_format="{l_bar}{bar}| {n}/{total} s{postfix}") as bar:
 
             def say(seconds: float, step: str) -> None:

@@ -43,7 +43,7 @@ def add(group: pytest.OptionGroup) -> None:
     option("--gate-config", metavar="FILE", help="a TOML file of what the gate is to compare, and of waivers")
     option("--gate-threshold", metavar="PERCENT", help=f"slowdown not to pass (default {Policy.threshold:.0%})")
     option("--gate-budget", metavar="SECONDS", help=f"most time one measurement may take (default {Policy.budget_s:g})")
-    may = f"how many of the compared cases may be INCONCLUSIVE (default {DEFAULT_UNDECIDED})"
+    may = f"how many of the timed cases may be INCONCLUSIVE (default {DEFAULT_UNDECIDED})"
     option("--gate-undecided", metavar="PERCENT", help=may)
     option("--gate-annotations", action="store_true", help="print notes on the lines of code, for GitHub Actions")
     for form, what in REPORTS.items():

@@ -91,7 +91,7 @@ def add(parser: pytest.Parser) -> None:
     option(
         "--gate-host-threshold",
         metavar="PERCENT",
-        help=f"as --gate-threshold, for the host's time to launch a call on a GPU (default {Policy.host_threshold:.0%})",
+        help=f"as --gate-threshold, for the host's time per call on a GPU (default {Policy.host_threshold:.0%})",
     )
     option("--gate-graphs", action="store_true", help="time calls as CUDA graphs replay them (needs --device=cuda)")
     option("--tier", default=DEFAULT_TIER, metavar="|".join(TIERS), help=f"case matrix (default {DEFAULT_TIER})")

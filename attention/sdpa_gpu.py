@@ -44,7 +44,7 @@ def attend_on_gpu(
 def _by_formula(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, scale: float | None, grouped: bool) -> Tensor:
     if not torch.backends.cuda.math_sdp_enabled():
         raise NotImplementedError(
-            f"no fused backend on {q.device.type} attends right where a float mask lowers all that a row sees: enable "
+            f"no fused backend on {q.device.type} is right where a float mask lowers every score of a row: enable "
             "PyTorch's math backend, or call 'masked'"
         )
     return math(q, k, v, attn_mask=mask, is_causal=False, scale=scale, enable_gqa=grouped)

@@ -96,7 +96,7 @@ def check_counts_known(kernel: str, q: Tensor, k: Tensor) -> None:
     """Raise NotImplementedError where an exporter treats the number of queries or keys as unknown."""
     if isinstance(q.shape[2], torch.SymInt) or isinstance(k.shape[2], torch.SymInt):
         raise NotImplementedError(
-            f"kernel {kernel!r} does not support a number of tokens that is left open: fix it, or export 'sdpa'"
+            f"kernel {kernel!r} does not support a dynamic number of tokens: fix the number, or export 'sdpa'"
         )
 
 

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
     """
     path = Path(options.output)
     if path.exists():
-        raise CannotDo(f"{path} is there already: edit it, or give another --output")
+        raise CannotDo(f"{path} exists: edit it, or give another --output")
     target = Target((options.kernel,), tuple(options.source))
     torch.set_num_threads(1)
     with importable(path.resolve().parent):
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
             if _claimed(head, Shape.parse(draft.shapes.split()[0]))
         ]
     if not any(one.row for one in found):
-        raise CannotDo(f"{options.kernel} serves no case rightly: {found[0].left_out[0]}")
+        raise CannotDo(f"{options.kernel} is right in no case: {found[0].left_out[0]}")
     write_atomically(path, as_toml(target, found))
     print(
         f"wrote {path}: {counted(sum(one.row is not None for one in found), 'row')}; compare with "
@@ -139,7 +139,7 @@ def as_toml(target: Target, found: Sequence[FoundRow]) -> str:
     """Return the text of the file; its comments say what was left out of a row, and why."""
     lines = [
         "# What the attention gate compares here: pytest SUITE/bench --gate-config=FILE. A row is every combination of",
-        "# its words; what was found not to hold is left out of it, and said above it.",
+        "# its words. Words for which the kernel failed are left out; the comment above a row says why.",
         f"kernels = [{', '.join(map(_quoted, target.kernels))}]",
         f"sources = [{', '.join(map(_quoted, target.sources))}]",
     ]

@@ -40,7 +40,7 @@ class Undecided:
     def said(self) -> str:
         """Say how many cases are undecided, and how many may be where that is exceeded."""
         limit = f", and at most {100 * self.policy.undecided:g}% may be" if self.too_many else ""
-        return f"{self.count} of {self.timed} timed cases are undecided{limit}"
+        return f"{self.count} of {self.timed} timed cases {'is' if self.count == 1 else 'are'} undecided{limit}"
 
     @property
     def cure(self) -> str:
@@ -48,5 +48,5 @@ class Undecided:
         factor = 4.0 if self.worst is None else max(2.0, (log1p(self.worst) / log1p(self.policy.threshold)) ** 2)
         budget_s = self.policy.budget_s * factor
         time = f"give --gate-budget={ceil(budget_s)}, " if budget_s <= LONGEST_BUDGET_S else ""
-        steps = f"{time}run on a quieter machine, share the cases out over shards, or raise --gate-threshold"
+        steps = f"{time}run on a quieter machine, split the cases into shards, or raise --gate-threshold"
         return f"{self.load}; {steps}" if self.too_many and self.load is not None else steps

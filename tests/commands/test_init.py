@@ -41,7 +41,7 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     path = tmp_path / "gate.toml"
     path.write_text("mine")
     assert main(["init", "initial_kernel:mine", f"--output={path}"]) == 4
-    assert "is there already: edit it, or give another --output" in capsys.readouterr().err
+    assert "exists: edit it, or give another --output" in capsys.readouterr().err
     assert path.read_text() == "mine"
 
 
@@ -49,7 +49,7 @@ def test_a_kernel_that_serves_nothing_has_no_file(tmp_path: Path, capsys: pytest
     (tmp_path / "wrong_kernel.py").write_text("def mine(q, k, v, *, mask, causal, scale): return q * 0.9\n")
     path = tmp_path / "gate.toml"
     assert main(["init", "wrong_kernel:mine", f"--output={path}"]) == 4
-    assert "wrong_kernel:mine serves no case rightly: b1h4t64d64: fp32: out: error" in capsys.readouterr().err
+    assert "wrong_kernel:mine is right in no case: b1h4t64d64: fp32: out: error" in capsys.readouterr().err
     assert not path.exists()
 
 

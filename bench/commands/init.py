@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +102,21 @@ def fitting(head: Side, draft: Row, devices: Sequence[str]) -> FoundRow:
     """Keep the dtypes, then the directions, then the masks of a row with which every case is right.
 
     A dtype is tried with the first, plainest shape, direction and mask; a direction with the plainest shape and mask,
-    in all dtypes that are kept; a mask with every shape, dtype and direction that is kept.
+    in all dtypes that are kept; a mask with every shape, dtype and direction that is kept. The plainest mask is the
+    first with which some dtype is right: a kernel may serve causal attention only, or windows only.
     """
     left_out: list[str] = []
     row = draft
     plainest = {axis: getattr(draft, axis).split()[0] for axis in ("shapes", "directions", "masks")}
+    for mask, dtype in product(draft.masks.split(), draft.dtypes.split()):
+        words: dict[str, Any] = plainest | {"masks": mask, "dtypes": dtype}
+        if not any(_against(head, replace(draft, **words), devices)):
+            plainest["masks"] = mask
+            break
     for axis in ("dtypes", "directions", "masks"):
         kept = []
         for word in getattr(row, axis).split():
-            words: dict[str, Any] = plainest | {axis: word}
+            words = plainest | {axis: word}
             against = next(_against(head, replace(row, **words), devices), None)
             kept += [word] if against is None else []
             left_out += [] if against is None else [f"{word}: {against}"]

@@ -13,12 +13,12 @@ from .registry import Capabilities, register
 def compiled(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
 ) -> Tensor:
-    """``masked`` through ``torch.compile``, for each shape at its first call; see ``Kernel.__call__`` for the shapes.
+    """``masked`` through ``torch.compile``, compiled at the first call of each shape; shapes as ``Kernel.__call__``.
 
-    Tensors without data, and callers that are being compiled themselves, get the formula as it is.
+    Tensors without data, and calls inside code that is being compiled, run the formula uncompiled.
 
     Raises:
-        RuntimeError: a graph is kept for a second backward pass; a gradient is differentiated again; too many shapes.
+        RuntimeError: a backward pass keeps its graph, a gradient is differentiated again, or there are too many shapes.
 
     """
     function: Any = masked.function

@@ -1,4 +1,4 @@
-"""The attention formula with masks, causal attention, windows, caps and sinks, and rows that see no key."""
+"""The attention formula with masks, causal attention, windows, caps and sinks; a row that sees no key is zero."""
 
 import torch
 from torch import Tensor
@@ -21,10 +21,10 @@ def masked(
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """``softmax(q k^T / sqrt(D) + mask) v``, rows that see no key zero; see ``Kernel.__call__`` for the shapes.
+    """``softmax(q k^T / sqrt(D) + mask) v``, and zero where a row sees no key; shapes as ``Kernel.__call__``.
 
-    NaN and inf in v make every row that sees their key NaN, and leave the other rows and their gradients alone. Where
-    every row sees every key and there is no mask, they do what the formula says.
+    NaN or inf in v makes every row that sees its key NaN, and changes neither the other rows nor their gradients.
+    Without a mask, and where every row sees every key, NaN and inf act as in the formula.
     """
     n_heads, n_kv_heads = q.shape[1], k.shape[1]
     if scale is None:
@@ -35,7 +35,7 @@ def masked(
         weights = regroup(softmax(regroup(scores, n_heads), sinks), n_kv_heads)
         return regroup(weights @ v, n_heads)  # (B, Hq, Tq, Dv)
 
-    # A weight of zero does not silence NaN or inf in v, so they move to the scores, which visibility can silence.
+    # 0 * NaN is NaN, so a weight of zero does not hide NaN or inf in v. They move to the scores, which can be hidden.
     scores = scores + (v.detach() * 0.0).sum(dim=-1).unsqueeze(-2)  # plus (B, Hkv, 1, Tk), zero or NaN
     v = v.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     scores = regroup(scores, n_heads)  # (B, Hq, Tq, Tk)
@@ -43,7 +43,7 @@ def masked(
         if mask.dtype == torch.bool:
             attended = mask
         else:
-            # A mask of the dtype's lowest value takes a negative score beyond the range, and the key is not hidden.
+            # The dtype's lowest value plus a negative score would be -inf, which hides a key that should stay visible.
             scores = (scores + mask.to(scores.dtype)).clamp(min=torch.finfo(scores.dtype).min)
             attended = mask.to(scores.dtype) != -torch.inf
         visible = attended if visible is None else visible & attended  # broadcastable to (B, Hq, Tq, Tk)

@@ -1,4 +1,4 @@
-"""Two backends of PyTorch's fused attention, by their operators: no flag of the process changes these calls.
+"""Two backends of PyTorch's fused attention, called as operators, so no flag of the process chooses another one.
 
 Each takes the arguments of ``scaled_dot_product_attention``, except dropout; shapes as ``Kernel.__call__``.
 """
@@ -6,7 +6,7 @@ Each takes the arguments of ``scaled_dot_product_attention``, except dropout; sh
 import torch
 from torch import Tensor
 
-REFUSED = "No available kernel"  # as PyTorch says it where no backend can serve a request
+REFUSED = "No available kernel"  # PyTorch's own words where no backend can serve a request
 GROUPS_BY_SHAPE = torch.__version__ >= (2, 13)  # type: ignore[operator]  # TorchVersion compares with tuples
 
 
@@ -54,7 +54,7 @@ def math(
 
 
 def _additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return a mask as what is added to scores: a bool one becomes zero and -inf."""
+    """Return a mask in the form that is added to scores: True becomes 0, and False becomes -inf."""
     if mask is None or mask.dtype != torch.bool:
         return mask
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -torch.inf)

@@ -13,16 +13,16 @@ from .shapes import under_jit_trace
 from .validation import check_inputs
 
 Module = TypeVar("Module", bound=nn.Module)
-# What a request may have besides, by the capability it needs, and what that is called. A kernel that does not claim it
-# never sees it.
+# Optional arguments of a call: the capability that each needs -> its name in messages. A kernel that does not claim the
+# capability never receives the argument.
 OPTIONS = {"window": "a window", "softcap": "a cap on scores", "sinks": "sinks"}
 FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 
 
 class AttentionFunction(Protocol):
-    """What a kernel's author writes; the inputs it is given have been checked.
+    """The function that a kernel's author writes. Its inputs have been checked.
 
-    With a capability of ``OPTIONS`` it takes one more argument of that name, None by default; others never see it.
+    For each capability of ``OPTIONS`` that the kernel claims, it takes one more argument of that name, None by default.
     """
 
     def __call__(
@@ -38,9 +38,9 @@ class AttentionFunction(Protocol):
 
 
 class Obstacle(Protocol):
-    """Names what a kernel lacks of a request in a way that no single capability can tell; None if nothing.
+    """Names what a kernel lacks for a request where no field of ``Capabilities`` can express it; None if nothing.
 
-    That is one that holds on one device only, or that this machine lacks (a compiler, a newer GPU).
+    Such as a limit that holds on one device only, or what this machine lacks (a compiler, a newer GPU).
     """
 
     def __call__(self, *, device: str, dtype: torch.dtype, mask: str | None, backward: bool) -> str | None: ...
@@ -48,12 +48,12 @@ class Obstacle(Protocol):
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a kernel supports. A request outside of it is refused, never served by something else.
+    """What a kernel supports. Any other request is refused, never served by another kernel.
 
     ``masks`` holds the kinds of ``mask`` it takes: ``"bool"``, ``"float"``. ``window``: it can limit how far a query
-    sees; ``windowless``: it can leave that out. ``softcap``, ``sinks``: it can cap scores, and add a logit a head.
-    ``value_size``: v may have a head size of its own. ``traced``: ``torch.jit.trace`` records it so that the trace is
-    right for other batches and numbers of tokens. ``devices`` holds device types; ``obstacle`` is asked last.
+    sees; ``windowless``: it works without such a limit. ``softcap``, ``sinks``: it can cap scores, and add a logit per
+    head. ``value_size``: v may have another head size than k. ``traced``: a ``torch.jit.trace`` of it is right for
+    other batches and numbers of tokens. ``devices`` holds device types; ``obstacle`` is asked last.
     """
 
     masks: frozenset[str] = frozenset({"bool", "float"})
@@ -84,7 +84,7 @@ class Capabilities:
     ) -> str | None:
         """Name the first capability that the request needs and the kernel lacks; None if it lacks none.
 
-        ``options`` are some of ``OPTIONS``; one that is None is not asked for.
+        ``options`` holds arguments named in ``OPTIONS``; an argument that is None is not asked for.
         """
         if mask is not None and mask not in self.masks:
             return f"a {mask} mask"
@@ -116,7 +116,7 @@ class Capabilities:
 class Kernel:
     """A registered kernel: call it as ``kernel(q, k, v, *, mask=None, causal=False, scale=None)``, and ``OPTIONS``.
 
-    It is pickled by its name, and copied as itself.
+    It is pickled by its name; a copy of it is the same object.
     """
 
     name: str
@@ -144,14 +144,15 @@ class Kernel:
             v: values (B, Hkv, Tk, Dv).
             mask: broadcastable to (B, Hq, Tq, Tk). Bool: True = attend. Floating: added to the scaled scores, after
                 rounding to q's dtype.
-            causal: the last query sees every key and each earlier one sees one key less; needs ``Tq <= Tk``. A mask
-                given as well also applies.
-            scale: any float; None means ``1 / sqrt(D)``. To learn one, multiply q by it and give ``scale=1.0``.
-            window: how many keys a query sees to each side, the one at its own position included: the query at position
-                p, where the last query's is that of the last key, sees the keys j with ``|p - j| < window``; with
+            causal: the last query sees every key and each earlier one sees one key less; needs ``Tq <= Tk``. If there
+                is a mask too, both apply.
+            scale: any float; None means ``1 / sqrt(D)``. To learn a scale, multiply q by it and give ``scale=1.0``.
+            window: how many keys a query sees to each side, including the key at its own position. The last query has
+                the position of the last key; a query at position p sees the keys j with ``|p - j| < window``, with
                 ``causal`` those with ``p - window < j <= p``. None: no limit.
             softcap: scores become ``softcap * tanh(scores / softcap)``, after the scale, before the mask. None: no cap.
-            sinks: one more logit a head in the sum of the softmax, with no value: (Hq,), floating. None: no sinks.
+            sinks: (Hq,), floating: for each head one more logit in the sum of the softmax, without a value. None: no
+                sinks.
 
         Returns:
             (B, Hq, Tq, Dv). A query row that sees no key is zero, and so are its gradients.
@@ -167,7 +168,9 @@ class Kernel:
 
         """
         options: Any = {}
-        if window is not None or softcap is not None or sinks is not None:  # else quicker by a microsecond
+        if (
+            window is not None or softcap is not None or sinks is not None
+        ):  # without options, skipping this saves a microsecond
             asked = {"window": window, "softcap": softcap, "sinks": sinks}
             options = {name: value for name, value in asked.items() if value is not None}
         grouped, value_size = check_inputs(q, k, v, mask, causal=causal, scale=scale, **options)
@@ -197,7 +200,7 @@ class Kernel:
         return self
 
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")  # a case's id, a waiver and pytest's -k have it in them
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")  # it is part of case ids, waivers and pytest's -k
 
 KERNELS: dict[str, Kernel] = {}
 MODULES: dict[str, type[nn.Module]] = {}
@@ -220,10 +223,10 @@ def check_name(name: str) -> None:
 
 
 def register(name: str, capabilities: Capabilities = Capabilities()) -> Callable[[AttentionFunction], Kernel]:
-    """Register the decorated function as kernel ``name``; the name it is bound to becomes the ``Kernel``.
+    """Register the decorated function as kernel ``name``, and return the ``Kernel`` in its place.
 
     Raises:
-        ValueError: the name is taken, or is none: a letter or ``_``, then letters, digits or ``_``, 64 at most, ASCII.
+        ValueError: the name is taken, or malformed (``check_name``).
 
     """
     check_name(name)
@@ -241,7 +244,7 @@ def register_module(name: str) -> Callable[[type[Module]], type[Module]]:
     """Register the decorated multi-head module; it is built as ``cls(d_model, n_heads, n_kv_heads=...)``.
 
     Raises:
-        ValueError: the name is taken, or is none, as of a kernel.
+        ValueError: the name is taken, or malformed (``check_name``).
 
     """
     check_name(name)

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from .operators import math
 
-ALIGNMENT = 16  # bytes, of each row that a fused kernel reads
-CUDNN_DTYPES = (torch.float16, torch.bfloat16)  # for which PyTorch may choose cuDNN
+ALIGNMENT = 16  # bytes: a fused kernel reads rows that begin at multiples of this
+CUDNN_DTYPES = (torch.float16, torch.bfloat16)  # dtypes for which PyTorch may choose cuDNN
 
 
 def attend_on_gpu(
@@ -21,15 +21,15 @@ def attend_on_gpu(
     grouped: bool,
     lowered: bool,
 ) -> Tensor:
-    """``scaled_dot_product_attention`` for what ``sdpa`` has made of its request; shapes as ``Kernel.__call__``.
+    """``scaled_dot_product_attention`` on a request that ``sdpa`` has prepared; shapes as ``Kernel.__call__``.
 
-    Corrected here, as seen with torch 2.11 on an H100: a row of which a float mask puts all a million or more below
-    zero (``lowered``) becomes zero, so it takes the formula; a row that sees no key becomes the mean of the values in
-    half precision; a row that begins at an address that the kernel cannot read at once, and a mask of one value for all
-    keys, raise.
+    Corrects what torch 2.11 does on an H100. If a float mask lowers every score of a row by a million or more
+    (``lowered``), PyTorch's result is zero: the formula is used instead. In half precision a row that sees no key
+    becomes the mean of the values: it is set to zero. Rows that are not aligned, and a mask with one value for all
+    keys, raise: they are copied.
 
     Raises:
-        NotImplementedError: a lowered row, and PyTorch's math backend is not enabled.
+        NotImplementedError: a row is lowered, and PyTorch's math backend is disabled.
 
     """
     if mask is not None:
@@ -44,27 +44,27 @@ def attend_on_gpu(
 def _by_formula(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, scale: float | None, grouped: bool) -> Tensor:
     if not torch.backends.cuda.math_sdp_enabled():
         raise NotImplementedError(
-            f"no fused backend on {q.device.type} attends right where a float mask lowers all that a row sees: enable "
+            f"no fused backend on {q.device.type} is right where a float mask lowers every score of a row: enable "
             "PyTorch's math backend, or call 'masked'"
         )
     return math(q, k, v, attn_mask=mask, is_causal=False, scale=scale, enable_gqa=grouped)
 
 
 def _spread(mask: Tensor, n_keys: int) -> Tensor:
-    """Give the mask a value for each key, one behind the other, without which the fused kernel raises."""
+    """Expand the mask to one value for each key, contiguous in memory: the fused kernel raises otherwise."""
     if mask.shape[-1] == n_keys and mask.stride(-1) == 1:
         return mask
     return mask.expand(*mask.shape[:-1], n_keys).clone(memory_format=torch.contiguous_format)
 
 
 def _unseeing_zeroed(out: Tensor, mask: Tensor) -> Tensor:
-    """Zero the rows that see no key, and so their gradients: cuDNN gives them the mean of the values."""
+    """Set rows that see no key to zero, which zeroes their gradients too; cuDNN gives them the mean of the values."""
     seen = mask if mask.dtype == torch.bool else mask > -torch.inf
     return out.masked_fill(~seen.any(dim=-1, keepdim=True), 0.0)
 
 
 def _aligned(x: Tensor) -> Tensor:
-    """Copy a tensor whose rows do not begin at whole multiples of what a fused kernel reads at once."""
+    """Copy a tensor whose rows do not begin at multiples of ``ALIGNMENT``."""
     if torch.compiler.is_compiling():
         return x  # the compiler lays tensors out itself
     begins = x.storage_offset(), *x.stride()[:-1]

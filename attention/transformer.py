@@ -18,14 +18,14 @@ class TransformerBlock(nn.Module):
 
     Sources: Vaswani et al. 2017, sections 3.1 and 3.3; the norm before each part: Xiong et al. 2020. With
     ``n_kv_heads=None`` the state dict is that of ``torch.nn.TransformerEncoderLayer(..., norm_first=True)``. There is
-    no dropout: kernels offer none, so that two versions of one can be compared on the same inputs.
+    no dropout: kernels have none, so that two versions of a kernel can be compared on the same inputs.
 
     Args:
         d_model: size of a token, a multiple of ``n_heads``.
         n_heads: query heads.
         n_kv_heads: key and value heads, a divisor of ``n_heads``; None means ``n_heads``.
         d_feedforward: rows of W_1; None means ``4 * d_model``.
-        bias: whether projections and norms have one.
+        bias: whether projections and norms have a bias.
         kernel: name of a kernel in ``KERNELS``.
 
     Raises:
@@ -66,14 +66,14 @@ class TransformerBlock(nn.Module):
 
 
 class TinyTransformer(nn.Module):
-    """Learned embeddings of tokens and positions, blocks, a last norm, and scores of the next token.
+    """A language model: learned embeddings of tokens and positions, blocks, a last norm, scores of the next token.
 
-    Its tokens attend causally, unless a call says otherwise.
+    Attention is causal unless a call says otherwise.
 
     Args:
-        vocabulary: how many tokens there are; a token is an integer from 0.
+        vocabulary: the number of different tokens; a token is an integer from 0.
         d_model: size of an embedding, a multiple of ``n_heads``.
-        context: the most tokens of a sequence.
+        context: the largest number of tokens in a sequence.
         n_heads: query heads.
         n_layers: blocks.
         n_kv_heads: key and value heads, a divisor of ``n_heads``; None means ``n_heads``.
@@ -81,7 +81,7 @@ class TinyTransformer(nn.Module):
 
     Raises:
         ValueError: as ``TransformerBlock``, or another size below 1; on a call, tokens of another shape or dtype, or
-            more of them than the context holds.
+            more tokens than the context holds.
 
     """
 
@@ -118,9 +118,9 @@ class TinyTransformer(nn.Module):
         causal: bool = True,
         caches: Sequence[KVCache] | None = None,
     ) -> Tensor:
-        """Score the token after each of tokens (B, T), integers -> (B, T, vocabulary).
+        """Score the next token after each of the tokens: (B, T), integers -> (B, T, vocabulary).
 
-        ``caches``, one a block, hold the tokens before these; mask and causal as ``MultiHeadAttention``'s.
+        ``caches``, one for each block, hold the earlier tokens; mask and causal as ``MultiHeadAttention``'s.
         """
         if caches is not None and len(caches) != len(self.blocks):
             raise ValueError(f"give each of the {len(self.blocks)} blocks a cache, by make_caches; saw {len(caches)}")
@@ -138,6 +138,6 @@ class TinyTransformer(nn.Module):
         return scores
 
     def make_caches(self, batch: int) -> list[KVCache]:
-        """Make an empty cache for each block, of as many tokens as the context holds."""
+        """Make an empty cache for each block; each has room for as many tokens as the context holds."""
         blocks = [block for block in self.blocks if isinstance(block, TransformerBlock)]
         return [block.self_attn.make_cache(batch, self.context) for block in blocks]

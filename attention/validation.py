@@ -22,13 +22,15 @@ def check_inputs(  # noqa: C901, PLR0912  # one line a rule
 ) -> tuple[bool, bool]:
     """Raise ValueError unless q (B, Hq, Tq, D), k (B, Hkv, Tk, D), v (B, Hkv, Tk, Dv) and the options go together.
 
-    Returns whether queries are grouped, Hq != Hkv, and whether values have a head size of their own, Dv != D.
+    Returns two flags: whether queries are grouped (Hq != Hkv), and whether values have another head size (Dv != D).
     """
     if not type(q) is type(k) is type(v) is Tensor or not q.layout is k.layout is v.layout is torch.strided:
         check_dense(q=q, k=k, v=v)
     try:
         q_shape, k_shape, v_shape = q.shape, k.shape, v.shape  # each read is a call into torch
-    except RuntimeError:  # a nested tensor has no shape, and to ask each whether it is nested costs more than this
+    except (
+        RuntimeError
+    ):  # a nested tensor has no shape; asking each tensor whether it is nested would cost more than this
         check_dense(q=q, k=k, v=v)
         raise
     if not len(q_shape) == len(k_shape) == len(v_shape) == 4:
@@ -79,7 +81,7 @@ def check_mask(mask: Tensor, scores_shape: tuple[int, int, int, int], device: to
 
 
 def check_dense(**tensors: Tensor) -> None:
-    """Raise ValueError unless each is a tensor that holds a value for each index, one stride apart from the next."""
+    """Raise ValueError unless each is a plain, strided tensor: not nested, not sparse, not a MaskedTensor."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor) or isinstance(tensor, MaskedTensor):
             seen = type(tensor).__name__
@@ -91,10 +93,10 @@ def check_dense(**tensors: Tensor) -> None:
 
 
 def check_counts_known(kernel: str, q: Tensor, k: Tensor) -> None:
-    """Raise NotImplementedError where an exporter leaves open how many queries or keys there are."""
+    """Raise NotImplementedError where an exporter treats the number of queries or keys as unknown."""
     if isinstance(q.shape[2], torch.SymInt) or isinstance(k.shape[2], torch.SymInt):
         raise NotImplementedError(
-            f"kernel {kernel!r} does not support a number of tokens that is left open: fix it, or export 'sdpa'"
+            f"kernel {kernel!r} does not support a dynamic number of tokens: fix the number, or export 'sdpa'"
         )
 
 
@@ -107,10 +109,10 @@ def check_tokens(x: Tensor, d_model: int) -> None:
 
 
 def _check_scale(scale: object) -> None:
-    """Let NumPy's scalars and an exporter's numbers pass; a tensor would have a gradient that no kernel computes."""
+    """Accept NumPy's scalars and an exporter's numbers; refuse a tensor, whose gradient no kernel computes."""
     if not isinstance(scale, Real | torch.SymInt | torch.SymFloat):
         seen = f"a tensor {tuple(scale.shape)}" if isinstance(scale, Tensor) else repr(scale)
-        raise ValueError(  # noqa: TRY004  # as for every input that cannot be
+        raise ValueError(  # noqa: TRY004  # as for every other input that is refused
             f"scale must be a number, or None for 1 / sqrt(D); saw {seen}: multiply q by it, and give scale=1.0"
         )
 

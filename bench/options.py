@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,20 +86,29 @@ class Settings:
 def add(parser: pytest.Parser) -> None:
     """Declare the options."""
     group = parser.getgroup("gate", "attention regression gate")
-    option = group.addoption
+    option = partial(policy_options.declare, group)
     policy_options.add(group)
     option(
         "--gate-host-threshold",
         metavar="PERCENT",
-        help=f"slowdown not to pass of the host's time to make a call on a GPU (default {Policy.host_threshold:.0%})",
+        help=f"as --gate-threshold, for the host's time per call on a GPU (default {Policy.host_threshold:.0%})",
     )
     option("--gate-graphs", action="store_true", help="time calls as CUDA graphs replay them (needs --device=cuda)")
     option("--tier", default=DEFAULT_TIER, metavar="|".join(TIERS), help=f"case matrix (default {DEFAULT_TIER})")
-    option("--device", default=DEFAULT_DEVICE, metavar="|".join(_DEVICES), help="where (default all that are present)")
+    option(
+        "--device",
+        default=DEFAULT_DEVICE,
+        metavar="|".join(_DEVICES),
+        help="where to run (default all that are present)",
+    )
     option("--threads", default=str(DEFAULT_THREADS), metavar="N", help=f"CPU threads (default {DEFAULT_THREADS})")
     option("--shard", default=DEFAULT_SHARD, metavar="I/N", help=f"part of the matrix (default {DEFAULT_SHARD})")
-    option("--kernel", action="append", default=[], metavar="PKG.MOD:FN", help="a kernel from elsewhere; repeatable")
-    option("--source", action="append", default=[], metavar="NAME", help="a package or module to compare with it")
+    option(
+        "--kernel", action="append", default=[], metavar="PKG.MOD:FN", help="a kernel of another repository; repeatable"
+    )
+    option(
+        "--source", action="append", default=[], metavar="NAME", help="a package or module of its source; repeatable"
+    )
 
 
 def settings(config: pytest.Config) -> Settings:

@@ -16,7 +16,7 @@ REPORTS = {
     "json": "write the verdicts as JSON",
     "markdown": "write the verdicts as Markdown",
     "html": "write the verdicts as one HTML page",
-    "pairs": "write the raw pairs, to be replayed",
+    "pairs": "write the raw pairs, for replay",
 }
 # Options that name something. An unset variable in a workflow leaves the name empty, which is refused.
 NAMED = {
@@ -37,20 +37,26 @@ PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
 
 def add(group: pytest.OptionGroup) -> None:
     """Declare them."""
-    option = partial(_declare, group)
+    option = partial(declare, group)
     option("--gate-base", metavar="REV-or-DIR", help="compare with the code of a git revision or a directory")
     option("--gate-base-python", metavar="PATH", help="run the base with this interpreter and its packages")
-    option("--gate-config", metavar="FILE", help="a TOML file of what the gate is to compare, and of waivers")
-    option("--gate-threshold", metavar="PERCENT", help=f"slowdown not to pass (default {Policy.threshold:.0%})")
-    option("--gate-budget", metavar="SECONDS", help=f"most time one measurement may take (default {Policy.budget_s:g})")
-    may = f"how many of the compared cases may be INCONCLUSIVE (default {DEFAULT_UNDECIDED})"
+    option("--gate-config", metavar="FILE", help="a TOML file with settings and waivers")
+    option(
+        "--gate-threshold", metavar="PERCENT", help=f"the slowdown that must not pass (default {Policy.threshold:.0%})"
+    )
+    option(
+        "--gate-budget",
+        metavar="SECONDS",
+        help=f"the most time that one measurement may take (default {Policy.budget_s:g})",
+    )
+    may = f"how many of the timed cases may be INCONCLUSIVE (default {DEFAULT_UNDECIDED})"
     option("--gate-undecided", metavar="PERCENT", help=may)
-    option("--gate-annotations", action="store_true", help="print notes on the lines of code, for GitHub Actions")
+    option("--gate-annotations", action="store_true", help="print GitHub Actions notes on the lines that fail")
     for form, what in REPORTS.items():
         option(f"--gate-{form}", metavar="PATH", help=what)
 
 
-def _declare(group: pytest.OptionGroup, name: str, *, help: str, **attributes: Any) -> None:  # noqa: A002  # argparse's
+def declare(group: pytest.OptionGroup, name: str, *, help: str, **attributes: Any) -> None:  # noqa: A002  # argparse's
     """Declare an option; argparse formats its help by %, so that a percentage needs two."""
     group.addoption(name, help=help.replace("%", "%%"), **attributes)
 

@@ -1,10 +1,10 @@
 """The documents' tables and figures against the code, and the ways between the pages."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from attention import KERNELS
@@ -17,6 +17,7 @@ from bench.observing import drift, tolerance
 from bench.plain import arguments
 from bench.plain.arguments import DEFAULT_THREADS
 from bench.report.text import legend
+from bench.sessions import settings as sessions_settings
 from bench.suite import ceiling
 from bench.timing.budget import SHARE
 from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
@@ -25,36 +26,49 @@ from bench.twins.bursts import BURST_PAIRS, MOST_PAIRS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "bench" / "docs"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md"))
+README, GUIDE = (path.read_text(encoding="utf-8") for path in DOCUMENTS[:2])
 OPTIONS, VERDICTS, MATRIX, CI, OUTSIDE = (
     (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("OPTIONS", "VERDICTS", "MATRIX", "CI", "OUTSIDE")
 )
 
+# Section of OPTIONS.md -> the options that it has, with their defaults.
 DEFAULTS = {
-    "--gate-base": "off",
-    "--gate-base-python": "off",
-    "--gate-config": "off",
-    "--gate-threshold": f"{100 * Policy.threshold:g}%",
-    "--gate-budget": f"{Policy.budget_s:g}",
-    "--gate-host-threshold": f"{100 * Policy.host_threshold:g}%",
-    "--gate-graphs": "off",
-    "--gate-undecided": policy_options.DEFAULT_UNDECIDED,
-    "--gate-json": "off",
-    "--gate-markdown": "off",
-    "--gate-html": "off",
-    "--gate-pairs": "off",
-    "--gate-annotations": "off",
-    "--tier": options.DEFAULT_TIER,
-    "--device": options.DEFAULT_DEVICE,
-    "--threads": str(DEFAULT_THREADS),
-    "--shard": arguments.DEFAULT_SHARD,
-    "--kernel": "none",
-    "--source": "none",
+    "In every run": {
+        "--gate-base": "off",
+        "--gate-base-python": "off",
+        "--gate-config": "off",
+        "--gate-threshold": f"{100 * Policy.threshold:g}%",
+        "--gate-budget": f"{Policy.budget_s:g}",
+        "--gate-undecided": policy_options.DEFAULT_UNDECIDED,
+        "--gate-json": "off",
+        "--gate-markdown": "off",
+        "--gate-html": "off",
+        "--gate-pairs": "off",
+        "--gate-annotations": "off",
+    },
+    "In this suite's own bench/": {
+        "--gate-host-threshold": f"{100 * Policy.host_threshold:g}%",
+        "--gate-graphs": "off",
+        "--tier": options.DEFAULT_TIER,
+        "--device": options.DEFAULT_DEVICE,
+        "--threads": str(DEFAULT_THREADS),
+        "--shard": arguments.DEFAULT_SHARD,
+        "--kernel": "none",
+        "--source": "none",
+    },
+    "In any other repository": {
+        "--gate": "off",
+        "--gate-head": "off",
+        "--gate-shard": arguments.DEFAULT_SHARD,
+        "--gate-threads": str(DEFAULT_THREADS),
+        "--gate-slowed": "off",
+    },
 }
 
 
 class Declared:
-    """Stands in for pytest's parser, and keeps the options that are declared."""
+    """Stands in for pytest's parser and its groups, and keeps the options that are declared."""
 
     def __init__(self) -> None:
         self.options: dict[str, dict[str, Any]] = {}
@@ -66,33 +80,49 @@ class Declared:
         self.options[name] = settings
 
 
-def declared() -> dict[str, dict[str, Any]]:
+def declared(*parts: Callable[[Any], None]) -> dict[str, dict[str, Any]]:
     parser = Declared()
-    options.add(parser)  # type: ignore[arg-type]  # it has what is used
+    for add in parts:
+        add(parser)
     return parser.options
 
 
-def rows() -> dict[str, str]:
-    """The option table: option -> default."""
-    found = re.findall(r"^\| `(--[\w-]+)[^|]*(?:\\\|[^|]*)*\| ([^|]+) \|", OPTIONS, flags=re.MULTILINE)
-    return {name: default.strip() for name, default in found}
+def documented() -> dict[str, dict[str, str]]:
+    """Return the tables of options, but for pytest-benchmark's own: section -> option -> default."""
+    row = re.compile(r"^\| `(--(?!benchmark)[\w-]+)[^|]*(?:\\\|[^|]*)*\| ([^|]+) \|", flags=re.MULTILINE)
+    sections = re.split(r"^## ", OPTIONS, flags=re.MULTILINE)[1:]
+    return {
+        each.partition("\n")[0]: {name: default.strip() for name, default in row.findall(each)} for each in sections
+    }
 
 
-def test_the_option_table_names_every_option_and_its_default() -> None:
-    documented = {name: default for name, default in rows().items() if not name.startswith("--benchmark-")}
-    assert documented == DEFAULTS
-    assert set(declared()) == set(DEFAULTS)
+EVERY_OPTION = declared(options.add, sessions_settings.add)
 
 
-@pytest.mark.parametrize("name", [name for name, value in DEFAULTS.items() if value not in ("off", "none")])
-def test_the_help_states_the_default_of_the_table(name: str) -> None:
-    assert f"default {DEFAULTS[name]}" in declared()[name]["help"].replace("all that are present", "all")
+def test_the_option_tables_name_every_option_where_it_belongs_and_its_default() -> None:
+    assert documented() == DEFAULTS
+    every_run, suite, elsewhere = DEFAULTS.values()
+    assert declared(policy_options.add).keys() == every_run.keys()
+    assert declared(options.add).keys() == every_run.keys() | suite.keys()
+    assert declared(sessions_settings.add).keys() == elsewhere.keys()
+
+
+def test_the_help_states_the_default_of_the_table() -> None:
+    for name, default in {name: value for table in DEFAULTS.values() for name, value in table.items()}.items():
+        if default not in ("off", "none"):
+            said = EVERY_OPTION[name]["help"].replace("all that are present", "all").replace("%%", "%")
+            assert f"default {default}" in said, name
+
+
+def test_the_help_can_be_shown() -> None:
+    for settings in EVERY_OPTION.values():
+        assert settings["help"] % {}  # argparse formats it, so that a percentage needs two signs
 
 
 def test_the_option_table_writes_each_option_s_values_as_the_help_does() -> None:
-    for name, settings in declared().items():
+    for name, settings in EVERY_OPTION.items():
         if "metavar" in settings:
-            assert f"`{name}={settings['metavar']}".replace("|", r"\|") in OPTIONS
+            assert f"`{name}={settings['metavar']}".replace("|", r"\|") in OPTIONS, name
 
 
 def test_the_verdict_table_names_every_verdict_and_whether_it_fails() -> None:
@@ -164,15 +194,23 @@ def _power(value: float) -> str:
 
 
 def test_every_file_that_the_documents_name_exists() -> None:
-    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")):
+    for document in DOCUMENTS:
         for name in re.findall(r"`((?:attention|bench|tests)/[\w/.]*)`", document.read_text()):
             assert (ROOT / name).exists(), f"{document.name}: {name}"
 
 
 def test_every_link_between_the_documents_leads_somewhere() -> None:
-    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")):
-        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-            assert (document.parent / link).exists(), f"{document.name}: {link}"
+    for document in DOCUMENTS:
+        for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", document.read_text()):
+            target = document.parent / link if link else document
+            assert target.exists(), f"{document.name}: {link}"
+            assert not anchor or anchor in _anchors(target), f"{document.name}: {link}#{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_index_leads_to_every_page_and_every_page_leads_back() -> None:
@@ -194,7 +232,7 @@ def test_the_workflow_table_names_every_workflow() -> None:
 
 
 def test_another_repository_s_ten_lines_give_inputs_that_the_workflow_has() -> None:
-    (text,) = re.findall(r"```yaml\n(on: pull_request\n.*?)```", README, flags=re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(on: pull_request\n.*?)```", OUTSIDE, flags=re.DOTALL)
     assert len(text.splitlines()) == 10
     (job,) = yaml.safe_load(text)["jobs"].values()
     name = job["uses"].removeprefix("OWNER/SUITE/").removesuffix("@COMMIT")
@@ -205,52 +243,20 @@ def test_another_repository_s_ten_lines_give_inputs_that_the_workflow_has() -> N
         assert f"`{key}`" in OUTSIDE
 
 
-def test_the_examples_on_other_packages_give_options_that_there_are() -> None:
-    given = re.findall(r"(--(?:gate-)?\w[\w-]*)", " ".join(re.findall(r"pytest SUITE.*?(?=\n\S)", _text(), re.DOTALL)))
-    assert {"--kernel", "--source", "--gate-base", "--gate-base-python"} <= set(given) <= set(declared())
+# Files that a newcomer looks for: to add or to change a shape, an axis, a budget, a rule, an option and so on.
+SOUGHT = """
+    suite/matrix.py suite/covering.py suite/naive.py suite/contract.py suite/signatures.py suite/config.py
+    observing/drift.py plain/execution.py judging/fingerprint_diff.py judging/statistics.py judging/replication.py
+    judging/judge.py judging/advice.py timing/clock.py timing/measure.py sources/world.py sources/repository.py
+    sessions/difference.py report/as_html.py report/formats.py options.py selftest/faults.py
+""".split()  # noqa: SIM905  # a list of words reads best as words
 
 
-def _text() -> str:
-    return (DOCS / "OUTSIDE.md").read_text(encoding="utf-8")
+def test_the_guide_names_the_file_of_each_change_that_a_newcomer_may_want() -> None:
+    assert [file for file in SOUGHT if not (ROOT / "bench" / file).is_file()] == []
+    assert [file for file in SOUGHT if f"`bench/{file}`" not in GUIDE] == []
 
 
-CHANGES = {
-    "add a shape to the matrix": "suite/matrix.py",
-    "add an axis to the covering arrays": "suite/covering.py",
-    "hold outputs to a tighter budget": "observing/drift.py",
-    "change the frozen yardstick": "suite/naive.py",
-    "add a rule to a kernel's contract": "suite/contract.py",
-    "recognise another signature of kernels": "suite/signatures.py",
-    "allow another key in a repository's own file": "suite/config.py",
-    "record another fact of a call": "plain/execution.py",
-    "say that a fact makes a case CHANGED": "judging/fingerprint_diff.py",
-    "change when a case is certain": "judging/statistics.py",
-    "replicate more slowdowns": "judging/replication.py",
-    "change which verdict a case gets": "judging/judge.py",
-    "add a warning for a noisy machine": "judging/advice.py",
-    "time calls by another clock": "timing/clock.py",
-    "change how a pair is taken": "timing/measure.py",
-    "let the base see another file of its checkout": "sources/world.py",
-    "refuse a revision in git's words": "sources/repository.py",
-    "compare results of another type in any benchmark": "sessions/difference.py",
-    "add a column to the HTML report": "report/as_html.py",
-    "add a format of reports": "report/formats.py",
-    "add an option": "options.py",
-    "plant another fault in the self-test": "selftest/faults.py",
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_the_guide_names_the_file_of_each_change_a_newcomer_may_want(change: str) -> None:
-    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    file = ROOT / "bench" / CHANGES[change]
-    assert file.is_file()
-    assert f"`bench/{CHANGES[change]}`" in guide
-
-
-def test_every_file_that_the_guide_names_is_there_and_every_room_is_in_its_map() -> None:
-    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = re.findall(r"`((?:bench|tests|attention)/[\w./]+)`", guide)
-    assert [name for name in named if not (ROOT / name).exists()] == []
+def test_every_room_is_in_the_guide_s_map() -> None:
     rooms = {path.parent.name for path in (ROOT / "bench").glob("*/__init__.py")}
-    assert [room for room in sorted(rooms) if f"  {room}/" not in guide] == []
+    assert [room for room in sorted(rooms) if f"  {room}/" not in GUIDE] == []

@@ -1,9 +1,9 @@
-"""``python -m bench.commands.comment DIR``: one comment on a pull request, from what the gate's run left.
+"""``python -m bench.commands.comment DIR``: keeps one comment on a pull request, from the files of the gate's run.
 
-It runs with a token that may write, on files from a job that ran a stranger's code, and trusts none of them: they must
-be regular files of bounded size; the number must be that of a pull request at the commit that was measured; verdicts
-are checked value by value, escaped, and written anew. It loads nothing but the standard library. GitHub tells whether
-the gate passed; only the figures are taken from the report.
+It has a token that may write, and reads files from a job that ran a stranger's code, so it trusts none of them: they
+must be regular files of bounded size; the number must name a pull request whose head is the commit that was measured;
+verdicts are checked value by value, escaped, and written anew. It imports only the standard library and rooms that do
+so too. Whether the gate passed comes from GitHub; only the figures come from the report.
 """
 
 import argparse
@@ -26,8 +26,8 @@ NUMBER = "pull-request"
 REPORT = "reports/gate.json"
 NUMBER_BYTES = 16
 REPORT_BYTES = 32 * 2**20
-REFUSAL = 1000  # characters of one in a comment
-COMMENT_BYTES = 60_000  # GitHub takes 65,536 characters; some are the frame's
+REFUSAL = 1000  # characters of a refusal that a comment shows
+COMMENT_BYTES = 60_000  # GitHub takes 65,536 characters; the frame needs some
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,10 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def publish(github: GitHub, directory: Path, head: str, conclusion: str, link: str) -> None:
-    """Write the comment of a run for a commit. If the report is refused, the comment says so, and does not go stale.
+    """Write the comment of a run for a commit. If the report is refused, the comment is renewed and says so.
 
     Raises:
-        Refused: the number is not that of a pull request at this commit, the report cannot be used, or GitHub said no.
+        Refused: the pull request is not at this commit, the report cannot be used, or GitHub refused a request.
 
     """
     number = pull_request(directory)
@@ -81,12 +81,12 @@ def publish(github: GitHub, directory: Path, head: str, conclusion: str, link: s
 
 
 def disown(github: GitHub, head: str, link: str) -> None:
-    """Where the run of a pull request's newest commit was cancelled, say in its comment that it is about an older one.
+    """Say in a pull request's comment that its newest commit's run was cancelled, so the verdict is an older one's.
 
-    A run that was cancelled because of a newer commit changes nothing: that commit has a run of its own.
+    A run that was cancelled because of a newer commit changes nothing: the newer commit has a run of its own.
 
     Raises:
-        Refused: the commit or the link is not in the form that GitHub gives it, or GitHub said no.
+        Refused: the commit or the link is malformed, or GitHub refused a request.
 
     """
     _check(head, link)
@@ -120,7 +120,7 @@ def pull_request(directory: Path) -> int:
     """Read the pull request's number.
 
     Raises:
-        Refused: there is none, or anything but digits.
+        Refused: the file is missing, or holds anything but the digits of a number.
 
     """
     text = read(directory, NUMBER, NUMBER_BYTES)
@@ -130,7 +130,7 @@ def pull_request(directory: Path) -> int:
 
 
 def verdicts(directory: Path) -> Run | None:
-    """Read the run's verdicts; None where the gate did not get so far.
+    """Read the run's verdicts; None where the gate ended before it wrote them.
 
     Raises:
         Refused: the file is not an ordinary one, is too large, or holds something else.
@@ -166,11 +166,10 @@ def read(directory: Path, name: str, limit_bytes: int) -> str | None:
 
 
 def compose(run: Run | None, head: str, conclusion: str, link: str, refusal: Refused | None = None) -> str:
-    """Write the comment: the verdicts as they are in the job's summary, and where they come from.
+    """Return the text of the comment: the verdicts as the job's summary has them, and where they come from.
 
     Raises:
-        Refused: the commit or the link is not in the form that GitHub gives it, or figures that no check foresaw
-            cannot be written out.
+        Refused: the commit or the link is malformed, or the report holds figures that cannot be written out.
 
     """
     _check(head, link)

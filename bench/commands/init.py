@@ -1,9 +1,10 @@
-"""``python -m bench init PKG.MOD:FN``: the first ``--gate-config`` of a repository, with what its kernel serves."""
+"""``python -m bench init PKG.MOD:FN``: writes a repository's first ``--gate-config``, with what its kernel serves."""
 
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..timing import environment
 DEFAULT_OUTPUT = "gate.toml"
 EVERY = "full causal boolmask floatmask causalboolmask window16 causalwindow16"
 PLAIN, MIXED = "full causal", "full causal boolmask"
-# What is tried, a row each, with one property that a kernel may lack or get wrong.
+# The rows that are tried; each has one property that a kernel may lack or get wrong.
 _Timed = partial(Row, masks=EVERY, dtypes=" ".join(DTYPES), directions="fwd fwdbwd", subjects="kernels")
 _Checked = partial(_Timed, timed=False)
 DRAFTS = (
@@ -44,7 +45,7 @@ DRAFTS = (
 
 @dataclass(frozen=True)
 class FoundRow:
-    """A row of the words with which every case is right, None if there is none; why the other words were left out."""
+    """A row of the words with which every case is right (None if no word is), and why other words were left out."""
 
     row: Row | None
     left_out: tuple[str, ...]
@@ -60,15 +61,15 @@ def add_command(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Try the kernel on small cases, and write a file whose rows are those that it serves rightly.
+    """Try the kernel on small cases, and write a file with the rows for which its results are right.
 
     Raises:
-        CannotDo: the file is there already, the kernel cannot be imported, or it serves nothing rightly.
+        CannotDo: the file exists, or the kernel cannot be imported or is right in no case.
 
     """
     path = Path(options.output)
     if path.exists():
-        raise CannotDo(f"{path} is there already: edit it, or give another --output")
+        raise CannotDo(f"{path} exists: edit it, or give another --output")
     target = Target((options.kernel,), tuple(options.source))
     environment.hold_still(threads=1)
     devices = environment.present_devices()
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
             fitting(head, draft, devices) for draft in DRAFTS if _claimed(head, Shape.parse(draft.shapes.split()[0]))
         ]
     if not any(one.row for one in found):
-        raise CannotDo(f"{options.kernel} serves no case rightly: {found[0].left_out[0]}")
+        raise CannotDo(f"{options.kernel} is right in no case: {found[0].left_out[0]}")
     write_atomically(path, as_toml(target, found))
     print(
         f"wrote {path}: {counted(sum(one.row is not None for one in found), 'row')}; compare with "
@@ -87,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _claimed(head: Side, shape: Shape) -> bool:
-    """Whether some kernel supports what the shape asks of scores."""
+    """Whether some kernel supports the cap and the sinks that the shape asks for."""
     claims = [kernel.capabilities for kernel in head.kernels.values()]
     return (shape.softcap is None or any(c.softcap for c in claims)) and (
         not shape.sinks or any(c.sinks for c in claims)
@@ -95,18 +96,24 @@ def _claimed(head: Side, shape: Shape) -> bool:
 
 
 def fitting(head: Side, draft: Row, devices: Sequence[str]) -> FoundRow:
-    """Keep the dtypes, directions and masks of a row with which every case is right, judged in this order.
+    """Keep the dtypes, then the directions, then the masks of a row with which every case is right.
 
-    A dtype is tried with the first, plainest shape, direction and mask; a direction in all dtypes that are kept; and a
-    mask with all that is kept.
+    A dtype is tried with the first, plainest shape, direction and mask; a direction with the plainest shape and mask,
+    in all dtypes that are kept; a mask with every shape, dtype and direction that is kept. The plainest mask is the
+    first with which some dtype is right: a kernel may serve causal attention only, or windows only.
     """
     left_out: list[str] = []
     row = draft
     plainest = {axis: getattr(draft, axis).split()[0] for axis in ("shapes", "directions", "masks")}
+    for mask, dtype in product(draft.masks.split(), draft.dtypes.split()):
+        words: dict[str, Any] = plainest | {"masks": mask, "dtypes": dtype}
+        if not any(_against(head, replace(draft, **words), devices)):
+            plainest["masks"] = mask
+            break
     for axis in ("dtypes", "directions", "masks"):
         kept = []
         for word in getattr(row, axis).split():
-            words: dict[str, Any] = plainest | {axis: word}
+            words = plainest | {axis: word}
             against = next(_against(head, replace(row, **words), devices), None)
             kept += [word] if against is None else []
             left_out += [] if against is None else [f"{word}: {against}"]
@@ -119,7 +126,7 @@ def fitting(head: Side, draft: Row, devices: Sequence[str]) -> FoundRow:
 
 
 def _against(head: Side, row: Row, devices: Sequence[str]) -> Iterator[str]:
-    """Yield why a case fails, for each case of a row that does."""
+    """Yield, for each case of a row that fails, why it fails."""
     for case, unsupported in matrix(head.kernels, {}, row.tier, devices, [row]).items():
         if unsupported is not None:
             yield unsupported
@@ -133,10 +140,10 @@ def _against(head: Side, row: Row, devices: Sequence[str]) -> Iterator[str]:
 
 
 def as_toml(target: Target, found: Sequence[FoundRow]) -> str:
-    """Write the file; what was left out, and why, are its comments."""
+    """Return the text of the file; its comments say what was left out of a row, and why."""
     lines = [
         "# What the attention gate compares here: pytest SUITE/bench --gate-config=FILE. A row is every combination of",
-        "# its words; what was found not to hold is left out of it, and said above it.",
+        "# its words. Words for which the kernel failed are left out; the comment above a row says why.",
         f"kernels = [{', '.join(map(_quoted, target.kernels))}]",
         f"sources = [{', '.join(map(_quoted, target.sources))}]",
     ]

@@ -1,4 +1,4 @@
-"""The options by which a command is told what to compare: pytest's own, for kernels of another repository too."""
+"""The options that say what a command compares: the same as pytest's, for kernels of another repository."""
 
 import argparse
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def asked(options: argparse.Namespace) -> Iterator[tuple[Target, Rows]]:
-    """Return what to compare and the rows of its matrix; while the context lasts, it can be imported.
+    """Yield the target and the rows of its matrix; the target can be imported while the context lasts.
 
     Raises:
-        CannotDo: the file cannot be read, makes no sense, or names no kernel where the command line names none.
+        CannotDo: the file cannot be read or makes no sense, or neither it nor the command line names a kernel.
 
     """
     kernels, sources = tuple(options.kernel), tuple(options.source)

@@ -6,19 +6,19 @@ from dataclasses import fields
 from ..plain.execution import Calls, Fingerprint, Pass, SdpaCall
 from ..plain.printable import counted
 
-# Peak bytes may grow by this share plus so many bytes: a temporary of a page is no regression.
+# Peak bytes may grow by this share plus this many bytes: a temporary of a page is not a regression.
 PEAK_TOLERANCE = 0.05
 PEAK_TOLERANCE_BYTES = 64 * 1024
-# What the first call at a new length may take: so many times the base's, and so many seconds more.
+# The first call at a new length may take this many times the base's time, or this many seconds more, if that is longer.
 FIRST_CALL_FACTOR, FIRST_CALL_S = 5.0, 0.05
 
-NOTHING = Fingerprint(Pass({}, 0, 0), calls=Calls())  # of a call that has nothing to report
+NOTHING = Fingerprint(Pass({}, 0, 0), calls=Calls())  # the fingerprint of a call that has nothing to report
 
 
 def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return changes, which fail, and notes, which do not, each a phrase.
+    """Return two lists of phrases: changes, which fail the case, and notes, which do not.
 
-    Without a fingerprint of the base, what the head's alone shows is a note.
+    Without a fingerprint of the base, whatever the head's fingerprint shows is a note.
     """
     if head is None:
         return (), ()
@@ -27,7 +27,7 @@ def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[s
     changes = [*_backend(base, head), *_compiled(base, head), *_call_changes(base, head)]
     notes = [*_sdpa_notes(base, head), *_compiled_notes(base, head), *_call_notes(base.calls, head.calls)]
     notes += _launch_notes(base.launches, head.launches)
-    if (base.compilation is None) is (head.compilation is None):  # otherwise two different tools counted ops and bytes
+    if (base.compilation is None) is (head.compilation is None):  # else two different tools counted ops and bytes
         peaks = [*_grown_peaks(base, head)]
         changes += peaks
         notes += _bytes_notes(base, head, told=peaks != [])
@@ -44,7 +44,7 @@ def _backend(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
 
 
 def _cause(base: tuple[SdpaCall, ...], head: tuple[SdpaCall, ...]) -> str:
-    """Say why another backend ran: what a fused backend now refuses or no longer refuses, or which arguments differ."""
+    """Say why another backend ran: a reason to refuse the call that appeared or went, or the arguments that differ."""
     before, after = _refusals(base), _refusals(head)
     now = [reason for reason in after if reason not in before]
     if now:
@@ -60,7 +60,7 @@ def _refusals(calls: tuple[SdpaCall, ...]) -> list[str]:
 
 
 def why_not_fused(call: SdpaCall) -> list[str]:
-    """Say why PyTorch's fused CPU backend refuses a call; nothing about CUDA, whose backends have other rules.
+    """Say why PyTorch's fused CPU backend refuses a call; an empty list for CUDA, whose backends have other rules.
 
     Source: ``use_flash_attention_cpp`` in PyTorch's ``aten/src/ATen/native/transformers/sdp_utils_cpp.cpp``.
     """
@@ -95,7 +95,7 @@ def _listed(numbers: tuple[int, ...]) -> str:
 
 
 def _differences(base: tuple[SdpaCall, ...], head: tuple[SdpaCall, ...]) -> Iterator[str]:
-    """Name the arguments that differ between calls that correspond."""
+    """Name the arguments that differ in the first pair of corresponding calls that are not equal."""
     for before, after in zip(base, head, strict=False):
         for argument in fields(SdpaCall):
             old, new = getattr(before, argument.name), getattr(after, argument.name)
@@ -161,17 +161,18 @@ def _call_changes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
 
 
 def _kept_changes(base: Calls, head: Calls) -> Iterator[str]:
-    """Compare the memory that a call leaves occupied."""
-    if (head.kept_bytes or 0) > (base.kept_bytes or 0):
-        yield f"keeps {head.kept_bytes} bytes a call alive{_of_base(base.kept_bytes)}"
-    if (head.garbage_bytes or 0) > (base.garbage_bytes or 0):
-        yield f"{head.garbage_bytes} bytes a call wait for garbage collection{_of_base(base.garbage_bytes)}"
+    """Compare the memory that stays occupied after a call."""
+    if head.kept_bytes is not None and head.kept_bytes > (base.kept_bytes or 0):
+        yield f"keeps {counted(head.kept_bytes, 'byte')} a call alive{_of_base(base.kept_bytes)}"
+    if head.garbage_bytes is not None and head.garbage_bytes > (base.garbage_bytes or 0):
+        garbage = counted(head.garbage_bytes, "byte")
+        yield f"leaves {garbage} a call to the garbage collector{_of_base(base.garbage_bytes)}"
     if base.result_bytes is not None and (head.result_bytes or 0) > base.result_bytes * (1 + PEAK_TOLERANCE):
         yield f"the output keeps {head.result_bytes} bytes alive{_of_base(base.result_bytes)}"
 
 
 def _use_changes(base: Calls, head: Calls) -> Iterator[str]:
-    """Compare what whoever calls it must expect."""
+    """Compare what a caller notices: strides, changed state, a graph that is gone, a slow first call."""
     if base.strides is not None and head.strides is not None and base.strides != head.strides:
         yield f"strides of the output {base.strides} -> {head.strides}"
     for state in head.left_changed:
@@ -195,13 +196,13 @@ def _call_notes(base: Calls | None, head: Calls | None) -> Iterator[str]:
     for what, names in (
         ("belongs to earlier inputs", base.stale),
         ("is memory that its next call overwrites", base.overwritten),
-        ("depends on memory that nobody wrote", base.unwritten),
+        ("depends on uninitialised memory", base.unwritten),
         ("is wrong at the first call of a length", base.odd_first),
         ("is wrong in a second backward pass", base.second_backward),
-        ("is another", base.other_modes),
+        ("depends on a mode", base.other_modes),
     ):
         if names:
-            yield f"the base's {', '.join(names)} {what}"
+            yield f"the base's result {what} ({', '.join(names)})"
     if common := [state for state in head.left_changed if state in base.left_changed]:
         yield f"base and head leave {' and '.join(common)} changed"
     yield from _kept_notes(base, head)
@@ -217,16 +218,16 @@ def _call_notes(base: Calls | None, head: Calls | None) -> Iterator[str]:
 def _kept_notes(base: Calls, head: Calls) -> Iterator[str]:
     kept, cached = head.kept_bytes or 0, head.cached_bytes or 0
     if kept <= (base.kept_bytes or 0) and base.kept_bytes:
-        yield f"keeps {kept} bytes a call alive, and the base {base.kept_bytes}"
+        yield f"keeps {counted(kept, 'byte')} a call alive, and the base {base.kept_bytes}"
     if cached != (base.cached_bytes or 0):
-        yield f"keeps {cached} bytes alive between calls, and the base {base.cached_bytes or 0}"
+        yield f"keeps {counted(cached, 'byte')} alive between calls, and the base {base.cached_bytes or 0}"
     if head.aliased != base.aliased:
         before, after = (", ".join(calls.aliased) or "none" for calls in (base, head))
         yield f"results that are memory of the inputs: {before} -> {after}"
 
 
 def _grown_peaks(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
-    """Compare the peak of the whole call; if it is within its limit, also that of the forward pass, for inference."""
+    """Compare the peak of the whole call; if that is within its limit, also the forward pass's, for inference."""
     for name, before, after in (
         ("peak", base.peak_bytes, head.peak_bytes),
         ("forward peak", base.forward.peak_bytes, head.forward.peak_bytes),

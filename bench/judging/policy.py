@@ -1,4 +1,4 @@
-"""The policy: what the gate must not let pass, and how sure it must be. Pure, no torch."""
+"""The policy: which slowdown must not pass, and how certain a verdict must be. Pure, no torch."""
 
 from dataclasses import dataclass, replace
 from math import log, log1p
@@ -8,7 +8,7 @@ from .statistics import PairedTest
 
 @dataclass(frozen=True)
 class OwnThreshold:
-    """A threshold of one case in place of the run's: 0.1 = 10%. ``note`` says so among the case's reasons."""
+    """A threshold for one case, in place of the run's: 0.1 = 10%. ``note`` is shown among the case's reasons."""
 
     threshold: float
     note: str
@@ -16,17 +16,17 @@ class OwnThreshold:
 
 @dataclass(frozen=True)
 class Policy:
-    """What the gate must not let pass, and how sure it must be. The one place of these defaults."""
+    """Which slowdown must not pass, and how certain a verdict must be. These defaults are defined here alone."""
 
     threshold: float = 0.05  # the slowdown that must not pass: 0.05 = 5%
     budget_s: float = 30.0  # the most time one measurement of a case may take
-    undecided: float = 1.0  # the share of the compared cases that may be INCONCLUSIVE; 1 is no limit
+    undecided: float = 1.0  # the share of the timed cases that may be INCONCLUSIVE; 1: no limit
     false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
-    host_threshold: float = 0.1  # as ``threshold``, of the host's time to make a call that a device works on
+    host_threshold: float = 0.1  # as ``threshold``, for the time that the host takes to launch a call on a device
 
     @classmethod
     def default_budget_s(cls, threshold: float) -> float:
-        """Return the budget for a threshold: pairs needed grow with the inverse square of what must be told apart."""
+        """Return the budget for a threshold: the pairs needed grow with the inverse square of the threshold."""
         return max(3.0, cls.budget_s * (cls.threshold / threshold) ** 2)
 
     def test(
@@ -39,12 +39,12 @@ class Policy:
         host: bool = False,
         host_replication_level: float | None = None,
     ) -> PairedTest:
-        """Return the stopping rule of a case where the run has so many.
+        """Return the stopping rule of a case in a run of ``cases`` cases.
 
-        A false alarm in any case fails the run, so all cases share the level of an alarm (Bonferroni). A miss needs a
-        slowed case that is called UNCHANGED, whatever is said of others, so each case has the whole level of a miss.
-        ``threshold`` is the case's own, if it has one; ``accepted_ratio`` the slowdown that a waiver accepts. ``host``:
-        the host's time is judged too, which counts as a case of its own.
+        A false alarm in any case fails the run, so all cases share the level of an alarm (Bonferroni). A slowdown is
+        missed only if that very case is called UNCHANGED, so each case has the whole level of a miss. ``threshold`` is
+        the case's own, if it has one; ``accepted_ratio`` is the slowdown that a waiver accepts. ``host``: the host's
+        time is judged too, which counts as another case.
         """
         share, note = (self.threshold, None) if threshold is None else (threshold.threshold, threshold.note)
         test = PairedTest(
@@ -69,10 +69,10 @@ class Policy:
 
     @property
     def intervals(self) -> str:
-        """Say in a few words how sure the intervals of a run are.
+        """Say in a few words how certain the intervals of a run are.
 
         Where a case was measured twice, the second interval is reported, so an upper end has two chances to be wrong. A
-        lower end has one. If the case is not slower, there is a second measurement only after a wrong lower end in the
-        first; if it is slower, a wrong lower end in the first is always followed by a second measurement.
+        lower end has one: if the case is not slower, there is a second measurement only after a wrong lower end in the
+        first; if it is slower, a wrong lower end in the first always leads to a second measurement.
         """
         return f"simultaneous {1 - self.false_alarm:.1%} lower bounds, upper bounds {1 - self.miss:.1%} each"

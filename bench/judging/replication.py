@@ -1,9 +1,9 @@
-"""What it takes to believe a slowdown that the places of data in memory could explain. Pure.
+"""When a slowdown must be replicated, since the layout of memory could explain it. Pure.
 
-Pairs of twins of the same code differ by some percent, each by its own amount, where calls are short and memory lies
-elsewhere in each. So a slowdown that two pairs of twins show is measured in fresh pairs, each of which is one
-observation. The probability of a false alarm of the whole run is spent on the cases that come so far, whatever their
-number: the k-th has 6 / (pi k)^2 of it, which add up to all of it.
+Where calls are short, pairs of twins of the same code differ by some percent, because memory is laid out differently in
+each pair. So a slowdown that two pairs of twins show is measured in fresh pairs, and each pair is one observation. The
+run's probability of a false alarm is shared among the cases that are replicated, however many there are: the k-th gets
+6 / (pi k)^2 of it, and these shares add up to 1.
 """
 
 from dataclasses import dataclass, replace
@@ -12,13 +12,13 @@ from math import log1p, pi
 from .statistics import PairedTest
 from .verdict import CaseResult, Verdict
 
-PATIENCE = 4  # times the budget of a measurement, for all pairs of twins of a replication
-LAYOUT = log1p(0.15)  # a log-ratio beyond what places in memory were seen to make; two pairs of twins suffice there
+PATIENCE = 4  # a replication may take this many times the budget of one measurement
+LAYOUT = log1p(0.15)  # no larger log-ratio came from memory layout alone, so beyond it two pairs of twins suffice
 
 
 @dataclass
 class Replications:
-    """The cases of a run that were replicated. Once one is slower, the run fails, and no other can fail it wrongly."""
+    """The cases of a run that were replicated. Once a case is REGRESSED the run has failed; no other needs it."""
 
     false_alarm: float
     tried: int = 0
@@ -26,19 +26,19 @@ class Replications:
 
     @property
     def level(self) -> float | None:
-        """The probability of a false alarm that the next case has; None if none needs to be replicated any more."""
+        """The false-alarm probability of the next replication; None if no case needs replication any more."""
         return self._level(self.tried + 1)
 
     @property
     def host_level(self) -> float | None:
-        """The same of the host's time of that case, beside the device's."""
+        """The same for the host's time of that case, which is replicated after the device's."""
         return self._level(self.tried + 2)
 
     def _level(self, number: int) -> float | None:
         return None if self.established else self.false_alarm * 6 / (pi * number) ** 2
 
     def settle(self, result: CaseResult) -> None:
-        """Take note of a result."""
+        """Count the replications of a case that is done, and note whether it is REGRESSED."""
         evidence = result.evidence
         self.tried += evidence.replication is not None
         self.tried += evidence.host is not None and evidence.host.replication is not None
@@ -47,5 +47,5 @@ class Replications:
 
 def replicating(test: PairedTest) -> PairedTest:
     """Return the stopping rule of the replication of a case."""
-    assert test.replication_level is not None  # it is needed
+    assert test.replication_level is not None  # else nothing is replicated
     return replace(test, alarm_level=test.replication_level)

@@ -1,4 +1,4 @@
-"""Achieved speed of a case beside what the machine can do (Williams, Waterman and Patterson 2009). Pure."""
+"""The speed that a case achieves, beside the machine's ceiling (Williams, Waterman and Patterson 2009). Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from ..plain.execution import Ceiling, Work
 
 @dataclass(frozen=True)
 class Achieved:
-    """Speed of the head's code on one case; ``share`` is the roofline's time for its work over the time it took.
+    """The speed of the head's code on one case; ``share`` is the time that the roofline allows over the time it took.
 
-    ``bound`` says which of the two limits the speed, ``flops`` or ``bytes``. A case that fits into the caches can move
-    more bytes than the copy that measures the ceiling, which does not fit.
+    ``bound`` says what limits the speed, ``flops`` or ``bytes``. A case that fits into the caches can move more bytes a
+    second than the copy that measures the ceiling, which does not fit.
     """
 
     gflops_per_s: float
@@ -22,7 +22,7 @@ class Achieved:
 
 
 def achieved(work: Work | None, ns_per_call: float | None, ceilings: Iterable[Ceiling]) -> Achieved | None:
-    """Set a time per call against its work and the ceiling of its dtype and device; None where it was not timed."""
+    """Compare a time per call with its work and the ceiling of its dtype and device; None where it was not timed."""
     if work is None or ns_per_call is None:
         return None
     speeds = work.flops / ns_per_call, work.moved_bytes / ns_per_call  # per ns: 1e9 a second
@@ -36,7 +36,7 @@ def achieved(work: Work | None, ns_per_call: float | None, ceilings: Iterable[Ce
 
 
 def summary(timed: Iterable[tuple[Work | None, float | None]], ceilings: Sequence[Ceiling]) -> str | None:
-    """Say in one line what the machine can do, and which share the median case reached; None without a ceiling.
+    """Say in one line what the ceilings are, and which share the median case reached; None without a ceiling.
 
     ``timed`` holds each case's work and time per call in ns.
     """

@@ -1,4 +1,4 @@
-"""A run: all that a report shows, and the exit code that follows from it. Pure, no torch."""
+"""A run: everything that a report shows, and its exit code. Pure, no torch."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ PASS, PASS_IN_PART = "PASS", "PASS IN PART"
 
 @dataclass(frozen=True)
 class Run:
-    """All that a report shows."""
+    """Everything that a report shows."""
 
     base: Mapping[str, Plain]
     head: Mapping[str, Plain]
@@ -26,10 +26,10 @@ class Run:
     cases: tuple[CaseResult, ...] = ()
     load: Load | None = None
     shard: Shard | None = None  # None where the run is whole
-    notes: tuple[str, ...] = ()  # warnings about the measuring itself, a sentence each
+    notes: tuple[str, ...] = ()  # warnings about the measurement, one sentence each
     ceilings: tuple[Ceiling, ...] = ()
     absent: tuple[str, ...] = ()  # cases of the baseline whose device is not here
-    options: tuple[str, ...] = ()  # of the command line, under which one of the cases is compared again as here
+    options: tuple[str, ...] = ()  # command-line options that compare one of these cases again in the same way
 
     @property
     def worst_first(self) -> list[CaseResult]:
@@ -37,7 +37,7 @@ class Run:
 
     @property
     def summary(self) -> dict[str, int]:
-        """Count the cases by verdict, worst first; verdicts that nobody got are left out."""
+        """Count the cases by verdict, worst first; a verdict that no case has is left out."""
         counts = Counter(case.verdict for case in self.cases)
         return {verdict.value: counts[verdict] for verdict in Verdict if counts[verdict]}
 
@@ -52,21 +52,21 @@ class Run:
 
     @property
     def empty_part(self) -> str | None:
-        """Say which of several shards this is, if it was dealt no case that can be compared."""
+        """Say which shard this is, if it is one of several and was dealt no case that can be compared."""
         if self.shard is None or not self.is_part or any(c.verdict is not Verdict.SKIPPED for c in self.cases):
             return None
         return f"shard {self.shard.index}/{self.shard.count} has no case to compare"
 
     @property
     def exit_code(self) -> int:
-        """0 pass, or nothing but an empty part; 1 a case failed; 4 nothing, or too little, was decided."""
+        """0: pass, or an empty shard; 1: a case failed; 4: nothing was compared, or too many cases are undecided."""
         if any(case.verdict.fails for case in self.cases):
             return 1
         return 0 if self.not_compared is None else 4
 
     @property
     def not_compared(self) -> str | None:
-        """Say why this is no comparison, if it is none. A single shard may leave any number undecided."""
+        """Say why the run does not count as a comparison; None if it does. One shard may leave any number undecided."""
         if self.empty_part is None and not self.undecided.compared:
             return "nothing was compared: no selected case is in both base and head"
         return self.undecided.said if self.undecided.too_many and not self.is_part else None
@@ -78,12 +78,12 @@ class Run:
 
     @property
     def passed(self) -> str:
-        """What a passing run is called: a pass of which most was skipped is a pass in part."""
+        """Name a pass: where most cases were skipped it is a pass in part."""
         return PASS_IN_PART if 2 * self.skipped > len(self.cases) else PASS
 
     @property
     def passing(self) -> str:
-        """What a passing run found; it claims only what is certain."""
+        """Say what a passing run found; claim only what is certain."""
         if self.passed == PASS:
             return self._certain
         return f"most was skipped ({self.skipped} of {len(self.cases)} cases): {self._certain}"

@@ -1,4 +1,4 @@
-"""The sequential paired test: what the log-ratios of a case say so far. Pure functions, valid at every look.
+"""The sequential paired test: what the log-ratios of a case make certain so far. Pure; valid at every look.
 
 The pairs' log-ratios d are uncorrelated but heavy-tailed, so only signs and order statistics are used. For a value t,
 the number of pairs with d > t is binomial(n, 1/2) if t is the median. Mixing the likelihood ratio of that count over a
@@ -24,7 +24,7 @@ def median(ordered: Sequence[float]) -> float:
 
 @cache
 def mixture_bound(n: int, alpha: float) -> int | None:
-    """Return how many of n signs must agree to reject a fair coin; None if all n would not do."""
+    """Return how many of n signs must agree to reject a fair coin; None if even n agreeing signs are too few."""
     if log_evidence(n, n) < -log(alpha):
         return None
     low, high = n // 2, n  # ``high`` signs suffice, ``low`` do not
@@ -90,11 +90,11 @@ class PairedTest:
 
     ``threshold`` is the slowdown that must not pass, as log(head / base). ``alarm_level`` is the probability that a
     case no slower than half of it is ever called SLOWER, or one no faster FASTER. ``miss_level`` is the probability
-    that a case slowed by all of it is ever called SAME. Where a waiver accepts a slowdown, ``accepted`` as
-    log(head / base), both lie so much higher. ``note`` says why the threshold is not the run's, if it is not.
-    ``confirming``: another measurement was not clear, and this one goes on until it is. ``replication_level`` is the
-    probability of a false alarm by fresh pairs of twins; None where a slowdown is believed without them. ``host`` is
-    the rule of the host's time to make a call, where that is judged beside a device's.
+    that a case slowed by all of it is ever called SAME. ``accepted`` is the slowdown that a waiver accepts, as
+    log(head / base); it is added to the threshold and to its half. ``note`` says why the case has a threshold of its
+    own. ``confirming``: an earlier measurement was not clear, so this one goes on until it is. ``replication_level``
+    is the probability of a false alarm in a replication; None where a slowdown needs no replication. ``host`` is the
+    rule for the host's time to make a call, where that is judged beside the device's time.
     """
 
     threshold: float
@@ -108,7 +108,7 @@ class PairedTest:
 
     @property
     def least_pairs(self) -> int:
-        """The fewest pairs that make anything certain, if all of them agree."""
+        """The fewest pairs that can decide a case: as many as decide it if all of them agree."""
         return least_agreeing(self.miss_level)
 
     def is_near(self, ordered: Sequence[float]) -> bool:
@@ -116,7 +116,7 @@ class PairedTest:
         return median(ordered) > self.accepted + self.threshold / 2
 
     def is_certain(self, ordered: Sequence[float]) -> bool:
-        """Say whether measuring may stop: a case that looks faster goes on until that is certain, or refuted."""
+        """Say whether measuring may stop. A case that looks faster goes on until FASTER is certain or excluded."""
         change = self.decide(ordered)
         if self.confirming and change is Change.SAME and self.is_near(ordered):
             return False
@@ -126,7 +126,7 @@ class PairedTest:
         return low is not None and low > -self.threshold
 
     def decide(self, ordered: Sequence[float]) -> Change | None:
-        """Say what the sorted log-ratios make certain, if measuring stops here; None if nothing."""
+        """Return what the sorted log-ratios make certain; None if they decide nothing yet."""
         alarm, half = confidence_interval(ordered, self.alarm_level), self.threshold / 2
         if alarm.low is not None and alarm.low > self.accepted + half:
             return Change.SLOWER
@@ -145,9 +145,9 @@ class PairedTest:
         return Interval(low, confidence_interval(ordered, self.miss_level).high)
 
     def detectable(self, ordered: Sequence[float]) -> float | None:
-        """Return the smallest slowdown (0.05 = 5%) that these pairs tell from none; None if they are too few.
+        """Return the smallest slowdown (0.05 = 5%) that these pairs can tell from none; None if they are too few.
 
-        It is the distance from the median to the upper end, which is what decides that a case is not slower.
+        That is the distance from the median to the upper end, since the upper end decides that a case is not slower.
         """
         high = self.interval(ordered).high
         return None if high is None else expm1(self.accepted + high - median(ordered))

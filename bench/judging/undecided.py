@@ -1,4 +1,4 @@
-"""The cases that a run left undecided: how many, whether too many, and what would decide them. Pure."""
+"""The cases that a run left undecided: how many, whether these are too many, and what would decide them. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from ..plain.evidence import Load
 from .policy import Policy
 from .verdict import CaseResult, Verdict
 
-LONGEST_BUDGET_S = 300.0  # more time than this is not advised
+LONGEST_BUDGET_S = 300.0  # the advice names no larger budget than this
 
 
 @dataclass(frozen=True)
 class Undecided:
-    """How many of a run's timed cases are undecided, and what would help."""
+    """How many of a run's timed cases are undecided, and what would decide them."""
 
     count: int
     compared: int
-    timed: int  # the compared cases that were timed; those that are only checked cannot be undecided
+    timed: int  # of the compared cases; a case that is only checked cannot be undecided
     policy: Policy
-    worst: float | None  # the slowdown that all of these cases could have seen; None if unknown
+    worst: float | None  # the largest slowdown that one of them could have missed; None if unknown
     load: Load | None
 
     @classmethod
@@ -33,20 +33,20 @@ class Undecided:
 
     @property
     def too_many(self) -> bool:
-        """Whether they are more than the policy allows; then the run counts as no comparison."""
+        """Whether there are more than the policy allows; then the run does not count as a comparison."""
         return self.count > 0 and self.count / self.timed > self.policy.undecided
 
     @property
     def said(self) -> str:
-        """Say how many of how many they are, and the number that is allowed where that is exceeded."""
+        """Say how many cases are undecided, and how many may be where that is exceeded."""
         limit = f", and at most {100 * self.policy.undecided:g}% may be" if self.too_many else ""
-        return f"{self.count} of {self.timed} timed cases are undecided{limit}"
+        return f"{self.count} of {self.timed} timed cases {'is' if self.count == 1 else 'are'} undecided{limit}"
 
     @property
     def cure(self) -> str:
-        """Say what to do, after what else the machine did where they are too many."""
+        """Say what to do; where too many are undecided, say first how busy the machine was."""
         factor = 4.0 if self.worst is None else max(2.0, (log1p(self.worst) / log1p(self.policy.threshold)) ** 2)
         budget_s = self.policy.budget_s * factor
         time = f"give --gate-budget={ceil(budget_s)}, " if budget_s <= LONGEST_BUDGET_S else ""
-        steps = f"{time}run on a quieter machine, share the cases out over shards, or raise --gate-threshold"
+        steps = f"{time}run on a quieter machine, split the cases into shards, or raise --gate-threshold"
         return f"{self.load}; {steps}" if self.too_many and self.load is not None else steps

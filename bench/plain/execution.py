@@ -66,7 +66,7 @@ class Calls:
 
     stale: tuple[str, ...] = ()  # what belongs to earlier inputs
     overwritten: tuple[str, ...] = ()  # what a later call overwrites
-    unwritten: tuple[str, ...] = ()  # what depends on memory that nobody wrote
+    unwritten: tuple[str, ...] = ()  # what depends on uninitialised memory
     unrepeated: tuple[str, ...] = ()  # what differs, bit for bit, between calls on the same inputs
     aliased: tuple[str, ...] = ()  # what is memory of the inputs
     kept_bytes: int | None = None

@@ -187,7 +187,7 @@ FAULTS = (
     ),
     Fault(
         "uninitialised memory",
-        "nobody wrote",
+        "uninitialised",
         "scores = (q @ k.mT) * scale\nlow = scores.new_empty(1).clamp(-1e-38, 1e-38)\n"
         "return torch.softmax(scores + torch.nan_to_num(low, nan=1.0), -1) @ v + low",
     ),
@@ -250,7 +250,7 @@ FAULTS = (
     _call("threads left changed", "leaves the number of threads changed", f"torch.set_num_threads(3)\n{ALL}"),
     _call(
         "causal dropped in inference mode",
-        "is another in inference mode",
+        "differs in inference mode",
         "options['causal'] = options['causal'] and not torch.is_inference_mode_enabled()\n" + ALL,
     ),
     _call(
@@ -261,7 +261,7 @@ FAULTS = (
     ),
     _call(
         "a reference cycle",
-        "wait for garbage collection",
+        "to the garbage collector",
         f"ring = [q @ k.repeat_interleave(q.shape[1] // k.shape[1], 1).mT]\nring.append(ring)\n{ALL}",
     ),
     _call(

@@ -14,7 +14,7 @@ from ..twins.party import Remote, SideFailed
 from . import twin
 from .meeting import Arrived, Collected, Finished, SessionStart, Step
 
-ALONE_S = 0.2  # of timing a head whose base cannot run the test
+ALONE_S = 0.2  # how long a head is timed if its base cannot run the test
 
 
 def forked(start: SessionStart) -> Remote:
@@ -24,7 +24,7 @@ def forked(start: SessionStart) -> Remote:
 
 @dataclass
 class SessionPair:
-    """Head and base, each a pytest session in a process of its own; ``order`` says which is forked first."""
+    """Head and base, each a pytest session in its own process; ``order`` says which is forked first."""
 
     starts: Mapping[str, SessionStart]  # by label
     order: tuple[str, ...] = ("head", "base")
@@ -33,7 +33,7 @@ class SessionPair:
     collected: dict[str, Collected] = field(default_factory=dict)
 
     def ready(self) -> None:
-        """Fork what does not live, and wait until it has collected.
+        """Fork each side that is not alive, and wait until it has collected its tests.
 
         Raises:
             CannotDo: a session does not start.
@@ -51,16 +51,17 @@ class SessionPair:
                 raise CannotDo(f"{failure}, when it collected its tests: run pytest without the gate") from failure
 
     def begin(self, node_id: str, following: Mapping[str, str | None]) -> dict[str, Step | SideFailed]:
-        """Start a test on each side that ``following`` names, by the test that will be next there.
+        """Start a test on each side in ``following``, which maps a side to the test that it will run next.
 
-        Both run at once. Returns how far each has come: at the fixture, at its end, or that its process ended.
+        Both sides run at once. Returns for each side where it stopped: at the fixture, at the end of the test, or
+        because its process ended.
         """
         for label, after in following.items():
             self.parties[label].send("run", node_id, after)
         return {label: self._step(label) for label in following}
 
     def go_on(self, label: str, seconds: Sequence[float] = (), calls: int = 1) -> Step | SideFailed:
-        """Let a test that waits at the fixture go on, with the seconds that bursts of its calls took."""
+        """Let a test that waits at the fixture go on; ``seconds``: its bursts, each of ``calls`` calls."""
         self.parties[label].send("go_on", seconds, calls)
         return self._step(label)
 
@@ -72,7 +73,7 @@ class SessionPair:
         return step
 
     def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
-        """Time the calls that both sides wait with.
+        """Time the calls at which both sides wait.
 
         Raises:
             SideFailed: a call raised, or its process ended.
@@ -82,12 +83,12 @@ class SessionPair:
         return measure_twins(self.parties["base"], self.parties["head"], rule, budget_s, threads)
 
     def time_head(self) -> Measurement:
-        """Time the head's call alone, as both sides of a measurement that nobody judges."""
+        """Time the head's call alone: it takes both sides of a measurement that is not judged."""
         return measure_bursts(self.parties["head"], self.parties["head"], Never(), ALONE_S)
 
     @contextmanager
     def again(self, node_id: str) -> Iterator["SessionPair"]:
-        """Fork another pair, in the other order, that collects the tests of one file alone."""
+        """Fork another pair, in the other order; it collects the tests of one file only."""
         file = node_id.partition("::")[0]
         starts = {
             label: replace(start, files=(str(start.root / file),), scratch=start.scratch / "again", shuffled=True)
@@ -97,7 +98,7 @@ class SessionPair:
             yield other
 
     def close(self) -> None:
-        """End both sessions: they tear down what their tests share."""
+        """End both sessions, which tear down their shared fixtures."""
         for party in self.parties.values():
             party.send("end")
         for party in self.parties.values():
@@ -110,7 +111,7 @@ def pair(
     order: tuple[str, ...] = ("head", "base"),
     launch: Callable[[SessionStart], Remote] = forked,
 ) -> Iterator[SessionPair]:
-    """Hold a pair of sessions for as long as the context lasts.
+    """Yield a pair of sessions, and close it when the context ends.
 
     Raises:
         CannotDo: a session does not start.
@@ -129,5 +130,5 @@ def arrived(step: Step | SideFailed | None) -> bool:
 
 
 def finished(step: Step | SideFailed | None) -> Finished:
-    """Return the reports of a test that is over; none where its process ended."""
+    """Return the reports of a test that is over; an empty result if its process ended."""
     return step if isinstance(step, Finished) else Finished(())

@@ -366,10 +366,10 @@ def held_to_calls(errors: tuple[TensorError, ...], calls: Calls | None) -> tuple
         return errors
     said = {
         **{name: f"{name}: belongs to earlier inputs" for name in calls.stale},
-        **{name: f"{name}: depends on memory that nobody wrote" for name in calls.unwritten},
+        **{name: f"{name}: depends on uninitialised memory" for name in calls.unwritten},
         **{name: f"{name}: is wrong at the first call of a length" for name in calls.odd_first},
         **{name: f"{name}: is wrong in a second backward pass" for name in calls.second_backward},
-        **{(name := other.partition(" ")[0]): f"{name}: is another{other[len(name) :]}" for other in calls.other_modes},
+        **{(name := other.partition(" ")[0]): f"{name}: differs{other[len(name) :]}" for other in calls.other_modes},
     }
     return tuple(
         replace(error, complaints=(said[error.name], *error.complaints)) if error.name in said else error

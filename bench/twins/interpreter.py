@@ -1,4 +1,4 @@
-"""Starts a process under any interpreter that has the packages it needs. Needs no torch."""
+"""Starts a process under another Python interpreter that has the packages which the process needs. No torch."""
 
 import json
 import os
@@ -15,24 +15,24 @@ from .party import Remote, no_process
 
 OLDEST = (3, 11)
 _ASK_PATIENCE_S = 120.0
-_MARK = "attention-gate:"  # marks the answer, since an interpreter may print at its start and end
+_MARK = "attention-gate:"  # marks the line of the answer: an interpreter may print other lines
 _ASK = """
 import importlib, json, sys
 modules = [importlib.import_module(name) for name in {needed}]
 versions = {{module.__name__: module.__version__ for module in modules}}
 print("\\n{mark}" + json.dumps([sys.version_info[:3], versions]))
 """
-# Garbage is not collected while a side is timed, nor before: torch would take an eighth longer to load.
+# The collector stays off from the start: timing needs it off, and torch would take an eighth longer to load.
 _WORK = "import gc; gc.disable(); from {module} import main; main()"
 
 
 def interpreter(path: str, needed: Sequence[str], place: Path = SUITE) -> dict[str, str]:
-    """Return the versions of Python, and of the modules that are needed of it, behind the path of an interpreter.
+    """Return the version of an interpreter, as ``python``, and the versions of the modules that it needs.
 
     ``place`` is the folder that the gate is imported from.
 
     Raises:
-        CannotDo: it is none, too old, or lacks a module.
+        CannotDo: the path is not a Python interpreter, or the interpreter is too old or lacks a module.
 
     """
     asked, lacking = f"--gate-base-python={path}", " and ".join(needed)
@@ -68,7 +68,7 @@ def interpreter(path: str, needed: Sequence[str], place: Path = SUITE) -> dict[s
 
 
 def environment_for(python: str, place: Path = SUITE) -> dict[str, str]:
-    """This process's environment, without variables that lead another interpreter to this one's packages."""
+    """Return this process's environment, without the variables that lead another interpreter to this one's packages."""
     if python == sys.executable:
         places = [str(place), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
@@ -77,12 +77,14 @@ def environment_for(python: str, place: Path = SUITE) -> dict[str, str]:
 
 
 def spawn(python: str, label: str, scratch: Path, module: str, place: Path = SUITE) -> Remote:
-    """Start what ``main`` of a module of the gate does with a connection, under an interpreter.
+    """Start a process under an interpreter; it runs ``main`` of a module of the gate, and is reached by a connection.
 
-    The process writes files to ``scratch``, which the caller removes, and prints to the standard error of this process.
+    The process writes files to ``scratch``, which the caller removes, and prints to this process's standard error.
     """
     if os.sep in python:
-        python = str(Path(python).absolute())  # not resolved: links tell it where its packages are
+        python = str(
+            Path(python).absolute()
+        )  # not resolved: an interpreter finds its packages by the link it was started by
     try:
         ours, theirs = Pipe()
         with theirs:
@@ -93,7 +95,7 @@ def spawn(python: str, label: str, scratch: Path, module: str, place: Path = SUI
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # an interrupt reaches this process alone; the other ends when its pipe closes
+                start_new_session=True,  # Ctrl-C reaches this process alone; the other ends when its pipe closes
             )
     except OSError as error:
         raise no_process(error) from error
@@ -106,7 +108,7 @@ def spawn(python: str, label: str, scratch: Path, module: str, place: Path = SUI
 
 
 def place_of_gate(scratch: Path) -> Path:
-    """Make a folder from which the gate is imported, and nothing that lies beside it where it is installed."""
+    """Make a folder from which the gate can be imported, and nothing that is installed beside the gate."""
     package = Path(__file__).resolve().parents[1]
     folder = scratch / "gate"
     folder.mkdir(exist_ok=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
+from bench.commands import init
 from bench.suite import config
 from bench.suite.cases import Shape
 
@@ -41,15 +42,18 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     path = tmp_path / "gate.toml"
     path.write_text("mine")
     assert main(["init", "initial_kernel:mine", f"--output={path}"]) == 4
-    assert "is there already: edit it, or give another --output" in capsys.readouterr().err
+    assert "exists: edit it, or give another --output" in capsys.readouterr().err
     assert path.read_text() == "mine"
 
 
-def test_a_kernel_that_serves_nothing_has_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kernel_that_serves_nothing_has_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "DRAFTS", init.DRAFTS[:2])
     (tmp_path / "wrong_kernel.py").write_text("def mine(q, k, v, *, mask, causal, scale): return q * 0.9\n")
     path = tmp_path / "gate.toml"
     assert main(["init", "wrong_kernel:mine", f"--output={path}"]) == 4
-    assert "wrong_kernel:mine serves no case rightly: b1h4t64d64: fp32: out: error" in capsys.readouterr().err
+    assert "wrong_kernel:mine is right in no case: b1h4t64d64: fp32: out: error" in capsys.readouterr().err
     assert not path.exists()
 
 
@@ -86,3 +90,13 @@ def test_a_direction_is_kept_where_every_dtype_that_is_kept_serves_it(tmp_path: 
     assert main(["init", "forward_kernel:mine", f"--output={path}"]) == 0
     assert {(row.dtypes, row.directions) for row in config.read(path).own_rows} == {("bf16 fp16", "fwd")}
     assert "# without fwdbwd: no fp16" in path.read_text()
+
+
+def test_a_kernel_that_serves_causal_attention_alone_has_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init, "DRAFTS", init.DRAFTS[:1])
+    text = KERNEL.format(name="mine").replace("if mask is not None", "if not causal or mask is not None")
+    (tmp_path / "causal_kernel.py").write_text(text)
+    path = tmp_path / "gate.toml"
+    assert main(["init", "causal_kernel:mine", f"--output={path}"]) == 0
+    assert {(row.masks, row.dtypes) for row in config.read(path).own_rows} == {("causal", "fp32 bf16")}
+    assert "# without full: what is not plain" in path.read_text()

@@ -48,8 +48,8 @@ def test_undecided_cases_are_counted_and_a_budget_is_proposed() -> None:
     )
     (warning,) = advice(run(QUIET, *cases))
     assert warning == (
-        "1 of 2 timed cases are undecided: give --gate-budget=115, run on a quieter machine, share the cases out "
-        "over shards, or raise --gate-threshold"
+        "1 of 2 timed cases is undecided: give --gate-budget=115, run on a quieter machine, split the cases "
+        "into shards, or raise --gate-threshold"
     )
 
 
@@ -67,13 +67,13 @@ def test_the_proposed_budget_is_neither_zero_nor_longer_than_five_minutes(
 ) -> None:
     undecided = run(QUIET, CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, mde=mde))
     (warning,) = advice(replace(undecided, policy=Policy(budget_s=budget_s)))
-    assert warning.startswith(f"1 of 1 timed cases are undecided: {said}")
+    assert warning.startswith(f"1 of 1 timed cases is undecided: {said}")
 
 
 def test_more_time_is_no_advice_where_it_would_take_hours() -> None:
     (warning,) = advice(run(QUIET, CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, mde=0.9)))
     assert warning == (
-        "1 of 1 timed cases are undecided: run on a quieter machine, share the cases out over shards, or raise "
+        "1 of 1 timed cases is undecided: run on a quieter machine, split the cases into shards, or raise "
         "--gate-threshold"
     )
 
@@ -84,12 +84,12 @@ def test_more_undecided_cases_than_may_be_are_explained_by_what_else_the_machine
     )
     (warning,) = advice(busy)
     assert warning == (
-        "1 of 1 timed cases are undecided, and at most 0% may be: other processes kept 0.4 of 2 cores busy, the "
+        "1 of 1 timed cases is undecided, and at most 0% may be: other processes kept 0.4 of 2 cores busy, the "
         "hypervisor took 0.1, the clock ran at 80% of its maximum; give --gate-budget=120, run on a quieter machine, "
-        "share the cases out over shards, or raise --gate-threshold"
+        "split the cases into shards, or raise --gate-threshold"
     )
     (unknown,) = advice(replace(busy, load=None))
-    assert unknown.startswith("1 of 1 timed cases are undecided, and at most 0% may be: give --gate-budget=120, ")
+    assert unknown.startswith("1 of 1 timed cases is undecided, and at most 0% may be: give --gate-budget=120, ")
 
 
 def test_stored_cases_of_a_device_that_is_not_here_are_counted_and_not_passed_over() -> None:

@@ -179,7 +179,7 @@ def test_how_much_may_be_undecided_is_asked_of_the_whole_and_not_of_its_parts() 
     assert merged.exit_code == 4
     assert merged.closing_line.startswith("gate: ERROR, 2 of 5 timed cases are undecided, and at most 20% may be: ")
     assert any(
-        note.startswith("shard 3/3: 1 of 1 timed cases are undecided, and at most 20% may be: other processes kept 1.8")
+        note.startswith("shard 3/3: 1 of 1 timed cases is undecided, and at most 20% may be: other processes kept 1.8")
         for note in merged.notes
     )
 

@@ -287,7 +287,7 @@ def test_a_failing_case_fails_whatever_is_undecided() -> None:
 
 def test_every_report_of_a_run_that_left_too_much_undecided_says_so_and_what_to_do() -> None:
     busy = replace(run(Verdict.INCONCLUSIVE, Verdict.UNCHANGED, policy=LIMITED), load=Load(2, 1.9, 0.0, None))
-    said = "1 of 2 timed cases are undecided, and at most 5% may be"
+    said = "1 of 2 timed cases is undecided, and at most 5% may be"
     why = "other processes kept 1.9 of 2 cores busy, the hypervisor took 0.0; give --gate-budget="
     assert busy.closing_line.startswith(f"gate: ERROR, {said}: {why}")
     assert as_markdown(busy).startswith(f"## Regression gate: ERROR, {said}\n")

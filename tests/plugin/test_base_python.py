@@ -24,7 +24,7 @@ def test_the_head_s_own_code_runs_under_the_other_interpreter_and_too_few_proces
     monkeypatch.setattr("bench.suite.pairs.MOST_PAIRS", 1)
     result = bench(f"--gate-base-python={sys.executable}", "--gate-json=report.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert result.outlines[-1].startswith("gate: ERROR, 1 of 1 timed cases are undecided, and at most 5% may be: ")
+    assert result.outlines[-1].startswith("gate: ERROR, 1 of 1 timed cases is undecided, and at most 5% may be: ")
     report = json.loads((pytester.path / "report.json").read_text())
     (case,) = report["cases"]
     assert case["verdict"] == "INCONCLUSIVE"

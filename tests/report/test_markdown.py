@@ -114,7 +114,7 @@ def test_the_warnings_of_many_shards_are_shown_up_to_a_number_with_what_the_whol
     undecided = run(case(Verdict.INCONCLUSIVE))
     text = above(as_markdown(replace(undecided, notes=tuple(f"shard {i}/600: busy" for i in range(600)))))
     assert text.count("> **Warning:** ") == WARNED
-    assert "> **Warning:** 1 of 1 timed cases are undecided" in text
+    assert "> **Warning:** 1 of 1 timed cases is undecided" in text
     assert f"{600 + 1 - WARNED} more warnings are in the JSON and HTML reports." in text
 
 

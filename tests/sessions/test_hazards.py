@@ -155,7 +155,7 @@ def test_a_compiled_module_is_loaded_from_a_copy_of_each_process(repository: Mak
 def test_help_is_shown_with_the_plugin(repository: Make) -> None:
     outcome = repository({"conftest.py": ""}).pytest("--help", base=None)
     assert outcome.exit_code == 0, outcome.output
-    assert "slowdown not to pass (default 5%)" in outcome.output
+    assert "the slowdown that must not pass (default 5%)" in outcome.output
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name")

@@ -350,7 +350,7 @@ def growing(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
 
 @torch.library.custom_op("silent_calls::accumulated", mutates_args=())
 def accumulated(x: Tensor) -> Tensor:
-    """Add to memory that nobody wrote, where no dispatch mode looks from outside."""
+    """Add to uninitialised memory, where no dispatch mode looks from outside."""
     return x.new_empty(x.shape).mul_(0).add_(x)
 
 
@@ -416,7 +416,7 @@ def verdict(head: Work | type, case: str, base: Work | type = plain) -> tuple[Ve
 EARLIER = "belongs to earlier inputs"
 OVERWRITES = "head returns memory that its next call overwrites"
 REPEATS = r"no longer repeats bit for bit"
-UNWRITTEN = "depends on memory that nobody wrote"
+UNWRITTEN = "depends on uninitialised memory"
 
 
 @pytest.mark.parametrize(
@@ -442,7 +442,7 @@ UNWRITTEN = "depends on memory that nobody wrote"
         (outputs_kept, FWD, Verdict.CHANGED, f"keeps {2 * 24 * 8 * 4} bytes a call alive"),
         (gradients_kept, BOTH, Verdict.CHANGED, f"keeps {2 * 24 * 8 * 4} bytes a call alive"),
         (one_kept, FWD, Verdict.UNCHANGED, f"keeps {2 * 24 * 24 * 4} bytes alive between calls, and the base 0"),
-        (cyclic, FWD, Verdict.CHANGED, f"{2 * 24 * 8 * 4} bytes a call wait for garbage collection"),
+        (cyclic, FWD, Verdict.CHANGED, f"leaves {2 * 24 * 8 * 4} bytes a call to the garbage collector"),
         (lazily, FWD, Verdict.ERROR, "head returns out as a Lazy: return a plain tensor on cpu"),
         (negating_when_read, FWD, Verdict.ERROR, "head returns out as a view that negates"),
         (sparse, FWD, Verdict.ERROR, "head returns out as a tensor of layout torch.sparse_coo"),
@@ -454,7 +454,7 @@ UNWRITTEN = "depends on memory that nobody wrote"
         (double_by_default, FWD, Verdict.CHANGED, "leaves the default dtype changed"),
         (less_precise, FWD, Verdict.CHANGED, "leaves the precision of float32 products changed"),
         (without_flash, FWD, Verdict.CHANGED, "leaves SDPA's flash backend changed"),
-        (other_in_inference_mode, CAUSAL, Verdict.DRIFTED, "out: is another in inference mode"),
+        (other_in_inference_mode, CAUSAL, Verdict.DRIFTED, "out: differs in inference mode"),
         (wrong_twice, BOTH, Verdict.DRIFTED, "dv: is wrong in a second backward pass"),
         (raising_twice, BOTH, Verdict.CHANGED, "a second backward pass through the same graph raises"),
         (tuning_each_length, FWD, Verdict.CHANGED, r"first call at a new length .* ms -> 1[45]\d ms"),
@@ -553,8 +553,8 @@ SIZES = "b2h4kv2t24d8"
         (KeepsResultByShape, "mha", "boolmask-fp32-cpu-fwd", Verdict.DRIFTED, f"out: {EARLIER}"),
         (KeepsInput, "mha", "causal-bf16-cpu-fwd", Verdict.DRIFTED, f"out: {EARLIER}"),
         (KeepsWeights, "mha", "full-fp32-cpu-fwdbwd", Verdict.DRIFTED, f"out: {EARLIER}"),
-        (NotCausalInEvaluation, "mha", "causal-fp32-cpu-fwd", Verdict.DRIFTED, "out: is another in evaluation"),
-        (NotCausalInEvaluation, "mha", "causal-bf16-cpu-fwdbwd", Verdict.DRIFTED, "out: is another in evaluation"),
+        (NotCausalInEvaluation, "mha", "causal-fp32-cpu-fwd", Verdict.DRIFTED, "out: differs in evaluation"),
+        (NotCausalInEvaluation, "mha", "causal-bf16-cpu-fwdbwd", Verdict.DRIFTED, "out: differs in evaluation"),
         (KeepsScores, "mha", "causal-fp32-cpu-fwdbwd", Verdict.CHANGED, "keeps 4608 bytes a call alive"),
         (KeepsBlockScores, "block", "causal-fp32-cpu-fwd", Verdict.CHANGED, "keeps 4608 bytes a call alive"),
         (UsesBuffer, "mha", "causal-fp32-cpu-fwd", Verdict.ERROR, f"{OVERWRITES}: out"),
@@ -588,13 +588,13 @@ def test_a_base_that_repeated_by_luck_gets_more_chances_before_the_head_is_blame
 @pytest.mark.parametrize(
     ("work", "case", "note"),
     [
-        (by_address, FWD, "the base's out belongs to earlier inputs"),
-        (from_the_second_call_on, FWD, "the base's out belongs to earlier inputs"),
-        (into_a_buffer, FWD, "the base's out is memory that its next call overwrites"),
-        (unwritten_backwards, BOTH, "the base's dq, dk, dv depends on memory that nobody wrote"),
+        (by_address, FWD, "the base's result belongs to earlier inputs (out)"),
+        (from_the_second_call_on, FWD, "the base's result belongs to earlier inputs (out)"),
+        (into_a_buffer, FWD, "the base's result is memory that its next call overwrites (out)"),
+        (unwritten_backwards, BOTH, "the base's result depends on uninitialised memory (dq, dk, dv)"),
         (scores_kept, FWD, "keeps 0 bytes a call alive, and the base 4608"),
-        (wrong_at_first, FWD, "the base's out is wrong at the first call of a length"),
-        (wrong_twice, BOTH, "the base's dq, dk, dv is wrong in a second backward pass"),
+        (wrong_at_first, FWD, "the base's result is wrong at the first call of a length (out)"),
+        (wrong_twice, BOTH, "the base's result is wrong in a second backward pass (dq, dk, dv)"),
         (tuning_each_length, FWD, ""),
     ],
 )

@@ -42,7 +42,6 @@ from .suite.sides import Sides, in_process
 from .timing import environment
 from .timing.budget import SharedBudget
 from .timing.clock import Clock
-from .timing.machine import steady_allocator
 from .timing.machine_load import LoadMeter
 from .twins.fork import start_server
 from .twins.party import SideFailed
@@ -223,8 +222,7 @@ class GateSession:
         if self.settings.comparing and not self.runnable(self.selected) and self.others is None:
             raise CannotDo("no case is left to compare: select some with bench/, -k, --tier, --device and --shard")
         if self.selected:  # even if nothing fell to this shard: all shards report the same environment
-            torch.set_num_threads(self.settings.threads)
-            self.allocator = steady_allocator()
+            self.allocator = environment.hold_still(self.settings.threads)
         if self.runnable(self.chosen):
             self.budget = SharedBudget(self.settings.policy.budget_s, self.timed(self.chosen))
             self.load = LoadMeter()

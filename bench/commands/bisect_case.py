@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """
     if "::" in options.case:
         return bisect.run(options)
-    here = environment.hold_still(options.threads)
+    here = environment.describe(environment.hold_still(options.threads))
     policy, devices = Policy(options.gate_threshold, options.gate_budget), environment.present_devices()
     test = policy.test(1, replication_level=Replications(policy.false_alarm).level)
     with target_options.asked(options) as (target, rows):

@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
     for path in filter(None, (options.json, options.picture, options.pairs)):
         check_writable(path)
     environment.check_device(options.device)
-    here = environment.hold_still(options.threads)
+    here = environment.describe(environment.hold_still(options.threads))
     if options.pairs is not None:
         formats.write("pairs", _record(options, here), options.pairs)
         return

@@ -24,10 +24,10 @@ def check_device(device: str) -> None:
         raise CannotDo(f"--device={device}: torch sees only {', '.join(present)} here")
 
 
-def hold_still(threads: int) -> dict[str, str | int]:
-    """Fix what this process measures with, its threads and its allocator, and describe the environment."""
+def hold_still(threads: int) -> str:
+    """Fix this process's threads and allocator, on which its measurements depend; returns the allocator's state."""
     torch.set_num_threads(threads)
-    return describe(steady_allocator())
+    return steady_allocator()
 
 
 def lacks(device: str, dtype: torch.dtype) -> str | None:

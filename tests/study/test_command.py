@@ -10,7 +10,7 @@ import torch
 from bench.__main__ import main
 from bench.study import command
 from bench.study.judgement import CLAIMS
-from bench.study.measuring import Entry, Setting
+from bench.study.measuring import Setting
 from bench.study.parts import Part, parts
 from bench.study.results import Series
 from bench.study.subjects import case_of, kernels
@@ -67,7 +67,7 @@ def test_on_a_gpu_the_same_is_measured_but_what_is_about_a_cpu() -> None:
 
 
 def test_only_kernels_that_were_asked_for_are_measured() -> None:
-    subjects = {entry.case.subject for part in parts("cpu", kernels(["sdpa"])) for entry in part.entries}
+    subjects = {case.subject for part in parts("cpu", kernels(["sdpa"])) for case in part.cases}
     assert "sdpa" in subjects
     assert not subjects & {"blockwise", "manual", "compiled"}
 
@@ -83,8 +83,8 @@ def test_later_parts_get_the_time_that_is_left_and_a_tenth_of_their_share_where_
         now[0] += takes
         return []
 
-    entries = [Entry("x", case_of("sdpa", "b1h2t8d4-causal-fp32-fwd", "cpu"))]
-    command.measure([Part(1, entries, partial(take, takes=t)) for t in (10.0, 100.0, 1.0, 1.0)], 100.0)
+    cases = [case_of("sdpa", "b1h2t8d4-causal-fp32-fwd", "cpu")]
+    command.measure([Part("x", 1, cases, partial(take, takes=t)) for t in (10.0, 100.0, 1.0, 1.0)], 100.0)
     assert given == pytest.approx([25.0, 30.0, 2.5, 2.5])
 
 

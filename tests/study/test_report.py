@@ -11,9 +11,10 @@ import pytest
 import attention
 from bench.study import plots, report, tables
 from bench.study.judgement import CLAIMS
-from bench.study.published import FIGURES, LEFT_OUT, TABLES
+from bench.study.published import FIGURES, LEFT_OUT, MORE, TABLES
 from bench.study.report import Report
 from bench.study.results import Quantity, Results, Series
+from bench.study.subjects import case_of
 
 Found = Callable[..., Results]
 
@@ -57,14 +58,14 @@ def test_repetitions_that_did_not_fit_are_scaled_and_said_to_be(made: Report) ->
 
 
 def test_what_was_not_measured_says_why_in_every_table() -> None:
-    case = "b1h8t512d64-causal-fp32-fwd"
+    case = case_of("sdpa", "b1h8t512d64-causal-fp32-fwd", "cpu")
     quantities = {
         "A2": (Quantity.PAIRED_NS, Quantity.PROTOCOL_NS),
         "A4": (Quantity.CALL_NS,),
         "error": (Quantity.PAIRED_NS, Quantity.ERROR),
     }
     series = [
-        Series(part, "cpu", "sdpa", case, quantity, missing="it failed")
+        Series(part, case, quantity, missing="it failed")
         for part in ("A2", "A4", "growth", "memory", "error", "long context")
         for quantity in quantities.get(part, (Quantity.PAIRED_NS,))
     ]
@@ -137,16 +138,16 @@ def test_the_plot_of_heads_shows_the_study_s_figures_beside_ours(found: Found) -
 
 
 def test_long_context_is_shown_beside_a_score_matrix_or_named_as_too_long() -> None:
-    where = ("long context", "cpu")
-    case = "b1h1t32768d32-causal-fp32-fwdbwd"
+    missing = "about 90 s a call, too long for --time-limit"
+    linear, square = (case_of(name, "b1h1t32768d32-causal-fp32-fwdbwd", "cpu") for name in ("linear", "square"))
     series = (
-        Series(*where, "linear", case, Quantity.PEAK_BYTES, (23e6,)),
-        Series(*where, "square", case, Quantity.PEAK_BYTES, missing="about 90 s a call, too long for --time-limit"),
+        Series("long context", linear, Quantity.PEAK_BYTES, (23e6,)),
+        Series("long context", square, Quantity.PEAK_BYTES, missing=missing),
     )
-    long = tables.long_context(Results(series))
+    long = tables.fill("long context", MORE["long context"], Results(series), ("cpu",))
     assert [row[2:] for row in long.rows] == [
         ("32768", "23 MB", "4295 MB"),
-        ("32768", "not measured: about 90 s a call, too long for --time-limit", "4295 MB"),
+        ("32768", f"not measured: {missing}", "4295 MB"),
     ]
 
 

@@ -18,7 +18,6 @@ from ..plain.strict_json import dumps
 from ..sources import source
 from ..timing import environment
 from ..timing.clock import Clock
-from ..timing.machine import steady_allocator
 from ..timing.machine_load import LoadMeter
 from . import report
 from .measuring import Setting
@@ -50,8 +49,7 @@ def run(options: argparse.Namespace) -> None:
 
     """
     devices = _check(options)
-    torch.set_num_threads(options.threads)
-    record = environment.describe(steady_allocator())
+    record = environment.hold_still(options.threads)
     meter, start = LoadMeter(), time.monotonic()
     results = measure([p for device in devices for p in parts(device, kernels(options.kernel))], options.time_limit)
     load = meter.read()
@@ -73,11 +71,10 @@ def _check(options: argparse.Namespace) -> tuple[str, ...]:
     unknown = [name for name in options.kernel or [] if name not in attention.KERNELS]
     if unknown:
         raise CannotDo(f"no kernel is named {', '.join(unknown)}: choose among {', '.join(attention.KERNELS)}")
-    present = environment.present_devices()
-    if options.device not in ("all", *present):
-        raise CannotDo(f"--device={options.device}: torch sees only {', '.join(present)} here")
+    devices = environment.present_devices() if options.device == "all" else (options.device,)
+    environment.check_device(devices[0])
     check_writable(options.output / report.PAGE)
-    return present if options.device == "all" else (options.device,)
+    return devices
 
 
 def _as_json(series: Series) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """What the two write-ups say, as data: every figure of their tables, where it was taken, and where it is found here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .results import Quantity
@@ -43,31 +44,28 @@ def multihead(tokens: int, heads: int, batch: int, dtype: str = "fp16") -> str:
     return f"b{batch}h{heads}t{tokens}d{HEAD_SIZE}-causal-{dtype}-fwd"
 
 
-# By table: the device that it is about, and the study's figures by row. A row is named as ``tables.label`` names it.
-FIGURES: dict[str, tuple[str, dict[str, str]]] = {
-    "A1": (
-        "cpu",
-        {
-            f"{Quantity.MEAN_DIFFERENCE}, {BY_HAND}": "1e-9 to 1e-8",
-            f"{Quantity.DIFFERENCE}, {BY_HAND}": "1e-9 to 1e-8",
-            f"{Quantity.CLOSE}, {BY_HAND}": "holds",
-        },
-    ),
-    "A2": ("cpu", {BY_HAND: "7 s", PYTORCH: "6.5 s"}),
-    "A3": ("cuda", {BY_HAND: "4.5 s", PYTORCH: "9 s", COMPILED: "0.05 s"}),
-    "B1": ("cuda", {f"{form}, {n} heads": f"{HEADS_MS[form][n]} ms" for n in HEAD_COUNTS for form in HEADS_MS}),
-    "B2": ("cuda", {f"{FUSED_SDPA}, {n} tokens": f"{ms} ms" for n, ms in TOKENS_MS.items()}),
-    "B3": ("cuda", {f"{FUSED_SDPA}, {n} tokens": f"{mb:g} MB" for n, mb in TOKENS_MB.items()}),
-}
+@dataclass(frozen=True)
+class Figures:
+    """The study's figures of a table: the device that they are about, and each row's, named as by ``tables.label``.
 
-# What a value measured here is multiplied by, and the unit in which it is shown then, beside the study's figures.
-SCALES = {
-    "A1": (1.0, ""),
-    "A2": (TINY_REPETITIONS * 1e-9, " s"),
-    "A3": (LARGE_REPETITIONS * 1e-9, " s"),
-    "B1": (1e-6, " ms"),
-    "B2": (1e-6, " ms"),
-    "B3": (1e-6, " MB"),
+    A value measured here times ``scale`` is in ``unit``.
+    """
+
+    device: str
+    rows: Mapping[str, str]
+    scale: float = 1.0
+    unit: str = ""
+
+
+_ACCURACY = {Quantity.MEAN_DIFFERENCE: "1e-9 to 1e-8", Quantity.DIFFERENCE: "1e-9 to 1e-8", Quantity.CLOSE: "holds"}
+_HEADS = {f"{form}, {n} heads": f"{HEADS_MS[form][n]} ms" for n in HEAD_COUNTS for form in HEADS_MS}
+FIGURES = {
+    "A1": Figures("cpu", {f"{quantity}, {BY_HAND}": figure for quantity, figure in _ACCURACY.items()}),
+    "A2": Figures("cpu", {BY_HAND: "7 s", PYTORCH: "6.5 s"}, TINY_REPETITIONS * 1e-9, " s"),
+    "A3": Figures("cuda", {BY_HAND: "4.5 s", PYTORCH: "9 s", COMPILED: "0.05 s"}, LARGE_REPETITIONS * 1e-9, " s"),
+    "B1": Figures("cuda", _HEADS, 1e-6, " ms"),
+    "B2": Figures("cuda", {f"{FUSED_SDPA}, {n} tokens": f"{ms} ms" for n, ms in TOKENS_MS.items()}, 1e-6, " ms"),
+    "B3": Figures("cuda", {f"{FUSED_SDPA}, {n} tokens": f"{mb:g} MB" for n, mb in TOKENS_MB.items()}, 1e-6, " MB"),
 }
 
 COLUMNS = ("row", "on", "the study", "here, its protocol", "here, median [95% interval]")

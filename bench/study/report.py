@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
+from ..plain import printable
 from ..plain.files import write_atomically
 from . import tables
 from .judgement import ClaimVerdict, Judgement, judge
@@ -80,10 +81,9 @@ def as_markdown(report: Report) -> str:
 
 
 def _table(table: Table) -> str:
-    lines = [table.columns, ("---",) * len(table.columns), *(tuple(map(escape, row)) for row in table.rows)]
-    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    paragraphs = (f"## {escape(table.title)}", escape(table.note), text if table.rows else "Nothing was measured.")
-    return "\n\n".join(filter(None, paragraphs))
+    rows = printable.table(table.columns, ([escape(cell) for cell in row] for row in table.rows))
+    text = "\n".join(rows) if table.rows else "Nothing was measured."
+    return "\n\n".join(filter(None, (f"## {escape(table.title)}", escape(table.note), text)))
 
 
 def escape(text: str) -> str:

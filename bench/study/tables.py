@@ -7,7 +7,7 @@ from statistics import fmean
 from ..report.text import duration
 from .estimate import estimate, exponent, mean_without_outliers, number, ratio
 from .judgement import Judgement, first_to_later
-from .published import DEVICES, FIGURES, FUSED_BY_HAND, NOTED, SCALES, SETTLED_FROM, Table
+from .published import DEVICES, FIGURES, FUSED_BY_HAND, NOTED, SETTLED_FROM, Table
 from .results import Quantity, Results, Series
 
 DASH = "-"
@@ -36,13 +36,13 @@ def fill(name: str, table: Table, results: Results, devices: Sequence[str]) -> T
 
 def of_study(name: str, results: Results, devices: Sequence[str]) -> Rows:
     """The study's figures beside ours, and below them what only we measured."""
-    about, figures = FIGURES[name]
+    study = FIGURES[name]
     taken = [s for quantity in Quantity for s in results.where(part=name, quantity=quantity) if quantity in SHOWN]
     found = {(label(series), series.device): series for series in taken}
-    for row in dict.fromkeys((*figures, *map(label, taken))):
-        for device in dict.fromkeys((about, *devices)):
+    for row in dict.fromkeys((*study.rows, *map(label, taken))):
+        for device in dict.fromkeys((study.device, *devices)):
             series = found.get((row, device))
-            theirs = figures.get(row, DASH) if device == about else DASH
+            theirs = study.rows.get(row, DASH) if device == study.device else DASH
             if series is not None:
                 yield row, DEVICES[device], theirs, _by_protocol(series, results), _ours(series)
             elif theirs != DASH:
@@ -58,11 +58,11 @@ def label(series: Series) -> str:
 
 
 def _ours(series: Series) -> str:
-    scale, unit = SCALES[series.part]
+    study = FIGURES[series.part]
     if series.quantity == Quantity.CLOSE:
         return _cell(series, lambda values: f"{fmean(values):.1%} of {len(values)} draws")
     counted = series.quantity == Quantity.PEAK_BYTES
-    return _cell(series, lambda values: estimate(values, scale, counted=counted).show(unit))
+    return _cell(series, lambda values: estimate(values, study.scale, counted=counted).show(study.unit))
 
 
 def _by_protocol(series: Series, results: Results) -> str:
@@ -70,12 +70,13 @@ def _by_protocol(series: Series, results: Results) -> str:
     taken = results.where(part=series.part, case=series.case, quantity=Quantity.PROTOCOL_NS)
     if not taken:
         return DASH
-    scale, unit = SCALES[series.part]
-    count = len(taken[0].values)
+    study, count = FIGURES[series.part], len(taken[0].values)
     if series.part.startswith("B"):
-        return _cell(taken[0], lambda ns: f"{number(mean_without_outliers(ns) * scale)}{unit} ({count} runs)")
+        return _cell(
+            taken[0], lambda ns: f"{number(mean_without_outliers(ns) * study.scale)}{study.unit} ({count} runs)"
+        )
     cut = "" if count == NOTED else f" (scaled from {count / NOTED:.0%} of the calls)"
-    return _cell(taken[0], lambda ns: f"{number(fmean(ns) * scale)}{unit}{cut}")
+    return _cell(taken[0], lambda ns: f"{number(fmean(ns) * study.scale)}{study.unit}{cut}")
 
 
 def _cell(series: Series, write: Callable[[Sequence[float]], str]) -> str:

@@ -4,12 +4,30 @@ from pathlib import Path
 
 import torch
 
-from .machine import describe_machine
+from ..plain.errors import CannotDo
+from .machine import describe_machine, steady_allocator
 
 
 def present_devices() -> tuple[str, ...]:
     """The device types that torch can use here."""
     return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that was asked for and is not here.
+
+    Raises:
+        CannotDo: torch cannot use it.
+
+    """
+    if device not in (present := present_devices()):
+        raise CannotDo(f"--device={device}: torch sees only {', '.join(present)} here")
+
+
+def hold_still(threads: int) -> dict[str, str | int]:
+    """Fix what this process measures with, its threads and its allocator, and describe the environment."""
+    torch.set_num_threads(threads)
+    return describe(steady_allocator())
 
 
 def lacks(device: str, dtype: torch.dtype) -> str | None:

@@ -23,11 +23,11 @@ REPOSITORY = Path(__file__).parents[2]
 def store(tmp_path: Path) -> Store:
     """Store a baseline with these times, in nanoseconds by case; ``changes`` replaces parts of the document."""
 
-    def store(number: int, times: dict[str, float], day: int = 0, **changes: Any) -> Path:
+    def store(number: int, times: dict[str, float], **changes: Any) -> Path:
         path = tmp_path / "Linux" / f"{number:04}_stored.json"
         path.parent.mkdir(exist_ok=True)
         document = {
-            "datetime": f"2026-10-{day or number:02}T12:00:00+00:00",
+            "datetime": f"2026-10-{number:02}T12:00:00+00:00",
             "commit_info": {"id": f"{number:040x}"[::-1], "dirty": number % 2 == 1},
             "gate": {"schema": 1, "environment": CPU},
             "benchmarks": [
@@ -54,9 +54,11 @@ def judged(directory: Path) -> History:
     return find_steps(read(directory), "a stand-in", halves)
 
 
-def test_times_of_a_case_are_in_the_order_in_which_they_were_stored(store: Store, tmp_path: Path) -> None:
-    store(1, {"a": 100.0, "b": 5.0}, day=9)
-    store(2, {"a": 200.0}, day=3)
+def test_times_of_a_case_are_in_the_order_in_which_they_were_stored_without_a_zone_in_utc(
+    store: Store, tmp_path: Path
+) -> None:
+    store(1, {"a": 100.0, "b": 5.0}, datetime="2026-10-09T12:00:00")
+    store(2, {"a": 200.0})
     (group,) = read(tmp_path).groups
     assert group.files == ("0002_stored.json", "0001_stored.json")
     a, b = sorted(group.trends, key=lambda trend: trend.case_id)
@@ -64,12 +66,6 @@ def test_times_of_a_case_are_in_the_order_in_which_they_were_stored(store: Store
     assert [(p.low_ns, p.high_ns) for p in b.points] == [pytest.approx((4.5, 5.5))]
     assert [point.commit for point in a.points] == ["2000000", "1000000+"]
     assert a.last_over_first == pytest.approx(0.5)
-
-
-def test_a_time_without_a_zone_is_taken_as_universal(store: Store, tmp_path: Path) -> None:
-    store(1, {"a": 1.0}, datetime="2026-10-01T12:00:00")
-    store(2, {"a": 2.0})
-    assert [p.file for p in read(tmp_path).trends[0].points] == ["0001_stored.json", "0002_stored.json"]
 
 
 def test_times_of_another_environment_are_another_trend_but_not_of_what_no_time_depends_on(
@@ -147,15 +143,9 @@ def test_steps_are_looked_for_in_trends_that_are_long_enough_at_a_level_for_all(
     assert history.finder == "a stand-in"
 
 
-def test_a_step_of_most_cases_at_once_points_at_the_machine(store: Store, tmp_path: Path) -> None:
-    for number in range(1, 7):
-        store(number, dict.fromkeys("abc", 100.0 + number) | {"d": 100.0})
-    history = judged(tmp_path)
-    assert history.groups[0].shared_steps == [("0004_stored.json", 3, 4)]
-    assert "  3 of 4 cases step at 0004_stored.json: look at the machine before the code" in summary(history)
-
-
-def test_the_summary_names_each_step_and_counts_the_rest(store: Store, tmp_path: Path) -> None:
+def test_the_summary_names_each_step_counts_the_rest_and_points_at_the_machine_where_most_cases_step(
+    store: Store, tmp_path: Path
+) -> None:
     for number in range(1, 7):
         store(number, {"a": 1000.0 * number, "b": 100.0} | ({"c": 1.0} if number == 1 else {}))
     lines = list(summary(judged(tmp_path)))
@@ -165,6 +155,11 @@ def test_the_summary_names_each_step_and_counts_the_rest(store: Store, tmp_path:
     step = "150.0% slower from 0004_stored.json on (2026-10-04, commit 4000000): 2 us to 5 us, p = 1e-06"
     assert f"    {step}" in lines
     assert lines[-1] == f"  1 steady, 1 with fewer than {MIN_POINTS} baselines"
+    assert judged(tmp_path).groups[0].shared_steps == []
+    for number in range(1, 7):
+        store(number, dict.fromkeys("abc", 100.0 + number) | {"d": 100.0})
+    assert judged(tmp_path).groups[0].shared_steps == [("0004_stored.json", 3, 4)]
+    assert "  3 of 4 cases step at 0004_stored.json: look at the machine before the code" in summary(judged(tmp_path))
 
 
 def test_without_the_library_the_command_says_so_and_how_to_install_it(
@@ -185,14 +180,13 @@ def test_without_the_library_the_command_says_so_and_how_to_install_it(
 
 
 def test_with_the_library_the_command_writes_the_steps(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.history.command.otava", lambda: ("a stand-in", halves))
     for number in range(1, 7):
         store(number, {"a": 100.0 + number})
     assert main(["history", str(tmp_path), f"--json={tmp_path / 'report.json.txt'}"]) == 0
-    document = json.loads((tmp_path / "report.json.txt").read_text())
-    (step,) = document["groups"][0]["trends"][0]["steps"]
+    (step,) = json.loads((tmp_path / "report.json.txt").read_text())["groups"][0]["trends"][0]["steps"]
     levels = {"before_ns": pytest.approx(102), "after_ns": pytest.approx(105)}
     assert step == {"index": 3, **levels, "pvalue": 1e-6, "end": 6}
 

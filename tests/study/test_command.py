@@ -32,30 +32,36 @@ def test_a_short_study_names_what_did_not_fit(tmp_path: Path, capsys: pytest.Cap
     assert values["environment"]["measuring"].endswith("time limit 2 s")
 
 
-def test_a_kernel_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["study", f"--output={tmp_path}", "--kernel=nosuch"]) == 4
-    assert "no kernel is named nosuch: choose among " in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a CUDA device here")
-def test_a_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["study", "--device=cuda"]) == 4
-    assert "--device=cuda: torch sees only cpu here" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--kernel=nosuch"], "no kernel is named nosuch: choose among "),
+        pytest.param(
+            ["--device=cuda"],
+            "--device=cuda: torch sees only cpu here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a CUDA device here"),
+        ),
+        (["--output=file"], "cannot be written"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_measured(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert main(["study", *words]) == 4
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "B1" not in shown
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_the_default_budget_leaves_a_run_under_ten_minutes() -> None:
     assert command.BUDGET_S <= 500
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    assert main(["study", *WORDS, f"--output={tmp_path / 'file'}"]) == 4
-    shown = capsys.readouterr().err
-    assert "cannot be written" in shown
-    assert "B1" not in shown
 
 
 def test_on_a_gpu_the_same_is_measured_but_what_is_about_a_cpu() -> None:

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 
 import attention
+from bench.observing.fingerprint import fingerprint
+from bench.plain.execution import Fingerprint
 from bench.study import measuring, tasks
 from bench.study.measuring import Setting, Warm, peaks, protocol, rounds, time_rounds
 from bench.study.parts import LONG_KERNELS
@@ -15,6 +18,7 @@ from bench.study.published import BY_HAND, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA,
 from bench.study.results import Quantity, Results, Series
 from bench.study.subjects import by_hand, call, case_of, study_data
 from bench.suite.cases import Case
+from bench.suite.workload import Call
 from bench.timing.clock import Clock
 
 MS = 1_000_000
@@ -154,15 +158,28 @@ def test_a_fresh_process_that_is_not_timed_is_named_once(
     assert series.missing == reason
 
 
-def test_accuracy_of_by_hand_is_told_in_full_and_a_kernel_that_cannot_is_named(
+def test_accuracy_is_told_from_pytorch_and_from_the_oracle_and_a_kernel_that_cannot_is_named(
     place: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def with_pytorch_wrong(case: Case, seed: int = 0) -> Call:
+        made = call(case, seed)
+        return replace(made, forward=lambda: made.forward() + 1) if case.subject == PYTORCH else made
+
+    monkeypatch.setattr(tasks, "call", with_pytorch_wrong)
     monkeypatch.setattr(tasks, "DRAWS", 3)
     found = Results(tuple(tasks.accuracy([of(s, TINY) for s in (BY_HAND, PYTORCH, "manual", "sdpa")], place)))
-    told = {Quantity.ERROR, Quantity.DIFFERENCE, Quantity.MEAN_DIFFERENCE, Quantity.CLOSE}
-    assert {s.quantity for s in found.where(subject=BY_HAND)} == told
-    assert [len(s.values) for s in found.where(subject="sdpa")] == [3, 3]
-    assert max(found.values(subject="sdpa", quantity=Quantity.ERROR)) < 1e-5
+    one = pytest.approx((1.0,) * 3, abs=1e-5)
+    zero = pytest.approx((0.0,) * 3, abs=1e-5)
+    told = {(s.subject, s.quantity): s.values for s in found.series if s.values}
+    assert told == {
+        (BY_HAND, Quantity.ERROR): zero,
+        (PYTORCH, Quantity.ERROR): one,
+        ("sdpa", Quantity.ERROR): zero,
+        (BY_HAND, Quantity.MEAN_DIFFERENCE): one,
+        ("sdpa", Quantity.MEAN_DIFFERENCE): one,
+        (BY_HAND, Quantity.DIFFERENCE): one,
+        (BY_HAND, Quantity.CLOSE): (0.0,) * 3,
+    }
     (manual,) = found.where(subject="manual")
     assert manual.missing == "manual does not support causal attention"
 
@@ -175,12 +192,23 @@ def test_the_peak_of_long_context_grows_as_the_tokens_forward_and_backward(place
     assert long < 4096**2 * torch.float32.itemsize / 4
 
 
-def test_the_peak_of_compiled_code_is_that_of_its_buffers(place: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_of_compiled_code_is_that_of_its_buffers_and_is_taken_once_it_is_compiled_anew(
+    place: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled = torch.compile(lambda x: (x * 2).sin() + 1, fullgraph=True, backend="eager", dynamic=False)
-    x = torch.zeros(1000)
+    x, seen = torch.zeros(1000), []
+
+    def take(*given: Any, **options: Any) -> Fingerprint:
+        seen.append(fingerprint(*given, **options))
+        return seen[-1]
+
+    compiled(x)
     monkeypatch.setattr(measuring, "call", lambda _: partial(compiled, x))
+    monkeypatch.setattr(measuring, "fingerprint", take)
     (series,) = peaks([of("sdpa")], place)
     assert series.values[0] >= x.nbytes
+    assert seen[0].compilation is not None
+    assert (seen[0].compilation.graphs, seen[0].compilation.recompiles) == (1, 0)
 
 
 def test_the_five_steps_are_attention_in_three_and_in_four_dimensions() -> None:

@@ -50,6 +50,7 @@ def test_a_row_of_a_gpu_says_that_it_needs_one_and_has_a_line_for_the_cpu(found:
 
 def test_the_growth_of_memory_is_counted_and_needs_one_value_a_length(made: Report) -> None:
     assert table(made, "Growth")["SDPA, fused", "CPU"] == ("T^2", "128 to 1024", "T^2", "128 to 1024")
+    assert table(made, "B3")["SDPA, fused, 512 tokens", "CPU"] == ("-", "-", "0.262 MB")
 
 
 def test_repetitions_that_did_not_fit_are_scaled_and_said_to_be(made: Report) -> None:

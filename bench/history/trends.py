@@ -45,7 +45,7 @@ class Point:
 
 @dataclass(frozen=True)
 class LevelStep:
-    """From point ``index`` on, the level is another: ``before_ns`` became ``after_ns``, medians between two steps."""
+    """A change of level at point ``index``; ``before_ns`` and ``after_ns`` are medians between neighbouring steps."""
 
     index: int
     before_ns: float
@@ -62,7 +62,7 @@ class LevelStep:
 class Trend:
     """All stored times of one case in one environment; ``steps`` is None where none were looked for.
 
-    ``hint`` is a step at the last time that no second one confirms yet.
+    ``hint`` is a step at the last stored time, which no second time confirms yet.
     """
 
     case_id: str
@@ -114,7 +114,7 @@ class History:
 
 
 def read(directory: Path) -> History:
-    """Read every baseline below a directory; a file that is none is refused with its reason.
+    """Read every baseline below a directory; a file that is not one is refused, with the reason.
 
     Raises:
         CannotDo: there is no baseline.

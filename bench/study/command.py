@@ -71,10 +71,10 @@ def _check(options: argparse.Namespace) -> tuple[str, ...]:
     unknown = [name for name in options.kernel or [] if name not in attention.KERNELS]
     if unknown:
         raise CannotDo(f"no kernel is named {', '.join(unknown)}: choose among {', '.join(attention.KERNELS)}")
-    devices = environment.present_devices() if options.device == "all" else (options.device,)
-    environment.check_device(devices[0])
+    if options.device != "all":
+        environment.check_device(options.device)
     check_writable(options.output / report.PAGE)
-    return devices
+    return environment.present_devices() if options.device == "all" else (options.device,)
 
 
 def _as_json(series: Series) -> dict[str, object]:

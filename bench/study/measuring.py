@@ -1,4 +1,4 @@
-"""How the study measures: ours, in interleaved rounds; the study's protocol, run after run; and what cannot be."""
+"""Two ways to time a case, interleaved rounds and the study's protocol; its peak of memory; and what cannot be taken."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence

@@ -20,7 +20,7 @@ Measure = Callable[[Sequence[Case], Setting], Iterable[Series]]
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the study that is measured at one go; ``weight`` is its share of the time."""
+    """A piece of the study that is measured in one go; ``weight`` is its share of the time."""
 
     name: str
     weight: float
@@ -32,7 +32,7 @@ class Part:
 
 
 def parts(device: str, kernels: Sequence[str]) -> list[Part]:
-    """Every part on a device, the largest last: what was timed says what takes too long after it."""
+    """Every part on a device, the largest last: earlier times say which later cases take too long."""
 
     def part(name: str, weight: float, subjects: Iterable[str], cases: Iterable[str], measure: Measure) -> Part:
         return Part(name, weight, [case_of(s, case, device) for case, s in product(cases, subjects)], measure)

@@ -1,4 +1,4 @@
-"""Two ways to time a case, interleaved rounds and the study's protocol; its peak of memory; and what cannot be taken."""
+"""Two ways to time a case, interleaved rounds and the study's protocol; peaks of memory; and what cannot be taken."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 import attention
 from bench.observing.fingerprint import fingerprint
-from bench.plain.execution import Fingerprint
 from bench.study import measuring, tasks
 from bench.study.measuring import Setting, Warm, peaks, protocol, rounds, time_rounds
 from bench.study.parts import LONG_KERNELS
@@ -53,9 +52,9 @@ def test_rounds_time_every_work_once_a_round_in_changing_order() -> None:
 @pytest.mark.parametrize(
     ("ns", "budget_s", "taken", "calls"),
     [
-        pytest.param(100_000, 0.00151, 3, 15, id="short work is timed in bursts of half a millisecond"),
-        pytest.param(300 * MS, 1.0, 3, 3, id="a round that would overrun is not begun"),
-        pytest.param(3000 * MS, 1.0, 1, 1, id="one round is always taken"),
+        (100_000, 0.00151, 3, 15),  # short work is timed in bursts of half a millisecond
+        (300 * MS, 1.0, 3, 3),  # a round that would overrun is not begun
+        (3000 * MS, 1.0, 1, 1),  # one round is always taken
     ],
 )
 def test_rounds_are_as_many_as_fit_the_time(ns: int, budget_s: float, taken: int, calls: int) -> None:
@@ -67,14 +66,14 @@ def test_rounds_are_as_many_as_fit_the_time(ns: int, budget_s: float, taken: int
 @pytest.mark.parametrize(
     ("ns", "repetitions", "runs", "calls"),
     [
-        pytest.param(10, {"warmups": 50, "runs": 500}, 500, 550, id="multi-head attention"),
-        pytest.param(100 * MS, {"warmups": 50, "runs": 500}, 8, 11, id="what fits a second"),
-        pytest.param(10, {"runs": 100, "calls": 500}, 100, 50_000, id="the tiny configuration"),
-        pytest.param(MS, {"runs": 100, "calls": 500}, 3, 1500, id="as many repetitions as fit"),
-        pytest.param(2000 * MS, {"runs": 100}, 1, 1, id="one run is always taken"),
+        (10, {"warmups": 50, "runs": 500}, 500, 550),
+        (100 * MS, {"warmups": 50, "runs": 500}, 8, 11),  # what fits a second
+        (10, {"runs": 100, "calls": 500}, 100, 50_000),
+        (MS, {"runs": 100, "calls": 500}, 3, 1500),  # as many repetitions as fit
+        (2000 * MS, {"runs": 100}, 1, 1),  # one run is always taken
     ],
 )
-def test_the_study_s_protocol_is_cut_to_a_second(
+def test_the_study_s_protocol_is_cut_to_the_time(
     ns: int, repetitions: Mapping[str, int], runs: int, calls: int
 ) -> None:
     time = Time()
@@ -138,24 +137,16 @@ def test_what_does_not_fit_the_memory_is_named(place: Setting, monkeypatch: pyte
     assert large.missing == "needs about 0.134 GB, and 0.001 GB are free"
 
 
-def test_a_fresh_process_times_its_first_calls(place: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "PROCESSES", 1)
-    (series,) = tasks.first_calls([of("sdpa")], replace(place, budget_s=100.0))
-    assert len([ns for ns in series.values if ns > 0]) == tasks.FIRST_CALLS
-
-
-@pytest.mark.parametrize(
-    ("subject", "budget_s", "reason"),
-    [
-        ("sdpa", 1.0, "a fresh process takes too long for --time-limit"),
-        ("manual", 100.0, "manual does not support causal attention"),
-    ],
-)
-def test_a_fresh_process_that_is_not_timed_is_named_once(
-    place: Setting, subject: str, budget_s: float, reason: str
-) -> None:
-    (series,) = tasks.first_calls([of(subject)], replace(place, budget_s=budget_s))
-    assert series.missing == reason
+def test_a_fresh_process_times_its_first_calls_or_says_why_not(place: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "PROCESSES", 2)
+    short, long = (replace(place, budget_s=seconds) for seconds in (1.0, 100.0))
+    for series in (taken := list(tasks.first_calls([of("sdpa")], long))):
+        assert len([ns for ns in series.values if ns > 0]) == tasks.FIRST_CALLS
+    assert len(taken) == 2
+    (series,) = tasks.first_calls([of("sdpa")], short)
+    assert series.missing == "a fresh process takes too long for --time-limit"
+    (series,) = tasks.first_calls([of("manual")], long)
+    assert series.missing == "manual does not support causal attention"
 
 
 def test_accuracy_is_told_from_pytorch_and_from_the_oracle_and_a_kernel_that_cannot_is_named(
@@ -192,23 +183,17 @@ def test_the_peak_of_long_context_grows_as_the_tokens_forward_and_backward(place
     assert long < 4096**2 * torch.float32.itemsize / 4
 
 
-def test_the_peak_of_compiled_code_is_that_of_its_buffers_and_is_taken_once_it_is_compiled_anew(
+def test_the_peak_of_compiled_code_is_that_of_its_buffers_once_it_is_compiled_anew(
     place: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = torch.compile(lambda x: (x * 2).sin() + 1, fullgraph=True, backend="eager", dynamic=False)
-    x, seen = torch.zeros(1000), []
-
-    def take(*given: Any, **options: Any) -> Fingerprint:
-        seen.append(fingerprint(*given, **options))
-        return seen[-1]
-
+    x, watched = torch.zeros(1000), Mock(side_effect=fingerprint)
     compiled(x)
     monkeypatch.setattr(measuring, "call", lambda _: partial(compiled, x))
-    monkeypatch.setattr(measuring, "fingerprint", take)
+    monkeypatch.setattr(measuring, "fingerprint", watched)
     (series,) = peaks([of("sdpa")], place)
     assert series.values[0] >= x.nbytes
-    assert seen[0].compilation is not None
-    assert (seen[0].compilation.graphs, seen[0].compilation.recompiles) == (1, 0)
+    assert watched.call_args.kwargs["compiled"].graphs == 1
 
 
 def test_the_five_steps_are_attention_in_three_and_in_four_dimensions() -> None:

@@ -24,7 +24,7 @@ PURE = """
     plain judging report history sources.source sources.baseline suite.source_lines twins.between timing.budget
     timing.machine_load observing.compilation selftest.simulation selftest.replay selftest.findings
     commands.explain_text commands.github commands.comment study.results study.published study.estimate study.judgement
-    study.table study.tables study.plots study.report
+    study.tables study.plots study.report
 """.split()  # noqa: SIM905
 
 

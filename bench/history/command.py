@@ -34,9 +34,9 @@ def run(options: argparse.Namespace) -> None:
         CannotDo: no baseline is stored, or a file cannot be written.
 
     """
-    history, finder = read(options.directory), otava()
-    if finder is not None:
-        history = find_steps(history, finder)
+    history, found = read(options.directory), otava()
+    if found is not None:
+        history = find_steps(history, *found)
     for path, write in ((options.html, as_html), (options.json, as_json)):
         if path is not None:
             write_atomically(path, write(history))

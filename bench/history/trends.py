@@ -6,14 +6,14 @@ may have had a bad day: a trend shows slow drift to a human, the gate compares.
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 from ..plain.errors import CannotDo
 from ..sources.baseline import KEY, SCHEMA
@@ -27,6 +27,8 @@ MIN_POINTS = 6  # fewer baselines are not judged
 CONFIRMING = 2  # a new level needs so many values; a single one may be the machine's bad day
 
 Environment = tuple[tuple[str, str], ...]
+# Finds where a series of times steps, at most at this p-value: index -> p-value.
+Finder = Callable[[Sequence[float], float], dict[int, float]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Point:
 
 @dataclass(frozen=True)
 class LevelStep:
-    """From point ``index`` on, the level is another: ``before_ns`` became ``after_ns``, medians between two steps."""
+    """A change of level at point ``index``; ``before_ns`` and ``after_ns`` are medians between neighbouring steps."""
 
     index: int
     before_ns: float
@@ -60,7 +62,7 @@ class LevelStep:
 class Trend:
     """All stored times of one case in one environment; ``steps`` is None where none were looked for.
 
-    ``hint`` is a step at the last time that no second one confirms yet.
+    ``hint`` is a step at the last stored time, which no second time confirms yet.
     """
 
     case_id: str
@@ -111,17 +113,8 @@ class History:
         return [trend for group in self.groups for trend in group.trends]
 
 
-class Finder(Protocol):
-    """Finds where a series of times steps, by at least this change and at most this p-value: (index, p-value)."""
-
-    @property
-    def name(self) -> str: ...
-
-    def __call__(self, values: Sequence[float], *, min_change: float, max_pvalue: float) -> list[tuple[int, float]]: ...
-
-
 def read(directory: Path) -> History:
-    """Read every baseline below a directory; a file that is none is refused with its reason.
+    """Read every baseline below a directory; a file that is not one is refused, with the reason.
 
     Raises:
         CannotDo: there is no baseline.
@@ -146,25 +139,22 @@ def read(directory: Path) -> History:
     return History(tuple(groups), tuple(refused))
 
 
-def find_steps(history: History, finder: Finder) -> History:
-    """Look for steps in every trend that is long enough."""
+def find_steps(history: History, name: str, find: Finder) -> History:
+    """Look for steps in every trend that is long enough; ``name`` is that of the finder."""
     judged = sum(len(trend.points) >= MIN_POINTS for trend in history.trends)
 
     def searched(trend: Trend) -> Trend:
         if len(trend.points) < MIN_POINTS:
             return trend
         values = [point.ns_per_call for point in trend.points]
-        found = dict(finder(values, min_change=MIN_CHANGE, max_pvalue=LEVEL / judged))
-        hint = None
-        while (
-            doubtful := next((step for step in _steps(values, found) if not _agreed(values, step)), None)
-        ) is not None:
-            hint = doubtful if doubtful.end == len(values) else hint
-            del found[doubtful.index]
+        found, hint = find(values, LEVEL / judged), None
+        while doubtful := [step for step in _steps(values, found) if not _agreed(values, step)]:
+            hint = doubtful[0] if doubtful[0].end == len(values) else hint
+            del found[doubtful[0].index]
         return replace(trend, steps=tuple(_steps(values, found)), hint=hint)
 
     groups = (replace(group, trends=tuple(map(searched, group.trends))) for group in history.groups)
-    return replace(history, groups=tuple(groups), finder=finder.name)
+    return replace(history, groups=tuple(groups), finder=name)
 
 
 def _steps(values: Sequence[float], found: Mapping[int, float]) -> list[LevelStep]:

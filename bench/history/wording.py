@@ -1,8 +1,10 @@
 """How trends and their steps are put into words, the same on the page as in the terminal. Pure."""
 
+from math import log
+
 from ..report.text import duration
 from .steps import INSTALL
-from .trends import LEVEL, Group, History, LevelStep, Trend
+from .trends import LEVEL, MIN_CHANGE, Group, History, LevelStep, Trend
 
 
 def by_whom(history: History) -> str:
@@ -27,6 +29,15 @@ def notes(group: Group) -> list[str]:
     ]
 
 
+def kind(trend: Trend) -> str:
+    """Say in a word how the end of a trend compares with its beginning."""
+    if trend.steps is None:
+        return "NOT JUDGED"
+    if abs(log(trend.net_ratio)) < log(1 + MIN_CHANGE):
+        return "STEADY"
+    return "SLOWER" if trend.net_ratio > 1 else "FASTER"
+
+
 def change(trend: Trend) -> str:
     """Write the last time beside the first."""
     first, last = trend.points[0], trend.points[-1]
@@ -37,18 +48,18 @@ def change(trend: Trend) -> str:
 
 def steps(trend: Trend) -> list[str]:
     """Write each step: where, by how much, how surely; and a step that a second value has yet to confirm."""
-    written = [_step(trend, step) for step in trend.steps or ()]
-    if trend.hint is None:
-        return written
-    percent, which = abs(100 * (trend.hint.ratio - 1)), "slower" if trend.hint.ratio > 1 else "faster"
-    return [*written, f"the last alone is {percent:.1f}% {which}: a hint, until a second one agrees"]
+    written = []
+    for step in trend.steps or ():
+        point = trend.points[step.index]
+        commit = f", commit {point.commit}" if point.commit else ""
+        written.append(
+            f"{_change(step)} from {point.file} on ({point.when:%Y-%m-%d}{commit}): "
+            f"{duration(step.before_ns)} to {duration(step.after_ns)}, p = {step.pvalue:.1g}"
+        )
+    if trend.hint is not None:
+        written.append(f"the last alone is {_change(trend.hint)}: a hint, until a second one agrees")
+    return written
 
 
-def _step(trend: Trend, step: LevelStep) -> str:
-    point = trend.points[step.index]
-    which = "slower" if step.ratio > 1 else "faster"
-    commit = f", commit {point.commit}" if point.commit else ""
-    return (
-        f"{abs(100 * (step.ratio - 1)):.1f}% {which} from {point.file} on ({point.when:%Y-%m-%d}{commit}): "
-        f"{duration(step.before_ns)} to {duration(step.after_ns)}, p = {step.pvalue:.1g}"
-    )
+def _change(step: LevelStep) -> str:
+    return f"{abs(100 * (step.ratio - 1)):.1f}% {'slower' if step.ratio > 1 else 'faster'}"

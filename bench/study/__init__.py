@@ -1,1 +1,0 @@
-"""The study that the project grew out of, measured anew: what it claims, and what shows here."""

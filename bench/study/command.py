@@ -3,7 +3,6 @@
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ from ..plain.strict_json import dumps
 from ..sources import source
 from ..timing import environment
 from ..timing.clock import Clock
-from ..timing.machine import steady_allocator
 from ..timing.machine_load import LoadMeter
 from . import report
 from .measuring import Setting
 from .parts import Part, parts
-from .results import Results
+from .results import Results, Series
 from .subjects import kernels
 
 BUDGET_S = 500.0  # for all parts; with imports, inputs and drawing, a run stays under ten minutes
@@ -51,8 +49,7 @@ def run(options: argparse.Namespace) -> None:
 
     """
     devices = _check(options)
-    torch.set_num_threads(options.threads)
-    record = environment.describe(steady_allocator())
+    record = environment.describe(environment.hold_still(options.threads))
     meter, start = LoadMeter(), time.monotonic()
     results = measure([p for device in devices for p in parts(device, kernels(options.kernel))], options.time_limit)
     load = meter.read()
@@ -62,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
         "measuring": f"{time.monotonic() - start:.0f} s of parts, time limit {options.time_limit:g} s",
         "other load": f"{load.other_cores:.2f} of {load.cores} cores, and {load.stolen_cores:.2f} stolen",
     }
-    values = {"environment": record, "series": [asdict(series) for series in results.series]}
+    values = {"environment": record, "series": [_as_json(series) for series in results.series]}
     write_atomically(options.output / "study.json", dumps(values))
     made = report.make(results, devices, record)
     report.write(made, options.output)
@@ -74,11 +71,16 @@ def _check(options: argparse.Namespace) -> tuple[str, ...]:
     unknown = [name for name in options.kernel or [] if name not in attention.KERNELS]
     if unknown:
         raise CannotDo(f"no kernel is named {', '.join(unknown)}: choose among {', '.join(attention.KERNELS)}")
-    present = environment.present_devices()
-    if options.device not in ("all", *present):
-        raise CannotDo(f"--device={options.device}: torch sees only {', '.join(present)} here")
+    if options.device != "all":
+        environment.check_device(options.device)
     check_writable(options.output / report.PAGE)
-    return present if options.device == "all" else (options.device,)
+    return environment.present_devices() if options.device == "all" else (options.device,)
+
+
+def _as_json(series: Series) -> dict[str, object]:
+    case = series.case
+    name = f"{case.shape}-{case.mask}-{case.dtype}-{case.direction}"
+    return {**vars(series), "device": case.device, "subject": case.subject, "case": name}
 
 
 def measure(parts: Sequence[Part], budget_s: float) -> Results:
@@ -91,9 +93,8 @@ def measure(parts: Sequence[Part], budget_s: float) -> Results:
             bar.set_postfix_str(str(part))
             share_s = (end - time.monotonic()) * part.weight / sum(p.weight for p in parts[i:])
             share_s = max(share_s, LEAST * budget_s * part.weight / total)
-            cases = [entry.case for entry in part.entries]
-            with torch.set_grad_enabled(any(case.backward for case in cases)):
-                found = part.measure(part.entries, Setting(Clock.of(cases[0].device), share_s, results))
-                results = Results((*results.series, *found))
+            setting = Setting(part.name, Clock.of(part.cases[0].device), share_s, results)
+            with torch.set_grad_enabled(any(case.backward for case in part.cases)):
+                results = Results((*results.series, *part.measure(part.cases, setting)))
             bar.update(part.weight)
     return results

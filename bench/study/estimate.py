@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import exp, isclose, log
 from statistics import fmean, linear_regression, quantiles
 
-from ..judging.statistics import confidence_interval, median
+from ..judging.statistics import Interval, confidence_interval, median
 
 LEVEL = 0.025  # of each end: 95% intervals
 FENCE = 1.5  # quartile distances beyond which a value is an outlier (Tukey 1977)
@@ -36,16 +36,12 @@ def number(value: float) -> str:
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def estimate(values: Sequence[float], scale: float = 1.0) -> Estimate:
-    """Return the median with its interval, times a scale."""
+def estimate(values: Sequence[float], scale: float = 1.0, *, counted: bool = False) -> Estimate:
+    """Return the median with its interval, times a scale; the interval is the value where it was counted."""
     ordered = sorted(value * scale for value in values)
-    interval = confidence_interval(ordered, LEVEL)
-    return Estimate(median(ordered), interval.low, interval.high, len(ordered))
-
-
-def exact(value: float) -> Estimate:
-    """Return a value that was counted, not sampled."""
-    return Estimate(value, value, value, 1)
+    middle = median(ordered)
+    interval = Interval(middle, middle) if counted else confidence_interval(ordered, LEVEL)
+    return Estimate(middle, interval.low, interval.high, len(ordered))
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
@@ -55,7 +51,7 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
     return Estimate(exp(logs.value), low, high, logs.n)
 
 
-def exponent(values_by_size: Mapping[int, Sequence[float]]) -> Estimate:
+def exponent(values_by_size: Mapping[int, Sequence[float]], *, counted: bool = False) -> Estimate:
     """Fit the exponent p of ``y = c x^p`` in each round, over all sizes, and return the median.
 
     Its interval is about what noise does to the fit, not about how well a power law fits.
@@ -66,7 +62,8 @@ def exponent(values_by_size: Mapping[int, Sequence[float]]) -> Estimate:
     """
     log_sizes = [log(size) for size in values_by_size]
     rounds = zip(*values_by_size.values(), strict=True)
-    return estimate([linear_regression(log_sizes, [log(value) for value in values]).slope for values in rounds])
+    slopes = [linear_regression(log_sizes, [log(value) for value in values]).slope for values in rounds]
+    return estimate(slopes, counted=counted)
 
 
 def mean_without_outliers(values: Sequence[float]) -> float:

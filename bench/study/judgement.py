@@ -8,7 +8,7 @@ from math import inf
 from statistics import fmean
 
 from . import published as study
-from .estimate import Estimate, estimate, exact, exponent, ratio
+from .estimate import Estimate, estimate, exponent, ratio
 from .published import BY_HAND, DEVICES, FUSED_BY_HAND, FUSED_SDPA, PYTORCH, SETTLED_FROM
 from .results import NotMeasured, Quantity, Results, Series
 
@@ -89,7 +89,8 @@ def growth(form: str, quantity: Quantity, theirs: Mapping[int, float], here: Res
     """The exponent of time or memory against context length, beside that of the study's own figures."""
     values = {tokens: here.values(subject=form, quantity=quantity, tokens=tokens) for tokens in theirs}
     *_, before, last = theirs
-    found, end = (growth_of(by, quantity) for by in (values, {tokens: values[tokens] for tokens in (before, last)}))
+    found = exponent(values, counted=quantity is Quantity.PEAK_BYTES)
+    end = exponent({tokens: values[tokens] for tokens in (before, last)})
     own = exponent({tokens: [figure] for tokens, figure in theirs.items()})
     return found, (
         f"T^{found.show()}, from {before} to {last} tokens T^{end.value:.3g}; "
@@ -97,18 +98,12 @@ def growth(form: str, quantity: Quantity, theirs: Mapping[int, float], here: Res
     )
 
 
-def growth_of(values_by_tokens: Mapping[int, Sequence[float]], quantity: Quantity) -> Estimate:
-    """Fit the exponent of time, or of memory, which is counted."""
-    found = exponent(values_by_tokens)
-    return exact(found.value) if quantity == Quantity.PEAK_BYTES else found
-
-
 def accuracy(quantity: Quantity, here: Results) -> tuple[Estimate, str]:
     """How far by hand is from PyTorch, and how often ``torch.allclose`` holds."""
     values = here.values(subject=BY_HAND, quantity=quantity)
     if quantity == Quantity.CLOSE:
-        share = fmean(values)
-        return exact(share), f"it holds in {share:.1%} of {len(values)} draws"
+        found = estimate([fmean(values)], counted=True)
+        return found, f"it holds in {found.value:.1%} of {len(values)} draws"
     found = estimate(values)
     return found, f"the {quantity} is {found.show()} in {found.n} draws, and never above {max(values):.3g}"
 

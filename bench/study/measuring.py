@@ -1,21 +1,21 @@
-"""How the study measures: ours, in interleaved rounds; the study's protocol, run after run; and what cannot be."""
+"""Two ways to time a case, interleaved rounds and the study's protocol; peaks of memory; and what cannot be taken."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import ceil
 
 from ..observing import compilation
 from ..observing.fingerprint import fingerprint
 from ..plain.collecting import no_garbage_collection
 from ..suite.cases import DTYPES, Case
+from ..suite.cost import work_of
 from ..timing.clock import Stopwatch
 from ..timing.environment import available_bytes
-from ..timing.measure import BURST_NS, SETTLED, WARMUP_ROUNDS
+from ..timing.measure import BURST_NS, burst_of, warm_up
 from .published import BY_HAND, COMPILED, FUSED_BY_HAND, FUSED_SDPA, PYTORCH
 from .results import NotMeasured, Quantity, Results, Series
-from .subjects import call, case_of
+from .subjects import call
 
 ROUNDS = 500  # at most
 WARMING = 0.2  # of a budget, at most
@@ -23,35 +23,17 @@ LONGEST = 1 / 4  # of a part's budget: what takes longer a call is named and not
 OVERHEAD_NS = 200_000  # below this a call's time says little about the time of a larger one
 
 Work = Callable[[], object]
+Values = Callable[[Case], Iterable[float]]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a part runs with: the device's clock, the seconds it may take, and what earlier parts found."""
+    """What a part runs with: its name, the device's clock, its seconds at most, and what was found before."""
 
+    part: str
     clock: Stopwatch
     budget_s: float
     found: Results
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A case of a part."""
-
-    part: str
-    case: Case
-
-    def take(self, quantity: Quantity, values: Callable[[], Iterable[float]]) -> Series:
-        """Take the values, or note why there are none: not supported, too large, too long, or failed."""
-        case, taken, missing = self.case, (), ""  # type: Case, tuple[float, ...], str
-        try:
-            taken = tuple(values())
-        except (NotMeasured, NotImplementedError) as reason:
-            missing = str(reason)
-        except Exception as error:  # noqa: BLE001  # whatever a kernel raises, the others are measured
-            missing = f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        name = f"{case.shape}-{case.mask}-{case.dtype}-{case.direction}"
-        return Series(self.part, case.device, case.subject, name, quantity, taken, missing)
 
 
 @dataclass(frozen=True)
@@ -62,16 +44,21 @@ class Warm:
     fastest_ns: float
 
 
-def warm_up(work: Work, clock: Stopwatch) -> Warm:
-    """Call once, which may compile or load, and then until that no longer gets faster."""
-    work()
-    fastest = float("inf")
-    for _ in range(WARMUP_ROUNDS):
-        taken = clock.burst(work, 1)
-        if taken > fastest * (1 - SETTLED):
-            break
-        fastest = taken
-    return Warm(work, min(fastest, taken))
+def take(case: Case, setting: Setting, quantity: Quantity, values: Values) -> Series:
+    """Take the values of a case, or note why there are none: not supported, too large, too long, or failed."""
+    taken, missing = (), ""  # type: tuple[float, ...], str
+    try:
+        taken = tuple(values(case))
+    except (NotMeasured, NotImplementedError) as reason:
+        missing = str(reason)
+    except Exception as error:  # noqa: BLE001  # whatever a kernel raises, the others are measured
+        missing = f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return Series(setting.part, case, quantity, taken, missing)
+
+
+def take_each(cases: Iterable[Case], setting: Setting, quantity: Quantity, values: Values) -> list[Series]:
+    """Take a quantity of each case."""
+    return [take(case, setting, quantity, values) for case in cases]
 
 
 def rounds(works: Sequence[Warm], clock: Stopwatch, budget_s: float) -> list[tuple[float, ...]]:
@@ -112,86 +99,80 @@ def protocol(
     return tuple(values)
 
 
-def time_rounds(entries: Sequence[Entry], setting: Setting) -> list[Series]:
-    """Time the entries in interleaved rounds, within the budget; each gives one series, measured or missing."""
-    works: dict[Entry, Warm] = {}
+def time_rounds(cases: Iterable[Case], setting: Setting) -> list[Series]:
+    """Time the cases in interleaved rounds, within the budget; each gives one series, measured or missing."""
+    works: dict[Case, Warm] = {}
     found: list[Series] = []
 
-    def warm(entry: Entry) -> list[float]:
-        known = Results((*setting.found.series, *found))  # earlier entries tell which later ones take too long
-        works[entry] = ready(entry, replace(setting, found=known))
-        return [works[entry].fastest_ns]
+    def warm(case: Case) -> list[float]:
+        known = Results((*setting.found.series, *found))  # earlier cases tell which later ones take too long
+        works[case] = ready(case, replace(setting, found=known))
+        return [works[case].fastest_ns]
 
-    for entry in entries:
-        found.append(entry.take(Quantity.PAIRED_NS, partial(warm, entry)))  # noqa: PERF401  # warm reads those so far
+    for case in cases:
+        found.append(take(case, setting, Quantity.PAIRED_NS, warm))  # noqa: PERF401  # warm reads those so far
     taken = dict(zip(works, rounds(list(works.values()), setting.clock, setting.budget_s), strict=True))
-    return [replace(one, values=taken.get(entry, ())) for entry, one in zip(entries, found, strict=True)]
+    return [replace(one, values=taken.get(one.case, ())) for one in found]
 
 
-def one_by_one(
-    entries: Iterable[Entry], quantity: Quantity, values: Callable[[Entry], Iterable[float]]
-) -> list[Series]:
-    """Take a quantity of each entry."""
-    return [entry.take(quantity, partial(values, entry)) for entry in entries]
-
-
-def both_ways(entries: Sequence[Entry], setting: Setting, **repetitions: int) -> list[Series]:
-    """Time the entries in rounds, and those that the study times by its ``protocol`` too, half of the time each."""
+def both_ways(cases: Sequence[Case], setting: Setting, **repetitions: int) -> list[Series]:
+    """Time the cases in rounds, and those that the study times by its ``protocol`` too, half of the time each."""
     half = replace(setting, budget_s=setting.budget_s / 2)
-    theirs = [e for e in entries if e.case.subject in (BY_HAND, PYTORCH, COMPILED, FUSED_BY_HAND, FUSED_SDPA)]
+    theirs = [case for case in cases if case.subject in (BY_HAND, PYTORCH, COMPILED, FUSED_BY_HAND, FUSED_SDPA)]
     each_s = half.budget_s / len(theirs)
-    return time_rounds(entries, half) + one_by_one(
-        theirs, Quantity.PROTOCOL_NS, lambda e: protocol(ready(e, half).work, half.clock, each_s, **repetitions)
+    return time_rounds(cases, half) + take_each(
+        theirs,
+        setting,
+        Quantity.PROTOCOL_NS,
+        lambda c: protocol(ready(c, half).work, half.clock, each_s, **repetitions),
     )
 
 
-def peaks(entries: Iterable[Entry], setting: Setting) -> list[Series]:
-    """Measure the peak of bytes that each entry's call adds."""
-    return one_by_one(
-        entries, Quantity.PEAK_BYTES, lambda e: [float(peak_bytes(ready(e, setting).work, e.case.device))]
-    )
+def peaks(cases: Iterable[Case], setting: Setting) -> list[Series]:
+    """Measure the peak of bytes that a call adds: by the allocator on a GPU, by its tensors' storages on a CPU."""
+
+    def peak(case: Case) -> list[float]:
+        check_fits(case, setting.budget_s / 2, setting.found)  # two calls are made
+        compilation.forget()  # code that has compiled something is profiled
+        work, counted = call(case), compilation.counters()
+        work()
+        compiled = compilation.counters().since(counted)
+        return [float(fingerprint(work, device=case.device, compiled=compiled).peak_bytes)]
+
+    return take_each(cases, setting, Quantity.PEAK_BYTES, peak)
 
 
-def peak_bytes(work: Work, device: str) -> int:
-    """Tell the peak of bytes that one call adds: by the allocator on a GPU, by its tensors' storages on a CPU."""
-    compilation.forget()  # code that has compiled something is profiled
-    counted = compilation.counters()
-    work()
-    return fingerprint(work, device=device, compiled=compilation.counters().since(counted)).peak_bytes
+def ready(case: Case, setting: Setting) -> Warm:
+    """Make the call of a case and warm it up; raises NotMeasured where the memory or the time does not suffice."""
+    check_fits(case, LONGEST * setting.budget_s, setting.found)
+    work = call(case)
+    work()  # may compile or load
+    _, fastest_ns = warm_up(burst_of(work, setting.clock))
+    return Warm(work, fastest_ns)
 
 
-def ready(entry: Entry, setting: Setting) -> Warm:
-    """Make the entry's call and warm it up; raises NotMeasured where the memory or the time does not suffice."""
-    case, shape = entry.case, entry.case.shape
+def check_fits(case: Case, limit_s: float, found: Results) -> None:
+    """Raise NotMeasured where the memory does not suffice, or where a call would take longer than the limit.
+
+    Its time is extrapolated from the largest case that was timed and differs in the shape alone.
+    """
+    shape = case.shape
     if case.subject in (BY_HAND, FUSED_BY_HAND):  # at its peak, the formula holds four matrices of scores
         needed = 4 * DTYPES[case.dtype].itemsize * shape.batch * shape.heads * shape.queries**2
         free = available_bytes(case.device)
         if needed > free:
             raise NotMeasured(f"needs about {needed / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free")
-    within_time(case, LONGEST * setting.budget_s, setting.found)
-    return warm_up(call(case), setting.clock)
-
-
-def within_time(case: Case, limit_s: float, found: Results) -> None:
-    """Extrapolate from the largest case of the subject that was timed; raises NotMeasured beyond the limit."""
-    same = {"device": case.device, "subject": case.subject, "dtype": case.dtype, "direction": case.direction}
     timed = [
-        (flops(case_of(s.subject, s.case, s.device)), min(s.values))
-        for s in found.where(quantity=Quantity.PAIRED_NS, **same)
-        if min(s.values, default=0.0) > OVERHEAD_NS
+        (flops(s.case), min(s.values))
+        for s in found.where(quantity=Quantity.PAIRED_NS)
+        if s.case == replace(case, shape=s.case.shape) and min(s.values, default=0.0) > OVERHEAD_NS
     ]
-    if timed:
-        work, ns = max(timed)
-        seconds = ns * 1e-9 * flops(case) / work
-        if seconds > limit_s:
-            raise NotMeasured(
-                f"about {seconds:{'.0f' if seconds >= 10 else '.2g'}} s a call, too long for --time-limit"
-            )
+    work, ns = max(timed, default=(1.0, 0.0))
+    seconds = ns * 1e-9 * flops(case) / work
+    if seconds > limit_s:
+        raise NotMeasured(f"about {seconds:{'.0f' if seconds >= 10 else '.2g'}} s a call, too long for --time-limit")
 
 
 def flops(case: Case) -> float:
-    """Count the multiplications and additions of one forward call: scores, weighing, and a module's projections."""
-    shape = case.shape
-    width = shape.heads * shape.head_size
-    products = 4.0 * shape.batch * width * shape.queries * shape.keys
-    return products + (8.0 * shape.batch * shape.queries * width**2 if case.module else 0.0)
+    """Count the operations of a call as if nothing were masked: the formula computes every score."""
+    return work_of(replace(case, mask="full")).flops

@@ -5,36 +5,37 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
+from ..suite.cases import Case
 from . import published as study
-from .measuring import Entry, Setting, both_ways, flops, peaks, time_rounds
+from .measuring import Setting, both_ways, flops, peaks, time_rounds
 from .published import BY_HAND, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, multihead
 from .results import Series
 from .subjects import PYTORCH_4D, case_of, mask_for
-from .tasks import accuracy, first_calls, long_context, speed_and_error
+from .tasks import accuracy, first_calls, speed_and_error
 
 LONG_KERNELS = ("blockwise", "sdpa")  # without a score matrix, and not limited to a window
 
-Measure = Callable[[Sequence[Entry], Setting], Iterable[Series]]
+Measure = Callable[[Sequence[Case], Setting], Iterable[Series]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the study that is measured at one go; ``weight`` is its share of the time."""
+    """A piece of the study that is measured in one go; ``weight`` is its share of the time."""
 
+    name: str
     weight: float
-    entries: Sequence[Entry]
+    cases: Sequence[Case]
     measure: Measure
 
     def __str__(self) -> str:
-        subjects = dict.fromkeys(entry.case.subject for entry in self.entries)
-        return f"{self.entries[0].part}, {', '.join(subjects)}"
+        return ", ".join(dict.fromkeys((self.name, *(case.subject for case in self.cases))))
 
 
 def parts(device: str, kernels: Sequence[str]) -> list[Part]:
-    """Every part on a device, the largest last: what was timed says what takes too long after it."""
+    """Every part on a device, the largest last: earlier times say which later cases take too long."""
 
     def part(name: str, weight: float, subjects: Iterable[str], cases: Iterable[str], measure: Measure) -> Part:
-        return Part(weight, [Entry(name, case_of(s, case, device)) for case, s in product(cases, subjects)], measure)
+        return Part(name, weight, [case_of(s, case, device) for case, s in product(cases, subjects)], measure)
 
     return [*_of_every_kernel(part, kernels), *_of_one_head(part, device, kernels), *_of_many_heads(part, device)]
 
@@ -44,19 +45,16 @@ def _of_every_kernel(part: Callable[..., Part], kernels: Sequence[str]) -> list[
     masks = {name: mask_for(name) for name in (*kernels, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, "block")}
     growing = {name: [f"b1h8t{n}d64-{masks[name]}-fp32-fwd" for n in study.SCALING_TOKENS] for name in kernels}
     both = {name: [f"b1h8t512d64-{mask}-fp32-{way}" for way in ("fwd", "fwdbwd")] for name, mask in masks.items()}
+    long = [name for name in LONG_KERNELS if name in kernels]
     return [
         *(part("growth", 6, [name], growing[name], time_rounds) for name in kernels),
         *(part("memory", 1, [name], growing[name], peaks) for name in kernels),
         *(part("directions", 2, [name], both[name], time_rounds) for name in both),
         *(
             part("error", 8, kernels, [f"b1h8t512d64-full-{dtype}-fwd"], speed_and_error)
-            for dtype in ("fp32", "bf16", "fp16")
+            for dtype in study.ERROR_DTYPES
         ),
-        *(
-            part("long context", 24, [name], ["b1h1t32768d32-causal-fp32-fwdbwd"], long_context)
-            for name in LONG_KERNELS
-            if name in kernels
-        ),
+        *(part("long context", 36, [name], ["b1h1t32768d32-causal-fp32-fwdbwd"], peaks) for name in long),
     ]
 
 

@@ -1,7 +1,9 @@
 """What the two write-ups say, as data: every figure of their tables, where it was taken, and where it is found here."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from .results import Quantity
-from .table import Table
 
 BY_HAND, PYTORCH, COMPILED = "by hand", "PyTorch", "compiled"
 FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA = "by hand, fused", "SDPA, fused", "SDPA, head by head"
@@ -20,9 +22,21 @@ BATCH = {"cpu": 1, "cuda": 8}
 HEADS, HEAD_SIZE = 8, 64
 BATCHES, TOKENS, HEAD_COUNTS, DTYPES = (1, 8, 32), (128, 512, 1024), (4, 8, 16), ("fp32", "fp16")
 SCALING_TOKENS = (64, 128, 256, 512, 1024, 2048)  # by us, of every kernel
+ERROR_DTYPES = ("fp32", "bf16", "fp16")
 HEADS_MS = {FUSED_BY_HAND: {4: 2.3, 8: 4.1, 16: 7.8}, FUSED_SDPA: {4: 0.9, 8: 1.5, 16: 2.7}}
 TOKENS_MS = {128: 0.4, 512: 1.5, 1024: 5.9}
 TOKENS_MB = {128: 200.0, 512: 700.0, 1024: 2300.0}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Title, a note, and cells of text; ``marks`` gives each row's verdict where rows have one."""
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...] = ()
+    marks: tuple[str, ...] = ()
 
 
 def multihead(tokens: int, heads: int, batch: int, dtype: str = "fp16") -> str:
@@ -30,31 +44,28 @@ def multihead(tokens: int, heads: int, batch: int, dtype: str = "fp16") -> str:
     return f"b{batch}h{heads}t{tokens}d{HEAD_SIZE}-causal-{dtype}-fwd"
 
 
-# By table: the device that it is about, and the study's figures by row. A row is named as ``tables.label`` names it.
-FIGURES: dict[str, tuple[str, dict[str, str]]] = {
-    "A1": (
-        "cpu",
-        {
-            f"{Quantity.MEAN_DIFFERENCE}, {BY_HAND}": "1e-9 to 1e-8",
-            f"{Quantity.DIFFERENCE}, {BY_HAND}": "1e-9 to 1e-8",
-            f"{Quantity.CLOSE}, {BY_HAND}": "holds",
-        },
-    ),
-    "A2": ("cpu", {BY_HAND: "7 s", PYTORCH: "6.5 s"}),
-    "A3": ("cuda", {BY_HAND: "4.5 s", PYTORCH: "9 s", COMPILED: "0.05 s"}),
-    "B1": ("cuda", {f"{form}, {n} heads": f"{HEADS_MS[form][n]} ms" for n in HEAD_COUNTS for form in HEADS_MS}),
-    "B2": ("cuda", {f"{FUSED_SDPA}, {n} tokens": f"{ms} ms" for n, ms in TOKENS_MS.items()}),
-    "B3": ("cuda", {f"{FUSED_SDPA}, {n} tokens": f"{mb:g} MB" for n, mb in TOKENS_MB.items()}),
-}
+@dataclass(frozen=True)
+class Figures:
+    """The study's figures of a table: the device that they are about, and each row's, named as by ``tables.label``.
 
-# What a value measured here is multiplied by, and the unit in which it is shown then, beside the study's figures.
-SCALES = {
-    "A1": (1.0, ""),
-    "A2": (TINY_REPETITIONS * 1e-9, " s"),
-    "A3": (LARGE_REPETITIONS * 1e-9, " s"),
-    "B1": (1e-6, " ms"),
-    "B2": (1e-6, " ms"),
-    "B3": (1e-6, " MB"),
+    A value measured here times ``scale`` is in ``unit``.
+    """
+
+    device: str
+    rows: Mapping[str, str]
+    scale: float = 1.0
+    unit: str = ""
+
+
+_ACCURACY = {Quantity.MEAN_DIFFERENCE: "1e-9 to 1e-8", Quantity.DIFFERENCE: "1e-9 to 1e-8", Quantity.CLOSE: "holds"}
+_HEADS = {f"{form}, {n} heads": f"{HEADS_MS[form][n]} ms" for n in HEAD_COUNTS for form in HEADS_MS}
+FIGURES = {
+    "A1": Figures("cpu", {f"{quantity}, {BY_HAND}": figure for quantity, figure in _ACCURACY.items()}),
+    "A2": Figures("cpu", {BY_HAND: "7 s", PYTORCH: "6.5 s"}, TINY_REPETITIONS * 1e-9, " s"),
+    "A3": Figures("cuda", {BY_HAND: "4.5 s", PYTORCH: "9 s", COMPILED: "0.05 s"}, LARGE_REPETITIONS * 1e-9, " s"),
+    "B1": Figures("cuda", _HEADS, 1e-6, " ms"),
+    "B2": Figures("cuda", {f"{FUSED_SDPA}, {n} tokens": f"{ms} ms" for n, ms in TOKENS_MS.items()}, 1e-6, " ms"),
+    "B3": Figures("cuda", {f"{FUSED_SDPA}, {n} tokens": f"{mb:g} MB" for n, mb in TOKENS_MB.items()}, 1e-6, " MB"),
 }
 
 COLUMNS = ("row", "on", "the study", "here, its protocol", "here, median [95% interval]")
@@ -102,6 +113,40 @@ TABLES = {
         "one call adds: on a GPU what the allocator tells, on a CPU the live bytes of its tensors. Both are counted: "
         "they have no interval.",
         COLUMNS,
+    ),
+}
+
+# What the write-ups left out, by part.
+MORE = {
+    "B": Table(
+        "B: the whole matrix",
+        "Multi-head attention, causal, forward: batch (b), heads (h), tokens (t), head size (d). Time of one call, "
+        "median; the ratio is of neighbouring calls.",
+        ("shape", "dtype", "on", FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, "by hand / SDPA"),
+    ),
+    "growth": Table(
+        "Growth with context length, every kernel",
+        "Batch 1, 8 heads, head size 64, FP32, forward. The exponent is that of the least-squares line through all "
+        "lengths on logarithms; its interval is about noise, not about how straight the line is.",
+        ("kernel", "on", "time", "tokens", "memory", "tokens of it"),
+    ),
+    "long context": Table(
+        "Long context",
+        "Batch 1, 1 head, head size 32, FP32, causal, one call forward and backward: the most that its tensors took at "
+        "a time, beyond the inputs, and what a single score matrix would take.",
+        ("kernel", "on", "tokens", "peak of memory", "one score matrix"),
+    ),
+    "directions": Table(
+        "Forward and backward",
+        "Every kernel, and then modules. Batch 1, 8 heads, 512 tokens, head size 64, FP32, causal where the kernel "
+        "knows it.",
+        ("subject", "on", "forward", "forward and backward", "ratio"),
+    ),
+    "error": Table(
+        "Speed and error, every kernel",
+        "Batch 1, 8 heads, 512 tokens, head size 64, full attention, forward. Error: the largest difference from the "
+        "float64 oracle on the same rounded inputs.",
+        ("kernel", "dtype", "on", "time", "largest error"),
     ),
 }
 

@@ -1,19 +1,19 @@
 """The report of the study: one document of tables and plots, written as a page and as Markdown."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
+from ..plain import printable
 from ..plain.files import write_atomically
 from . import tables
-from .figure import Plot
 from .judgement import ClaimVerdict, Judgement, judge
-from .plots import draw
-from .published import FAULTS, LEFT_OUT, TABLES
+from .plots import Plot, draw
+from .published import FAULTS, LEFT_OUT, MORE, TABLES, Table
 from .results import Results
-from .table import Table, escape
 
 TITLE = "The study, measured here"
 PAGE, TEXT, PLOTS = "study.html", "STUDY.md", "study-plots"  # what is written
@@ -34,15 +34,14 @@ class Report:
 def make(results: Results, devices: Sequence[str], record: Mapping[str, str | int]) -> Report:
     """Judge, tabulate and draw all that was found; ``record`` is of the environment."""
     judgements = judge(results, devices)
-    studied = [tables.warm_up(results) if name == "A4" else tables.of_study(name, results, devices) for name in TABLES]
-    more = (tables.matrix, tables.growth, tables.long_context, tables.directions, tables.errors)
+    studied, more = ([tables.fill(n, t, results, devices) for n, t in part.items()] for part in (TABLES, MORE))
     environment = Table("Environment", "", ("what", "value"), tuple((name, str(v)) for name, v in record.items()))
     return Report(
         summarise(judgements),
         describe(record),
         (tables.claims(judgements), *studied),
         tuple(draw(results, devices)),
-        (*(table(results) for table in more), FAULTS, LEFT_OUT, environment),
+        (*more, FAULTS, LEFT_OUT, environment),
     )
 
 
@@ -75,13 +74,21 @@ def as_html(report: Report) -> str:
 
 def as_markdown(report: Report) -> str:
     """Write the report as Markdown, its plots as files in a folder beside it."""
-    parts = [f"# {TITLE}", escape(report.summary), escape(report.machine)]
-    parts += [part for table in report.tables for part in table.as_markdown()]
-    parts.append("## Plots")
+    parts = [f"# {TITLE}", escape(report.summary), escape(report.machine), *map(_table, report.tables), "## Plots"]
     for plot in report.plots:
         parts += [f"![{escape(plot.title)}]({PLOTS}/{plot.name}.svg)", escape(plot.caption)]
-    parts += [part for table in report.more for part in table.as_markdown()]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join([*parts, *map(_table, report.more)]) + "\n"
+
+
+def _table(table: Table) -> str:
+    rows = printable.table(table.columns, ([escape(cell) for cell in row] for row in table.rows))
+    text = "\n".join(rows) if table.rows else "Nothing was measured."
+    return "\n\n".join(filter(None, (f"## {escape(table.title)}", escape(table.note), text)))
+
+
+def escape(text: str) -> str:
+    """Write text for Markdown, inside of a line."""
+    return re.sub(r"([\\*_<>|[\]^~])", r"\\\1", text).replace("\n", " ")
 
 
 def write(report: Report, directory: Path) -> None:

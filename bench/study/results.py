@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..suite.cases import Case
 
 
 class Quantity(StrEnum):
@@ -23,35 +27,33 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True)
 class Series:
-    """All values of one quantity of one subject, in the order in which they were taken; or why there are none.
+    """All values of one quantity of one case, in the order in which they were taken; or why there are none.
 
-    ``case`` is shape, mask, dtype and direction: ``b8h4t512d64-causal-fp16-fwd``. Series of one part and quantity that
-    hold ``PAIRED_NS`` were taken in the same rounds: values of equal index are neighbours in time.
+    Series of one part that hold ``PAIRED_NS`` were taken in the same rounds: values of equal index are neighbours in
+    time.
     """
 
     part: str
-    device: str
-    subject: str
-    case: str
+    case: "Case"
     quantity: Quantity
     values: tuple[float, ...] = ()
     missing: str = ""
 
     @property
+    def device(self) -> str:
+        return self.case.device
+
+    @property
+    def subject(self) -> str:
+        return self.case.subject
+
+    @property
     def tokens(self) -> int:
-        return int(self.case.partition("t")[2].partition("d")[0])
+        return self.case.shape.queries
 
     @property
     def heads(self) -> int:
-        return int(self.case.partition("h")[2].partition("t")[0])
-
-    @property
-    def dtype(self) -> str:
-        return self.case.split("-")[2]
-
-    @property
-    def direction(self) -> str:
-        return self.case.split("-")[3]
+        return self.case.shape.heads
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def kernels(only: Collection[str] | None = None) -> list[str]:
 
 
 def case_of(subject: str, case: str, device: str) -> Case:
-    """Read the name of a case as ``results.Series`` writes it."""
+    """Read a case's shape, mask, dtype and direction, such as ``b8h4t512d64-causal-fp16-fwd``."""
     shape, mask, dtype, direction = case.split("-")
     return Case(subject, subject in SIDE.modules, Shape.parse(shape), mask, dtype, device, direction)
 

@@ -1,18 +1,19 @@
 """The tables of the report, as rows of text: the study's figure beside this machine's. Pure functions of results."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 
 from ..report.text import duration
-from .estimate import estimate, exact, mean_without_outliers, number, ratio
-from .judgement import Judgement, first_to_later, growth_of
-from .published import DEVICES, FIGURES, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, NOTED, SCALES, SETTLED_FROM, TABLES
+from .estimate import estimate, exponent, mean_without_outliers, number, ratio
+from .judgement import Judgement, first_to_later
+from .published import DEVICES, FIGURES, FUSED_BY_HAND, NOTED, SETTLED_FROM, Table
 from .results import Quantity, Results, Series
-from .table import Table
 
 DASH = "-"
 SHOWN = set(Quantity) - {Quantity.PROTOCOL_NS, Quantity.CALL_NS}  # the first has a column of its own
+
+Rows = Iterator[tuple[str, ...]]
 
 
 def claims(judgements: Sequence[Judgement]) -> Table:
@@ -28,22 +29,25 @@ def claims(judgements: Sequence[Judgement]) -> Table:
     )
 
 
-def of_study(name: str, results: Results, devices: Sequence[str]) -> Table:
-    """One table of the study, its figures beside ours, and below them what only we measured."""
-    about, figures = FIGURES[name]
+def fill(name: str, table: Table, results: Results, devices: Sequence[str]) -> Table:
+    """Give a table its rows: ``name`` is its part's."""
+    return replace(table, rows=tuple(ROWS[name](results) if name in ROWS else of_study(name, results, devices)))
+
+
+def of_study(name: str, results: Results, devices: Sequence[str]) -> Rows:
+    """The study's figures beside ours, and below them what only we measured."""
+    study = FIGURES[name]
     taken = [s for quantity in Quantity for s in results.where(part=name, quantity=quantity) if quantity in SHOWN]
     found = {(label(series), series.device): series for series in taken}
-    lines = []
-    for row in dict.fromkeys((*figures, *map(label, taken))):
-        for device in dict.fromkeys((about, *devices)):
+    for row in dict.fromkeys((*study.rows, *map(label, taken))):
+        for device in dict.fromkeys((study.device, *devices)):
             series = found.get((row, device))
-            theirs = figures.get(row, DASH) if device == about else DASH
+            theirs = study.rows.get(row, DASH) if device == study.device else DASH
             if series is not None:
-                lines.append((row, DEVICES[device], theirs, _by_protocol(series, results), _ours(series)))
+                yield row, DEVICES[device], theirs, _by_protocol(series, results), _ours(series)
             elif theirs != DASH:
                 reason = "needs a GPU" if device == "cuda" and device not in devices else "not asked for"
-                lines.append((row, DEVICES[device], theirs, reason, reason))
-    return replace(TABLES[name], rows=tuple(lines))
+                yield row, DEVICES[device], theirs, reason, reason
 
 
 def label(series: Series) -> str:
@@ -54,26 +58,25 @@ def label(series: Series) -> str:
 
 
 def _ours(series: Series) -> str:
-    scale, unit = SCALES[series.part]
+    study = FIGURES[series.part]
     if series.quantity == Quantity.CLOSE:
         return _cell(series, lambda values: f"{fmean(values):.1%} of {len(values)} draws")
-    if series.quantity == Quantity.PEAK_BYTES:
-        return _cell(series, lambda values: exact(values[0] * scale).show(unit))
-    return _cell(series, lambda values: estimate(values, scale).show(unit))
+    counted = series.quantity == Quantity.PEAK_BYTES
+    return _cell(series, lambda values: estimate(values, study.scale, counted=counted).show(study.unit))
 
 
 def _by_protocol(series: Series, results: Results) -> str:
     """The study's statistic: the mean of its repetitions, scaled to all of them, or the mean without outliers."""
-    same = {"part": series.part, "device": series.device, "subject": series.subject, "case": series.case}
-    taken = results.where(**same, quantity=Quantity.PROTOCOL_NS)
+    taken = results.where(part=series.part, case=series.case, quantity=Quantity.PROTOCOL_NS)
     if not taken:
         return DASH
-    scale, unit = SCALES[series.part]
-    count = len(taken[0].values)
+    study, count = FIGURES[series.part], len(taken[0].values)
     if series.part.startswith("B"):
-        return _cell(taken[0], lambda ns: f"{number(mean_without_outliers(ns) * scale)}{unit} ({count} runs)")
+        return _cell(
+            taken[0], lambda ns: f"{number(mean_without_outliers(ns) * study.scale)}{study.unit} ({count} runs)"
+        )
     cut = "" if count == NOTED else f" (scaled from {count / NOTED:.0%} of the calls)"
-    return _cell(taken[0], lambda ns: f"{number(fmean(ns) * scale)}{unit}{cut}")
+    return _cell(taken[0], lambda ns: f"{number(fmean(ns) * study.scale)}{study.unit}{cut}")
 
 
 def _cell(series: Series, write: Callable[[Sequence[float]], str]) -> str:
@@ -90,9 +93,8 @@ def _ratio(numerator: Series, denominator: Series) -> str:
     return ratio(numerator.values, denominator.values).show() if both else DASH
 
 
-def warm_up(results: Results) -> Table:
-    """A4: the first call of fresh processes against their later ones, by subject."""
-    rows = []
+def _warm_up(results: Results) -> Rows:
+    """The first call of fresh processes against their later ones, by subject."""
     for (device, subject), series in results.by_subject(part="A4").items():
         runs = [s.values for s in series if s.values]
         cells = [_time(series[0]), DASH, DASH]  # the reason why there are none
@@ -100,89 +102,60 @@ def warm_up(results: Results) -> Table:
             first = duration(estimate([run[0] for run in runs]).value)
             later = duration(estimate([estimate(run[SETTLED_FROM:]).value for run in runs]).value)
             cells = [first, later, first_to_later(series).show()]
-        rows.append((subject, DEVICES[device], *cells, str(len(runs))))
-    return replace(TABLES["A4"], rows=tuple(rows))
+        yield subject, DEVICES[device], *cells, str(len(runs))
 
 
-def matrix(results: Results) -> Table:
+def _matrix(results: Results) -> Rows:
     """Batch x sequence x heads x dtype, by hand against SDPA."""
-    rows = []
     for hand in results.where(part="B", subject=FUSED_BY_HAND):
-        _, sdpa, loop = results.where(part="B", device=hand.device, case=hand.case)
-        shape, times = hand.case.partition("-")[0], map(_time, (hand, sdpa, loop))
-        rows.append((shape, hand.dtype, DEVICES[hand.device], *times, _ratio(hand, sdpa)))
-    return Table(
-        "B: the whole matrix",
-        "Multi-head attention, causal, forward: batch (b), heads (h), tokens (t), head size (d). Time of one call, "
-        "median; the ratio is of neighbouring calls.",
-        ("shape", "dtype", "on", FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, "by hand / SDPA"),
-        tuple(rows),
-    )
+        case = hand.case
+        _, sdpa, loop = (s for s in results.where(part="B") if s.case == replace(case, subject=s.subject))
+        times = map(_time, (hand, sdpa, loop))
+        yield str(case.shape), case.dtype, DEVICES[case.device], *times, _ratio(hand, sdpa)
 
 
-def growth(results: Results) -> Table:
+def _growth(results: Results) -> Rows:
     """Exponents of time and memory against context length, of every kernel."""
     times, peaks = results.by_subject(part="growth"), results.by_subject(part="memory")
-    return Table(
-        "Growth with context length, every kernel",
-        "Batch 1, 8 heads, head size 64, FP32, forward. The exponent is that of the least-squares line through all "
-        "lengths on logarithms; its interval is about noise, not about how straight the line is.",
-        ("kernel", "on", "time", "tokens", "memory", "tokens of it"),
-        tuple((key[1], DEVICES[key[0]], *_growth(times[key]), *_growth(peaks[key])) for key in times),
-    )
+    for device, subject in times:
+        yield subject, DEVICES[device], *_exponent(times[device, subject]), *_exponent(peaks[device, subject])
 
 
-def _growth(series: Sequence[Series]) -> tuple[str, str]:
+def _exponent(series: Sequence[Series]) -> tuple[str, str]:
     by_tokens = {s.tokens: s.values for s in series if s.values}
     if len(by_tokens) < 2:
         return f"not measured: {series[-1].missing}", DASH
-    return f"T^{growth_of(by_tokens, series[0].quantity).show()}", f"{min(by_tokens)} to {max(by_tokens)}"
+    found = exponent(by_tokens, counted=series[0].quantity == Quantity.PEAK_BYTES)
+    return f"T^{found.show()}", f"{min(by_tokens)} to {max(by_tokens)}"
 
 
-def long_context(results: Results) -> Table:
+def _long_context(results: Results) -> Rows:
     """The peak of memory where a score matrix would take gigabytes."""
-    return Table(
-        "Long context",
-        "Batch 1, 1 head, head size 32, FP32, causal, one call forward and backward: the most that its tensors took at "
-        "a time, beyond the inputs, and what a single score matrix would take.",
-        ("kernel", "on", "tokens", "peak of memory", "one score matrix"),
-        tuple(
-            (
-                series.subject,
-                DEVICES[series.device],
-                str(series.tokens),
-                _cell(series, lambda values: f"{number(values[0] / 1e6)} MB"),
-                f"{series.tokens**2 * 4 / 1e6:.0f} MB",
-            )
-            for series in results.where(part="long context")
-        ),
-    )
+    for series in results.where(part="long context"):
+        peak = _cell(series, lambda values: f"{number(values[0] / 1e6)} MB")
+        scores = f"{series.tokens**2 * 4 / 1e6:.0f} MB"
+        yield series.subject, DEVICES[series.device], str(series.tokens), peak, scores
 
 
-def directions(results: Results) -> Table:
+def _directions(results: Results) -> Rows:
     """Forward against forward and backward, of every kernel and module."""
-    return Table(
-        "Forward and backward",
-        "Every kernel, and then modules. Batch 1, 8 heads, 512 tokens, head size 64, FP32, causal where the kernel "
-        "knows it.",
-        ("subject", "on", "forward", "forward and backward", "ratio"),
-        tuple(
-            (subject, DEVICES[device], _time(forward), _time(both), _ratio(both, forward))
-            for (device, subject), (forward, both) in results.by_subject(part="directions").items()
-        ),
-    )
+    for (device, subject), (forward, both) in results.by_subject(part="directions").items():
+        yield subject, DEVICES[device], _time(forward), _time(both), _ratio(both, forward)
 
 
-def errors(results: Results) -> Table:
+def _errors(results: Results) -> Rows:
     """Speed and error of every kernel in every dtype."""
     times, found = (results.where(part="error", quantity=q) for q in (Quantity.PAIRED_NS, Quantity.ERROR))
-    return Table(
-        "Speed and error, every kernel",
-        "Batch 1, 8 heads, 512 tokens, head size 64, full attention, forward. Error: the largest difference from the "
-        "float64 oracle on the same rounded inputs.",
-        ("kernel", "dtype", "on", "time", "largest error"),
-        tuple(
-            (error.subject, error.dtype, DEVICES[error.device], _time(timed), _cell(error, lambda v: f"{v[0]:.3g}"))
-            for timed, error in zip(times, found, strict=True)
-        ),
-    )
+    for timed, error in zip(times, found, strict=True):
+        largest = _cell(error, lambda values: f"{values[0]:.3g}")
+        yield error.subject, error.case.dtype, DEVICES[error.device], _time(timed), largest
+
+
+ROWS: dict[str, Callable[[Results], Rows]] = {  # by part; the others are the study's
+    "A4": _warm_up,
+    "B": _matrix,
+    "growth": _growth,
+    "long context": _long_context,
+    "directions": _directions,
+    "error": _errors,
+}

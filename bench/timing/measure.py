@@ -75,7 +75,7 @@ def measure(
     ordered: list[float] = []
     base(1)
     head(1)
-    rounds, fastest_ns = _warm_up(base, head)
+    rounds, fastest_ns = warm_up(base, head)
     calls = ceil(max(BURST_NS, BURST_RESOLUTIONS * resolution_ns) / max(1.0, fastest_ns))
     while not pairs or (not rule.is_certain(ordered) and (now_ns() - start_ns) * 1e-9 < budget_s):
         if order.random() < 0.5:
@@ -91,11 +91,11 @@ def measure(
     return Measurement(tuple(pairs), calls, (now_ns() - start_ns) * 1e-9, rounds)
 
 
-def _warm_up(base: Burst, head: Burst) -> tuple[int, float]:
-    """Call both sides in turn until they get no faster; returns the number of rounds, and ns of the fastest call."""
+def warm_up(*sides: Burst) -> tuple[int, float]:
+    """Call all sides in turn until they get no faster; returns the number of rounds, and ns of the fastest call."""
     rounds, fastest_round, fastest_call = 0, float("inf"), float("inf")
     while rounds < WARMUP_ROUNDS:
-        times = base(1), head(1)
+        times = [side(1) for side in sides]
         rounds += 1
         fastest_call = min(fastest_call, *times)
         if sum(times) > fastest_round * (1 - SETTLED):

@@ -9,8 +9,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
 from playwright.sync_api import Page
 
-from bench.history.page import HEIGHT, WIDTH, as_html, kind, plot
+from bench.history.page import HEIGHT, WIDTH, Axes, as_html
 from bench.history.trends import Group, History, LevelStep, Point, Trend
+from bench.history.wording import kind
 
 HOSTILE = "<script>alert(1)</script>"
 ENVIRONMENT = (("cpu", "A processor"), ("torch", "2.13.0"), ("threads", "1"))
@@ -52,40 +53,39 @@ def page(reopen: Open, text: str) -> Page:
     return reopen(text)
 
 
-@pytest.mark.parametrize(
-    ("levels", "word"),
-    [((1.0,), "STEADY"), ((1.0, 1.1), "SLOWER"), ((1.0, 0.9), "FASTER"), ((1.0, 0.8, 1.0), "STEADY")],
-)
-def test_a_trend_is_judged_by_where_it_ended(levels: tuple[float, ...], word: str) -> None:
-    assert kind(trend("c", *levels)) == word
-
-
-def test_a_trend_that_was_not_searched_is_not_called_steady() -> None:
+def test_a_trend_is_judged_by_where_it_ended_if_it_was_searched() -> None:
+    words = {(1.0,): "STEADY", (1.0, 1.1): "SLOWER", (1.0, 0.9): "FASTER", (1.0, 0.8, 1.0): "STEADY"}
+    assert {levels: kind(trend("c", *levels)) for levels in words} == words
     assert kind(trend("c", 1.0, judged=False)) == "NOT JUDGED"
 
 
 @pytest.mark.parametrize("levels", [(1e6,), (1e6, 1.2e6, 5e5)])
 def test_a_plot_stays_inside_its_frame_and_slower_is_higher(levels: tuple[float, ...]) -> None:
-    drawn = plot(trend("c", *levels))
-    assert all(0 <= dot.x <= WIDTH and 0 <= dot.y <= HEIGHT for dot in drawn.dots)
-    assert len(drawn.breaks) == len(levels) - 1
-    by_time = sorted(
-        zip((p.ns_per_call for p in trend("c", *levels).points), drawn.dots, strict=True), key=lambda d: d[0]
-    )
-    assert [dot.y for _, dot in by_time] == sorted((dot.y for _, dot in by_time), reverse=True)
+    points = trend("c", *levels).points
+    axes = Axes.of(trend("c", *levels))
+    assert all(0 <= axes.x(i) <= WIDTH for i in range(len(points)))
+    assert all(0 <= axes.y(p.high_ns) <= axes.y(p.ns_per_call) <= axes.y(p.low_ns) <= HEIGHT for p in points)
+
+
+def test_a_plot_has_a_dot_a_baseline_a_line_a_level_and_a_break_a_step() -> None:
+    stepping = trend("c", 1e6, 1.2e6, 5e5)
+    drawn = as_html(history(stepping)).partition('<li class="trend')[2].partition("<details>")[0]
+    assert [drawn.count(f'class="{part}"') for part in ("band", "break", "level")] == [1, 2, 3]
+    assert drawn.count("<circle ") == 12
+    assert all(f"H{Axes.of(stepping).x(last)}" in drawn for last in (3, 7, 11))
+    assert "<title>0004_stored.json: 1.2 ms</title>" in drawn
 
 
 def test_noise_is_not_drawn_as_high_as_a_change() -> None:
     quiet = trend("c", 1e6)
     exact = tuple(replace(point, low_ns=point.ns_per_call, high_ns=point.ns_per_call) for point in quiet.points)
-    heights = [dot.y for dot in plot(replace(quiet, points=exact)).dots]
+    heights = [Axes.of(replace(quiet, points=exact)).y(point.ns_per_call) for point in exact]
     assert max(heights) - min(heights) < HEIGHT / 8
 
 
 def test_one_baseline_is_a_dot_in_the_middle() -> None:
     one = trend("c", 1e6)
-    drawn = plot(replace(one, points=one.points[:1], steps=None))
-    assert [dot.x for dot in drawn.dots] == [WIDTH / 2]
+    assert Axes.of(replace(one, points=one.points[:1])).x(0) == WIDTH / 2
 
 
 def test_the_page_says_first_how_many_got_slower_and_shows_those_first(text: str) -> None:

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.history.command import summary
-from bench.history.trends import LEVEL, MIN_POINTS, find_steps, read
+from bench.history.trends import LEVEL, MIN_CHANGE, MIN_POINTS, History, find_steps, read
 from bench.plain.errors import CannotDo
 
 CPU = {"cpu": "A processor", "torch": "2.13.0", "threads": 1, "malloc": "fixed", "os": "any"}
@@ -24,11 +23,11 @@ REPOSITORY = Path(__file__).parents[2]
 def store(tmp_path: Path) -> Store:
     """Store a baseline with these times, in nanoseconds by case; ``changes`` replaces parts of the document."""
 
-    def store(number: int, times: dict[str, float], day: int = 0, **changes: Any) -> Path:
+    def store(number: int, times: dict[str, float], **changes: Any) -> Path:
         path = tmp_path / "Linux" / f"{number:04}_stored.json"
         path.parent.mkdir(exist_ok=True)
         document = {
-            "datetime": f"2026-10-{day or number:02}T12:00:00+00:00",
+            "datetime": f"2026-10-{number:02}T12:00:00+00:00",
             "commit_info": {"id": f"{number:040x}"[::-1], "dirty": number % 2 == 1},
             "gate": {"schema": 1, "environment": CPU},
             "benchmarks": [
@@ -46,22 +45,20 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-@dataclass
-class Halves:
-    """Finds one step in the middle, and remembers what it was asked."""
-
-    name: str = "a stand-in"
-    asked: list[tuple[Sequence[float], float]] = field(default_factory=list)
-
-    def __call__(self, values: Sequence[float], *, min_change: float, max_pvalue: float) -> list[tuple[int, float]]:
-        self.asked.append((values, max_pvalue))
-        changed = abs(values[-1] / values[0] - 1) > min_change
-        return [(len(values) // 2, 1e-6)] if changed else []
+def halves(values: Sequence[float], _: float) -> dict[int, float]:
+    """Find one step in the middle, if the last value is not the first."""
+    return {len(values) // 2: 1e-6} if abs(values[-1] / values[0] - 1) > MIN_CHANGE else {}
 
 
-def test_times_of_a_case_are_in_the_order_in_which_they_were_stored(store: Store, tmp_path: Path) -> None:
-    store(1, {"a": 100.0, "b": 5.0}, day=9)
-    store(2, {"a": 200.0}, day=3)
+def judged(directory: Path) -> History:
+    return find_steps(read(directory), "a stand-in", halves)
+
+
+def test_times_of_a_case_are_in_the_order_in_which_they_were_stored_without_a_zone_in_utc(
+    store: Store, tmp_path: Path
+) -> None:
+    store(1, {"a": 100.0, "b": 5.0}, datetime="2026-10-09T12:00:00")
+    store(2, {"a": 200.0})
     (group,) = read(tmp_path).groups
     assert group.files == ("0002_stored.json", "0001_stored.json")
     a, b = sorted(group.trends, key=lambda trend: trend.case_id)
@@ -71,25 +68,16 @@ def test_times_of_a_case_are_in_the_order_in_which_they_were_stored(store: Store
     assert a.last_over_first == pytest.approx(0.5)
 
 
-def test_a_time_without_a_zone_is_taken_as_universal(store: Store, tmp_path: Path) -> None:
-    store(1, {"a": 1.0}, datetime="2026-10-01T12:00:00")
-    store(2, {"a": 2.0})
-    assert [p.file for p in read(tmp_path).trends[0].points] == ["0001_stored.json", "0002_stored.json"]
-
-
-@pytest.mark.parametrize("other", [{"cpu": "Another"}, {"torch": "2.14.0"}, {"threads": 2}, {"malloc": "as found"}])
-def test_times_of_another_environment_are_another_trend(store: Store, tmp_path: Path, other: dict[str, Any]) -> None:
-    for number in (1, 2, 3):
-        store(number, {"a": 1.0}, gate={"schema": 1, "environment": CPU | (other if number == 3 else {})})
-    large, small = read(tmp_path).groups
-    assert [len(group.trends[0].points) for group in (large, small)] == [2, 1]
-    assert set(small.environment) - set(large.environment) == {(name, str(value)) for name, value in other.items()}
-
-
-def test_what_no_time_depends_on_does_not_part_trends(store: Store, tmp_path: Path) -> None:
-    store(1, {"a": 1.0})
-    store(2, {"a": 1.0}, gate={"schema": 1, "environment": CPU | {"os": "another"}})
-    assert len(read(tmp_path).groups) == 1
+def test_times_of_another_environment_are_another_trend_but_not_of_what_no_time_depends_on(
+    store: Store, tmp_path: Path
+) -> None:
+    others: list[dict[str, Any]] = [{"cpu": "Another"}, {"torch": "2.14.0"}, {"threads": 2}, {"malloc": "as found"}]
+    for number, other in enumerate([{}, {"os": "another"}, *others]):
+        store(number + 1, {"a": 1.0}, gate={"schema": 1, "environment": CPU | other})
+    same, *groups = read(tmp_path).groups
+    assert [len(group.trends[0].points) for group in (same, *groups)] == [2, 1, 1, 1, 1]
+    apart = [dict(set(group.environment) - set(same.environment)) for group in groups]
+    assert sorted(map(str, apart)) == sorted(str({name: str(v) for name, v in o.items()}) for o in others)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +126,15 @@ def test_no_baseline_at_all_is_an_error_that_says_what_to_do(tmp_path: Path) -> 
 def test_steps_are_looked_for_in_trends_that_are_long_enough_at_a_level_for_all(store: Store, tmp_path: Path) -> None:
     for number in range(1, MIN_POINTS + 1):
         store(number, {"a": 100.0 + 10 * number, "b": 100.0} | ({"short": 1.0} if number > 1 else {}))
-    finder = Halves()
-    history = find_steps(read(tmp_path), finder)
+    asked = []
+
+    def find(values: Sequence[float], max_pvalue: float) -> dict[int, float]:
+        asked.append((len(values), max_pvalue))
+        return halves(values, max_pvalue)
+
+    history = find_steps(read(tmp_path), "a stand-in", find)
     a, b, short = history.trends
-    assert [len(values) for values, _ in finder.asked] == [MIN_POINTS, MIN_POINTS]
-    assert {level for _, level in finder.asked} == {LEVEL / 2}
+    assert asked == [(MIN_POINTS, LEVEL / 2)] * 2
     assert a.steps is not None
     assert a.net_ratio == pytest.approx(150 / 120)  # the medians of both halves
     assert b.steps == ()
@@ -151,24 +143,23 @@ def test_steps_are_looked_for_in_trends_that_are_long_enough_at_a_level_for_all(
     assert history.finder == "a stand-in"
 
 
-def test_a_step_of_most_cases_at_once_points_at_the_machine(store: Store, tmp_path: Path) -> None:
-    for number in range(1, 7):
-        store(number, dict.fromkeys("abc", 100.0 + number) | {"d": 100.0})
-    history = find_steps(read(tmp_path), Halves())
-    assert history.groups[0].shared_steps == [("0004_stored.json", 3, 4)]
-    assert "  3 of 4 cases step at 0004_stored.json: look at the machine before the code" in summary(history)
-
-
-def test_the_summary_names_each_step_and_counts_the_rest(store: Store, tmp_path: Path) -> None:
+def test_the_summary_names_each_step_counts_the_rest_and_points_at_the_machine_where_most_cases_step(
+    store: Store, tmp_path: Path
+) -> None:
     for number in range(1, 7):
         store(number, {"a": 1000.0 * number, "b": 100.0} | ({"c": 1.0} if number == 1 else {}))
-    lines = list(summary(find_steps(read(tmp_path), Halves())))
+    lines = list(summary(judged(tmp_path)))
     assert lines[0].endswith("change points by a stand-in, nominal p at most 0.001 over all trends")
     assert "A processor, torch 2.13.0, threads 1, fixed: 6 baselines, 0001_stored.json to 0006_stored.json" in lines
     assert "  a: 1 us to 6 us, +500.0%" in lines
     step = "150.0% slower from 0004_stored.json on (2026-10-04, commit 4000000): 2 us to 5 us, p = 1e-06"
     assert f"    {step}" in lines
     assert lines[-1] == f"  1 steady, 1 with fewer than {MIN_POINTS} baselines"
+    assert judged(tmp_path).groups[0].shared_steps == []
+    for number in range(1, 7):
+        store(number, dict.fromkeys("abc", 100.0 + number) | {"d": 100.0})
+    assert judged(tmp_path).groups[0].shared_steps == [("0004_stored.json", 3, 4)]
+    assert "  3 of 4 cases step at 0004_stored.json: look at the machine before the code" in summary(judged(tmp_path))
 
 
 def test_without_the_library_the_command_says_so_and_how_to_install_it(
@@ -189,31 +180,25 @@ def test_without_the_library_the_command_says_so_and_how_to_install_it(
 
 
 def test_with_the_library_the_command_writes_the_steps(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.history.command.otava", Halves)
+    monkeypatch.setattr("bench.history.command.otava", lambda: ("a stand-in", halves))
     for number in range(1, 7):
         store(number, {"a": 100.0 + number})
     assert main(["history", str(tmp_path), f"--json={tmp_path / 'report.json.txt'}"]) == 0
-    document = json.loads((tmp_path / "report.json.txt").read_text())
-    (step,) = document["groups"][0]["trends"][0]["steps"]
+    (step,) = json.loads((tmp_path / "report.json.txt").read_text())["groups"][0]["trends"][0]["steps"]
     levels = {"before_ns": pytest.approx(102), "after_ns": pytest.approx(105)}
     assert step == {"index": 3, **levels, "pvalue": 1e-6, "end": 6}
 
 
-def test_the_command_ends_with_4_where_nothing_is_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_nothing_is_stored_or_can_be_written_the_command_says_so_and_ends_with_4(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["history", str(tmp_path / "none")]) == 4
     assert capsys.readouterr().err.startswith("error: no baseline is stored in")
-
-
-@pytest.mark.parametrize("place", ["file/page.html", "."])
-def test_a_page_that_cannot_be_written_is_one_sentence_and_exit_code_4(
-    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
-) -> None:
     store(1, {"a": 1.0})
-    (tmp_path / "file").write_text("")
-    assert main(["history", str(tmp_path), f"--html={tmp_path / place}"]) == 4
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / place} cannot be written (")
+    assert main(["history", str(tmp_path), f"--html={tmp_path}"]) == 4
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path} cannot be written (")
 
 
 def test_a_name_that_the_output_cannot_hold_is_escaped(

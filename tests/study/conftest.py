@@ -18,6 +18,7 @@ from bench.study.published import (
     multihead,
 )
 from bench.study.results import Quantity, Results, Series
+from bench.study.subjects import case_of
 
 ROUNDS = 20
 
@@ -35,7 +36,7 @@ def found() -> Callable[..., Results]:
         series: list[Series] = []
 
         def add(part: str, subject: str, case: str, quantity: Quantity, values: Sequence[float]) -> None:
-            series.append(Series(part, device, subject, case, quantity, tuple(values)))
+            series.append(Series(part, case_of(subject, case, device), quantity, tuple(values)))
 
         add("A1", BY_HAND, TINY, Quantity.MEAN_DIFFERENCE, around(5e-9))
         add("A1", BY_HAND, TINY, Quantity.DIFFERENCE, around(5e-8))

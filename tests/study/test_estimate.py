@@ -5,7 +5,7 @@ from statistics import StatisticsError
 
 import pytest
 
-from bench.study.estimate import Estimate, estimate, exact, exponent, mean_without_outliers, ratio
+from bench.study.estimate import Estimate, estimate, exponent, mean_without_outliers, ratio
 
 SIZES = (64, 128, 256, 512)
 
@@ -52,7 +52,7 @@ def test_outliers_are_dropped_from_the_mean_and_nothing_else_is() -> None:
         (estimate([2.0] * 4 + [2.2] * 4, scale=0.5), "1.05 s [1, 1.1]"),
         (estimate([2.0]), "2 s (1 value, too few for an interval)"),
         (estimate([2.0, 2.0]), "2 s (2 values, too few for an interval)"),
-        (exact(1234.5), "1234 s"),
+        (estimate([1234.5], counted=True), "1234 s"),
     ],
 )
 def test_an_estimate_is_written_with_its_interval_or_why_it_has_none(found: Estimate, text: str) -> None:

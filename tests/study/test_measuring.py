@@ -1,17 +1,23 @@
 """How the study measures, on a clock that only moves when work is done; and what cannot be measured is named."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 import attention
+from bench.observing.fingerprint import fingerprint
 from bench.study import measuring, tasks
-from bench.study.measuring import Entry, Setting, Warm, flops, peak_bytes, protocol, rounds, time_rounds, warm_up
+from bench.study.measuring import Setting, Warm, peaks, protocol, rounds, time_rounds
 from bench.study.parts import LONG_KERNELS
 from bench.study.published import BY_HAND, FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA, PYTORCH, TINY
 from bench.study.results import Quantity, Results, Series
 from bench.study.subjects import by_hand, call, case_of, study_data
+from bench.suite.cases import Case
+from bench.suite.workload import Call
 from bench.timing.clock import Clock
 
 MS = 1_000_000
@@ -40,152 +46,154 @@ def test_rounds_time_every_work_once_a_round_in_changing_order() -> None:
     assert taken == [(2.0 * MS,) * 20, (1.0 * MS,) * 20]
     pairs = [tuple(time.calls[i : i + 2]) for i in range(0, 40, 2)]
     assert set(pairs) == {("a", "b"), ("b", "a")}
-
-
-def test_short_work_is_timed_in_bursts_of_half_a_millisecond() -> None:
-    time = Time()
-    assert rounds([time.work("short", 100_000)], time.clock(), 0.00151) == [(100_000.0,) * 3]
-    assert len(time.calls) == 15
-
-
-def test_rounds_stop_before_one_that_would_overrun_but_one_is_always_taken() -> None:
-    time = Time()
-    assert len(rounds([time.work("long", 300 * MS)], time.clock(), budget_s=1.0)[0]) == 3
-    assert len(rounds([time.work("long", 3000 * MS)], time.clock(), budget_s=1.0)[0]) == 1
     assert rounds([], time.clock(), budget_s=1.0) == []
 
 
-def test_warming_up_ends_when_calls_get_no_faster() -> None:
-    time, times = Time(), iter((90 * MS, 9 * MS, 5 * MS, 3 * MS, 3 * MS, MS))
-
-    def getting_faster() -> None:
-        time.now_ns += next(times)
-
-    assert warm_up(getting_faster, time.clock()).fastest_ns == 3 * MS
-
-
-def test_the_study_s_protocol_warms_up_50_times_and_times_500_runs_one_by_one() -> None:
+@pytest.mark.parametrize(
+    ("ns", "budget_s", "taken", "calls"),
+    [
+        (100_000, 0.00151, 3, 15),  # short work is timed in bursts of half a millisecond
+        (300 * MS, 1.0, 3, 3),  # a round that would overrun is not begun
+        (3000 * MS, 1.0, 1, 1),  # one round is always taken
+    ],
+)
+def test_rounds_are_as_many_as_fit_the_time(ns: int, budget_s: float, taken: int, calls: int) -> None:
     time = Time()
-    assert protocol(time.work("a", 10).work, time.clock(), 1.0, warmups=50, runs=500) == (10.0,) * 500
-    assert len(time.calls) == 550
-    slow = protocol(time.work("long", 100 * MS).work, time.clock(), 1.0, warmups=50, runs=500)
-    assert 5 < len(slow) < 12  # what fits a second
+    assert rounds([time.work("a", ns)], time.clock(), budget_s) == [(float(ns),) * taken]
+    assert len(time.calls) == calls
 
 
-def test_repetitions_are_all_made_where_they_fit_and_cut_where_they_do_not() -> None:
+@pytest.mark.parametrize(
+    ("ns", "repetitions", "runs", "calls"),
+    [
+        (10, {"warmups": 50, "runs": 500}, 500, 550),
+        (100 * MS, {"warmups": 50, "runs": 500}, 8, 11),  # what fits a second
+        (10, {"runs": 100, "calls": 500}, 100, 50_000),
+        (MS, {"runs": 100, "calls": 500}, 3, 1500),  # as many repetitions as fit
+        (2000 * MS, {"runs": 100}, 1, 1),  # one run is always taken
+    ],
+)
+def test_the_study_s_protocol_is_cut_to_the_time(
+    ns: int, repetitions: Mapping[str, int], runs: int, calls: int
+) -> None:
     time = Time()
-    assert len(protocol(time.work("a", 10).work, time.clock(), 1.0, runs=100, calls=500)) == 100
-    assert len(time.calls) == 50_000
-    assert len(protocol(time.work("slow", MS).work, time.clock(), 1.0, runs=100, calls=500)) == 3
-    assert len(protocol(time.work("endless", 2000 * MS).work, time.clock(), 1.0, runs=100)) == 1
+    assert protocol(time.work("a", ns).work, time.clock(), 1.0, **repetitions) == (float(ns),) * runs
+    assert len(time.calls) == calls
 
 
 @pytest.fixture
 def place() -> Setting:
-    return Setting(Clock.of("cpu"), 0.01, Results())
+    return Setting("x", Clock.of("cpu"), 0.01, Results())
 
 
-def entry(subject: str, case: str = "b1h2t8d4-causal-fp32-fwd") -> Entry:
-    return Entry("x", case_of(subject, case, "cpu"))
+def of(subject: str, case: str = "b1h2t8d4-causal-fp32-fwd") -> Case:
+    return case_of(subject, case, "cpu")
 
 
-def test_what_a_kernel_does_not_support_is_named_and_the_others_are_measured(place: Setting) -> None:
-    taken = time_rounds([entry("manual"), entry("sdpa")], place)
-    assert taken[0].missing == "manual does not support causal attention"
-    assert not taken[1].missing
-    assert len(taken[1].values) >= 1
-
-
-def test_what_fails_is_named_with_its_error(place: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    def make(_: object) -> None:
-        raise RuntimeError("no such backend\nand a long trace")
+def test_what_a_kernel_does_not_support_or_fails_at_is_named_and_the_others_are_measured(
+    place: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(case: Case) -> object:
+        if case.subject == "masked":
+            raise RuntimeError("no such backend\nand a long trace")
+        return call(case)
 
     monkeypatch.setattr(measuring, "call", make)
-    assert time_rounds([entry("sdpa")], place)[0].missing == "failed: RuntimeError: no such backend"
+    *missing, measured = time_rounds([of("manual"), of("masked"), of("sdpa")], place)
+    assert [series.missing for series in missing] == [
+        "manual does not support causal attention",
+        "failed: RuntimeError: no such backend",
+    ]
+    assert not measured.missing
+    assert len(measured.values) >= 1
 
 
 def test_what_would_take_too_long_is_extrapolated_from_smaller_cases_and_not_started(place: Setting) -> None:
-    small = Series("x", "cpu", BY_HAND, "b1h1t128d64-full-fp32-fwd", Quantity.PAIRED_NS, (1.0 * MS, 2.0 * MS))
-    there = replace(place, found=Results((small,)))
-    (large,) = time_rounds([entry(BY_HAND, "b1h1t1280d64-full-fp32-fwd")], there)
+    small = Series("y", of(BY_HAND, "b1h1t128d64-full-fp32-fwd"), Quantity.PAIRED_NS, (1.0 * MS, 2.0 * MS))
+    both = Series("y", of("sdpa", "b1h8t512d64-causal-fp32-fwdbwd"), Quantity.PAIRED_NS, (1e8,))
+    module = Series("y", of(FUSED_SDPA), Quantity.PAIRED_NS, (1.0 * MS,))
+    there = replace(place, found=Results((small, both, module)))
+    (large,) = time_rounds([of(BY_HAND, "b1h1t1280d64-full-fp32-fwd")], there)
     assert large.missing == "about 0.1 s a call, too long for --time-limit"
-    (other,) = time_rounds([entry(BY_HAND, "b1h1t1280d64-full-bf16-fwd")], there)
+    (other,) = time_rounds([of(BY_HAND, "b1h1t1280d64-full-bf16-fwd")], there)
     assert not other.missing  # another dtype says nothing
+    (peak,) = peaks([of("sdpa", "b1h1t32768d32-causal-fp32-fwdbwd")], there)
+    assert (peak.quantity, peak.values) == (Quantity.PEAK_BYTES, ())
+    assert peak.missing == "about 26 s a call, too long for --time-limit"
+    (peak,) = peaks([of(FUSED_SDPA, "b1h2t8000d4-causal-fp32-fwd")], there)  # a third of the small one is attention
+    assert peak.missing == "about 334 s a call, too long for --time-limit"
 
 
 def test_a_case_of_the_same_part_says_what_takes_too_long_too(place: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "warm_up", lambda work, _: Warm(work, MS))
-    cases = [f"b1h1t{tokens}d8-full-fp32-fwd" for tokens in (16, 16 * 40)]
-    first, second = time_rounds([entry(BY_HAND, case) for case in cases], place)
+    monkeypatch.setattr(measuring, "warm_up", lambda _: (1, MS))
+    first, second = time_rounds([of(BY_HAND, f"b1h1t{tokens}d8-full-fp32-fwd") for tokens in (16, 16 * 40)], place)
     assert first.values
     assert second.missing == "about 1.6 s a call, too long for --time-limit"
 
 
 def test_what_does_not_fit_the_memory_is_named(place: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "available_bytes", lambda _: 1_000_000)
-    (large,) = time_rounds([entry(BY_HAND, "b1h8t1024d64-full-fp32-fwd")], place)
+    (large,) = time_rounds([of(BY_HAND, "b1h8t1024d64-full-fp32-fwd")], place)
     assert large.missing == "needs about 0.134 GB, and 0.001 GB are free"
 
 
-def test_a_fresh_process_times_its_first_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "PROCESSES", 1)
-    (series,) = tasks.first_calls([entry("sdpa")], Setting(Clock.of("cpu"), 100.0, Results()))
-    assert len([ns for ns in series.values if ns > 0]) == tasks.FIRST_CALLS
+def test_a_fresh_process_times_its_first_calls_or_says_why_not(place: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "PROCESSES", 2)
+    short, long = (replace(place, budget_s=seconds) for seconds in (1.0, 100.0))
+    for series in (taken := list(tasks.first_calls([of("sdpa")], long))):
+        assert len([ns for ns in series.values if ns > 0]) == tasks.FIRST_CALLS
+    assert len(taken) == 2
+    (series,) = tasks.first_calls([of("sdpa")], short)
+    assert series.missing == "a fresh process takes too long for --time-limit"
+    (series,) = tasks.first_calls([of("manual")], long)
+    assert series.missing == "manual does not support causal attention"
 
 
-@pytest.mark.parametrize(
-    ("subject", "budget_s", "reason"),
-    [
-        ("sdpa", 1.0, "a fresh process takes too long for --time-limit"),
-        ("manual", 100.0, "manual does not support causal attention"),
-    ],
-)
-def test_a_fresh_process_that_is_not_timed_is_named_once(subject: str, budget_s: float, reason: str) -> None:
-    (series,) = tasks.first_calls([entry(subject)], Setting(Clock.of("cpu"), budget_s, Results()))
-    assert series.missing == reason
-
-
-def test_accuracy_of_by_hand_is_told_in_full_and_a_kernel_that_cannot_is_named(
+def test_accuracy_is_told_from_pytorch_and_from_the_oracle_and_a_kernel_that_cannot_is_named(
     place: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def with_pytorch_wrong(case: Case, seed: int = 0) -> Call:
+        made = call(case, seed)
+        return replace(made, forward=lambda: made.forward() + 1) if case.subject == PYTORCH else made
+
+    monkeypatch.setattr(tasks, "call", with_pytorch_wrong)
     monkeypatch.setattr(tasks, "DRAWS", 3)
-    found = Results(tuple(tasks.accuracy([entry(s, TINY) for s in (BY_HAND, PYTORCH, "manual", "sdpa")], place)))
-    assert {s.quantity for s in found.where(subject=BY_HAND)} == {
-        Quantity.ERROR,
-        Quantity.DIFFERENCE,
-        Quantity.MEAN_DIFFERENCE,
-        Quantity.CLOSE,
+    found = Results(tuple(tasks.accuracy([of(s, TINY) for s in (BY_HAND, PYTORCH, "manual", "sdpa")], place)))
+    one = pytest.approx((1.0,) * 3, abs=1e-5)
+    zero = pytest.approx((0.0,) * 3, abs=1e-5)
+    told = {(s.subject, s.quantity): s.values for s in found.series if s.values}
+    assert told == {
+        (BY_HAND, Quantity.ERROR): zero,
+        (PYTORCH, Quantity.ERROR): one,
+        ("sdpa", Quantity.ERROR): zero,
+        (BY_HAND, Quantity.MEAN_DIFFERENCE): one,
+        ("sdpa", Quantity.MEAN_DIFFERENCE): one,
+        (BY_HAND, Quantity.DIFFERENCE): one,
+        (BY_HAND, Quantity.CLOSE): (0.0,) * 3,
     }
-    assert [len(s.values) for s in found.where(subject="sdpa")] == [3, 3]
-    assert max(found.values(subject="sdpa", quantity=Quantity.ERROR)) < 1e-5
     (manual,) = found.where(subject="manual")
     assert manual.missing == "manual does not support causal attention"
 
 
 @pytest.mark.parametrize("name", LONG_KERNELS)
-def test_the_peak_of_long_context_grows_as_the_tokens_forward_and_backward(name: str) -> None:
-    setting = Setting(Clock.of("cpu"), 1000.0, Results())
-    short, long = (
-        tasks.long_context([entry(name, f"b1h1t{tokens}d32-causal-fp32-fwdbwd")], setting)[0].values[0]
-        for tokens in (1024, 4096)
-    )
+def test_the_peak_of_long_context_grows_as_the_tokens_forward_and_backward(place: Setting, name: str) -> None:
+    cases = [of(name, f"b1h1t{tokens}d32-causal-fp32-fwdbwd") for tokens in (1024, 4096)]
+    short, long = (series.values[0] for series in peaks(cases, place))
     assert long < 4.1 * short
     assert long < 4096**2 * torch.float32.itemsize / 4
 
 
-def test_a_call_of_long_context_longer_than_the_time_there_is_is_named(place: Setting) -> None:
-    case = "b1h8t512d64-causal-fp32-fwdbwd"
-    timed = Series("directions", "cpu", "sdpa", case, Quantity.PAIRED_NS, (1e8,))
-    there = replace(place, budget_s=1.0, found=Results((timed,)))
-    (series,) = tasks.long_context([entry("sdpa", "b1h1t32768d32-causal-fp32-fwdbwd")], there)
-    assert (series.quantity, series.values) == (Quantity.PEAK_BYTES, ())
-    assert series.missing == "about 26 s a call, too long for --time-limit"
-
-
-def test_the_peak_of_compiled_code_is_that_of_its_buffers() -> None:
+def test_the_peak_of_compiled_code_is_that_of_its_buffers_once_it_is_compiled_anew(
+    place: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled = torch.compile(lambda x: (x * 2).sin() + 1, fullgraph=True, backend="eager", dynamic=False)
-    x = torch.zeros(1000)
-    assert peak_bytes(lambda: compiled(x), "cpu") >= x.nbytes
+    x, watched = torch.zeros(1000), Mock(side_effect=fingerprint)
+    compiled(x)
+    monkeypatch.setattr(measuring, "call", lambda _: partial(compiled, x))
+    monkeypatch.setattr(measuring, "fingerprint", watched)
+    (series,) = peaks([of("sdpa")], place)
+    assert series.values[0] >= x.nbytes
+    assert watched.call_args.kwargs["compiled"].graphs == 1
 
 
 def test_the_five_steps_are_attention_in_three_and_in_four_dimensions() -> None:
@@ -196,21 +204,15 @@ def test_the_five_steps_are_attention_in_three_and_in_four_dimensions() -> None:
     torch.testing.assert_close(by_hand(*with_head, mask=None, causal=True), exact.float())
 
 
-@pytest.mark.parametrize("case", ["b1h2t8d4-full-fp32-fwd", "b4h1t8d10-full-fp32-fwd"])
-@pytest.mark.parametrize("subject", [BY_HAND, "manual", "masked", "sdpa"])
-def test_every_kernel_gets_the_same_inputs(subject: str, case: str) -> None:
-    out, theirs = (call(case_of(name, case, "cpu")).forward() for name in (subject, PYTORCH))
-    torch.testing.assert_close(out.view(theirs.shape), theirs, atol=1e-5, rtol=1e-5)
+def outs(subjects: tuple[str, ...], case: str) -> list[torch.Tensor]:
+    return [call(of(subject, case)).forward() for subject in subjects]
 
 
-def test_the_three_forms_of_multi_head_attention_agree() -> None:
-    forms = (FUSED_BY_HAND, FUSED_SDPA, LOOP_SDPA)
-    outs = [call(case_of(form, "b2h4t8d4-causal-fp32-fwd", "cpu")).forward() for form in forms]
-    torch.testing.assert_close(outs[0], outs[1])
-    torch.testing.assert_close(outs[2], outs[1])
-
-
-def test_operations_of_a_module_count_its_projections() -> None:
-    kernel, module = (case_of(subject, "b1h2t8d4-full-fp32-fwd", "cpu") for subject in (BY_HAND, FUSED_SDPA))
-    assert flops(kernel) == 2 * (2 * 2 * 8 * 8 * 4)  # two products of 2 heads, 8 x 8 scores, size 4
-    assert flops(module) - flops(kernel) == 4 * (2 * 8 * 8 * 8)  # four projections of 8 tokens, 8 x 8
+def test_every_kernel_and_every_form_of_multi_head_attention_gets_the_same_inputs() -> None:
+    for case in ("b1h2t8d4-full-fp32-fwd", "b4h1t8d10-full-fp32-fwd"):
+        theirs, *ours = outs((PYTORCH, BY_HAND, "manual", "masked", "sdpa"), case)
+        for out in ours:
+            torch.testing.assert_close(out.view(theirs.shape), theirs, atol=1e-5, rtol=1e-5)
+    sdpa, *others = outs((FUSED_SDPA, FUSED_BY_HAND, LOOP_SDPA), "b2h4t8d4-causal-fp32-fwd")
+    for out in others:
+        torch.testing.assert_close(out, sdpa)

@@ -168,15 +168,12 @@ class GateSession:
 
     def test(self, case_id: str) -> PairedTest:
         """Return the stopping rule of a case; all times that are judged, of all shards, share the level."""
-        waiver, judged = self.exceptions.waiver(case_id), self.timed(self.selected) + self.timed(self._on_gpu)
-        replicated = self.settings.base_python is None
+        judged = self.timed(self.selected) + self.timed(self._on_gpu)
         return self.settings.policy.test(
             judged + (0 if self.others is None else len(self.others.compared)),
-            threshold=self.exceptions.threshold(case_id),
-            accepted_ratio=1.0 if waiver is None else waiver.ratio,
-            replication_level=self.replications.level if replicated else None,
+            self.exceptions.of(case_id),
+            self.replications if self.settings.base_python is None else None,
             host=any(case.id == case_id for case in self._on_gpu),
-            host_replication_level=self.replications.host_level if replicated else None,
         )
 
     @property
@@ -252,16 +249,15 @@ class GateSession:
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
         """Judge one case against the base; pytest-benchmark gets the head's timings, also of a case that is new."""
-        test, waiver, unsupported = self.test(case.id), self.exceptions.waiver(case.id), self.cases[case]
+        test, unsupported = self.test(case.id), self.cases[case]
         if unsupported is not None:
             result = judge_case(Evidence(case.id, skipped=unsupported), test)
         else:
             assert self.budget is not None  # there is one where a case can run
-            waived = None if waiver is None else str(waiver)
             # A pair of processes takes longer than a case's share of a common budget.
             shared = self.settings.base_python is None
             allowance_s = self.budget.allowance_s() if shared else self.settings.policy.budget_s
-            result = self.gate.compare(case, test, allowance_s, waived)
+            result = self.gate.compare(case, test, allowance_s)
             if case.timed:
                 self.budget.spend(result.seconds)
         self._add(result)

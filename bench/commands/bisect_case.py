@@ -68,8 +68,8 @@ class Comparison:
                 if not sides.head.ask("supports", case):
                     raise CannotDo(f"{codes['head'].source.origin} does not support {self.case_id}")
                 gate = Gate(sides, Base(codes["base"].source))
-                level = Replications(self.policy.false_alarm).level
-                return gate.compare(case, self.policy.test(1, replication_level=level), self.policy.budget_s)
+                test = self.policy.test(1, replications=Replications(self.policy.false_alarm))
+                return gate.compare(case, test, self.policy.budget_s)
 
     def _code_of(self, commit: str, scratch: Path) -> Code:
         return code.of_revision(self.target, commit, scratch) if commit else code.of_working_tree(self.target)

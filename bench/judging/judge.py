@@ -13,9 +13,9 @@ from .statistics import Change, PairedTest, median
 from .verdict import CaseResult, HostTime, Verdict, worst
 
 
-def judge_case(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> CaseResult:
-    """Reach the verdict of one case; ``waiver`` describes the slowdown of it that is accepted, for reports."""
-    verdict, reasons = _verdict(evidence, test, waiver)
+def judge_case(evidence: Evidence, test: PairedTest) -> CaseResult:
+    """Reach the verdict of one case."""
+    verdict, reasons = _verdict(evidence, test)
     result = CaseResult(evidence, verdict, reasons)
     return _with_figures(result, test) if evidence.measurements else result
 
@@ -55,7 +55,7 @@ def needs_replication(measurements: Sequence[Measurement], test: PairedTest) -> 
     return min(median(one.ordered) for one in slower) < test.accepted + LAYOUT
 
 
-def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[Verdict, tuple[str, ...]]:
+def _verdict(evidence: Evidence, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
     """Pick the worst verdict that the evidence supports; reasons for it come first."""
     changes, notes = compare(evidence.base_fingerprint, evidence.head_fingerprint)
     for verdict, reason in (
@@ -82,11 +82,11 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
         verdict = speed
     if test.note is not None:
         notes = (test.note, *notes)
-    if waiver is not None and verdict is Verdict.UNCHANGED and evidence.timed:
+    if test.waiver is not None and verdict is Verdict.UNCHANGED and evidence.timed:
         if any(median(_last(timing, own).ordered) > own.threshold / 2 for _, timing, own in _clocks(evidence, test)):
-            verdict, notes = Verdict.WAIVED, (waiver, *notes)
+            verdict, notes = Verdict.WAIVED, (test.waiver, *notes)
         else:
-            notes = (f"needs its waiver no longer ({waiver})", *notes)
+            notes = (f"needs its waiver no longer ({test.waiver})", *notes)
     untimed = () if evidence.timed else ("checked, not timed",)
     model = (f"as in {evidence.model}",) if evidence.model else ()
     return verdict, drifts + speed_reasons + changes + untimed + model + evidence.remarks + notes

@@ -91,10 +91,11 @@ class PairedTest:
     ``threshold`` is the slowdown that must not pass, as log(head / base). ``alarm_level`` is the probability that a
     case no slower than half of it is ever called SLOWER, or one no faster FASTER. ``miss_level`` is the probability
     that a case slowed by all of it is ever called SAME. Where a waiver accepts a slowdown, ``accepted`` as
-    log(head / base), both lie so much higher. ``note`` says why the threshold is not the run's, if it is not.
-    ``confirming``: another measurement was not clear, and this one goes on until it is. ``replication_level`` is the
-    probability of a false alarm by fresh pairs of twins; None where a slowdown is believed without them. ``host`` is
-    the rule of the host's time to make a call, where that is judged beside a device's.
+    log(head / base), both lie so much higher. ``note`` says why the threshold is not the run's, if it is not, and
+    ``waiver`` which slowdown is accepted. ``confirming``: another measurement was not clear, and this one goes on until
+    it is. ``replication_level`` is the probability of a false alarm by fresh pairs of twins; None where a slowdown is
+    believed without them. ``host`` is the rule of the host's time to make a call, where that is judged beside a
+    device's.
     """
 
     threshold: float
@@ -102,6 +103,7 @@ class PairedTest:
     miss_level: float
     accepted: float = 0.0
     note: str | None = None
+    waiver: str | None = None
     confirming: bool = False
     replication_level: float | None = None
     host: "PairedTest | None" = None

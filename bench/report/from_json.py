@@ -13,9 +13,9 @@ from ..judging.verdict import CaseResult, HostTime
 from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, TensorError
 from ..plain.execution import Fingerprint, Work
+from ..plain.typed import Unfit, fields_of, typed
 from .as_json import SCHEMA
 from .reproduce import known
-from .typed import Unfit, fields_of, typed
 
 _OLD_HOST = ("base_host_ns", "head_host_ns")  # of version 0.2.0, which did not judge them
 LEAST_THRESHOLD = 1e-9  # advice divides by the square of the threshold

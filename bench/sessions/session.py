@@ -7,7 +7,7 @@ from typing import Any
 
 from ..judging.fingerprint_diff import NOTHING
 from ..judging.judge import deciding, judge_case, needs_replication
-from ..judging.policy import OwnThreshold, Policy
+from ..judging.policy import Policy
 from ..judging.replication import PATIENCE, Replications, replicating
 from ..judging.run import Run
 from ..judging.statistics import PairedTest
@@ -215,20 +215,18 @@ class Session:
         return "not in the base" if text is None else f"not compared, the base cannot collect it: {error_line(text)}"
 
     def _test(self, node_id: str, own: Own) -> PairedTest:
-        threshold, waiver = self.exceptions.threshold(node_id), self.exceptions.waiver(node_id)
+        accepted = self.exceptions.of(node_id)
         if own.threshold is not None:
-            threshold = OwnThreshold(own.threshold, f"its own threshold is {100 * own.threshold:g}%")
+            said = f"its own threshold is {100 * own.threshold:g}%"
+            accepted = replace(accepted, threshold=own.threshold, note=said)
         return self.settings.policy.test(
             len(self.compared) + len(self.selection.elsewhere) + self.sharing,
-            threshold=threshold,
-            accepted_ratio=1.0 if waiver is None else waiver.ratio,
-            replication_level=None if self.settings.base_python else self.replications.level,
+            accepted,
+            None if self.settings.base_python else self.replications,
         )
 
     def _add(self, evidence: Evidence, own: Own) -> CaseResult:
-        waiver = self.exceptions.waiver(evidence.case_id)
-        waived = None if waiver is None else str(waiver)
-        result = judge_case(evidence, self._test(evidence.case_id, own), waived)
+        result = judge_case(evidence, self._test(evidence.case_id, own))
         self.results.append(result)
         self.replications.settle(result)
         return result

@@ -11,7 +11,7 @@ from math import log1p
 import pytest
 
 from bench.judging.judge import deciding, judge_case
-from bench.judging.policy import OwnThreshold, Policy
+from bench.judging.policy import Accepted, Policy
 from bench.judging.run import Run
 from bench.judging.verdict import FAILING, CaseResult, Verdict
 from bench.plain.evidence import Evidence, Load, Measurement, Pair, TensorError
@@ -23,6 +23,7 @@ from bench.report.as_markdown import as_markdown
 
 POLICY = Policy()
 TEST = POLICY.test(100)
+WAIVED = Accepted(ratio=1.1, waiver="accepted up to 1.1: #1")
 FLASH = Fingerprint(Pass({"aten.flash": 1}, 2**20, 2**20), backend="flash")
 MORE = replace(FLASH, forward=Pass({"aten.flash": 1, "aten.mul": 1}, 2**20, 2**20))
 
@@ -220,16 +221,16 @@ def test_what_can_go_wrong_in_a_run_follows_from_one_level() -> None:
 def test_a_waived_slowdown_is_shown_as_such_and_fails_beyond_its_bound(
     ratio: float, verdict: Verdict, reason: str
 ) -> None:
-    test = POLICY.test(100, accepted_ratio=1.1)
+    test = POLICY.test(100, WAIVED)
     seen = Evidence("c", base_fingerprint=FLASH, head_fingerprint=MORE, measurements=(measured(ratio), measured(ratio)))
-    result = judge_case(seen, test, "accepted up to 1.1: #1")
+    result = judge_case(seen, test)
     assert result.verdict is verdict
     assert reason in "; ".join(result.reasons)
     assert result.verdict.fails is (verdict is Verdict.REGRESSED)
 
 
 def test_a_waiver_of_a_slowdown_says_nothing_of_a_case_that_is_not_timed() -> None:
-    result = judge_case(Evidence("c", timed=False), POLICY.test(100, accepted_ratio=1.1), "accepted up to 1.1: #1")
+    result = judge_case(Evidence("c", timed=False), POLICY.test(100, WAIVED))
     assert result.reasons == ("checked, not timed",)
 
 
@@ -238,7 +239,7 @@ def test_a_case_s_own_threshold_replaces_the_run_s_and_is_shown_whatever_the_ver
     slower = Evidence("c", base_fingerprint=FLASH, head_fingerprint=MORE, measurements=twice)
     assert judge_case(slower, POLICY.test(100)).verdict is Verdict.REGRESSED
     for share, verdict in ((0.2, Verdict.UNCHANGED), (0.1, Verdict.REGRESSED)):
-        result = judge_case(slower, POLICY.test(100, threshold=OwnThreshold(share, "has its own threshold")))
+        result = judge_case(slower, POLICY.test(100, Accepted(share, "has its own threshold")))
         assert result.verdict is verdict
         assert result.reasons[-2:] == ("has its own threshold", "ops +1 aten.mul")
 

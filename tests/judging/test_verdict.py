@@ -329,7 +329,7 @@ def test_the_closing_line_says_pass_or_fail_and_why() -> None:
 def test_a_run_of_which_most_was_skipped_is_no_plain_pass_in_any_report() -> None:
     half = run(Verdict.UNCHANGED, Verdict.SKIPPED)
     assert half.closing_line.startswith("gate: PASS, no slowdown")
-    assert run(*[Verdict.UNCHANGED] * 4, *[Verdict.SKIPPED] * 3).passed == "PASS"
+    assert run(*[Verdict.UNCHANGED] * 4, *[Verdict.SKIPPED] * 3).word == "PASS"
     most = run(Verdict.UNCHANGED, Verdict.SKIPPED, Verdict.SKIPPED)
     assert most.exit_code == 0
     said = "most was skipped (2 of 3 cases): no slowdown of 5% and no drift in 1 case"

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 from markdown_it import MarkdownIt
 
-from bench.judging.advice import WHAT_TO_DO
 from bench.judging.policy import Policy
 from bench.judging.run import Run
 from bench.judging.verdict import FAILING, CaseResult, Verdict
@@ -68,7 +67,7 @@ def test_nothing_compared_is_an_error_not_a_pass() -> None:
 
 @pytest.mark.parametrize("verdict", [*FAILING, Verdict.INCONCLUSIVE, Verdict.WAIVED])
 def test_every_verdict_that_asks_for_something_says_what(verdict: Verdict) -> None:
-    assert f"- **{verdict}**: {WHAT_TO_DO[verdict]}" in above(as_markdown(run(case(verdict))))
+    assert f"- **{verdict}**: {verdict.what_to_do}" in above(as_markdown(run(case(verdict))))
 
 
 def test_what_ran_and_what_disturbed_it_is_said() -> None:
@@ -139,4 +138,4 @@ def markup(text: str) -> list[str]:
 def test_the_table_above_the_fold_is_of_verdicts_that_say_something() -> None:
     text = above(as_markdown(run(*(case(verdict, verdict.lower()) for verdict in Verdict))))
     shown = {verdict for verdict in Verdict if f"| {verdict.lower()}-" in text}
-    assert shown == set(Verdict) - set(QUIET)
+    assert shown == {verdict for verdict in Verdict if verdict.tone not in QUIET}

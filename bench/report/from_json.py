@@ -1,10 +1,9 @@
 """Reads a run back from ``--gate-json``; it may come from anyone, so every value is checked."""
 
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 from math import inf
-from typing import Any, NoReturn, NotRequired
+from typing import Any, NotRequired
 
 from ..judging.policy import Policy
 from ..judging.roofline import Achieved
@@ -13,7 +12,8 @@ from ..judging.verdict import CaseResult, HostTime
 from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, TensorError
 from ..plain.execution import Fingerprint, Work
-from ..plain.typed import Unfit, fields_of, typed
+from ..plain.strict_json import loads
+from ..plain.typed import Readers, Unfit, fields_and_more
 from .as_json import SCHEMA
 from .reproduce import known
 
@@ -30,8 +30,7 @@ def from_json(text: str) -> Run:
 
     """
     try:
-        document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_repeated_key)
-        return _run(document)
+        return _run(loads(text))
     except (ValueError, RecursionError, Unfit) as error:
         raise CannotDo(f"these are no verdicts as --gate-json writes them ({error}): write them anew") from error
 
@@ -41,7 +40,7 @@ def _run(value: Any) -> Run:
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise Unfit(f"its schema is not {SCHEMA}")
     derived = {"schema": int, "warnings": tuple[str, ...], "summary": Mapping[str, int], "exit_code": int}
-    own, beside = _parts(Run, value, "document", beside=derived)
+    own, beside = fields_and_more(Run, value, "document", derived, readers=_READERS)
     run = Run(**own)
     for name, side in (("base", run.base), ("head", run.head)):
         if not isinstance(side.get("origin"), str) or not isinstance(side.get("source_sha256"), str):
@@ -79,22 +78,12 @@ def _check_cases(run: Run) -> None:
             raise Unfit(f"the figures of {case.id[:120]!a} should be above zero")
 
 
-def _parts(
-    kind: type, value: object, where: str, *, without: Collection[str] = (), beside: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read an object that has the fields of a dataclass, except some, and more keys; returns both parts."""
-    fields = {name: type_ for name, type_ in fields_of(kind).items() if name not in without}
-    found = typed({**fields, **beside}, value, where, _READERS)
-    return {name: found.pop(name) for name in fields if name in found}, found
-
-
 def _case(value: object, where: str) -> CaseResult:
-    own, beside = _parts(
+    own, beside = fields_and_more(
         CaseResult,
         value,
         where,
-        without=("evidence",),
-        beside={
+        {
             "id": str,
             "model": NotRequired[str | None],
             "error": Mapping[str, TensorError],
@@ -103,6 +92,8 @@ def _case(value: object, where: str) -> CaseResult:
             "achieved": Achieved | None,
             **dict.fromkeys(_OLD_HOST, NotRequired[float | None]),
         },
+        without=("evidence",),
+        readers=_READERS,
     )
     base_ns, head_ns = (beside.get(name) for name in _OLD_HOST)
     if base_ns is not None and head_ns is not None:
@@ -120,32 +111,20 @@ def _case(value: object, where: str) -> CaseResult:
 
 def _policy(value: object, where: str) -> Policy:
     """Read a policy; one of version 0.2.0 may be strict, and lets nothing stay undecided."""
-    own, beside = _parts(Policy, value, where, beside={"strict": NotRequired[bool]})
+    own, beside = fields_and_more(Policy, value, where, {"strict": NotRequired[bool]})
     return Policy(**own | ({"undecided": 0.0} if beside.get("strict") else {}))
 
 
 def _error(value: object, where: str) -> "partial[TensorError]":
     """Read an error without its name, which is its key."""
     figures = {"head": float | None, "share": float | None}
-    own, beside = _parts(TensorError, value, where, without=("name", "head"), beside=figures)
+    own, beside = fields_and_more(TensorError, value, where, figures, without=("name", "head"))
     return partial(TensorError, head=inf if beside["head"] is None else beside["head"], **own)
 
 
-def _fingerprint(value: object, where: str) -> Fingerprint:
-    totals = {"ops": Mapping[str, int], "peak_bytes": int, "allocated_bytes": int}
-    own, _ = _parts(Fingerprint, value, where, beside=totals)
-    return Fingerprint(**own)
-
-
-_READERS = {Policy: _policy, CaseResult: _case, TensorError: _error, Fingerprint: _fingerprint}
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        raise ValueError("a key is in an object twice")
-    return document
+_READERS: Readers = {
+    Policy: _policy,
+    CaseResult: _case,
+    TensorError: _error,
+    Fingerprint: Fingerprint.from_stored,
+}

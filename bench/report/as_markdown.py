@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..judging.advice import advice
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
-from ..plain.printable import counted
+from ..plain.printable import counted, table, table_row
 from .escaping import clip, markdown
 from .flops import COLUMNS as FLOPS_COLUMNS
 from .flops import rates
@@ -89,12 +89,11 @@ def _setting(run: Run) -> str:
 
 def _table(cases: Sequence[CaseResult], columns: Sequence[int], room_bytes: int) -> str:
     """Write as many rows as there is room for, and say how many are left out."""
-    names = [COLUMNS[i] for i in columns]
-    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+    lines = table([COLUMNS[i] for i in columns])
     left_out = "\n\nLeft out for their size: {}. The JSON and HTML reports have all."
     used = sum(_size(line) + 1 for line in lines) + _size(left_out.format(counted(len(cases), "row")))
     for done, case in enumerate(cases):
-        added = [f"| {' | '.join(_cell(cells[i]) for i in columns)} |" for cells in rows_of(case)]
+        added = [table_row([_cell(cells[i]) for i in columns]) for cells in rows_of(case)]
         used += sum(_size(line) + 1 for line in added)
         if used > room_bytes:
             return "\n".join(lines) + left_out.format(counted(len(cases) - done, "row"))
@@ -111,8 +110,7 @@ def _speed_table(rows: Sequence[Sequence[str]]) -> str:
 
 def _lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a table of short cells."""
-    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(_cell(cell, 120) for cell in cells)} |" for cells in rows)])
+    return "\n".join(table(columns, ([_cell(cell, 120) for cell in cells] for cells in rows)))
 
 
 def _cell(text: str, length: int = CELL) -> str:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..plain.printable import table
+
 
 @dataclass(frozen=True)
 class Table:
@@ -15,8 +17,7 @@ class Table:
 
     def as_markdown(self) -> list[str]:
         """Write heading, note and rows as paragraphs of Markdown."""
-        lines = [self.columns, ("---",) * len(self.columns), *(tuple(map(escape, row)) for row in self.rows)]
-        text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        text = "\n".join(table(self.columns, (tuple(map(escape, row)) for row in self.rows)))
         return [f"## {escape(self.title)}", escape(self.note), text if self.rows else "Nothing was measured."]
 
 

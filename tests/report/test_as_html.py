@@ -10,10 +10,9 @@ from importlib.resources import files
 
 import pytest
 
-from bench.judging.policy import Policy
 from bench.judging.run import Run
 from bench.judging.verdict import FAILING, CaseResult, Verdict
-from bench.plain.evidence import Evidence, Shard, TensorError
+from bench.plain.evidence import Evidence, TensorError
 from bench.report.as_html import TABLE, as_html
 
 OVER = TensorError("out", float("inf"), 0.0, 0.0, complaints=("out: shape",))
@@ -35,33 +34,6 @@ def test_what_to_do_about_a_verdict_is_what_every_report_says(make_run: Make, ve
     told = verdict.what_to_do
     assert told is not None
     assert html.unescape(re.sub("</?code>", "`", step)) == told[0].upper() + told[1:]
-
-
-def test_a_run_that_passes_says_what_it_excludes_and_lists_no_failure(make_run: Make) -> None:
-    page = as_html(
-        make_run(CaseResult(Evidence("a"), Verdict.UNCHANGED, ratio=1.0), CaseResult(Evidence("b"), Verdict.SKIPPED))
-    )
-    assert "<strong>PASS</strong> no slowdown of 5% and no drift in 1 case" in page
-    assert "What fails" not in page
-    assert "What to do" not in page
-
-
-def test_a_run_that_compared_nothing_is_an_error(make_run: Make) -> None:
-    assert "<strong>ERROR</strong> nothing was compared" in as_html(
-        make_run(CaseResult(Evidence("b"), Verdict.SKIPPED))
-    )
-
-
-def test_a_shard_without_anything_to_compare_claims_no_pass(make_run: Make) -> None:
-    page = as_html(replace(make_run(CaseResult(Evidence("b"), Verdict.SKIPPED)), shard=Shard.of(2, 3, "pr", "ab")))
-    assert "<strong>EMPTY</strong> shard 2/3 has no case to compare" in page
-    assert "PASS" not in page
-
-
-def test_undecided_cases_fail_the_page_where_they_fail_the_run(make_run: Make) -> None:
-    undecided = CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, ratio=1.0)
-    assert "<strong>ERROR</strong> 1 of 1 timed cases are" in as_html(make_run(undecided, policy=Policy(undecided=0.0)))
-    assert "<strong>PASS</strong>" in as_html(make_run(undecided))
 
 
 def test_more_failures_than_there_are_cards_are_counted(make_run: Make) -> None:

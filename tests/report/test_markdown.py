@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from bench.judging.policy import Policy
 from bench.judging.run import Run
 from bench.judging.verdict import FAILING, CaseResult, Verdict
-from bench.plain.evidence import Evidence, Load, Shard
+from bench.plain.evidence import Evidence, Load
 from bench.report.as_markdown import FEW, NAMED, QUIET, SUMMARY_BYTES, WARNED, as_markdown
 
 HOSTILE = "<script>@someone | `x` [y](https://evil.invalid) #1 \u202e"
@@ -52,17 +52,6 @@ def test_times_and_ratio_agree_though_the_times_were_measured_otherwise() -> Non
     row = replace(case(Verdict.REGRESSED), ratio=1.199, base_ns=75_100.0, head_ns=81_300.0)
     assert "1.199 | 75.1 us | 90 us" in as_markdown(run(row))
     assert "81.3 us" not in as_markdown(run(row))
-
-
-def test_an_empty_part_of_a_run_is_no_pass() -> None:
-    part = replace(run(case(Verdict.SKIPPED)), shard=Shard.of(2, 3, "pr", ["a", "b"]))
-    assert as_markdown(part).startswith("## Regression gate: EMPTY, shard 2/3 has no case to compare\n")
-
-
-def test_nothing_compared_is_an_error_not_a_pass() -> None:
-    assert as_markdown(run(case(Verdict.NEW))).startswith(
-        "## Regression gate: ERROR, nothing was compared: no selected case"
-    )
 
 
 @pytest.mark.parametrize("verdict", [*FAILING, Verdict.INCONCLUSIVE, Verdict.WAIVED])

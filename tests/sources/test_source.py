@@ -30,8 +30,7 @@ def repository(root: Path) -> Git:
     (root / "attention").mkdir(parents=True)
     (root / "attention" / "__init__.py").write_text(INIT)
     run("init", "-q", "-b", "trunk")
-    run("add", ".")
-    run("commit", "-q", "-m", "first")
+    committed(run)
     return run
 
 
@@ -48,7 +47,7 @@ def files(packed: Source) -> dict[str, str]:
 
 def committed(run: Git) -> None:
     run("add", ".")
-    run("commit", "-q", "-m", "more")
+    run("commit", "-q", "-m", "all")
 
 
 @pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"])
@@ -285,7 +284,7 @@ def test_compiled_files_are_not_source(package: Callable[..., Path]) -> None:
 def test_a_revision_that_cannot_be_had_is_one_sentence(here: tuple[Path, Git], revision: str, message: str) -> None:
     root, run = here
     run("rm", "-q", "-r", "attention")
-    run("commit", "-q", "-m", "no package")
+    committed(run)
     with pytest.raises(CannotDo, match=message):
         from_revision(root, revision)
 

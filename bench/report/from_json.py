@@ -1,6 +1,6 @@
 """Reads a run back from ``--gate-json``; it may come from anyone, so every value is checked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from math import inf
 from typing import Any, NotRequired
@@ -42,24 +42,9 @@ def _run(value: Any) -> Run:
     derived = {"schema": int, "warnings": tuple[str, ...], "summary": Mapping[str, int], "exit_code": int}
     own, beside = fields_and_more(Run, value, "document", derived, readers=_READERS)
     run = Run(**own)
-    for name, side in (("base", run.base), ("head", run.head)):
-        if not isinstance(side.get("origin"), str) or not isinstance(side.get("source_sha256"), str):
-            raise Unfit(f"document.{name} should name its origin and source_sha256")
-    policy = run.policy
-    if not LEAST_THRESHOLD <= policy.threshold <= 10 or policy.budget_s <= 0 or not 0 < policy.false_alarm < 1:
-        raise Unfit(
-            f"document.policy should have a threshold from {LEAST_THRESHOLD:g} to 10, and a budget and a false alarm "
-            "probability above zero"
-        )
-    if not 0 <= policy.undecided <= 1:
-        raise Unfit("document.policy should have a share of undecided cases from 0 to 1")
-    if run.shard is not None and not 1 <= run.shard.index <= run.shard.count:
-        raise Unfit("document.shard should have an index from 1 to its count")
-    if any(min(ceiling.flops_per_s, ceiling.bytes_per_s) <= 0 for ceiling in run.ceilings):
-        raise Unfit("document.ceilings should be above zero")
-    if not all(map(known, run.options)):
-        raise Unfit("document.options should be of those by which a case is repeated")
-    _check_cases(run)
+    for sound, why in _rules(run):
+        if not sound:
+            raise Unfit(why)
     same_code = beside["exit_code"] == run.exit_code
     same_code = same_code or (value["policy"].get("strict") is True and (beside["exit_code"], run.exit_code) == (1, 4))
     if beside["summary"] != run.summary or not same_code:
@@ -67,15 +52,27 @@ def _run(value: Any) -> Run:
     return run
 
 
-def _check_cases(run: Run) -> None:
-    if len({case.id for case in run.cases}) < len(run.cases):
-        raise Unfit("a case is in it twice")
+def _rules(run: Run) -> Iterator[tuple[bool, str]]:
+    """List what must hold of values that each have their type, and what to say where it does not."""
+    policy, shard = run.policy, run.shard
+    for name, side in (("base", run.base), ("head", run.head)):
+        named = isinstance(side.get("origin"), str) and isinstance(side.get("source_sha256"), str)
+        yield named, f"document.{name} should name its origin and source_sha256"
+    in_range = LEAST_THRESHOLD <= policy.threshold <= 10
+    yield in_range, f"document.policy should have a threshold from {LEAST_THRESHOLD:g} to 10"
+    positive = policy.budget_s > 0 and 0 < policy.false_alarm < 1
+    yield positive, "document.policy should have a budget and a false alarm probability above zero"
+    yield 0 <= policy.undecided <= 1, "document.policy should have a share of undecided cases from 0 to 1"
+    part = shard is None or 1 <= shard.index <= shard.count
+    yield part, "document.shard should have an index from 1 to its count"
+    speeds = (min(ceiling.flops_per_s, ceiling.bytes_per_s) for ceiling in run.ceilings)
+    yield all(speed > 0 for speed in speeds), "document.ceilings should be above zero"
+    yield all(map(known, run.options)), "document.options should be of those by which a case is repeated"
+    yield len({case.id for case in run.cases}) == len(run.cases), "a case is in it twice"
     for case in run.cases:
-        times: tuple[float | None, ...] = (case.ratio, *case.ci, case.base_ns, case.head_ns)
-        if (host := case.host) is not None:
-            times += (host.ratio, *host.ci, host.base_ns, host.head_ns)
-        if any(figure is not None and figure <= 0 for figure in times) or (case.mde is not None and case.mde < 0):
-            raise Unfit(f"the figures of {case.id[:120]!a} should be above zero")
+        times = [time for one in (case, case.host) if one for time in (one.ratio, *one.ci, one.base_ns, one.head_ns)]
+        sound = all(time is None or time > 0 for time in times) and (case.mde is None or case.mde >= 0)
+        yield sound, f"the figures of {case.id[:120]!a} should be above zero"
 
 
 def _case(value: object, where: str) -> CaseResult:

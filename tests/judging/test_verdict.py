@@ -41,7 +41,7 @@ def timed(*ratios: float, **found: Any) -> Evidence:
     return Evidence("c", measurements=tuple(measured(ratio, noise=0) for ratio in ratios), **found)
 
 
-BACKENDS = {"base_fingerprint": FLASH, "head_fingerprint": replace(FLASH, backend="math")}
+BACKENDS: dict[str, Any] = {"base_fingerprint": FLASH, "head_fingerprint": replace(FLASH, backend="math")}
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ TABLE = (
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One case as the page shows it; ``rank`` orders verdicts, the worst first.
+    """One case as the page shows it.
 
     Its details, if it ``opens``, have the ``facts`` and the reasons as whole ``texts``; elsewhere they are a line each.
     """
@@ -47,9 +47,6 @@ class ReportRow:
     number: int
     case: CaseResult
     cells: dict[str, str]
-    fails: bool
-    tone: str
-    rank: int
     mark: Mark | None
     opens: bool
     facts: tuple[Facts, ...]
@@ -63,7 +60,7 @@ def as_html(run: Run) -> str:
     """Render the page; whatever comes from a case is escaped."""
     forest = Forest.around(run.cases, run.policy)
     rows = [_row(number, case, run, forest) for number, case in enumerate(run.worst_first)]
-    failing = [row for row in rows if row.fails]
+    failing = [row for row in rows if row.case.verdict.fails]
     return render(
         "report.html",
         ("colours", "common", "report"),
@@ -91,17 +88,13 @@ def as_html(run: Run) -> str:
 
 def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> ReportRow:
     brief, texts, facts = case.brief, tuple(map(readable, case.reasons)), details(case, run.ceilings)
-    fails = case.verdict.fails
-    again = commands(case, run.options) if fails else {}
+    again = commands(case, run.options) if case.verdict.fails else {}
     opens = bool(facts) or bool(again) or texts != brief.reasons
     shown = REASONS if opens else len(texts)
     return ReportRow(
         number,
         brief,
         cells=dict(zip(COLUMNS, row(brief), strict=True)),
-        fails=fails,
-        tone=case.verdict.tone,
-        rank=case.verdict.rank,
         mark=forest.mark(case),
         opens=opens,
         facts=facts,

@@ -171,8 +171,8 @@ class GateSession:
         judged = self.timed(self.selected) + self.timed(self._on_gpu)
         return self.settings.policy.test(
             judged + (0 if self.others is None else len(self.others.compared)),
-            self.exceptions.of(case_id),
-            self.replications if self.settings.base_python is None else None,
+            accepted=self.exceptions.of(case_id),
+            replications=self.replications if self.settings.base_python is None else None,
             host=any(case.id == case_id for case in self._on_gpu),
         )
 

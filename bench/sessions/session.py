@@ -221,8 +221,8 @@ class Session:
             accepted = replace(accepted, threshold=own.threshold, note=said)
         return self.settings.policy.test(
             len(self.compared) + len(self.selection.elsewhere) + self.sharing,
-            accepted,
-            None if self.settings.base_python else self.replications,
+            accepted=accepted,
+            replications=None if self.settings.base_python else self.replications,
         )
 
     def _add(self, evidence: Evidence, own: Own) -> CaseResult:

@@ -186,6 +186,7 @@ def changed(change: Change) -> str:
         (lambda d: d["cases"][0]["fingerprint"]["base"]["ops"].update(x="1"), "base.ops['x'] should be of type int"),
         (lambda d: d["cases"][0].update(ratio=-1.0), "the figures of 'error' should be above zero"),
         (lambda d: d["cases"][0].update(mde=-2.0), "the figures of 'error' should be above zero"),
+        (lambda d: d["cases"][0]["host"].update(ratio=0.0), "the figures of 'error' should be above zero"),
         (lambda d: d["cases"].append(d["cases"][0]), "a case is in it twice"),
         (lambda d: d["environment"].update({"x\n::error": []}), r"document.environment['x\n::error'] should be one of"),
         (lambda d: d["environment"].update({"x" * 99: []}), f"document.environment['{'x' * 56}...] should be one of"),

@@ -44,6 +44,8 @@ def test_every_report_begins_with_the_verdict_and_what_it_rests_on(
     assert f"{run.word}, {run.sentence}".startswith(headline)
     assert as_markdown(run).startswith(f"## Regression gate: {run.word}, {run.sentence}\n")
     page = as_html(run)
+    tone = {"PASS": "pass", "PASS IN PART": "pass", "EMPTY": "skip"}.get(run.word, "fail")
+    assert f'<header class="headline {tone}">' in page
     assert f"<strong>{run.word}</strong> {run.sentence}</h1>" in page
     assert ("PASS" in page.partition("<table")[0]) is run.word.startswith("PASS")
     assert ("What fails" in page, "What to do" in page) == (run.word == "FAIL",) * 2

@@ -161,6 +161,7 @@ def recorded(*pairs: tuple[float, float], calls_per_burst: int = 1) -> str:
         '{"schema": 2, "cases": []}',
         '{"schema": 1, "cases": []}',
         '{"schema": 1, "cases": [{"id": 1}]}',
+        recorded((5, 5)).replace('"schema": 1', '"schema": 2'),
         recorded(),
         recorded((0, 5)),
         recorded((5, -5)),

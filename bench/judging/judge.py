@@ -20,14 +20,9 @@ def judge_case(evidence: Evidence, test: PairedTest) -> CaseResult:
     return _with_figures(result, test) if evidence.measurements else result
 
 
-def decide(measurement: Measurement, test: PairedTest) -> Change | None:
-    """Say what is certain from one measurement."""
-    return test.decide(measurement.ordered)
-
-
 def deciding(measurements: Sequence[Measurement], test: PairedTest) -> int | None:
     """Return which of the measurements decides a case, None if another is needed; see ``vote``."""
-    changes = [decide(measurement, test) for measurement in measurements]
+    changes = [test.decide(measurement.ordered) for measurement in measurements]
     return vote(changes, near=test.is_near(measurements[0].ordered))
 
 
@@ -49,8 +44,8 @@ def vote(changes: Sequence[Change | None], *, near: bool) -> int | None:
 
 def needs_replication(measurements: Sequence[Measurement], test: PairedTest) -> bool:
     """Whether a slowdown, which the measurements show, could be chance of the places in memory."""
-    slower = [one for one in measurements if decide(one, test) is Change.SLOWER]
-    if test.replication_level is None or decide(_decisive(measurements, test), test) is not Change.SLOWER:
+    slower = [one for one in measurements if test.decide(one.ordered) is Change.SLOWER]
+    if test.replication_level is None or test.decide(_decisive(measurements, test).ordered) is not Change.SLOWER:
         return False
     return min(median(one.ordered) for one in slower) < test.accepted + LAYOUT
 
@@ -121,10 +116,10 @@ def _speed(timing: Timing, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
     if timing.replication is not None:
         return _replicated(timing.replication, test)
     decisive = _decisive(measurements, test)
-    change = decide(decisive, test)
+    change = test.decide(decisive.ordered)
     if change is Change.SLOWER:
         return Verdict.REGRESSED, (f"{exp(median(decisive.ordered)) - 1:.1%} slower, confirmed by new twins",)
-    found = {decide(measurement, test) for measurement in measurements} - {change}
+    found = {test.decide(measurement.ordered) for measurement in measurements} - {change}
     names = {Change.SLOWER: "a slowdown", Change.FASTER: "a speed-up"}
     reasons = tuple(
         f"{name} was measured, but not confirmed by new twins" for one, name in names.items() if one in found

@@ -42,8 +42,8 @@ def typed(kind: Any, value: object, where: str, readers: Readers | None = None) 
         return _object(kind, value, where, readers)
     if kind in readers:
         return readers[kind](value, where)
-    if is_dataclass(kind):
-        return _dataclass(kind, value, where, readers)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return kind(**_object(_fields_of(kind), value, where, readers))
     return _scalar(kind, value, where)
 
 
@@ -95,10 +95,6 @@ def _entries(kinds: tuple[Any, ...], value: object, where: str, readers: Readers
     if len(kinds) != len(items):
         raise Unfit(f"{where} should have {len(kinds)} entries and has {len(items)}")
     return tuple(typed(kinds[i], item, f"{where}[{i}]", readers) for i, item in enumerate(items))
-
-
-def _dataclass(kind: Any, value: object, where: str, readers: Readers) -> Any:
-    return kind(**_object(_fields_of(kind), value, where, readers))
 
 
 def _object(kinds: Mapping[str, Any], value: object, where: str, readers: Readers) -> dict[str, Any]:

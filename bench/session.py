@@ -14,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from . import pytest_benchmark_adapter
 from .comparison import Compared, accepted, compared, lasting_base
-from .judging.judge import judge_case
+from .judging.judge import judge_case, left_over
 from .judging.replication import Replications
 from .judging.run import Run
 from .judging.shards import deal
@@ -333,14 +333,9 @@ class GateSession:
     def finish(self) -> Run:
         """Sum up the run: its results, and cases that are missing or have none."""
         done = {result.id for result in self.results}
-        rows = [
-            Evidence(case.id, error="was selected and has no result: the run stopped before it")
-            for case in self.chosen
-            if case.id not in done
-        ]
         missing = self.missing_ids
-        if self.settings.shard[0] == 1:  # once, not in every shard
-            rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]
+        gone = missing if self.settings.shard[0] == 1 else []  # once, not in every shard
+        rows = left_over([case.id for case in self.chosen], done, gone)
         rows += [
             Evidence(name, error=f"{name} was asked for, and no case of it was compared")
             for name in self._uncompared_kernels()

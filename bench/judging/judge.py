@@ -1,6 +1,6 @@
 """Turns the evidence about one case into its verdict. Pure, no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from math import exp
 from typing import Any
@@ -18,6 +18,15 @@ def judge_case(evidence: Evidence, test: PairedTest) -> CaseResult:
     verdict, reasons = _verdict(evidence, test)
     result = CaseResult(evidence, verdict, reasons)
     return _with_figures(result, test) if evidence.measurements else result
+
+
+def left_over(selected: Iterable[str], done: Collection[str], gone: Iterable[str]) -> list[Evidence]:
+    """Return what is known of cases that were selected and have no result, and of those that the head has lost."""
+    unfinished = "was selected and has no result: the run stopped before it"
+    return [
+        *(Evidence(id_, error=unfinished) for id_ in selected if id_ not in done),
+        *(Evidence(id_, missing="is in the base and gone from the head") for id_ in gone),
+    ]
 
 
 def deciding(measurements: Sequence[Measurement], test: PairedTest) -> int | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..judging.fingerprint_diff import NOTHING
-from ..judging.judge import deciding, judge_case, needs_replication
+from ..judging.judge import deciding, judge_case, left_over, needs_replication
 from ..judging.policy import Policy
 from ..judging.replication import PATIENCE, Replications, replicating
 from ..judging.run import Run
@@ -244,15 +244,9 @@ class Session:
         done = {result.id for result in self.results}
         if done.issuperset(self.selection.tests) and any(result.verdict.compared for result in self.results):
             sides.refuse_code_that_nobody_imports()
-        rows = [
-            Evidence(id_, error="was selected and has no result: the run stopped before it")
-            for id_ in self.selection.tests
-            if id_ not in done
-        ]
         known = self.selection.known | self.pair.collected["head"].tests.keys()
         missing = sorted(self.sides.own.ids - known)
-        if index == 1:  # once, not in every shard
-            rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]
+        rows = left_over(self.selection.tests, done, missing if index == 1 else ())  # once, not in every shard
         judged = (judge_case(row, self.settings.policy.test(1)) for row in rows)
         return Run(
             base={"origin": sides.base.origin, "source_sha256": sides.base.sha256, **sides.versions},

@@ -225,7 +225,7 @@ def lengths(each: bool | None) -> Fingerprint:  # three answers, one of them non
         (lengths(True), lengths(False), "", "compiles for each length no longer"),
         (
             None,
-            called(kept_bytes=8, unrepeated=("out",)),
+            called(kept_bytes=8, cached_bytes=8, unrepeated=("out",)),
             "",
             "no longer repeats bit for bit (out); keeps 8 bytes a call alive",
         ),

@@ -79,9 +79,8 @@ def test_a_committed_link_is_what_a_checkout_would_give(here: tuple[Path, Git], 
     (root / "lib" / "chain.py").symlink_to("../shared.py")
     (root / "attention" / "fast.py").symlink_to(target)
     committed(run)
-    expected = (root / "attention" / "fast.py").read_text()
     packed = from_revision(root, "HEAD")
-    assert files(packed)["attention/fast.py"] == expected
+    assert files(packed)["attention/fast.py"] == (root / "attention" / "fast.py").read_text()
     assert packed.sha256 == from_directory(root).sha256
 
 
@@ -254,7 +253,7 @@ def test_of_several_names_the_first_that_git_knows_is_the_base_and_the_report_sa
 def test_a_revision_is_what_was_committed_and_equal_source_has_an_equal_digest_whichever_way_it_is_packed(
     here: tuple[Path, Git],
 ) -> None:
-    root, _ = here
+    root = here[0]
     (root / "attention" / "__init__.py").write_text("KERNELS = {'edited': len}\n")
     committed = from_revision(root, "trunk")
     assert committed.origin.startswith("revision trunk (")
@@ -263,6 +262,7 @@ def test_a_revision_is_what_was_committed_and_equal_source_has_an_equal_digest_w
     (root / "attention" / "__init__.py").write_text(INIT)
     assert committed.sha256 == from_directory(root).sha256 == from_directory(root / "attention").sha256
     assert from_directory(root).archive == from_directory(root / "attention").archive
+    assert {one.date_time[0] for one in ZipFile(io.BytesIO(committed.archive)).infolist()} == {1980}  # whenever packed
 
 
 def test_compiled_files_are_not_source(package: Callable[..., Path]) -> None:

@@ -10,7 +10,8 @@ SLOW_CLOCK = 0.75  # share of the maximum; nvbench discards samples below the sa
 
 def advice(run: Run) -> tuple[str, ...]:
     """Return the warnings, one sentence each; the one about the whole run comes first."""
-    return (*_undecided(run), *of_machine(run))
+    undecided = run.undecided
+    return (*([f"{undecided.said}: {undecided.cure}"] if undecided.count else []), *of_machine(run))
 
 
 def of_machine(run: Run) -> tuple[str, ...]:
@@ -40,8 +41,3 @@ def of_machine(run: Run) -> tuple[str, ...]:
             "nothing is known of them: run the gate on such a machine too"
         )
     return tuple(warnings)
-
-
-def _undecided(run: Run) -> tuple[str, ...]:
-    undecided = run.undecided
-    return (f"{undecided.said}: {undecided.cure}",) if undecided.count else ()

@@ -14,8 +14,8 @@ from pathlib import Path
 from .plain.arguments import PROGRAM, Parser
 from .plain.errors import CannotDo, CannotGoOn
 
-# Name -> modules, the first of which that is here has the command: what is installed by pip is the engine alone. Only
-# the one that is asked for is imported: not all of them need torch, which takes seconds.
+# Name -> modules: the first that is here has the command, since pip installs the engine alone. Only the one that is
+# asked for is imported: not all of them need torch, which takes seconds.
 _MODULES = {
     "bisect": ("commands.bisect_case", "commands.bisect"),
     "conformance": ("commands.conformance",),

@@ -167,7 +167,7 @@ class GateSession:
         return f"attention gate: {'; '.join(parts)}"
 
     def test(self, case_id: str) -> PairedTest:
-        """Return the stopping rule of a case; all times that are judged, of all shards, share the level."""
+        """Return the stopping rule of a case; all times that any shard judges share the level."""
         judged = self.timed(self.selected) + self.timed(self._on_gpu)
         return self.settings.policy.test(
             judged + (0 if self.others is None else len(self.others.compared)),
@@ -178,7 +178,7 @@ class GateSession:
 
     @property
     def _on_gpu(self) -> list[Case]:
-        """The selected cases of which the host's time is judged beside the device's."""
+        """The selected cases that have two times to judge: the device's, and the host's to make the call."""
         return [case for case in self.selected if case.device == "cuda"]
 
     def prepare_comparison(self, config: pytest.Config) -> None:
@@ -213,7 +213,7 @@ class GateSession:
         """Take note of the cases that pytest selected, and hold the machine still for them.
 
         Raises:
-            CannotDo: a comparison was asked for and no case, of all shards, is left that can run.
+            CannotDo: a comparison was asked for, and no shard has a case that can run.
 
         """
         self.chosen = list(cases)
@@ -324,7 +324,7 @@ class GateSession:
         return found
 
     def _uncompared_kernels(self) -> list[str]:
-        """The kernels that were named and selected, and of which this part of the run compared no case."""
+        """The kernels that were named and selected, without a case that this part of the run compared."""
         if not self.settings.target.kernels:
             return []
         compared = {r.id.partition("-")[0] for r in self.results if r.verdict.compared}

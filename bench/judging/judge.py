@@ -143,7 +143,7 @@ def _speed(timing: Timing, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
 
 
 def _replicated(replication: Measurement, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
-    """Judge a slowdown by fresh pairs of twins, each of which is one of the pairs here."""
+    """Judge a slowdown by fresh pairs of twins; each gave one of the pairs of ``replication``."""
     ordered, twins = replication.ordered, len(replication.pairs)
     change = replicating(test).decide(ordered)
     if change is Change.SLOWER:

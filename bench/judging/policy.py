@@ -31,7 +31,7 @@ class Policy:
     budget_s: float = 30.0  # the most time one measurement of a case may take
     undecided: float = 1.0  # the share of the compared cases that may be INCONCLUSIVE; 1 is no limit
     false_alarm: float = 0.001  # probability that a run without any slowdown is failed, over all its cases and looks
-    host_threshold: float = 0.1  # as ``threshold``, of the host's time to make a call that a device works on
+    host_threshold: float = 0.1  # the same for the host's time to make a call that a device executes
 
     @classmethod
     def default_budget_s(cls, threshold: float) -> float:

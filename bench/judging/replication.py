@@ -1,7 +1,7 @@
 """What it takes to believe a slowdown that the places of data in memory could explain. Pure.
 
 Pairs of twins of the same code differ by some percent, each by its own amount, where calls are short and memory lies
-elsewhere in each. So a slowdown that two pairs of twins show is measured in fresh pairs, each of which is one
+elsewhere in each. So a slowdown that two pairs of twins show is measured in fresh pairs, and each of those is one
 observation. The probability of a false alarm of the whole run is spent on the cases that come so far, whatever their
 number: the k-th has 6 / (pi k)^2 of it, which add up to all of it.
 """

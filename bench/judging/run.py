@@ -29,7 +29,7 @@ class Run:
     notes: tuple[str, ...] = ()  # warnings about the measuring itself, a sentence each
     ceilings: tuple[Ceiling, ...] = ()
     absent: tuple[str, ...] = ()  # cases of the baseline whose device is not here
-    options: tuple[str, ...] = ()  # of the command line, under which one of the cases is compared again as here
+    options: tuple[str, ...] = ()  # of the command line; with them, a case is compared again as it was here
 
     @property
     def worst_first(self) -> list[CaseResult]:
@@ -37,7 +37,7 @@ class Run:
 
     @property
     def summary(self) -> dict[str, int]:
-        """Count the cases by verdict, worst first; verdicts that nobody got are left out."""
+        """Count the cases by verdict, worst first; verdicts that no case got are left out."""
         counts = Counter(case.verdict for case in self.cases)
         return {verdict.value: counts[verdict] for verdict in Verdict if counts[verdict]}
 
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def word(self) -> str:
-        """The verdict of the run; a pass of which most was skipped is a pass in part."""
+        """The verdict of the run; a pass is one in part where most cases were skipped."""
         if self.exit_code == 4:
             return ERROR
         if self.empty_part:

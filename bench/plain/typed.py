@@ -19,8 +19,8 @@ class Unfit(Exception):
 def typed(kind: Any, value: object, where: str, readers: Readers | None = None) -> Any:
     """Return the value as ``kind``: a scalar, a string enum, a union, ``Mapping[str, X]``, a tuple or a dataclass.
 
-    A dataclass is given by its fields, of which those with a default may be absent; ``readers`` read those that are
-    given otherwise. A dict of kinds is an object with these keys.
+    A dataclass is given by its fields, and those with a default may be absent; ``readers`` read classes that are given
+    in another way. A dict of kinds is an object with these keys.
 
     ``where`` names the value in messages, which may end up in a log: keys and values are shown in them in printable
     ASCII, shortened. Numbers are finite, and a bool is no number.

@@ -71,6 +71,8 @@ def test_a_pass_does_not_claim_the_speed_of_cases_that_are_not_timed() -> None:
     assert both.closing_line == "gate: PASS, no slowdown of 5% in 1 case and no drift in 3 cases (3 UNCHANGED)"
     assert alone.closing_line == "gate: PASS, no drift in 1 case; none is timed (1 UNCHANGED)"
     assert alone.exit_code == 0
+    undecided = run(Verdict.INCONCLUSIVE, policy=LIMITED)
+    assert replace(undecided, cases=(*undecided.cases, *[checked] * 50)).exit_code == 4  # of 1 that is timed
 
 
 def test_the_closing_line_says_pass_or_fail_and_why() -> None:

@@ -137,7 +137,7 @@ def settings(config: pytest.Config) -> Settings:
     host_threshold = read("gate_host_threshold")
     if host_threshold is not None and "cuda" not in devices:
         raise CannotDo(f"--gate-host-threshold={host_threshold} is about calls on a GPU, and none is used: drop it")
-    policy = policy_options.policy(config, budgets=policy_options.PROCESSES_BUDGET if base_python else 1)
+    policy = policy_options.policy(config)
     if host_threshold is not None:
         policy = replace(policy, host_threshold=PERCENT.read("--gate-host-threshold", host_threshold))
     return Settings(

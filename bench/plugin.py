@@ -106,13 +106,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     with usage_errors():
         if others and gate.settings.comparing:
             config.stash[OTHERS] = gate.compare_others(
-                arguments.selection(config, others, [*map(_node_id, session.items), *config.stash[DESELECTED]])
+                arguments.selection(config, others, [*(i.nodeid for i in session.items), *config.stash[DESELECTED]])
             )
         gate.choose([p[CASE] for p in params if CASE in p])
-
-
-def _node_id(item: pytest.Item) -> str:
-    return item.nodeid
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -212,14 +208,13 @@ def _refuse_untimed(config: pytest.Config, *, comparing: bool) -> None:
     read = config.getoption
     if "PYTEST_XDIST_WORKER" in os.environ or config.option.collectonly:
         return
-    disabled = (read("benchmark_disable") and not read("benchmark_enable")) or read("benchmark_skip")
+    disabled = policy_options.is_disabled(config)
     storing = bool(read("benchmark_save") or read("benchmark_autosave") or read("benchmark_json"))
     if disabled and (comparing or storing):
         raise pytest.UsageError(
             "--benchmark-disable and --benchmark-skip leave nothing to compare or save: drop them, or the comparison"
         )
-    parallel = read("dist", "no") != "no" or bool(read("numprocesses", None))
-    if parallel and not disabled and (comparing or storing or _names_benchmarks(config)):
+    if policy_options.is_parallel(config) and not disabled and (comparing or storing or _names_benchmarks(config)):
         raise pytest.UsageError(
             "timing under -n (pytest-xdist) measures the other workers: drop -n, or give --benchmark-disable to only "
             "check the outputs"

@@ -32,7 +32,7 @@ COMPARING = (
     "gate_annotations",
     *(f"gate_{form}" for form in REPORTS),
 )
-PROCESSES_BUDGET = 4  # times the budget, where every pair is one of processes
+PROCESSES_BUDGET = 4  # times the default budget, where every pair is one of processes
 
 
 def add(group: pytest.OptionGroup) -> None:
@@ -99,11 +99,10 @@ def refuse_alone(config: pytest.Config, names: tuple[str, ...] = COMPARING, *, i
             raise CannotDo(f"{spelt(name)} is about a comparison and none was asked for: add {instead}")
 
 
-def policy(config: pytest.Config, written: Mapping[str, str] | None = None, *, budgets: int = 1) -> Policy:
+def policy(config: pytest.Config, written: Mapping[str, str] | None = None) -> Policy:
     """Read how strictly to judge.
 
-    Options override what is ``written`` in a file by the same names, without ``--gate-``. The default budget is taken
-    ``budgets`` times.
+    Options override what is ``written`` in a file by the same names, without ``--gate-``.
 
     Raises:
         CannotDo: a value makes no sense.
@@ -117,11 +116,23 @@ def policy(config: pytest.Config, written: Mapping[str, str] | None = None, *, b
 
     asked, budget, undecided = given("threshold"), given("budget"), given("undecided")
     threshold = Policy.threshold if asked is None else PERCENT.read("--gate-threshold", asked)
+    budgets = PROCESSES_BUDGET if config.getoption("gate_base_python") else 1
     return Policy(
         threshold,
         budgets * Policy.default_budget_s(threshold) if budget is None else SECONDS.read("--gate-budget", budget),
         undecided=PORTION.read("--gate-undecided", DEFAULT_UNDECIDED if undecided is None else undecided),
     )
+
+
+def is_disabled(config: pytest.Config) -> bool:
+    """Whether pytest-benchmark was told not to time."""
+    read = config.getoption
+    return bool(read("benchmark_skip") or (read("benchmark_disable") and not read("benchmark_enable")))
+
+
+def is_parallel(config: pytest.Config) -> bool:
+    """Whether pytest-xdist shares the tests out over processes."""
+    return config.getoption("dist", "no") != "no" or bool(config.getoption("numprocesses", None))
 
 
 def reports(config: pytest.Config) -> dict[str, Path]:

@@ -14,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from . import pytest_benchmark_adapter
 from .comparison import Compared, accepted, compared, lasting_base
-from .judging.judge import judge_case
+from .judging.judge import judge_case, left_over
 from .judging.replication import Replications
 from .judging.run import Run
 from .judging.shards import deal
@@ -166,21 +166,18 @@ class GateSession:
         return f"attention gate: {'; '.join(parts)}"
 
     def test(self, case_id: str) -> PairedTest:
-        """Return the stopping rule of a case; all times that are judged, of all shards, share the level."""
-        waiver, judged = self.exceptions.waiver(case_id), self.timed(self.selected) + self.timed(self._on_gpu)
-        replicated = self.settings.base_python is None
+        """Return the stopping rule of a case; all times that any shard judges share the level."""
+        judged = self.timed(self.selected) + self.timed(self._on_gpu)
         return self.settings.policy.test(
             judged + (0 if self.others is None else len(self.others.compared)),
-            threshold=self.exceptions.threshold(case_id),
-            accepted_ratio=1.0 if waiver is None else waiver.ratio,
-            replication_level=self.replications.level if replicated else None,
+            accepted=self.exceptions.of(case_id),
+            replications=self.replications if self.settings.base_python is None else None,
             host=any(case.id == case_id for case in self._on_gpu),
-            host_replication_level=self.replications.host_level if replicated else None,
         )
 
     @property
     def _on_gpu(self) -> list[Case]:
-        """The selected cases of which the host's time is judged beside the device's."""
+        """The selected cases that have two times to judge: the device's, and the host's to make the call."""
         return [case for case in self.selected if case.device == "cuda"]
 
     def prepare_comparison(self, config: pytest.Config) -> None:
@@ -215,7 +212,7 @@ class GateSession:
         """Take note of the cases that pytest selected, and hold the machine still for them.
 
         Raises:
-            CannotDo: a comparison was asked for and no case, of all shards, is left that can run.
+            CannotDo: a comparison was asked for, and no shard has a case that can run.
 
         """
         self.chosen = list(cases)
@@ -250,16 +247,15 @@ class GateSession:
 
     def compare(self, case: Case, benchmark: BenchmarkFixture) -> CaseResult:
         """Judge one case against the base; pytest-benchmark gets the head's timings, also of a case that is new."""
-        test, waiver, unsupported = self.test(case.id), self.exceptions.waiver(case.id), self.cases[case]
+        test, unsupported = self.test(case.id), self.cases[case]
         if unsupported is not None:
             result = judge_case(Evidence(case.id, skipped=unsupported), test)
         else:
             assert self.budget is not None  # there is one where a case can run
-            waived = None if waiver is None else str(waiver)
             # A pair of processes takes longer than a case's share of a common budget.
             shared = self.settings.base_python is None
             allowance_s = self.budget.allowance_s() if shared else self.settings.policy.budget_s
-            result = self.gate.compare(case, test, allowance_s, waived)
+            result = self.gate.compare(case, test, allowance_s)
             if case.timed:
                 self.budget.spend(result.seconds)
         self._add(result)
@@ -326,7 +322,7 @@ class GateSession:
         return found
 
     def _uncompared_kernels(self) -> list[str]:
-        """The kernels that were named and selected, and of which this part of the run compared no case."""
+        """The kernels that were named and selected, without a case that this part of the run compared."""
         if not self.settings.target.kernels:
             return []
         compared = {r.id.partition("-")[0] for r in self.results if r.verdict.compared}
@@ -335,14 +331,9 @@ class GateSession:
     def finish(self) -> Run:
         """Sum up the run: its results, and cases that are missing or have none."""
         done = {result.id for result in self.results}
-        rows = [
-            Evidence(case.id, error="was selected and has no result: the run stopped before it")
-            for case in self.chosen
-            if case.id not in done
-        ]
         missing = self.missing_ids
-        if self.settings.shard[0] == 1:  # once, not in every shard
-            rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]
+        gone = missing if self.settings.shard[0] == 1 else []  # once, not in every shard
+        rows = left_over([case.id for case in self.chosen], done, gone)
         rows += [
             Evidence(name, error=f"{name} was asked for, and no case of it was compared")
             for name in self._uncompared_kernels()

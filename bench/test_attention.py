@@ -1,4 +1,4 @@
-"""The benchmarks: one test, run once a case of the matrix in ``cases.py``."""
+"""The benchmarks: one test, which runs once for each case of the matrix in ``suite/matrix.py``."""
 
 from collections.abc import Callable
 

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         return bisect.run(options)
     here = environment.describe(environment.hold_still(options.threads))
     policy, devices = Policy(options.gate_threshold, options.gate_budget), environment.present_devices()
-    test = policy.test(1, replication_level=Replications(policy.false_alarm).level)
+    test = policy.test(1, replications=Replications(policy.false_alarm))
     with target_options.asked(options) as (target, rows):
         place = place_of(target.names[0])
         good = known_commit(place, options.good)

@@ -11,6 +11,7 @@ import torch
 
 from ..plain.errors import CannotDo
 from ..plain.files import check_writable, write_atomically
+from ..plain.printable import table
 from ..plain.strict_json import dumps
 from ..report.escaping import markdown as cell
 from ..sources.target import Target
@@ -126,8 +127,8 @@ def as_markdown(found: Sequence[Examined]) -> str:
     """Show all kernels' findings as tables."""
     lines: list[str] = []
     for one in found:
-        lines += [f"### {cell(one.heading)}", "", "| rule | | why |", "|---|---|---|"]
-        lines += [f"| {cell(_row(f))} | {f.outcome} | {cell(_why(f))} |" for f in one.findings]
+        rows = ((cell(_row(finding)), finding.outcome, cell(_why(finding))) for finding in one.findings)
+        lines += [f"### {cell(one.heading)}", "", *table(("rule", "", "why"), rows)]
         lines += ["", cell("; ".join(one.closing)), ""]
     return "\n".join(lines)
 

@@ -1,31 +1,17 @@
-"""Advice: what to do about a verdict, and about a run that was less certain than it could be. Pure."""
+"""Advice: what to do about a run that was less certain than it could be. Pure."""
 
 from .run import Run
 from .statistics import median
-from .verdict import Verdict
 
 BUSY_CORES = 0.5  # other processes, in cores
 STOLEN_CORES = 0.1  # taken by the hypervisor, in cores
 SLOW_CLOCK = 0.75  # share of the maximum; nvbench discards samples below the same share of the default clock
 
-# What to do about a verdict, for those that need something done. No text from outside gets in here.
-WHAT_TO_DO = {
-    Verdict.ERROR: "read what was raised, and reproduce it with the command that the case carries.",
-    Verdict.DRIFTED: "the numbers are wrong, whatever the speed: mend the code.",
-    Verdict.REGRESSED: "reproduce it with the command that the case carries. Mend the code or, if the slowdown is "
-    "wanted, accept it by a `[[waiver]]` with a bound, a reason and a last day.",
-    Verdict.CHANGED: "find out why another backend ran or more memory was held. There is no waiver: if it is wanted, a "
-    "maintainer merges over this check.",
-    Verdict.MISSING: "restore the case. If its removal is wanted, a maintainer merges over this check.",
-    Verdict.INCONCLUSIVE: "give it more time with `--gate-budget`, or a machine with less else to do. Where more than "
-    "`--gate-undecided` of the cases are so, the run has compared too little to pass.",
-    Verdict.WAIVED: "nothing now; the waiver says until when it is accepted.",
-}
-
 
 def advice(run: Run) -> tuple[str, ...]:
     """Return the warnings, one sentence each; the one about the whole run comes first."""
-    return (*_undecided(run), *of_machine(run))
+    undecided = run.undecided
+    return (*([f"{undecided.said}: {undecided.cure}"] if undecided.count else []), *of_machine(run))
 
 
 def of_machine(run: Run) -> tuple[str, ...]:
@@ -55,8 +41,3 @@ def of_machine(run: Run) -> tuple[str, ...]:
             "nothing is known of them: run the gate on such a machine too"
         )
     return tuple(warnings)
-
-
-def _undecided(run: Run) -> tuple[str, ...]:
-    undecided = run.undecided
-    return (f"{undecided.said}: {undecided.cure}",) if undecided.count else ()

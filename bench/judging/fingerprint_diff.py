@@ -1,9 +1,9 @@
 """Compares two fingerprints: changes that fail, notes that do not, and the cause where it is known. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
 
-from ..plain.execution import Calls, Fingerprint, Pass, SdpaCall
+from ..plain.execution import Calls, Compilation, Fingerprint, Pass, SdpaCall
 from ..plain.printable import counted
 
 # Peak bytes may grow by this share plus this many bytes: a temporary of a page is not a regression.
@@ -12,6 +12,8 @@ PEAK_TOLERANCE_BYTES = 64 * 1024
 # The first call at a new length may take this many times the base's time, or this many seconds more, if that is longer.
 FIRST_CALL_FACTOR, FIRST_CALL_S = 5.0, 0.05
 
+Differences = Iterator[tuple[bool, str]]  # each fails or is a note, and has a phrase
+FAILS, NOTE = True, False
 NOTHING = Fingerprint(Pass({}, 0, 0), calls=Calls())  # the fingerprint of a call that has nothing to report
 
 
@@ -23,24 +25,19 @@ def compare(base: Fingerprint | None, head: Fingerprint | None) -> tuple[tuple[s
     if head is None:
         return (), ()
     if base is None:
-        return (), tuple(_call_changes(NOTHING, head))
-    changes = [*_backend(base, head), *_compiled(base, head), *_call_changes(base, head)]
-    notes = [*_sdpa_notes(base, head), *_compiled_notes(base, head), *_call_notes(base.calls, head.calls)]
-    notes += _launch_notes(base.launches, head.launches)
-    if (base.compilation is None) is (head.compilation is None):  # else two different tools counted ops and bytes
-        peaks = [*_grown_peaks(base, head)]
-        changes += peaks
-        notes += _bytes_notes(base, head, told=peaks != [])
-        counts = {op: head.ops.get(op, 0) - base.ops.get(op, 0) for op in sorted({*base.ops, *head.ops})}
-        if any(counts.values()):
-            notes.append("ops " + ", ".join(f"{n:+d} {op}" for op, n in counts.items() if n))
-    return tuple(changes), tuple(notes)
+        return (), tuple(phrase for fails, phrase in _calls(NOTHING, head) if fails)
+    kinds = (_backend, _compiled, _calls, _launches, _memory)
+    found = [difference for kind in kinds for difference in kind(base, head)]
+    return tuple(phrase for fails, phrase in found if fails), tuple(phrase for fails, phrase in found if not fails)
 
 
-def _backend(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
+def _backend(base: Fingerprint, head: Fingerprint) -> Differences:
     if base.backend != head.backend:
         cause = _cause(base.sdpa, head.sdpa)
-        yield f"backend {base.backend or 'none'} -> {head.backend or 'none'}{f' because {cause}' if cause else ''}"
+        because = f" because {cause}" if cause else ""
+        yield FAILS, f"backend {base.backend or 'none'} -> {head.backend or 'none'}{because}"
+    elif arguments := ", ".join(_arguments(base.sdpa, head.sdpa)):
+        yield NOTE, f"sdpa's {arguments}"
 
 
 def _cause(base: tuple[SdpaCall, ...], head: tuple[SdpaCall, ...]) -> str:
@@ -52,7 +49,7 @@ def _cause(base: tuple[SdpaCall, ...], head: tuple[SdpaCall, ...]) -> str:
     gone = [reason for reason in before if reason not in after]
     if gone:
         return f"this is gone: {' and '.join(gone)}"
-    return ", ".join(_differences(base, head))
+    return ", ".join(_arguments(base, head))
 
 
 def _refusals(calls: tuple[SdpaCall, ...]) -> list[str]:
@@ -94,7 +91,7 @@ def _listed(numbers: tuple[int, ...]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _differences(base: tuple[SdpaCall, ...], head: tuple[SdpaCall, ...]) -> Iterator[str]:
+def _arguments(base: tuple[SdpaCall, ...], head: tuple[SdpaCall, ...]) -> Iterator[str]:
     """Name the arguments that differ in the first pair of corresponding calls that are not equal."""
     for before, after in zip(base, head, strict=False):
         for argument in fields(SdpaCall):
@@ -109,148 +106,127 @@ def _plain(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _sdpa_notes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
-    if base.backend == head.backend:
-        differences = ", ".join(_differences(base.sdpa, head.sdpa))
-        if differences:
-            yield f"sdpa's {differences}"
-
-
-def _compiled(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
-    before, after = base.compilation, head.compilation
-    if before is not None and after is None:
-        yield "compiled -> eager: torch.compile no longer takes part"
-    if after is None:
-        return
-    breaks, known = list(after.breaks), [] if before is None else list(before.breaks)
-    if len(breaks) > len(known):
-        reasons = dict.fromkeys(reason for reason in breaks if reason not in known)
-        why = f" because {'; '.join(reasons)}" if reasons else ""
-        yield f"graph breaks {len(known)} -> {len(breaks)}{why}"
-    recompiled = 0 if before is None else before.recompiles
-    if after.recompiles > recompiled:
-        yield f"graphs compiled again by a repeated call {recompiled} -> {after.recompiles}"
-
-
-def _compiled_notes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
+def _compiled(base: Fingerprint, head: Fingerprint) -> Differences:
     before, after = base.compilation, head.compilation
     if after is None:
+        if before is not None:
+            yield FAILS, "compiled -> eager: torch.compile no longer takes part"
         return
     if before is None:
-        yield f"eager -> compiled: {counted(after.graphs, 'graph')}, {counted(after.kernels, 'generated kernel')}"
-        return
+        yield NOTE, f"eager -> compiled: {counted(after.graphs, 'graph')}, {counted(after.kernels, 'generated kernel')}"
+    known = before or Compilation(after.graphs, (), 0, after.kernels)
+    if len(after.breaks) > len(known.breaks):
+        reasons = dict.fromkeys(reason for reason in after.breaks if reason not in known.breaks)
+        why = f" because {'; '.join(reasons)}" if reasons else ""
+        yield FAILS, f"graph breaks {len(known.breaks)} -> {len(after.breaks)}{why}"
+    if after.recompiles > known.recompiles:
+        yield FAILS, f"graphs compiled again by a repeated call {known.recompiles} -> {after.recompiles}"
     for what, old, new in (
-        ("graphs", before.graphs, after.graphs),
-        ("generated kernels", before.kernels, after.kernels),
-        ("graph breaks", len(before.breaks), min(len(after.breaks), len(before.breaks))),
+        ("graphs", known.graphs, after.graphs),
+        ("generated kernels", known.kernels, after.kernels),
+        ("graph breaks", len(known.breaks), min(len(after.breaks), len(known.breaks))),
     ):
         if old != new:
-            yield f"{what} {old} -> {new}"
+            yield NOTE, f"{what} {old} -> {new}"
 
 
-def _call_changes(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
+def _calls(base: Fingerprint, head: Fingerprint) -> Differences:
     before, after = base.calls, head.calls
     if before is None or after is None:
         return
-    if after.unrepeated and not before.unrepeated:
-        yield f"no longer repeats bit for bit ({', '.join(after.unrepeated)})"
-    yield from _kept_changes(before, after)
-    yield from _use_changes(before, after)
+    for what, names in (
+        ("belongs to earlier inputs", before.stale),
+        ("is memory that its next call overwrites", before.overwritten),
+        ("depends on uninitialised memory", before.unwritten),
+        ("is wrong at the first call of a length", before.odd_first),
+        ("is wrong in a second backward pass", before.second_backward),
+        ("depends on a mode", before.other_modes),
+    ):
+        if names:
+            yield NOTE, f"the base's result {what} ({', '.join(names)})"
+    if before.unrepeated:
+        yield NOTE, "base and head do not repeat bit for bit" if after.unrepeated else "repeats bit for bit now"
+    elif after.unrepeated:
+        yield FAILS, f"no longer repeats bit for bit ({', '.join(after.unrepeated)})"
+    yield from _kept(before, after)
+    yield from _use(before, after)
     if after.compiles_each_length and (base.compilation is None or before.compiles_each_length is False):
-        yield "compiles for each length"
+        yield FAILS, "compiles for each length"
+    if before.compiles_each_length and after.compiles_each_length is False:
+        yield NOTE, "compiles for each length no longer"
 
 
-def _kept_changes(base: Calls, head: Calls) -> Iterator[str]:
+def _kept(base: Calls, head: Calls) -> Differences:
     """Compare the memory that stays occupied after a call."""
-    if head.kept_bytes is not None and head.kept_bytes > (base.kept_bytes or 0):
-        yield f"keeps {counted(head.kept_bytes, 'byte')} a call alive{_of_base(base.kept_bytes)}"
+    kept, of_base = head.kept_bytes or 0, base.kept_bytes or 0
+    if kept or of_base:
+        yield kept > of_base, f"keeps {counted(kept, 'byte')} a call alive{_beside(of_base)}"
     if head.garbage_bytes is not None and head.garbage_bytes > (base.garbage_bytes or 0):
         garbage = counted(head.garbage_bytes, "byte")
-        yield f"leaves {garbage} a call to the garbage collector{_of_base(base.garbage_bytes)}"
+        yield FAILS, f"leaves {garbage} a call to the garbage collector{_beside(base.garbage_bytes)}"
     if base.result_bytes is not None and (head.result_bytes or 0) > base.result_bytes * (1 + PEAK_TOLERANCE):
-        yield f"the output keeps {head.result_bytes} bytes alive{_of_base(base.result_bytes)}"
+        yield FAILS, f"the output keeps {head.result_bytes} bytes alive{_beside(base.result_bytes)}"
+    cached, of_base = head.cached_bytes or 0, base.cached_bytes or 0
+    if cached != of_base:
+        yield NOTE, f"keeps {counted(cached, 'byte')} alive between calls, and the base {of_base}"
+    if head.aliased != base.aliased:
+        before, after = (", ".join(calls.aliased) or "none" for calls in (base, head))
+        yield NOTE, f"results that are memory of the inputs: {before} -> {after}"
 
 
-def _use_changes(base: Calls, head: Calls) -> Iterator[str]:
-    """Compare what a caller notices: strides, changed state, a graph that is gone, a slow first call."""
-    if base.strides is not None and head.strides is not None and base.strides != head.strides:
-        yield f"strides of the output {base.strides} -> {head.strides}"
-    for state in head.left_changed:
-        if state not in base.left_changed:
-            yield f"leaves {state} changed"
-    if base.retains_graph and head.retains_graph is False:
-        yield "a second backward pass through the same graph raises"
-    if base.first_call_s is not None and head.first_call_s is not None:
-        limit_s = max(FIRST_CALL_FACTOR * base.first_call_s, base.first_call_s + FIRST_CALL_S)
-        if head.first_call_s > limit_s:
-            yield f"first call at a new length {1e3 * base.first_call_s:.3g} ms -> {1e3 * head.first_call_s:.3g} ms"
-
-
-def _of_base(size: int | None) -> str:
+def _beside(size: int | None) -> str:
     return f", and the base {size}" if size else ""
 
 
-def _call_notes(base: Calls | None, head: Calls | None) -> Iterator[str]:
-    if base is None or head is None:
-        return
-    for what, names in (
-        ("belongs to earlier inputs", base.stale),
-        ("is memory that its next call overwrites", base.overwritten),
-        ("depends on uninitialised memory", base.unwritten),
-        ("is wrong at the first call of a length", base.odd_first),
-        ("is wrong in a second backward pass", base.second_backward),
-        ("depends on a mode", base.other_modes),
-    ):
-        if names:
-            yield f"the base's result {what} ({', '.join(names)})"
+def _use(base: Calls, head: Calls) -> Differences:
+    """Compare what a caller notices: strides, changed state, a graph that is gone, a slow first call."""
+    if base.strides is not None and head.strides is not None and base.strides != head.strides:
+        yield FAILS, f"strides of the output {base.strides} -> {head.strides}"
+    for state in head.left_changed:
+        if state not in base.left_changed:
+            yield FAILS, f"leaves {state} changed"
     if common := [state for state in head.left_changed if state in base.left_changed]:
-        yield f"base and head leave {' and '.join(common)} changed"
-    yield from _kept_notes(base, head)
-    if base.unrepeated:
-        yield "base and head do not repeat bit for bit" if head.unrepeated else "repeats bit for bit now"
-    if base.compiles_each_length and head.compiles_each_length is False:
-        yield "compiles for each length no longer"
+        yield NOTE, f"base and head leave {' and '.join(common)} changed"
+    if base.retains_graph and head.retains_graph is False:
+        yield FAILS, "a second backward pass through the same graph raises"
+    before_s, after_s = base.first_call_s, head.first_call_s
+    limit_s = max(FIRST_CALL_FACTOR * (before_s or 0.0), (before_s or 0.0) + FIRST_CALL_S)
+    if before_s is not None and after_s is not None and after_s > limit_s:
+        yield FAILS, f"first call at a new length {1e3 * before_s:.3g} ms -> {1e3 * after_s:.3g} ms"
     if {base.batch_invariant, head.batch_invariant} == {True, False}:
         depends = "does not depend" if head.batch_invariant else "depends"
-        yield f"an item's result {depends} on the rest of its batch, unlike the base's"
+        yield NOTE, f"an item's result {depends} on the rest of its batch, unlike the base's"
 
 
-def _kept_notes(base: Calls, head: Calls) -> Iterator[str]:
-    kept, cached = head.kept_bytes or 0, head.cached_bytes or 0
-    if kept <= (base.kept_bytes or 0) and base.kept_bytes:
-        yield f"keeps {counted(kept, 'byte')} a call alive, and the base {base.kept_bytes}"
-    if cached != (base.cached_bytes or 0):
-        yield f"keeps {counted(cached, 'byte')} alive between calls, and the base {base.cached_bytes or 0}"
-    if head.aliased != base.aliased:
-        before, after = (", ".join(calls.aliased) or "none" for calls in (base, head))
-        yield f"results that are memory of the inputs: {before} -> {after}"
+def _launches(base: Fingerprint, head: Fingerprint) -> Differences:
+    if base.launches is None or head.launches is None or base.launches == head.launches:
+        return
+    before, after = sum(base.launches.values()), sum(head.launches.values())
+    yield NOTE, f"launches {before} -> {after}" if before != after else "launches other kernels"
 
 
-def _grown_peaks(base: Fingerprint, head: Fingerprint) -> Iterator[str]:
-    """Compare the peak of the whole call; if that is within its limit, also the forward pass's, for inference."""
-    for name, before, after in (
+def _memory(base: Fingerprint, head: Fingerprint) -> Differences:
+    """Compare bytes and ops, unless one side alone is compiled: two different tools have counted them then.
+
+    The peak of the whole call has a limit; where that holds, also that of the forward pass, for inference.
+    """
+    if (base.compilation is None) is not (head.compilation is None):
+        return
+    peaks = (
         ("peak", base.peak_bytes, head.peak_bytes),
         ("forward peak", base.forward.peak_bytes, head.forward.peak_bytes),
-    ):
-        if after > before * (1 + PEAK_TOLERANCE) + PEAK_TOLERANCE_BYTES:
-            yield f"{name} {mebibytes(before)} -> {mebibytes(after)}"
-            return
-
-
-def _launch_notes(base: Mapping[str, int] | None, head: Mapping[str, int] | None) -> Iterator[str]:
-    if base is None or head is None or base == head:
-        return
-    before, after = sum(base.values()), sum(head.values())
-    yield f"launches {before} -> {after}" if before != after else "launches other kernels"
-
-
-def _bytes_notes(base: Fingerprint, head: Fingerprint, *, told: bool) -> Iterator[str]:
-    peak = head.peak_bytes - base.peak_bytes
-    allocated = head.allocated_bytes - base.allocated_bytes
-    if peak and not told:
-        yield f"peak {signed(peak)}"
-    if allocated:
-        yield f"allocated {signed(allocated)}"
+    )
+    grown = [peak for peak in peaks if peak[2] > peak[1] * (1 + PEAK_TOLERANCE) + PEAK_TOLERANCE_BYTES]
+    if grown:
+        name, before, after = grown[0]
+        yield FAILS, f"{name} {mebibytes(before)} -> {mebibytes(after)}"
+    elif head.peak_bytes != base.peak_bytes:
+        yield NOTE, f"peak {signed(head.peak_bytes - base.peak_bytes)}"
+    if head.allocated_bytes != base.allocated_bytes:
+        yield NOTE, f"allocated {signed(head.allocated_bytes - base.allocated_bytes)}"
+    counts = {op: head.ops.get(op, 0) - base.ops.get(op, 0) for op in sorted({*base.ops, *head.ops})}
+    if any(counts.values()):
+        yield NOTE, "ops " + ", ".join(f"{n:+d} {op}" for op, n in counts.items() if n)
 
 
 def mebibytes(size: int) -> str:

@@ -1,6 +1,6 @@
 """Turns the evidence about one case into its verdict. Pure, no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from math import exp
 from typing import Any
@@ -13,21 +13,25 @@ from .statistics import Change, PairedTest, median
 from .verdict import CaseResult, HostTime, Verdict, worst
 
 
-def judge_case(evidence: Evidence, test: PairedTest, waiver: str | None = None) -> CaseResult:
-    """Reach the verdict of one case; ``waiver`` describes the slowdown of it that is accepted, for reports."""
-    verdict, reasons = _verdict(evidence, test, waiver)
+def judge_case(evidence: Evidence, test: PairedTest) -> CaseResult:
+    """Reach the verdict of one case."""
+    verdict, reasons = _verdict(evidence, test)
     result = CaseResult(evidence, verdict, reasons)
     return _with_figures(result, test) if evidence.measurements else result
 
 
-def decide(measurement: Measurement, test: PairedTest) -> Change | None:
-    """Say what is certain from one measurement."""
-    return test.decide(measurement.ordered)
+def left_over(selected: Iterable[str], done: Collection[str], gone: Iterable[str]) -> list[Evidence]:
+    """Return what is known of cases that were selected and have no result, and of those that the head has lost."""
+    unfinished = "was selected and has no result: the run stopped before it"
+    return [
+        *(Evidence(id_, error=unfinished) for id_ in selected if id_ not in done),
+        *(Evidence(id_, missing="is in the base and gone from the head") for id_ in gone),
+    ]
 
 
 def deciding(measurements: Sequence[Measurement], test: PairedTest) -> int | None:
     """Return which of the measurements decides a case, None if another is needed; see ``vote``."""
-    changes = [decide(measurement, test) for measurement in measurements]
+    changes = [test.decide(measurement.ordered) for measurement in measurements]
     return vote(changes, near=test.is_near(measurements[0].ordered))
 
 
@@ -49,13 +53,13 @@ def vote(changes: Sequence[Change | None], *, near: bool) -> int | None:
 
 def needs_replication(measurements: Sequence[Measurement], test: PairedTest) -> bool:
     """Whether a slowdown, which the measurements show, could be chance of the places in memory."""
-    slower = [one for one in measurements if decide(one, test) is Change.SLOWER]
-    if test.replication_level is None or decide(_decisive(measurements, test), test) is not Change.SLOWER:
+    slower = [one for one in measurements if test.decide(one.ordered) is Change.SLOWER]
+    if test.replication_level is None or test.decide(_decisive(measurements, test).ordered) is not Change.SLOWER:
         return False
     return min(median(one.ordered) for one in slower) < test.accepted + LAYOUT
 
 
-def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[Verdict, tuple[str, ...]]:
+def _verdict(evidence: Evidence, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
     """Pick the worst verdict that the evidence supports; reasons for it come first."""
     changes, notes = compare(evidence.base_fingerprint, evidence.head_fingerprint)
     for verdict, reason in (
@@ -82,11 +86,11 @@ def _verdict(evidence: Evidence, test: PairedTest, waiver: str | None) -> tuple[
         verdict = speed
     if test.note is not None:
         notes = (test.note, *notes)
-    if waiver is not None and verdict is Verdict.UNCHANGED and evidence.timed:
+    if test.waiver is not None and verdict is Verdict.UNCHANGED and evidence.timed:
         if any(median(_last(timing, own).ordered) > own.threshold / 2 for _, timing, own in _clocks(evidence, test)):
-            verdict, notes = Verdict.WAIVED, (waiver, *notes)
+            verdict, notes = Verdict.WAIVED, (test.waiver, *notes)
         else:
-            notes = (f"needs its waiver no longer ({waiver})", *notes)
+            notes = (f"needs its waiver no longer ({test.waiver})", *notes)
     untimed = () if evidence.timed else ("checked, not timed",)
     model = (f"as in {evidence.model}",) if evidence.model else ()
     return verdict, drifts + speed_reasons + changes + untimed + model + evidence.remarks + notes
@@ -121,10 +125,10 @@ def _speed(timing: Timing, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
     if timing.replication is not None:
         return _replicated(timing.replication, test)
     decisive = _decisive(measurements, test)
-    change = decide(decisive, test)
+    change = test.decide(decisive.ordered)
     if change is Change.SLOWER:
         return Verdict.REGRESSED, (f"{exp(median(decisive.ordered)) - 1:.1%} slower, confirmed by new twins",)
-    found = {decide(measurement, test) for measurement in measurements} - {change}
+    found = {test.decide(measurement.ordered) for measurement in measurements} - {change}
     names = {Change.SLOWER: "a slowdown", Change.FASTER: "a speed-up"}
     reasons = tuple(
         f"{name} was measured, but not confirmed by new twins" for one, name in names.items() if one in found
@@ -139,7 +143,7 @@ def _speed(timing: Timing, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
 
 
 def _replicated(replication: Measurement, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
-    """Judge a slowdown by fresh pairs of twins, each of which is one of the pairs here."""
+    """Judge a slowdown by fresh pairs of twins; each gave one of the pairs of ``replication``."""
     ordered, twins = replication.ordered, len(replication.pairs)
     change = replicating(test).decide(ordered)
     if change is Change.SLOWER:

@@ -3,15 +3,24 @@
 from dataclasses import dataclass, replace
 from math import log, log1p
 
+from .replication import Replications
 from .statistics import PairedTest
 
 
 @dataclass(frozen=True)
-class OwnThreshold:
-    """A threshold for one case, in place of the run's: 0.1 = 10%. ``note`` is shown among the case's reasons."""
+class Accepted:
+    """What is accepted of one case, and what reports say of it.
 
-    threshold: float
-    note: str
+    ``threshold`` takes the place of the run's: 0.1 = 10%. ``ratio`` is the slowdown that a waiver accepts.
+    """
+
+    threshold: float | None = None
+    note: str | None = None  # of the threshold
+    ratio: float = 1.0
+    waiver: str | None = None
+
+
+NOTHING = Accepted()
 
 
 @dataclass(frozen=True)
@@ -32,34 +41,31 @@ class Policy:
     def test(
         self,
         cases: int,
+        accepted: Accepted = NOTHING,
+        replications: Replications | None = None,
         *,
-        threshold: OwnThreshold | None = None,
-        accepted_ratio: float = 1.0,
-        replication_level: float | None = None,
         host: bool = False,
-        host_replication_level: float | None = None,
     ) -> PairedTest:
         """Return the stopping rule of a case in a run of ``cases`` cases.
 
         A false alarm in any case fails the run, so all cases share the level of an alarm (Bonferroni). A slowdown is
-        missed only if that very case is called UNCHANGED, so each case has the whole level of a miss. ``threshold`` is
-        the case's own, if it has one; ``accepted_ratio`` is the slowdown that a waiver accepts. ``host``: the host's
-        time is judged too, which counts as another case.
+        missed only if that very case is called UNCHANGED, so each case has the whole level of a miss. ``replications``
+        are those of the run so far; None where a slowdown needs none. ``host``: the host's time is judged too, which
+        counts as another case.
         """
-        share, note = (self.threshold, None) if threshold is None else (threshold.threshold, threshold.note)
         test = PairedTest(
-            log1p(share),
+            log1p(self.threshold if accepted.threshold is None else accepted.threshold),
             self.false_alarm / max(1, cases),
             self.false_alarm,
-            log(accepted_ratio),
-            note,
-            replication_level=replication_level,
+            log(accepted.ratio),
+            accepted.note,
+            accepted.waiver,
+            replication_level=None if replications is None else replications.level,
         )
         if not host:
             return test
-        of_host = replace(
-            test, threshold=log1p(self.host_threshold), note=None, replication_level=host_replication_level
-        )
+        level = None if replications is None else replications.host_level
+        of_host = replace(test, threshold=log1p(self.host_threshold), note=None, replication_level=level)
         return replace(test, host=of_host)
 
     @property

@@ -12,7 +12,7 @@ from .policy import Policy
 from .undecided import Undecided
 from .verdict import CaseResult, Verdict, severity
 
-PASS, PASS_IN_PART = "PASS", "PASS IN PART"
+PASS, PASS_IN_PART, FAIL, EMPTY, ERROR = "PASS", "PASS IN PART", "FAIL", "EMPTY", "ERROR"
 
 
 @dataclass(frozen=True)
@@ -72,21 +72,29 @@ class Run:
         return self.undecided.said if self.undecided.too_many and not self.is_part else None
 
     @property
-    def skipped(self) -> int:
-        """The number of cases that were skipped."""
+    def word(self) -> str:
+        """The verdict of the run; a pass is one in part where most cases were skipped."""
+        if self.exit_code == 4:
+            return ERROR
+        if self.empty_part:
+            return EMPTY
+        if self.exit_code == 1:
+            return FAIL
+        return PASS_IN_PART if 2 * self._skipped > len(self.cases) else PASS
+
+    @property
+    def sentence(self) -> str:
+        """What the verdict of the run rests on; a pass claims only what is certain."""
+        if self.word == FAIL:
+            counts = (f"{n} {verdict}" for verdict, n in self.summary.items() if Verdict(verdict).fails)
+            return f"{', '.join(counts)} of {self.undecided.compared} compared cases"
+        if self.word == PASS_IN_PART:
+            return f"most was skipped ({self._skipped} of {len(self.cases)} cases): {self._certain}"
+        return self.not_compared or self.empty_part or self._certain
+
+    @property
+    def _skipped(self) -> int:
         return sum(case.verdict is Verdict.SKIPPED for case in self.cases)
-
-    @property
-    def passed(self) -> str:
-        """Name a pass: where most cases were skipped it is a pass in part."""
-        return PASS_IN_PART if 2 * self.skipped > len(self.cases) else PASS
-
-    @property
-    def passing(self) -> str:
-        """Say what a passing run found; claim only what is certain."""
-        if self.passed == PASS:
-            return self._certain
-        return f"most was skipped ({self.skipped} of {len(self.cases)} cases): {self._certain}"
 
     @property
     def _certain(self) -> str:
@@ -104,14 +112,14 @@ class Run:
     @property
     def closing_line(self) -> str:
         """Say pass or fail, and why, in one line."""
-        if self.exit_code == 4:
-            cure = f": {self.undecided.cure}" if self.undecided.count else ""
-            return f"gate: ERROR, {self.not_compared}{cure}"
-        if self.empty_part:
-            return f"gate: EMPTY, {self.empty_part}: {PROGRAM} merge gives the verdict of all shards"
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.summary.items())
-        if self.exit_code == 0:
-            return f"gate: {self.passed}, {self.passing} ({counts})"
-        worst = self.worst_first[0].brief
-        why = f": {worst.reasons[0]}" if worst.reasons else ""
-        return f"gate: FAIL ({counts}); worst: {worst.id} {worst.verdict.value}{why}"
+        if self.word == FAIL:
+            worst = self.worst_first[0].brief
+            why = f": {worst.reasons[0]}" if worst.reasons else ""
+            return f"gate: FAIL ({counts}); worst: {worst.id} {worst.verdict.value}{why}"
+        more = f" ({counts})"
+        if self.word == EMPTY:
+            more = f": {PROGRAM} merge gives the verdict of all shards"
+        elif self.word == ERROR:
+            more = f": {self.undecided.cure}" if self.undecided.count else ""
+        return f"gate: {self.word}, {self.sentence}{more}"

@@ -90,11 +90,12 @@ class PairedTest:
 
     ``threshold`` is the slowdown that must not pass, as log(head / base). ``alarm_level`` is the probability that a
     case no slower than half of it is ever called SLOWER, or one no faster FASTER. ``miss_level`` is the probability
-    that a case slowed by all of it is ever called SAME. ``accepted`` is the slowdown that a waiver accepts, as
-    log(head / base); it is added to the threshold and to its half. ``note`` says why the case has a threshold of its
-    own. ``confirming``: an earlier measurement was not clear, so this one goes on until it is. ``replication_level``
-    is the probability of a false alarm in a replication; None where a slowdown needs no replication. ``host`` is the
-    rule for the host's time to make a call, where that is judged beside the device's time.
+    that a case slowed by all of it is ever called SAME. ``accepted`` is the slowdown that a waiver accepts, as log(head
+    / base); it is added to the threshold and to its half. ``note`` says why the case has a threshold of its own, and
+    ``waiver`` which slowdown is accepted. ``confirming``: an earlier measurement was not clear, so this one goes on
+    until it is. ``replication_level`` is the probability of a false alarm in a replication; None where a slowdown needs
+    no replication. ``host`` is the rule for the host's time to make a call, where that is judged beside the device's
+    time.
     """
 
     threshold: float
@@ -102,6 +103,7 @@ class PairedTest:
     miss_level: float
     accepted: float = 0.0
     note: str | None = None
+    waiver: str | None = None
     confirming: bool = False
     replication_level: float | None = None
     host: "PairedTest | None" = None

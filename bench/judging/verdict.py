@@ -24,9 +24,19 @@ class Verdict(StrEnum):
     SKIPPED = "SKIPPED"
 
     @property
+    def tone(self) -> str:
+        """How reports show it: their style or colour is that of the tone."""
+        return _TONES.get(self, "fail")
+
+    @property
+    def what_to_do(self) -> str | None:
+        """What to do about it, if anything. No text from outside gets in here."""
+        return _WHAT_TO_DO.get(self)
+
+    @property
     def fails(self) -> bool:
         """Whether one case of it fails the run."""
-        return self in FAILING
+        return self.tone == "fail"
 
     @property
     def rank(self) -> int:
@@ -39,7 +49,27 @@ class Verdict(StrEnum):
         return self not in (Verdict.NEW, Verdict.SKIPPED, Verdict.MISSING)
 
 
-FAILING = (Verdict.ERROR, Verdict.DRIFTED, Verdict.REGRESSED, Verdict.CHANGED, Verdict.MISSING)
+_TONES = {
+    Verdict.INCONCLUSIVE: "doubt",
+    Verdict.WAIVED: "doubt",
+    Verdict.FASTER: "gain",
+    Verdict.NEW: "new",
+    Verdict.UNCHANGED: "pass",
+    Verdict.SKIPPED: "skip",
+}
+_WHAT_TO_DO = {
+    Verdict.ERROR: "read what was raised, and reproduce it with the command that the case carries.",
+    Verdict.DRIFTED: "the numbers are wrong, whatever the speed: mend the code.",
+    Verdict.REGRESSED: "reproduce it with the command that the case carries. Mend the code or, if the slowdown is "
+    "wanted, accept it by a `[[waiver]]` with a bound, a reason and a last day.",
+    Verdict.CHANGED: "find out why another backend ran or more memory was held. There is no waiver: if it is wanted, a "
+    "maintainer merges over this check.",
+    Verdict.MISSING: "restore the case. If its removal is wanted, a maintainer merges over this check.",
+    Verdict.INCONCLUSIVE: "give it more time with `--gate-budget`, or a machine with less else to do. Where more than "
+    "`--gate-undecided` of the cases are so, the run has compared too little to pass.",
+    Verdict.WAIVED: "nothing now; the waiver says until when it is accepted.",
+}
+FAILING = tuple(verdict for verdict in Verdict if verdict.fails)
 
 
 @dataclass(frozen=True)

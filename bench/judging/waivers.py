@@ -1,69 +1,83 @@
 """Slowdowns that are accepted and thresholds of single cases, bounded and for a time, from a TOML file. Pure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
-from math import inf
 from pathlib import Path
-from typing import Any
 
 from ..plain.errors import CannotDo
 from ..plain.toml import Toml
-from .policy import OwnThreshold
+from ..plain.typed import Unfit, typed
+from .policy import Accepted
 
 WAIVERS = Path(__file__).parents[1] / "waivers.toml"
 
-_WAIVER = {"case": str, "ratio": float, "reason": str, "expires": date}
-_THRESHOLD = {"case": str, "threshold": float, "reason": str, "expires": date}
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of entry: the key of its bound, which bounds make sense, and how a report shows one."""
+
+    key: str
+    above: float
+    most: float
+    form: str
+    shown: Callable[[float], str]
+
+
+KINDS = {
+    "waiver": Kind(
+        "ratio",
+        1,
+        10,
+        "head/base above 1 and at most 10, such as 1.1",
+        lambda ratio: f"accepted up to half the threshold above {ratio:g}",
+    ),
+    "threshold": Kind(
+        "threshold",
+        0,
+        1,
+        "a share above 0 and at most 1, such as 0.1 for 10%",
+        lambda share: f"has its own threshold, {100 * share:g}%",
+    ),
+}
 
 
 @dataclass(frozen=True)
-class Waiver:
-    """A slowdown of some cases to ``ratio`` (head/base, above 1) that is accepted, until the end of a day.
+class Entry:
+    """What is accepted of some cases, until the end of a day.
 
-    The indifference zone begins half the threshold above ``ratio``, and not above 1.
+    ``bound`` is the slowdown that a waiver accepts as head/base: the indifference zone begins half the threshold above
+    it, and not above 1. Or it is the threshold, 0.1 = 10%, that the cases have in place of the run's.
     """
 
     case: str  # a pattern of case ids, as in a shell: sdpa-*-fp16-cpu-*
-    ratio: float
-    reason: str
-    expires: date
+    bound: float
+    said: str  # what reports say of it
 
-    def __str__(self) -> str:
-        return f"accepted up to half the threshold above {self.ratio:g} until {self.expires}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A threshold of some cases, instead of the run's, until the end of a day: 0.1 = 10%."""
-
-    case: str
-    threshold: float
-    reason: str
-    expires: date
-
-    def __str__(self) -> str:
-        return f"has its own threshold, {100 * self.threshold:g}% until {self.expires}: {self.reason}"
+    def covers(self, id_: str) -> bool:
+        """Whether the pattern is the id itself, which may have brackets, or matches it as a shell's."""
+        return id_ == self.case or fnmatchcase(id_, self.case)
 
 
 @dataclass(frozen=True)
 class Exceptions:
-    """All entries of the file; at most one of each kind matches a case."""
+    """All entries of the file; at most one of each kind covers a case."""
 
-    waivers: tuple[Waiver, ...] = ()
-    thresholds: tuple[Threshold, ...] = ()
+    waivers: tuple[Entry, ...] = ()
+    thresholds: tuple[Entry, ...] = ()
 
-    def waiver(self, case_id: str) -> Waiver | None:
-        return next((w for w in self.waivers if _matches(case_id, w.case)), None)
-
-    def threshold(self, case_id: str) -> OwnThreshold | None:
-        return next((OwnThreshold(t.threshold, str(t)) for t in self.thresholds if _matches(case_id, t.case)), None)
-
-
-def _matches(id_: str, pattern: str) -> bool:
-    """Whether a pattern is the id itself, which may have brackets, or matches it as a shell's."""
-    return id_ == pattern or fnmatchcase(id_, pattern)
+    def of(self, case_id: str) -> Accepted:
+        """Return what is accepted of a case."""
+        waiver, threshold = (
+            next((entry for entry in given if entry.covers(case_id)), None) for given in (self.waivers, self.thresholds)
+        )
+        return Accepted(
+            None if threshold is None else threshold.bound,
+            None if threshold is None else threshold.said,
+            1.0 if waiver is None else waiver.bound,
+            None if waiver is None else waiver.said,
+        )
 
 
 def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
@@ -77,7 +91,7 @@ def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
         file = Toml.read(path)
     except FileNotFoundError:
         return Exceptions()
-    if unknown := set(file.document) - {"waiver", "threshold"}:
+    if unknown := set(file.document) - set(KINDS):
         raise CannotDo(f"{path.name} has {', '.join(sorted(unknown))}: write [[waiver]] and [[threshold]] tables")
     return entries(file, known_ids, today)
 
@@ -91,71 +105,48 @@ def entries(file: Toml, known_ids: Collection[str], today: date, *, all_known: b
         CannotDo: as ``read``; the message has file and line.
 
     """
-    waivers = tuple(Waiver(**entry) for entry in _entries(file, "waiver", _WAIVER))
-    thresholds = tuple(Threshold(**entry) for entry in _entries(file, "threshold", _THRESHOLD))
-    for number, waiver in enumerate(waivers):
-        if not 1 < waiver.ratio <= 10:
-            raise CannotDo(
-                f"{file.at('waiver', number, 'ratio')}: the waiver of {waiver.case!r} has ratio {waiver.ratio:g}: "
-                "give head/base above 1 and at most 10, such as 1.1"
-            )
-    for number, entry in enumerate(thresholds):
-        if not 0 < entry.threshold <= 1:
-            raise CannotDo(
-                f"{file.at('threshold', number, 'threshold')}: the threshold of {entry.case!r} is "
-                f"{entry.threshold:g}: give a share above 0 and at most 1, such as 0.1 for 10%"
-            )
-    _check(file, "waiver", waivers, known_ids, today, all_known=all_known)
-    _check(file, "threshold", thresholds, known_ids, today, all_known=all_known)
+    waivers, thresholds = (
+        tuple(_entries(file, kind, known_ids, today, all_known=all_known)) for kind in ("waiver", "threshold")
+    )
     return Exceptions(waivers, thresholds)
 
 
-def _entries(file: Toml, kind: str, fields: Mapping[str, type]) -> list[dict[str, Any]]:
+def _entries(file: Toml, kind: str, known_ids: Collection[str], today: date, *, all_known: bool) -> Iterator[Entry]:
     tables = file.document.get(kind, [])
     if not isinstance(tables, list):
         raise CannotDo(f"{file.at(kind)}: write each {kind} as a table headed [[{kind}]]")
-    return [_entry(file.at(kind, number), kind, table, fields) for number, table in enumerate(tables)]
-
-
-def _entry(where: str, kind: str, entry: Any, fields: Mapping[str, type]) -> dict[str, Any]:
-    seen = entry if isinstance(entry, dict) else {}
-    values: dict[str, Any] = {name: _as_float(v) if type(v) is int else v for name, v in seen.items()}
-    good = set(values) == set(fields) and all(type(values[name]) is kind_ for name, kind_ in fields.items())
-    if not good or not values["reason"].strip():
-        form = ", ".join(f"{name} ({kind_.__name__})" for name, kind_ in fields.items())
-        raise CannotDo(f"{where}: a {kind} must give exactly {form}, none empty; saw {entry!r}")
-    return values
-
-
-def _as_float(number: int) -> float:
-    """Read an int as a float; one that no float can hold becomes infinite, which is out of every range."""
-    try:
-        return float(number)
-    except OverflowError:
-        return inf
-
-
-def _check(
-    file: Toml,
-    kind: str,
-    given: Sequence[Waiver | Threshold],
-    known_ids: Collection[str],
-    today: date,
-    *,
-    all_known: bool,
-) -> None:
-    """Refuse entries that have expired, that match no case, and two for one case."""
+    given = [_entry(file, kind, number, table, today) for number, table in enumerate(tables)]
     for number, entry in enumerate(given):
-        if entry.expires < today:
-            raise CannotDo(
-                f"{file.at(kind, number, 'expires')}: the {kind} of {entry.case!r} expired on {entry.expires}: "
-                "mend its cause, or renew it with a reason"
-            )
-        if all_known and not any(_matches(id_, entry.case) for id_ in known_ids):
+        if all_known and not any(map(entry.covers, known_ids)):
             raise CannotDo(
                 f"{file.at(kind, number, 'case')}: {entry.case!r} matches no case: correct it, or remove the entry"
             )
     for id_ in known_ids:
-        matching = [entry.case for entry in given if _matches(id_, entry.case)]
+        matching = [repr(entry.case) for entry in given if entry.covers(id_)]
         if len(matching) > 1:
-            raise CannotDo(f"{file.path.name}: {' and '.join(map(repr, matching))} both match {id_}: keep one of them")
+            raise CannotDo(f"{file.path.name}: {' and '.join(matching)} both match {id_}: keep one of them")
+    yield from given
+
+
+def _entry(file: Toml, kind: str, number: int, table: object, today: date) -> Entry:
+    bounds = KINDS[kind]
+    form = {"case": str, bounds.key: float, "reason": str, "expires": date}
+    try:
+        values = typed(form, table, f"the {kind}")
+        if not values["reason"].strip():
+            raise Unfit(f"the {kind} has an empty reason")  # noqa: TRY301  # one message for all
+    except Unfit as error:
+        named = ", ".join(f"{name} ({type_.__name__})" for name, type_ in form.items())
+        raise CannotDo(f"{file.at(kind, number)}: {error}: give exactly {named}") from error
+    case, bound, reason, expires = values.values()
+    if not bounds.above < bound <= bounds.most:
+        raise CannotDo(
+            f"{file.at(kind, number, bounds.key)}: the {kind} of {case!r} has {bounds.key} {bound:g}: "
+            f"give {bounds.form}"
+        )
+    if expires < today:
+        raise CannotDo(
+            f"{file.at(kind, number, 'expires')}: the {kind} of {case!r} expired on {expires}: "
+            "mend its cause, or renew it with a reason"
+        )
+    return Entry(case, bound, f"{bounds.shown(bound)} until {expires}: {reason}")

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .typed import fields_and_more
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -124,28 +126,16 @@ class Fingerprint:
         return totals | asdict(self)
 
     @classmethod
-    def from_stored(cls, stored: Mapping[str, Any]) -> "Fingerprint":
+    def from_stored(cls, stored: object, where: str = "fingerprint") -> "Fingerprint":
         """Read what ``as_stored`` made.
 
         Raises:
-            KeyError, TypeError: it is of another version.
+            Unfit: it is of another version; the message names the value by ``where`` it is.
 
         """
-        backward, compilation, calls = stored["backward"], stored["compilation"], stored.get("calls")
-        return cls(
-            Pass(**stored["forward"]),
-            None if backward is None else Pass(**backward),
-            stored["backend"],
-            tuple(SdpaCall(**_hashable(call)) for call in stored["sdpa"]),
-            None if compilation is None else Compilation(**_hashable(compilation)),
-            None if calls is None else Calls(**_hashable(calls)),
-            stored.get("launches"),
-        )
-
-
-def _hashable(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the lists that JSON has back into tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+        totals = {"ops": Mapping[str, int], "peak_bytes": int, "allocated_bytes": int}
+        own, _ = fields_and_more(cls, stored, where, totals)
+        return cls(**own)
 
 
 @dataclass(frozen=True)

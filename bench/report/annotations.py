@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-from ..judging.advice import WHAT_TO_DO
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.evidence import Place
@@ -38,7 +37,7 @@ def _note(run: Run, level: str, name: str, cases: list[CaseResult], place: Place
     lines = [describe(case, run.options) for case in cases[:SPELLED_OUT]]
     if len(cases) > SPELLED_OUT:
         lines.append(f"and {len(cases) - SPELLED_OUT} more cases of {name}: see the job's summary")
-    lines += [f"{verdict.value}: {WHAT_TO_DO[verdict]}" for verdict in dict.fromkeys(case.verdict for case in cases)]
+    lines += [f"{verdict.value}: {verdict.what_to_do}" for verdict in dict.fromkeys(case.verdict for case in cases)]
     return _command(level, place, f"{name}: {counts(cases)}", "\n".join(lines))
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..judging.advice import WHAT_TO_DO, advice
+from ..judging.advice import advice
 from ..judging.roofline import summary
-from ..judging.run import Run
+from ..judging.run import EMPTY, ERROR, FAIL, PASS, PASS_IN_PART, Run
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.printable import readable
 from .details import Facts, details, write
@@ -21,14 +21,7 @@ from .text import COLUMNS, row
 CARDS = 12  # cases shown before the table, which has all of them
 REASONS = 2  # reasons in a row; its details have all of them
 
-TONES = {
-    Verdict.INCONCLUSIVE: "doubt",
-    Verdict.WAIVED: "doubt",
-    Verdict.FASTER: "gain",
-    Verdict.NEW: "new",
-    Verdict.UNCHANGED: "pass",
-    Verdict.SKIPPED: "skip",
-}
+TONES = {ERROR: "fail", FAIL: "fail", EMPTY: "skip", PASS: "pass", PASS_IN_PART: "pass"}  # of the run
 
 # Heading, kind (how it is aligned and sorted; the last two are not sorted), note below it.
 TABLE = (
@@ -45,18 +38,8 @@ TABLE = (
 
 
 @dataclass(frozen=True)
-class Headline:
-    """The verdict of the run, and what to do about it: the verdicts that fail, each with a step."""
-
-    word: str
-    sentence: str
-    tone: str
-    steps: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
 class ReportRow:
-    """One case as the page shows it; ``rank`` orders verdicts, the worst first.
+    """One case as the page shows it.
 
     Its details, if it ``opens``, have the ``facts`` and the reasons as whole ``texts``; elsewhere they are a line each.
     """
@@ -64,9 +47,6 @@ class ReportRow:
     number: int
     case: CaseResult
     cells: dict[str, str]
-    fails: bool
-    tone: str
-    rank: int
     mark: Mark | None
     opens: bool
     facts: tuple[Facts, ...]
@@ -80,14 +60,15 @@ def as_html(run: Run) -> str:
     """Render the page; whatever comes from a case is escaped."""
     forest = Forest.around(run.cases, run.policy)
     rows = [_row(number, case, run, forest) for number, case in enumerate(run.worst_first)]
-    failing = [row for row in rows if row.fails]
+    failing = [row for row in rows if row.case.verdict.fails]
     return render(
         "report.html",
         ("colours", "common", "report"),
         ("filter", "table", "copy"),
         run=run,
-        headline=_headline(run, failing),
-        tones={verdict.value: tone(verdict) for verdict in Verdict},
+        tone=TONES[run.word],
+        steps=[(verdict, verdict.what_to_do) for verdict in dict.fromkeys(row.case.verdict for row in failing)],
+        tones={verdict: verdict.tone for verdict in Verdict},
         warnings=advice(run),
         roofline=summary([(case.work, case.head_ns) for case in run.cases], run.ceilings),
         intervals=run.policy.intervals,
@@ -105,24 +86,15 @@ def as_html(run: Run) -> str:
     )
 
 
-def tone(verdict: Verdict) -> str:
-    """Name the style of a verdict: its colour and its shape."""
-    return "fail" if verdict.fails else TONES[verdict]
-
-
 def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> ReportRow:
     brief, texts, facts = case.brief, tuple(map(readable, case.reasons)), details(case, run.ceilings)
-    fails = case.verdict.fails
-    again = commands(case, run.options) if fails else {}
+    again = commands(case, run.options) if case.verdict.fails else {}
     opens = bool(facts) or bool(again) or texts != brief.reasons
     shown = REASONS if opens else len(texts)
     return ReportRow(
         number,
         brief,
         cells=dict(zip(COLUMNS, row(brief), strict=True)),
-        fails=fails,
-        tone=tone(case.verdict),
-        rank=case.verdict.rank,
         mark=forest.mark(case),
         opens=opens,
         facts=facts,
@@ -131,19 +103,6 @@ def _row(number: int, case: CaseResult, run: Run, forest: Forest) -> ReportRow:
         more_reasons=len(texts[shown:]),
         commands=again,
     )
-
-
-def _headline(run: Run, failing: list[ReportRow]) -> Headline:
-    if run.exit_code == 4:
-        return Headline("ERROR", run.not_compared or "", "fail", ())
-    if run.empty_part:
-        return Headline("EMPTY", run.empty_part, "skip", ())
-    ran = sum(case.verdict is not Verdict.SKIPPED for case in run.cases)
-    if not failing:
-        return Headline(run.passed, run.passing, "pass", ())
-    verdicts = [verdict for verdict in Verdict if verdict in {row.case.verdict for row in failing}]
-    steps = tuple((verdict.value, WHAT_TO_DO[verdict]) for verdict in verdicts)
-    return Headline("FAIL", f"{len(failing)} of {ran} cases", "fail", steps)
 
 
 def _measured(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..judging.advice import WHAT_TO_DO, advice
+from ..judging.advice import advice
 from ..judging.run import Run
 from ..judging.verdict import CaseResult, Verdict
-from ..plain.printable import counted
+from ..plain.printable import counted, table, table_row
 from .escaping import clip, markdown
 from .flops import COLUMNS as FLOPS_COLUMNS
 from .flops import rates
@@ -22,7 +22,7 @@ NAMED = 10  # kernels and modules named in the first lines
 REPEATED = 6  # commands to reproduce and explain
 WARNED = 8  # warnings; a merged run has those of all its shards
 CELL = 300  # characters of a cell; the JSON has all of it
-QUIET = (Verdict.UNCHANGED, Verdict.NEW, Verdict.SKIPPED)
+QUIET = ("pass", "new", "skip")  # tones that the table above the fold leaves out
 _GLANCE = tuple(COLUMNS.index(name) for name in ("case", "verdict", "ratio", "base", "head", "why"))
 _FOLDED_RATES = "<details><summary>TFLOP/s of {} on a GPU</summary>\n\n{}\n\n</details>"
 _FOLDED = "<details><summary>All {} cases: {}</summary>\n\n{}\n\n</details>"
@@ -33,9 +33,9 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
 
     Rows that do not fit are left out, the best first; the text says how many, and where they can be read.
     """
-    mattering = [case for case in run.worst_first if case.verdict not in QUIET]
+    mattering = [case for case in run.worst_first if case.verdict.tone not in QUIET]
     failing = [case for case in mattering if case.verdict.fails]
-    parts = [f"## Regression gate: {_headline(run, failing)}"]
+    parts = [f"## Regression gate: {run.word}, {run.sentence}"]
     if failing:
         parts.append(_culprits(failing))
     if mattering:
@@ -51,8 +51,7 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
         parts.append(
             f"**To reproduce and explain{' the worst' if len(failing) > 1 else ''}**\n\n{_shell(again[:REPEATED])}"
         )
-    todo = [f"- **{verdict}**: {WHAT_TO_DO[Verdict(verdict)]}" for verdict in run.summary if verdict in WHAT_TO_DO]
-    if todo:
+    if todo := [f"- **{name}**: {step}" for name in run.summary if (step := Verdict(name).what_to_do)]:
         parts.append("\n".join(["**What to do**", "", *todo]))
     warnings = advice(run)
     parts += [f"> **Warning:** {_cell(warning)}" for warning in warnings[:WARNED]]
@@ -63,18 +62,6 @@ def as_markdown(run: Run, limit_bytes: int = SUMMARY_BYTES) -> str:
     room = limit_bytes - _size(above) - _size(frame) - len("\n\n\n")
     table = _table(run.worst_first, range(len(COLUMNS)), room)
     return f"{above}\n\n{_FOLDED.format(len(run.cases), counts(run.cases), table)}\n"
-
-
-def _headline(run: Run, failing: Sequence[CaseResult]) -> str:
-    """Say pass or fail, and why, in one line."""
-    if run.exit_code == 4:
-        return f"ERROR, {run.not_compared}"
-    if run.empty_part:
-        return f"EMPTY, {run.empty_part}"
-    compared = sum(case.verdict.compared for case in run.cases)
-    if run.exit_code == 0:
-        return f"{run.passed}, {run.passing}"
-    return f"FAIL, {counts(failing)} of {compared} compared cases"
 
 
 def _culprits(failing: Sequence[CaseResult]) -> str:
@@ -102,12 +89,11 @@ def _setting(run: Run) -> str:
 
 def _table(cases: Sequence[CaseResult], columns: Sequence[int], room_bytes: int) -> str:
     """Write as many rows as there is room for, and say how many are left out."""
-    names = [COLUMNS[i] for i in columns]
-    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+    lines = table([COLUMNS[i] for i in columns])
     left_out = "\n\nLeft out for their size: {}. The JSON and HTML reports have all."
     used = sum(_size(line) + 1 for line in lines) + _size(left_out.format(counted(len(cases), "row")))
     for done, case in enumerate(cases):
-        added = [f"| {' | '.join(_cell(cells[i]) for i in columns)} |" for cells in rows_of(case)]
+        added = [table_row([_cell(cells[i]) for i in columns]) for cells in rows_of(case)]
         used += sum(_size(line) + 1 for line in added)
         if used > room_bytes:
             return "\n".join(lines) + left_out.format(counted(len(cases) - done, "row"))
@@ -124,8 +110,7 @@ def _speed_table(rows: Sequence[Sequence[str]]) -> str:
 
 def _lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a table of short cells."""
-    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(_cell(cell, 120) for cell in cells)} |" for cells in rows)])
+    return "\n".join(table(columns, ([_cell(cell, 120) for cell in cells] for cells in rows)))
 
 
 def _cell(text: str, length: int = CELL) -> str:

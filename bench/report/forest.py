@@ -46,21 +46,9 @@ class Forest:
         inside = max(-1.0, min(1.0, log_ratio / self.limit))
         return round(self.width / 2 + inside * (self.width / 2 - EDGE), 1)
 
-    @property
-    def one(self) -> float:
-        return self.x(0.0)
-
-    @property
-    def threshold(self) -> float:
-        return self.x(self.log_threshold)
-
-    @property
-    def half_low(self) -> float:
-        return self.x(-self.log_threshold / 2)
-
-    @property
-    def half_high(self) -> float:
-        return self.x(self.log_threshold / 2)
+    def at(self, thresholds: float) -> float:
+        """Return where a slowdown of so many thresholds lies; 0 is no change."""
+        return self.x(thresholds * self.log_threshold)
 
     @property
     def ticks(self) -> list[tuple[float, str]]:

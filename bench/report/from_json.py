@@ -1,10 +1,9 @@
 """Reads a run back from ``--gate-json``; it may come from anyone, so every value is checked."""
 
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from math import inf
-from typing import Any, NoReturn, NotRequired
+from typing import Any, NotRequired
 
 from ..judging.policy import Policy
 from ..judging.roofline import Achieved
@@ -13,9 +12,10 @@ from ..judging.verdict import CaseResult, HostTime
 from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, TensorError
 from ..plain.execution import Fingerprint, Work
+from ..plain.strict_json import loads
+from ..plain.typed import Readers, Unfit, fields_and_more
 from .as_json import SCHEMA
 from .reproduce import known
-from .typed import Unfit, fields_of, typed
 
 _OLD_HOST = ("base_host_ns", "head_host_ns")  # of version 0.2.0, which did not judge them
 LEAST_THRESHOLD = 1e-9  # advice divides by the square of the threshold
@@ -30,8 +30,7 @@ def from_json(text: str) -> Run:
 
     """
     try:
-        document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_repeated_key)
-        return _run(document)
+        return _run(loads(text))
     except (ValueError, RecursionError, Unfit) as error:
         raise CannotDo(f"these are no verdicts as --gate-json writes them ({error}): write them anew") from error
 
@@ -41,26 +40,11 @@ def _run(value: Any) -> Run:
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise Unfit(f"its schema is not {SCHEMA}")
     derived = {"schema": int, "warnings": tuple[str, ...], "summary": Mapping[str, int], "exit_code": int}
-    own, beside = _parts(Run, value, "document", beside=derived)
+    own, beside = fields_and_more(Run, value, "document", derived, readers=_READERS)
     run = Run(**own)
-    for name, side in (("base", run.base), ("head", run.head)):
-        if not isinstance(side.get("origin"), str) or not isinstance(side.get("source_sha256"), str):
-            raise Unfit(f"document.{name} should name its origin and source_sha256")
-    policy = run.policy
-    if not LEAST_THRESHOLD <= policy.threshold <= 10 or policy.budget_s <= 0 or not 0 < policy.false_alarm < 1:
-        raise Unfit(
-            f"document.policy should have a threshold from {LEAST_THRESHOLD:g} to 10, and a budget and a false alarm "
-            "probability above zero"
-        )
-    if not 0 <= policy.undecided <= 1:
-        raise Unfit("document.policy should have a share of undecided cases from 0 to 1")
-    if run.shard is not None and not 1 <= run.shard.index <= run.shard.count:
-        raise Unfit("document.shard should have an index from 1 to its count")
-    if any(min(ceiling.flops_per_s, ceiling.bytes_per_s) <= 0 for ceiling in run.ceilings):
-        raise Unfit("document.ceilings should be above zero")
-    if not all(map(known, run.options)):
-        raise Unfit("document.options should be of those by which a case is repeated")
-    _check_cases(run)
+    for sound, why in _rules(run):
+        if not sound:
+            raise Unfit(why)
     same_code = beside["exit_code"] == run.exit_code
     same_code = same_code or (value["policy"].get("strict") is True and (beside["exit_code"], run.exit_code) == (1, 4))
     if beside["summary"] != run.summary or not same_code:
@@ -68,33 +52,35 @@ def _run(value: Any) -> Run:
     return run
 
 
-def _check_cases(run: Run) -> None:
-    if len({case.id for case in run.cases}) < len(run.cases):
-        raise Unfit("a case is in it twice")
+def _rules(run: Run) -> Iterator[tuple[bool, str]]:
+    """List what must hold of values that each have their type, and what to say where it does not."""
+    policy, shard = run.policy, run.shard
+    for name, side in (("base", run.base), ("head", run.head)):
+        named = isinstance(side.get("origin"), str) and isinstance(side.get("source_sha256"), str)
+        yield named, f"document.{name} should name its origin and source_sha256"
+    in_range = LEAST_THRESHOLD <= policy.threshold <= 10
+    yield in_range, f"document.policy should have a threshold from {LEAST_THRESHOLD:g} to 10"
+    positive = policy.budget_s > 0 and 0 < policy.false_alarm < 1
+    yield positive, "document.policy should have a budget and a false alarm probability above zero"
+    yield 0 <= policy.undecided <= 1, "document.policy should have a share of undecided cases from 0 to 1"
+    part = shard is None or 1 <= shard.index <= shard.count
+    yield part, "document.shard should have an index from 1 to its count"
+    speeds = (min(ceiling.flops_per_s, ceiling.bytes_per_s) for ceiling in run.ceilings)
+    yield all(speed > 0 for speed in speeds), "document.ceilings should be above zero"
+    yield all(map(known, run.options)), "document.options should be of those by which a case is repeated"
+    yield len({case.id for case in run.cases}) == len(run.cases), "a case is in it twice"
     for case in run.cases:
-        times: tuple[float | None, ...] = (case.ratio, *case.ci, case.base_ns, case.head_ns)
-        if (host := case.host) is not None:
-            times += (host.ratio, *host.ci, host.base_ns, host.head_ns)
-        if any(figure is not None and figure <= 0 for figure in times) or (case.mde is not None and case.mde < 0):
-            raise Unfit(f"the figures of {case.id[:120]!a} should be above zero")
-
-
-def _parts(
-    kind: type, value: object, where: str, *, without: Collection[str] = (), beside: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read an object that has the fields of a dataclass, except some, and more keys; returns both parts."""
-    fields = {name: type_ for name, type_ in fields_of(kind).items() if name not in without}
-    found = typed({**fields, **beside}, value, where, _READERS)
-    return {name: found.pop(name) for name in fields if name in found}, found
+        times = [time for one in (case, case.host) if one for time in (one.ratio, *one.ci, one.base_ns, one.head_ns)]
+        sound = all(time is None or time > 0 for time in times) and (case.mde is None or case.mde >= 0)
+        yield sound, f"the figures of {case.id[:120]!a} should be above zero"
 
 
 def _case(value: object, where: str) -> CaseResult:
-    own, beside = _parts(
+    own, beside = fields_and_more(
         CaseResult,
         value,
         where,
-        without=("evidence",),
-        beside={
+        {
             "id": str,
             "model": NotRequired[str | None],
             "error": Mapping[str, TensorError],
@@ -103,6 +89,8 @@ def _case(value: object, where: str) -> CaseResult:
             "achieved": Achieved | None,
             **dict.fromkeys(_OLD_HOST, NotRequired[float | None]),
         },
+        without=("evidence",),
+        readers=_READERS,
     )
     base_ns, head_ns = (beside.get(name) for name in _OLD_HOST)
     if base_ns is not None and head_ns is not None:
@@ -120,32 +108,20 @@ def _case(value: object, where: str) -> CaseResult:
 
 def _policy(value: object, where: str) -> Policy:
     """Read a policy; one of version 0.2.0 may be strict, and lets nothing stay undecided."""
-    own, beside = _parts(Policy, value, where, beside={"strict": NotRequired[bool]})
+    own, beside = fields_and_more(Policy, value, where, {"strict": NotRequired[bool]})
     return Policy(**own | ({"undecided": 0.0} if beside.get("strict") else {}))
 
 
 def _error(value: object, where: str) -> "partial[TensorError]":
     """Read an error without its name, which is its key."""
     figures = {"head": float | None, "share": float | None}
-    own, beside = _parts(TensorError, value, where, without=("name", "head"), beside=figures)
+    own, beside = fields_and_more(TensorError, value, where, figures, without=("name", "head"))
     return partial(TensorError, head=inf if beside["head"] is None else beside["head"], **own)
 
 
-def _fingerprint(value: object, where: str) -> Fingerprint:
-    totals = {"ops": Mapping[str, int], "peak_bytes": int, "allocated_bytes": int}
-    own, _ = _parts(Fingerprint, value, where, beside=totals)
-    return Fingerprint(**own)
-
-
-_READERS = {Policy: _policy, CaseResult: _case, TensorError: _error, Fingerprint: _fingerprint}
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        raise ValueError("a key is in an object twice")
-    return document
+_READERS: Readers = {
+    Policy: _policy,
+    CaseResult: _case,
+    TensorError: _error,
+    Fingerprint: Fingerprint.from_stored,
+}

@@ -1,14 +1,15 @@
 """The raw pairs of a run as JSON, written by ``--gate-pairs`` and read back to be replayed. Pure."""
 
-import json
-from math import inf
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired
 
 from ..judging.run import Run
 from ..plain.errors import CannotDo
-from ..plain.evidence import Measurement, Pair
-from ..plain.strict_json import dumps
+from ..plain.evidence import Measurement, Pair, Plain
+from ..plain.strict_json import dumps, loads
+from ..plain.typed import Unfit, fields_and_more, typed
 
 SCHEMA = 1
 
@@ -35,6 +36,14 @@ def as_pairs(run: Run) -> str:
     return dumps(document, separators=(",", ":"))
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """The measurements of one case."""
+
+    id: str
+    measurements: tuple[Measurement, ...]
+
+
 def read(path: Path) -> dict[str, tuple[Measurement, ...]]:
     """Read the measurements of every case of a recording, by case id.
 
@@ -42,21 +51,27 @@ def read(path: Path) -> dict[str, tuple[Measurement, ...]]:
         CannotDo: not a recording of this schema, or one without pairs.
 
     """
+    form = {"schema": int, "environment": NotRequired[Mapping[str, Plain]], "cases": tuple[Recorded, ...]}
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        assert document["schema"] == SCHEMA, f"schema is {document['schema']!r}, not {SCHEMA}"
-        recorded = {case["id"]: tuple(map(_measurement, case["measurements"])) for case in document["cases"]}
-        assert recorded, "no case is in it"
-        assert all(recorded.values()), "a case has no measurement"
-    except Exception as error:
-        raise CannotDo(f"{path} is no recording of --gate-pairs ({error!r}): record it anew") from error
+        document = typed(form, loads(path.read_text(encoding="utf-8")), "it", {Pair: _pair, Measurement: _measurement})
+        recorded = {case.id: case.measurements for case in document["cases"]}
+        if document["schema"] != SCHEMA or not recorded or not all(recorded.values()):
+            raise Unfit(f"its schema is not {SCHEMA}, or measurements are missing")  # noqa: TRY301  # one message
+    except (OSError, ValueError, RecursionError, Unfit) as error:
+        raise CannotDo(f"{path} is no recording of --gate-pairs ({error}): record it anew") from error
     return recorded
 
 
-def _measurement(stored: Any) -> Measurement:
-    times = [(float(base), float(head)) for base, head in stored["pairs"]]
-    assert times, "a measurement has no pairs"
-    assert all(1 <= ns < inf for pair in times for ns in pair), "a time is not one of 1 ns or more"
-    assert stored["calls_per_burst"] >= 1, "a burst has no calls"
-    pairs = tuple(Pair(base, head) for base, head in times)
-    return Measurement(pairs, stored["calls_per_burst"], stored["seconds"], stored["warmup_rounds"])
+def _measurement(value: object, where: str) -> Measurement:
+    own, _ = fields_and_more(Measurement, value, where, {}, readers={Pair: _pair})
+    measurement = Measurement(**own)
+    if not measurement.pairs or measurement.calls_per_burst < 1:
+        raise Unfit(f"{where} has no pairs, or a burst without calls")
+    return measurement
+
+
+def _pair(value: object, where: str) -> Pair:
+    times = typed(tuple[float, float], value, where)
+    if min(times) < 1:
+        raise Unfit(f"{where} has a time below 1 ns")
+    return Pair(*times)

@@ -12,6 +12,7 @@ from .flops import rates
 from .reproduce import commands
 from .text import COLUMNS, legend, row, rows_of
 
+COLOURS = {"fail": {"red": True}, "doubt": {"yellow": True}, "gain": {"green": True}, "new": {"cyan": True}}
 _RIGHT = ("ratio", "base", "head", "pairs", "error")
 
 
@@ -50,7 +51,7 @@ def write_table(run: Run, terminal: Terminal) -> None:
 
     terminal.write_line(line(COLUMNS), bold=True)
     for verdict, cells in rows:
-        terminal.write_line(line(cells), **_markup(verdict))
+        terminal.write_line(line(cells), **COLOURS.get(verdict.tone, {}))
     skipped: dict[str, list[str]] = {}
     for case in run.cases:
         if case.verdict is Verdict.SKIPPED:
@@ -69,14 +70,3 @@ def write_table(run: Run, terminal: Terminal) -> None:
         terminal.write_line(f"warning: {warning}", yellow=True)
     same = " (identical source)" if run.base.get("source_sha256") == run.head.get("source_sha256") else ""
     terminal.write_line(f"base: {run.base['origin']}, head: {run.head['origin']}{same}; {legend(run.policy)}")
-
-
-def _markup(verdict: Verdict) -> dict[str, bool]:
-    if verdict.fails:
-        return {"red": True}
-    return {
-        Verdict.INCONCLUSIVE: {"yellow": True},
-        Verdict.WAIVED: {"yellow": True},
-        Verdict.FASTER: {"green": True},
-        Verdict.NEW: {"cyan": True},
-    }.get(verdict, {})

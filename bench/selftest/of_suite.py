@@ -115,12 +115,7 @@ class _Subject:
         """Compare a case as one of a run, or else as the first that seems slower in its own."""
         run = run or Replications(self.policy.false_alarm)
         on_gpu = self.device == "cuda"
-        test = self.policy.test(
-            len(self.cases) * (1 + on_gpu),
-            replication_level=run.level,
-            host=on_gpu,
-            host_replication_level=run.host_level,
-        )
+        test = self.policy.test(len(self.cases) * (1 + on_gpu), replications=run, host=on_gpu)
         result = self.gate.compare(case, test, budget_s)
         run.settle(result)
         return result

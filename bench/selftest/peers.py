@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ..plain.arguments import COUNT
 from ..plain.errors import CannotDo
+from ..plain.printable import table
 from ..sources.target import SUITE
 from .runs import environment_without, process, stock_fails
 from .trials import write_files
@@ -93,12 +94,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _table(found: dict[str, Found]) -> list[str]:
-    columns = ["unchanged, failed", *(f"{100 * share:g}% slower, failed" for share in SLOWDOWNS), "seconds"]
-    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    columns = ["", "unchanged, failed", *(f"{100 * share:g}% slower, failed" for share in SLOWDOWNS), "seconds"]
+    rows = []
     for name, one in found.items():
         counts = [f"{sum(runs)} of {len(runs)}" for runs in (one.failed[share] for share in (0.0, *SLOWDOWNS))]
-        lines.append(f"| {name} | {' | '.join(counts)} | {median(one.seconds):.0f} |")
-    return lines
+        rows.append([name, *counts, f"{median(one.seconds):.0f}"])
+    return table(columns, rows)
 
 
 def _write(place: Path, *extras: float) -> tuple[Path, Path]:

@@ -146,16 +146,14 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 def _refuse_untimed(config: pytest.Config) -> None:
     """Refuse what leaves nothing to time, or times it beside other work."""
     policy_options.refuse_without_fixture(config)
-    disabled = config.getoption("benchmark_disable") and not config.getoption("benchmark_enable")
-    if config.getoption("benchmark_skip") or disabled:
+    if policy_options.is_disabled(config):
         raise CannotDo(
             "--benchmark-disable and --benchmark-skip leave nothing to compare: drop them, or the comparison"
         )
     stored_too = [name for name in ("save", "autosave", "json", "compare") if config.getoption(f"benchmark_{name}")]
     if stored_too:
         raise CannotDo(f"--benchmark-{stored_too[0]} and --gate-base are two kinds of comparison: give one of them")
-    parallel = config.getoption("dist", "no") != "no" or bool(config.getoption("numprocesses", None))
-    if parallel or "PYTEST_XDIST_WORKER" in os.environ:
+    if policy_options.is_parallel(config) or "PYTEST_XDIST_WORKER" in os.environ:
         raise CannotDo(
             "timing under -n (pytest-xdist) measures the other workers: drop -n, or the comparison to only check"
         )

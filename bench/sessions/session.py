@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..judging.fingerprint_diff import NOTHING
-from ..judging.judge import deciding, judge_case, needs_replication
-from ..judging.policy import OwnThreshold, Policy
+from ..judging.judge import deciding, judge_case, left_over, needs_replication
+from ..judging.policy import Policy
 from ..judging.replication import PATIENCE, Replications, replicating
 from ..judging.run import Run
 from ..judging.statistics import PairedTest
@@ -215,20 +215,18 @@ class Session:
         return "not in the base" if text is None else f"not compared, the base cannot collect it: {error_line(text)}"
 
     def _test(self, node_id: str, own: Own) -> PairedTest:
-        threshold, waiver = self.exceptions.threshold(node_id), self.exceptions.waiver(node_id)
+        accepted = self.exceptions.of(node_id)
         if own.threshold is not None:
-            threshold = OwnThreshold(own.threshold, f"its own threshold is {100 * own.threshold:g}%")
+            said = f"its own threshold is {100 * own.threshold:g}%"
+            accepted = replace(accepted, threshold=own.threshold, note=said)
         return self.settings.policy.test(
             len(self.compared) + len(self.selection.elsewhere) + self.sharing,
-            threshold=threshold,
-            accepted_ratio=1.0 if waiver is None else waiver.ratio,
-            replication_level=None if self.settings.base_python else self.replications.level,
+            accepted=accepted,
+            replications=None if self.settings.base_python else self.replications,
         )
 
     def _add(self, evidence: Evidence, own: Own) -> CaseResult:
-        waiver = self.exceptions.waiver(evidence.case_id)
-        waived = None if waiver is None else str(waiver)
-        result = judge_case(evidence, self._test(evidence.case_id, own), waived)
+        result = judge_case(evidence, self._test(evidence.case_id, own))
         self.results.append(result)
         self.replications.settle(result)
         return result
@@ -246,15 +244,9 @@ class Session:
         done = {result.id for result in self.results}
         if done.issuperset(self.selection.tests) and any(result.verdict.compared for result in self.results):
             sides.refuse_code_that_nobody_imports()
-        rows = [
-            Evidence(id_, error="was selected and has no result: the run stopped before it")
-            for id_ in self.selection.tests
-            if id_ not in done
-        ]
         known = self.selection.known | self.pair.collected["head"].tests.keys()
         missing = sorted(self.sides.own.ids - known)
-        if index == 1:  # once, not in every shard
-            rows += [Evidence(id_, missing="is in the base and gone from the head") for id_ in missing]
+        rows = left_over(self.selection.tests, done, missing if index == 1 else ())  # once, not in every shard
         judged = (judge_case(row, self.settings.policy.test(1)) for row in rows)
         return Run(
             base={"origin": sides.base.origin, "source_sha256": sides.base.sha256, **sides.versions},

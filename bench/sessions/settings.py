@@ -90,7 +90,7 @@ def read(config: pytest.Config) -> Settings | None:
     threads, slowed = option("gate_threads") or written.get("threads", str(DEFAULT_THREADS)), option("gate_slowed")
     return Settings(
         base=base,
-        policy=policy_options.policy(config, written, budgets=policy_options.PROCESSES_BUDGET if base_python else 1),
+        policy=policy_options.policy(config, written),
         threads=THREADS.read("--gate-threads", threads),
         shard=read_shard("--gate-shard", option("gate_shard")),
         base_python=base_python,

@@ -10,6 +10,7 @@ from typing import Any
 from ..plain.errors import CannotDo
 from ..plain.evidence import TensorError
 from ..plain.execution import Fingerprint
+from ..plain.typed import Unfit
 from .source import Source
 
 SCHEMA = 1
@@ -123,7 +124,7 @@ def _fingerprint(stored: Any) -> Fingerprint | None:
     """Read a stored fingerprint; None where there is none, or one of a version that stored less."""
     try:
         found = Fingerprint.from_stored(stored)
-    except (KeyError, TypeError):
+    except Unfit:
         return None
     if found.calls is None:
         return found

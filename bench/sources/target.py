@@ -1,4 +1,4 @@
-"""What is compared: the attention package, or kernels from outside by name, and the source that they consist of."""
+"""The target of a run: the attention package or kernels from outside, and the packages that are its source."""
 
 import importlib.util
 import sys

@@ -49,7 +49,7 @@ class Gate:
     base: Base | None = None
     available_bytes: Callable[[str], int] | None = None
 
-    def compare(self, case: Case, test: PairedTest, budget_s: float, waiver: str | None = None) -> CaseResult:
+    def compare(self, case: Case, test: PairedTest, budget_s: float) -> CaseResult:
         """Check and time both sides of one case, each measurement within the budget, and reach its verdict."""
         try:
             evidence = self._compare(case, test, budget_s)
@@ -59,7 +59,7 @@ class Gate:
             evidence = Evidence(case.id, skipped=str(reason))
         if evidence.base_fingerprint is None and self.base is not None:
             evidence = replace(evidence, base_fingerprint=self.base.stored_fingerprints.get(case.id))
-        return judge_case(evidence, test, waiver)
+        return judge_case(evidence, test)
 
     def _compare(self, case: Case, test: PairedTest, budget_s: float) -> Evidence:
         evidence = self.check(case)

@@ -13,7 +13,7 @@ from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair, Timing
 
 ALPHA = Policy().false_alarm
-TEST = Policy().test(100, replication_level=Replications(ALPHA).level)
+TEST = Policy().test(100, replications=Replications(ALPHA))
 
 
 def measured(*ratios: float, pairs: int = 60) -> Measurement:
@@ -48,11 +48,11 @@ def test_a_confirmed_slowdown_is_replicated_unless_it_is_large(ratios: Sequence[
 
 
 def test_what_memory_could_explain_is_counted_from_the_slowdown_that_a_waiver_accepts() -> None:
-    waived = replace(TEST, accepted=log(1.1))
+    waived = replace(TEST, accepted=log(1.1), waiver="accepted")
     assert needs_replication([measured(1.2), measured(1.2)], waived)
     assert not needs_replication([measured(1.3), measured(1.3)], waived)
     twice = (measured(1.2), measured(1.2))
-    gone = judge_case(Evidence("c", measurements=twice, replication=measured(1.0, pairs=15)), waived, "accepted")
+    gone = judge_case(Evidence("c", measurements=twice, replication=measured(1.0, pairs=15)), waived)
     assert gone.verdict is Verdict.UNCHANGED
     assert gone.reasons[-1] == "needs its waiver no longer (accepted)"
 

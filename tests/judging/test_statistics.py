@@ -132,34 +132,25 @@ def test_what_looks_faster_is_measured_on_and_is_not_slower_when_the_time_is_up(
     assert TEST.decide(ordered) is Change.SAME
 
 
-def test_unchanged_code_is_not_called_slower_however_often_one_looks() -> None:
-    loose = PairedTest(
-        threshold=log1p(0.05), alarm_level=0.05, miss_level=1e-9
-    )  # a level at which alarms would be seen
+@pytest.mark.parametrize(
+    ("alarm_level", "miss_level", "of_threshold", "wrong"),
+    [(0.05, 1e-9, 0.5, Change.SLOWER), (1e-9, 0.05, 1.0, Change.SAME)],
+    ids=["unchanged code is not called slower", "a slowed case is not called the same"],
+)
+def test_however_often_one_looks_what_is_said_is_no_more_often_wrong_than_its_level(
+    alarm_level: float, miss_level: float, of_threshold: float, wrong: Change
+) -> None:
+    test = PairedTest(log1p(0.05), alarm_level, miss_level)  # one level at which errors would be seen
     noise = random.Random(2)
-    alarms = 0
+    errors = 0
     for _ in range(300):
         ordered: list[float] = []
         for _ in range(120):
-            ordered = sorted([*ordered, loose.threshold / 2 + noise.gauss(0, 0.05)])  # the worst unchanged case
-            if loose.decide(ordered) is Change.SLOWER:
-                alarms += 1
+            ordered = sorted([*ordered, of_threshold * test.threshold + noise.gauss(0, 0.05)])  # the worst such case
+            if test.decide(ordered) is wrong:
+                errors += 1
                 break
-    assert alarms <= 25  # 15 are expected at most; 26 or more have probability below 1%
-
-
-def test_a_slowed_case_is_not_called_the_same_however_often_one_looks() -> None:
-    loose = PairedTest(threshold=log1p(0.05), alarm_level=1e-9, miss_level=0.05)
-    noise = random.Random(3)
-    misses = 0
-    for _ in range(300):
-        ordered: list[float] = []
-        for _ in range(120):
-            ordered = sorted([*ordered, loose.threshold + noise.gauss(0, 0.05)])
-            if loose.decide(ordered) is Change.SAME:
-                misses += 1
-                break
-    assert misses <= 25  # as above
+    assert errors <= 25  # 15 are expected at most; 26 or more have probability below 1%
 
 
 @pytest.mark.parametrize(("cases", "pairs"), [(1, 13), (213, 13), (10**6, 13)])

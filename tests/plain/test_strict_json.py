@@ -1,12 +1,11 @@
 """JSON that a parser of another language reads."""
 
-import json
 import subprocess
 from shutil import which
 
 import pytest
 
-from bench.plain.strict_json import dumps, strict
+from bench.plain.strict_json import dumps, loads, strict
 
 HOSTILE = {"a": float("inf"), "b": [float("-inf"), {"c": float("nan")}, (1.5, 2)], "d": 1, "e": True, "f": "Infinity"}
 
@@ -16,12 +15,15 @@ def test_what_json_has_no_word_for_is_null_and_all_else_as_it_was() -> None:
 
 
 def test_the_text_is_read_by_a_parser_that_takes_no_constants() -> None:
-    def refuse(name: str) -> None:
-        raise ValueError(name)
-
     text = dumps(HOSTILE, indent=1)
-    assert json.loads(text, parse_constant=refuse)["f"] == "Infinity"
+    assert loads(text)["f"] == "Infinity"
     assert text.endswith("\n")
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', "[NaN]", "[-Infinity]", "{", ""])
+def test_what_is_not_written_is_not_read(text: str) -> None:
+    with pytest.raises(ValueError, match="a key is in an object twice|is not JSON|Expecting"):
+        loads(text)
 
 
 @pytest.mark.skipif(which("node") is None, reason="there is no Node.js here")

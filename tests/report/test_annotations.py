@@ -72,11 +72,6 @@ def test_more_kernels_than_github_shows_are_named_in_the_last_note() -> None:
     assert notes[-1].endswith("and 6 more: k09, k10, k11, k12, k13, k14")
 
 
-def test_a_run_that_compared_nothing_says_so() -> None:
-    (note,) = as_annotations(Run({}, {}, {}, Policy(), (case("new", Verdict.NEW),)), {})
-    assert re.fullmatch(r"::error title=gate::gate: ERROR, nothing was compared.*", note)
-
-
 def test_every_case_s_id_tells_its_subject() -> None:
     for known in matrix(attention.KERNELS, attention.MODULES, TIERS[-1], ("cpu", "cuda")):
         assert subject(known.id) == known.subject

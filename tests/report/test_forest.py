@@ -21,13 +21,13 @@ def around(*ratios: float, threshold: float = 0.05) -> Forest:
 
 def test_no_change_is_in_the_middle_and_a_slowdown_to_its_right() -> None:
     forest = around(1.1)
-    assert forest.one == forest.width / 2
-    assert forest.half_low < forest.one < forest.half_high < forest.threshold < forest.x(log(1.1))
+    assert forest.at(0) == forest.width / 2
+    assert forest.at(-0.5) < forest.at(0) < forest.at(0.5) < forest.at(1) < forest.x(log(1.1))
 
 
 def test_twice_and_half_lie_equally_far_from_no_change() -> None:
     forest = around(1.1)
-    assert forest.x(log(1.1)) - forest.one == pytest.approx(forest.one - forest.x(-log(1.1)))
+    assert forest.x(log(1.1)) - forest.at(0) == pytest.approx(forest.at(0) - forest.x(-log(1.1)))
 
 
 @pytest.mark.parametrize("ratios", [(), (1.0,), (1.0, 1.3), (0.01, 100.0)])
@@ -36,7 +36,7 @@ def test_the_threshold_is_always_in_sight_however_far_one_case_lies(
     ratios: tuple[float, ...], threshold: float
 ) -> None:
     forest = around(*ratios, threshold=threshold)
-    assert forest.width / 2 + 20 < forest.threshold < forest.width - 20
+    assert forest.width / 2 + 20 < forest.at(1) < forest.width - 20
 
 
 def test_an_end_beyond_the_axis_or_without_bound_is_cut_off() -> None:
@@ -60,5 +60,5 @@ def test_labels_are_several_and_do_not_overlap(threshold: float) -> None:
     forest = around(1.0, (1 + threshold) ** 3, threshold=threshold)
     places = sorted(x for x, _ in forest.ticks)
     assert len(places) >= 3
-    assert (forest.one, "1") in forest.ticks
+    assert (forest.at(0), "1") in forest.ticks
     assert all(right - left >= LABEL_WIDTH for left, right in pairwise(places))

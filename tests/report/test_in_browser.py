@@ -215,20 +215,15 @@ def test_axe_finds_no_barrier(open_page: Open, large_run: Run, scheme: str, widt
     assert found.violations_count == 0, found.generate_report()
 
 
-def test_the_scheme_follows_the_reader_s(open_page: Open, text: str) -> None:
-    page = open_page(text)
-    ground = "getComputedStyle(document.documentElement).backgroundColor"
-    assert page.evaluate(ground) == "rgb(255, 255, 255)"
-    page.emulate_media(color_scheme="dark")
-    assert page.evaluate(ground) == "rgb(20, 23, 26)"
-
-
-def test_nothing_moves_where_motion_is_not_wanted(open_page: Open, text: str) -> None:
-    page = open_page(text, reduced_motion="reduce")
-    behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
-    assert page.evaluate(behaviour) == "auto"
-    page.emulate_media(reduced_motion="no-preference")
-    assert page.evaluate(behaviour) == "smooth"
+def test_scheme_and_motion_are_those_that_the_reader_s_system_asks_for(page: Page) -> None:
+    for media, what, value in (
+        ({"color_scheme": "dark"}, "backgroundColor", "rgb(20, 23, 26)"),
+        ({"color_scheme": "light"}, "backgroundColor", "rgb(255, 255, 255)"),
+        ({"reduced_motion": "reduce"}, "scrollBehavior", "auto"),
+        ({"reduced_motion": "no-preference"}, "scrollBehavior", "smooth"),
+    ):
+        page.emulate_media(**media)  # type: ignore[arg-type]  # each is one of its own words
+        assert page.evaluate(f"getComputedStyle(document.documentElement).{what}") == value, media
 
 
 def test_without_scripts_every_case_and_detail_is_there_and_no_dead_control(open_page: Open, text: str) -> None:

@@ -20,12 +20,14 @@ class Lines:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.colours: list[str] = []  # of the lines
 
     def section(self, title: str, sep: str = "=", **_: bool) -> None:
         self.lines.append(f"{sep} {title}")
 
-    def write_line(self, line: str, **_: bool) -> None:
+    def write_line(self, line: str, **markup: bool) -> None:
         self.lines.append(line)
+        self.colours.append(" ".join(markup))
 
 
 def run_of(*cases: CaseResult) -> Run:
@@ -37,6 +39,12 @@ def written(*cases: CaseResult) -> list[str]:
     terminal = Lines()
     write_table(run_of(*cases), terminal)
     return terminal.lines
+
+
+def test_a_row_has_the_colour_of_what_its_verdict_means() -> None:
+    terminal = Lines()
+    write_table(run_of(*(CaseResult(Evidence("a"), verdict) for verdict in Verdict)), terminal)
+    assert terminal.colours[:11] == ["bold", *["red"] * 5, "yellow", "yellow", "green", "cyan", ""]
 
 
 def test_cases_skipped_for_one_reason_share_a_line() -> None:

@@ -163,6 +163,7 @@ def test_what_is_no_recording_is_refused_in_one_sentence(tmp_path: Path) -> None
         '{"schema": 2, "cases": []}',
         '{"schema": 1, "cases": []}',
         '{"schema": 1, "cases": [{"id": 1}]}',
+        recorded((5, 5)).replace('"schema": 1', '"schema": 2'),
         recorded(),
         recorded((0, 5)),
         recorded((5, -5)),

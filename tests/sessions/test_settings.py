@@ -61,9 +61,8 @@ def test_the_section_says_what_the_options_do_not(tmp_path: Path) -> None:
     assert found is not None
     assert (found.base, found.threads) == ("main...", 2)
     assert (found.policy.threshold, found.policy.budget_s, found.policy.undecided) == (0.03, 7, 0)
-    waiver = found.exceptions(["benchmarks/test_f.py::test_f[big]"]).waiver("benchmarks/test_f.py::test_f[big]")
-    assert waiver is not None
-    assert waiver.ratio == 1.1
+    test = "benchmarks/test_f.py::test_f[big]"
+    assert found.exceptions([test]).of(test).ratio == 1.1
 
 
 def test_options_override_the_section(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch._C._autograd import DeviceType
 import attention
 from attention.registry import Capabilities, Kernel
 from bench.judging.policy import Policy
+from bench.judging.replication import Replications
 from bench.judging.verdict import CaseResult, Verdict
 from bench.observing.profiling import launched
 from bench.plain.evidence import Measurement
@@ -200,7 +201,7 @@ class FakeGpu:
         head, base = self.side("head", work=work, launch=launch), self.side("base", work=1.0, launch=1.0)
         sides = in_process(head, base, clock_of=lambda _: clock, now_ns=clock.now_ns)
         case = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
-        test = policy.test(100, host=True, replication_level=1e-3, host_replication_level=1e-3)
+        test = policy.test(100, replications=Replications(policy.false_alarm), host=True)
         return Gate(sides, Base(SOURCE)).compare(case, test, budget_s)
 
 

@@ -1,6 +1,6 @@
 """Checks JSON values against Python types: nothing is guessed, converted or ignored."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from math import isfinite
@@ -19,8 +19,8 @@ class Unfit(Exception):
 def typed(kind: Any, value: object, where: str, readers: Readers | None = None) -> Any:
     """Return the value as ``kind``: a scalar, a string enum, a union, ``Mapping[str, X]``, a tuple or a dataclass.
 
-    A dataclass is given by its fields, of which those with a default may be absent; ``readers`` read those that are
-    given otherwise. A dict of kinds is an object with these keys; ``fields_of`` makes one.
+    A dataclass is given by its fields, and those with a default may be absent; ``readers`` read classes that are given
+    in another way. A dict of kinds is an object with these keys.
 
     ``where`` names the value in messages, which may end up in a log: keys and values are shown in them in printable
     ASCII, shortened. Numbers are finite, and a bool is no number.
@@ -42,12 +42,32 @@ def typed(kind: Any, value: object, where: str, readers: Readers | None = None) 
         return _object(kind, value, where, readers)
     if kind in readers:
         return readers[kind](value, where)
-    if is_dataclass(kind):
-        return _dataclass(kind, value, where, readers)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return kind(**_object(_fields_of(kind), value, where, readers))
     return _scalar(kind, value, where)
 
 
-def fields_of(kind: Any) -> dict[str, Any]:
+def fields_and_more(
+    kind: Any,
+    value: object,
+    where: str,
+    more: Mapping[str, Any],
+    *,
+    without: Collection[str] = (),
+    readers: Readers | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read an object that has the fields of a dataclass, except some, and ``more`` keys; returns both parts.
+
+    Raises:
+        Unfit: as ``typed``.
+
+    """
+    fields = {name: type_ for name, type_ in _fields_of(kind).items() if name not in without}
+    found = typed({**fields, **more}, value, where, readers)
+    return {name: found.pop(name) for name in fields if name in found}, found
+
+
+def _fields_of(kind: Any) -> dict[str, Any]:
     """Return the types of a dataclass's fields by name, ``NotRequired`` where there is a default."""
     hints = get_type_hints(kind)
     return {
@@ -75,10 +95,6 @@ def _entries(kinds: tuple[Any, ...], value: object, where: str, readers: Readers
     if len(kinds) != len(items):
         raise Unfit(f"{where} should have {len(kinds)} entries and has {len(items)}")
     return tuple(typed(kinds[i], item, f"{where}[{i}]", readers) for i, item in enumerate(items))
-
-
-def _dataclass(kind: Any, value: object, where: str, readers: Readers) -> Any:
-    return kind(**_object(fields_of(kind), value, where, readers))
 
 
 def _object(kinds: Mapping[str, Any], value: object, where: str, readers: Readers) -> dict[str, Any]:

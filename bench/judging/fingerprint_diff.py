@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
-from ..plain.execution import Calls, Fingerprint, Pass, SdpaCall
+from ..plain.execution import WRONG, Calls, Fingerprint, Pass, SdpaCall
 from ..plain.printable import counted
 
 # Peak bytes may grow by this share plus so many bytes: a temporary of a page is no regression.
@@ -192,15 +192,8 @@ def _of_base(size: int | None) -> str:
 def _call_notes(base: Calls | None, head: Calls | None) -> Iterator[str]:
     if base is None or head is None:
         return
-    for what, names in (
-        ("belongs to earlier inputs", base.stale),
-        ("is memory that its next call overwrites", base.overwritten),
-        ("depends on memory that nobody wrote", base.unwritten),
-        ("is wrong at the first call of a length", base.odd_first),
-        ("is wrong in a second backward pass", base.second_backward),
-        ("is another", base.other_modes),
-    ):
-        if names:
+    for field, what in WRONG.items():
+        if names := getattr(base, field):
             yield f"the base's {', '.join(names)} {what}"
     if common := [state for state in head.left_changed if state in base.left_changed]:
         yield f"base and head leave {' and '.join(common)} changed"

@@ -23,6 +23,11 @@ def same_bits(one: Tensor, another: Tensor) -> bool:
     return torch.equal(one, another) or torch.equal(_bytes(one), _bytes(another))
 
 
+def unlike(expected: Results, seen: Results | None) -> tuple[str, ...]:
+    """Name the results that are not the same, bit for bit; all, where nothing was seen."""
+    return tuple(name for name, t in expected.items() if seen is None or not same_bits(seen[name].detach(), t))
+
+
 def distance(one: Tensor, another: Tensor) -> float:
     """Return the largest difference; infinite where one is a number and the other is not, or the shapes differ."""
     if one.shape != another.shape:

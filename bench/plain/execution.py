@@ -54,6 +54,17 @@ class Compilation:
     kernels: int
 
 
+# What is wrong with results, by the field of ``Calls`` that names them. A mode follows the names of ``other_modes``.
+WRONG = {
+    "stale": "belongs to earlier inputs",
+    "overwritten": "is memory that its next call overwrites",
+    "unwritten": "depends on memory that nobody wrote",
+    "odd_first": "is wrong at the first call of a length",
+    "second_backward": "is wrong in a second backward pass",
+    "other_modes": "is another",
+}
+
+
 @dataclass(frozen=True)
 class Calls:
     """What several calls showed of one another: the names of results (``out``, ``dq``), and facts that may be unknown.

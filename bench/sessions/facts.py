@@ -54,6 +54,6 @@ def _observed(once: Callable[[], Any], compiled: "Counters") -> Fingerprint:
         garbage = leaks.garbage(recorder)
     kept, cached = None, None
     if recorder.live_bytes:
-        kept, cached = leaks.kept(once, leaks.by_device if on_gpu else leaks.by_tensors())
+        kept, cached = leaks.kept(once, leaks.counting(on_gpu=on_gpu))
     calls = Calls(kept_bytes=kept, cached_bytes=cached, garbage_bytes=garbage, left_changed=tuple(left))
     return replace(seen, calls=calls, launches=launches(once) if on_gpu else None)

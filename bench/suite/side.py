@@ -23,7 +23,7 @@ class Side:
     kernels: Mapping[str, Any]
     modules: Mapping[str, Any]
     undeclared: frozenset[str] = frozenset()
-    tried_longer: set[str] = field(default_factory=set, compare=False)  # see ``checking.lengths``
+    tried_longer: set[str] = field(default_factory=set, compare=False)  # that were called at other lengths
 
     def supports(self, case: Case) -> bool:
         """Say whether the side has the case's subject and the subject supports the case."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..observing import compilation
-from ..observing.tolerance import Results
+from ..observing.tolerance import Results, unlike
 from ..plain.errors import CannotDo
 from ..plain.evidence import Place
 from ..plain.execution import Fingerprint, Observed
@@ -24,10 +24,11 @@ from ..timing.machine import shuffle_memory, steady_allocator
 from ..twins.bursts import pin
 from ..twins.interpreter import connection
 from ..twins.party import Misbehaved, Unsupported, serve
-from .calls import NotPlain, execute, unrepeated
 from .cases import Case
 from .matrix import ROWS, Rows, matrix, supported_ids
 from .observe import observe
+from .purity import execute
+from .returned import NotPlain
 from .side import Side, load
 from .slowing import slowed, slowed_on_gpu
 from .source_lines import places
@@ -35,6 +36,7 @@ from .workload import Call, Workload, bind, parameter_sizes
 
 # The generation of what came since the last collection: to go through all that torch's compiler holds is slow.
 YOUNG = 0
+CHANCES = 8  # further calls of a base that has repeated bit for bit, before a head that does not is blamed
 
 Given = Workload | Path  # a workload, or the file that holds it
 
@@ -79,8 +81,7 @@ class Worker:
         self._error = 0.0
         self._side: Side
         self._workload: Workload
-        self._given: list[torch.Tensor]
-        self._versions: list[int]
+        self._before: list[tuple[torch.Tensor, int]]
         self._call: Call
         self._results: Results
         self._timed: Callable[[], object]
@@ -154,7 +155,7 @@ class Worker:
         """Take up a case."""
         gc.collect(YOUNG)
         self._workload = given if isinstance(given, Workload) else torch.load(given, weights_only=False)
-        self._given, self._versions = self._workload.snapshot(), self._workload.versions
+        self._before = self._workload.snapshot()
         with self._gradients():
             self._call = bind(self._workload, self._side)
 
@@ -174,7 +175,7 @@ class Worker:
         except NotPlain as error:
             raise Misbehaved(str(error)) from error
         except Exception as error:
-            if hasattr(self, "_given") and self.wrote():
+            if hasattr(self, "_before") and self.wrote():
                 raise Misbehaved("wrote to its inputs") from error
             undeclared = self._workload.case.subject in self._side.undeclared
             if undeclared and isinstance(error, NotImplementedError):
@@ -203,7 +204,10 @@ class Worker:
     def unrepeated(self) -> tuple[str, ...]:
         """Call some more times, and name the results that are not those of the check, bit for bit."""
         with self._gradients():
-            return unrepeated(self._call.results, self._results)
+            for _ in range(CHANCES):
+                if names := unlike(self._results, self._call.results()):
+                    return names
+        return ()
 
     def settle(self, cores: Sequence[int], host: bool = False) -> float:
         """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns.
@@ -250,7 +254,7 @@ class Worker:
 
     def wrote(self) -> bool:
         """Whether the inputs were written to since the case was taken up, put back afterwards or not."""
-        return self._workload.versions != self._versions or self._workload.differs_from(self._given)
+        return self._workload.differs_from(self._before)
 
     def slow_down(self, share: float | None) -> None:
         """From the next ``settle`` on, make calls take longer by a share; see ``Start``."""

@@ -78,7 +78,7 @@ def test_causal_counts_the_pairs_seen_and_masks_given_as_tensors_count_full() ->
 def test_bytes_are_every_tensor_of_the_call_once(subject: str, dtype: str, mask: str, direction: str) -> None:
     counted = case(subject, "b2h4kv2t16d8", mask, dtype, direction)
     workload = build(counted, parameter_sizes(counted, HEAD))
-    tensors = [*workload.leaves, workload.upstream]  # the output is as large as the gradient that comes in
+    tensors = [*workload.inputs.values(), workload.upstream]  # the output is as large as the gradient that comes in
     once = sum(t.numel() for t in tensors) * DTYPES[dtype].itemsize
     expected = once * (2 if counted.backward else 1) + (0 if workload.mask is None else workload.mask.nbytes)
     expected += sum(t.nbytes for t in workload.frozen.values())

@@ -21,7 +21,7 @@ SUITE = """
 """.split()  # noqa: SIM905
 ORDER = [*ENGINE, *SUITE]
 PURE = """
-    plain judging report history sources.source sources.baseline suite.source_lines twins.between timing.budget
+    plain judging report history sources.source sources.baseline twins.between timing.budget
     timing.machine_load observing.compilation selftest.simulation selftest.replay selftest.counting
     commands.explain_text commands.github commands.comment study.results study.published study.estimate study.judgement
     study.table study.tables study.plots study.report

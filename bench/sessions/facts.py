@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..observing.states import watching
 from ..plain.collecting import no_garbage_collection
 from ..plain.execution import Calls, Fingerprint
 from ..plain.printable import first_line
@@ -46,6 +45,7 @@ def _observed(once: Callable[[], Any], compiled: "Counters") -> Fingerprint:
     from ..observing.fingerprint import fingerprint  # noqa: PLC0415
     from ..observing.op_trace import OpTrace  # noqa: PLC0415
     from ..observing.profiling import launches  # noqa: PLC0415
+    from ..observing.states import watching  # noqa: PLC0415
 
     on_gpu = torch.cuda.is_initialized()
     recorder = OpTrace()

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,13 +31,7 @@ _REFUSED = {
 }
 
 
-class Layout(Protocol):
-    """Calls a function of another signature as if it were a kernel."""
-
-    def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
-    ) -> Tensor:
-        """Attend; arguments and shapes as ``attention.Kernel.__call__``."""
+Layout = Callable[..., Tensor]  # a function of another signature, called with the arguments of ``attention.Kernel``
 
 
 def takes(signature: inspect.Signature, leading: int, options: tuple[str, ...], *, named: tuple[str, ...]) -> bool:

@@ -21,7 +21,7 @@ from ..sources.world import World
 from ..timing.clock import Clock, LaunchClock, Stopwatch
 from ..timing.cuda import graphed
 from ..timing.machine import shuffle_memory, steady_allocator
-from ..twins.bursts import pin
+from ..twins.bursts import pin, stretched
 from ..twins.interpreter import connection
 from ..twins.party import Misbehaved, Unsupported, serve
 from .cases import Case
@@ -30,8 +30,7 @@ from .observe import observe
 from .purity import execute
 from .returned import NotPlain
 from .side import Side, load
-from .slowing import slowed, slowed_on_gpu
-from .source_lines import places
+from .slowing import slowed_on_gpu
 from .workload import Call, Workload, bind, parameter_sizes
 
 # The generation of what came since the last collection: to go through all that torch's compiler holds is slow.
@@ -145,7 +144,7 @@ class Worker:
 
     def places(self, root: Path) -> dict[str, Place]:
         """Find where the side's kernels and modules are written in the repository, by name."""
-        return places({**self._side.kernels, **self._side.modules}, root)
+        return self._side.places(root)
 
     def parameters(self, case: Case) -> dict[str, torch.Size]:
         """Return the sizes of a module's parameters, by name; a kernel has none."""
@@ -220,12 +219,8 @@ class Worker:
         self._clock = LaunchClock(clock) if host else clock
         with self._gradients():
             self._timed = graphed(self._call) if self._graphs else self._call
-            if self._slowdown is not None:
-                self._timed = (
-                    slowed_on_gpu(self._timed, self._slowdown, clock)
-                    if self._workload.case.device == "cuda"
-                    else slowed(self._timed, self._slowdown)
-                )
+            if self._slowdown is not None and self._workload.case.device == "cuda":
+                self._timed = slowed_on_gpu(self._timed, self._slowdown, clock)
         return self._clock.resolution_ns
 
     def burst(self, calls: int) -> float:
@@ -235,7 +230,10 @@ class Worker:
         with self._gradients():
             if self._warm:
                 self._timed()
-            return clock.burst(self._timed, calls)
+            ns_per_call = clock.burst(self._timed, calls)
+        if self._slowdown is None or self._workload.case.device == "cuda":
+            return ns_per_call
+        return stretched(round(ns_per_call * calls), self._slowdown) / calls
 
     def release(self, cores: Sequence[int]) -> None:
         """Go back to all cores after timing.

@@ -239,6 +239,10 @@ KINDS: dict[str, tuple[Function, str, Verdict, str]] = {
     "negated": (after(lambda out: torch._neg_view(-out)), FWD, ERROR, "head returns out as a view that negates"),
     "sparse": (after(Tensor.to_sparse), FWD, ERROR, "head returns out as a tensor of layout torch.sparse_coo"),
     "freed": (after(FreesWhatItSaved.apply), BOTH, CHANGED, "a second backward pass through the same graph raises"),
+    "strides": (  # none where there is one item
+        after(lambda out: out.mT.contiguous().mT), FWD, CHANGED,
+        r"strides of the output \(0, 192, 8, 1\) -> \(0, 192, 1, 24\)",
+    ),
     "slow once": (warming_up_once, FWD, UNCHANGED, ""),
     "unwritten": (after(lambda out: out.new_empty(out.shape).add_(out)), FWD, DRIFTED, f"out: {UNWRITTEN}"),
     "unwritten times 0": (

@@ -1,6 +1,7 @@
 """The error rule: budgets, caps, finiteness, drift against the base, and messages."""
 
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 import attention
 from bench.observing import drift
 from bench.plain.evidence import TensorError
-from bench.suite.cases import Case, Shape
+from bench.suite.cases import DTYPES, Case, Shape
 from bench.suite.oracle import attended, oracle, yardstick
 from bench.suite.side import Side
 from bench.suite.workload import Workload, bind, build, parameter_sizes
@@ -39,17 +40,23 @@ def unchanged(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("mask", ["full", "causal", "boolmask", "floatmask"])
-@pytest.mark.parametrize("subject", ["masked", "sdpa", "mha", "mhaloop"])
-def test_right_kernels_stay_inside_their_budgets(subject: str, mask: str, dtype: str) -> None:
-    errors = judged(case(subject, mask=mask, dtype=dtype), unchanged, base=True)
-    assert {c for e in errors.values() for c in e.complaints} == set()
-    assert all(error.bit_equal for error in errors.values())
-    assert set(errors) >= ({"out", "dx"} if subject.startswith("mha") else {"out", "dq", "dk", "dv"})
+def filled(value: float, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    return {"out": torch.full((4,), value, dtype=dtype)}
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+NOTHING = filled(0.0, torch.float64)  # what is right of results near zero
+
+
+def test_right_kernels_stay_inside_their_budgets() -> None:
+    subjects, masks = ("masked", "sdpa", "mha", "mhaloop"), ("full", "causal", "boolmask", "floatmask")
+    for subject, mask, dtype in product(subjects, masks, DTYPES):
+        errors = judged(case(subject, mask=mask, dtype=dtype), unchanged, base=True)
+        assert {c for e in errors.values() for c in e.complaints} == set()
+        assert all(error.bit_equal for error in errors.values())
+        assert set(errors) >= ({"out", "dx"} if subject.startswith("mha") else {"out", "dq", "dk", "dv"})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("wrong", ["out", "dq", "dk", "dv"])
 def test_a_result_off_by_a_few_percent_is_over_budget(wrong: str, dtype: str) -> None:
     errors = judged(case(dtype=dtype), lambda name, t: t * 1.05 if name == wrong else t)
@@ -83,9 +90,7 @@ def test_a_naive_error_counts_as_the_noise_of_float32_at_least(name: str, noise:
 
 
 def test_the_absolute_cap_holds_even_where_the_yardstick_is_bad() -> None:
-    exact = {"out": torch.zeros(4, dtype=torch.float64)}
-    bad_yardstick = {"out": torch.ones(4)}
-    (error,) = drift.hold_to_budget({"out": torch.full((4,), 2e-5)}, exact, bad_yardstick)
+    (error,) = drift.hold_to_budget(filled(2e-5), NOTHING, filled(1.0))
     assert error.budget == 1e-5
     assert "over its budget 1e-05" in error.complaints[0]
 
@@ -108,7 +113,7 @@ def test_a_message_gives_both_errors_the_budget_the_worst_index_and_the_values_t
     )
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_result_off_everywhere_by_one_percent_is_over_budget_in_every_dtype(dtype: str) -> None:
     wide = Case("masked", False, Shape.parse("b1h4t64d32"), "causal", dtype, "cpu", "fwd")
     (complaint,) = judged(wide, lambda _, t: t * 1.01)["out"].complaints
@@ -116,21 +121,19 @@ def test_a_result_off_everywhere_by_one_percent_is_over_budget_in_every_dtype(dt
 
 
 def test_drift_from_the_base_inside_the_budget_is_reported_as_drift() -> None:
-    exact = {"out": torch.zeros(3, dtype=torch.float64)}
-    naive, base = {"out": torch.full((3,), 4e-6)}, {"out": torch.full((3,), 1e-6)}
-    (error,) = drift.hold_to_budget({"out": torch.full((3,), 3e-6)}, exact, naive, base)
+    (error,) = drift.hold_to_budget(filled(3e-6), NOTHING, filled(4e-6), filled(1e-6))
     assert error.head < error.budget
     assert error.bit_equal is False
     assert "more than 2x the base's 1e-06, though inside its budget" in error.complaints[0]
-    (error,) = drift.hold_to_budget({"out": torch.full((3,), 1.9e-6)}, exact, naive, base)
+    (error,) = drift.hold_to_budget(filled(1.9e-6), NOTHING, filled(4e-6), filled(1e-6))
     assert error.complaints == ()
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_base_that_is_not_finite_where_it_should_be_limits_no_head_that_mends_it(value: float) -> None:
-    exact = {"out": torch.zeros(3, dtype=torch.float64)}
-    naive, base = {"out": torch.full((3,), 4e-6)}, {"out": torch.tensor([1e-6, 1e-6, value])}
-    (error,) = drift.hold_to_budget({"out": torch.full((3,), 3e-6)}, exact, naive, base)
+    base = filled(1e-6)
+    base["out"][-1] = value
+    (error,) = drift.hold_to_budget(filled(3e-6), NOTHING, filled(4e-6), base)
     assert error.complaints == ()
     assert error.bit_equal is False
 
@@ -163,11 +166,10 @@ def test_a_result_off_everywhere_by_one_percent_drifts_from_the_base_where_the_y
 
 
 def test_drift_from_the_errors_that_the_baseline_stored_is_reported_as_drift() -> None:
-    exact, naive = {"out": torch.zeros(3, dtype=torch.float64)}, {"out": torch.full((3,), 4e-6)}
-    head = {"out": torch.full((3,), 3e-6)}
-    (error,) = drift.hold_to_budget(head, exact, naive, head, stored={"out": 1e-6})
+    head = filled(3e-6)
+    (error,) = drift.hold_to_budget(head, NOTHING, filled(4e-6), head, stored={"out": 1e-6})
     assert error.complaints[0].startswith("out: error 3e-06 is more than 2x the 1e-06 that the baseline stored; worst")
-    (error,) = drift.hold_to_budget(head, exact, naive, head, stored={"out": 1.6e-6})
+    (error,) = drift.hold_to_budget(head, NOTHING, filled(4e-6), head, stored={"out": 1.6e-6})
     assert error.complaints == ()
 
 
@@ -179,8 +181,7 @@ def test_the_share_of_the_budget_is_what_an_error_uses_of_it() -> None:
 
 @pytest.mark.parametrize("wrong", [torch.zeros(3), torch.zeros(4, dtype=torch.float64)])
 def test_a_result_of_another_shape_or_dtype_is_drift(wrong: Tensor) -> None:
-    exact = {"out": torch.zeros(4, dtype=torch.float64)}
-    (error,) = drift.hold_to_budget({"out": wrong}, exact, {"out": torch.zeros(4)})
+    (error,) = drift.hold_to_budget({"out": wrong}, NOTHING, filled(0.0))
     assert error.complaints[0].startswith("out: shape and dtype are ")
 
 

@@ -1,7 +1,6 @@
 """The error rule: budgets, caps, finiteness, drift against the base, and messages."""
 
 from collections.abc import Callable
-from itertools import product
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ import attention
 from bench.observing import drift
 from bench.plain.evidence import TensorError
 from bench.suite.cases import DTYPES, Case, Shape
-from bench.suite.oracle import attended, oracle, yardstick
+from bench.suite.oracle import oracle, yardstick
 from bench.suite.side import Side
 from bench.suite.workload import Workload, bind, build, parameter_sizes
 
@@ -23,21 +22,15 @@ def case(subject: str = "masked", *, mask: str = "causal", dtype: str = "fp32", 
     return Case(subject, subject.startswith("mha"), SHAPE, mask, dtype, "cpu", direction)
 
 
-def judged(case: Case, change: Callable[[str, Tensor], Tensor], base: bool = False) -> dict[str, TensorError]:
-    """Judge the head's results after a change to each of them, against its own unchanged results as the base."""
+def judged(case: Case, change: Callable[[str, Tensor], Tensor]) -> dict[str, TensorError]:
+    """Judge the head's results after a change to each of them."""
     work = work_of(case)
-    results = bind(work, HEAD).results()
-    changed = {name: change(name, tensor.clone()) for name, tensor in results.items()}
-    errors = drift.hold_to_budget(changed, oracle(work), yardstick(work), results if base else None)
-    return {error.name: error for error in errors}
+    changed = {name: change(name, tensor.clone()) for name, tensor in bind(work, HEAD).results().items()}
+    return {error.name: error for error in drift.hold_to_budget(changed, oracle(work), yardstick(work))}
 
 
 def work_of(case: Case, attempt: int = 0) -> Workload:
     return build(case, parameter_sizes(case, HEAD), attempt)
-
-
-def unchanged(name: str, tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def filled(value: float, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -45,15 +38,6 @@ def filled(value: float, dtype: torch.dtype = torch.float32) -> dict[str, Tensor
 
 
 NOTHING = filled(0.0, torch.float64)  # what is right of results near zero
-
-
-def test_right_kernels_stay_inside_their_budgets() -> None:
-    subjects, masks = ("masked", "sdpa", "mha", "mhaloop"), ("full", "causal", "boolmask", "floatmask")
-    for subject, mask, dtype in product(subjects, masks, DTYPES):
-        errors = judged(case(subject, mask=mask, dtype=dtype), unchanged, base=True)
-        assert {c for e in errors.values() for c in e.complaints} == set()
-        assert all(error.bit_equal for error in errors.values())
-        assert set(errors) >= ({"out", "dx"} if subject.startswith("mha") else {"out", "dq", "dk", "dv"})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -65,7 +49,7 @@ def test_a_result_off_by_a_few_percent_is_over_budget(wrong: str, dtype: str) ->
 
 def test_a_gradient_has_a_wider_budget_than_the_output() -> None:
     low = case(dtype="bf16")
-    error = judged(low, unchanged)
+    error = judged(low, lambda _, t: t)
     highest = {name: float(t.abs().max()) for name, t in oracle(work_of(low)).items()}
     slack = {name: drift.ULPS * drift.ulp(value, torch.bfloat16) for name, value in highest.items()}
     assert error["dq"].budget == pytest.approx(3 * error["dq"].naive + slack["dq"])
@@ -183,17 +167,6 @@ def test_the_share_of_the_budget_is_what_an_error_uses_of_it() -> None:
 def test_a_result_of_another_shape_or_dtype_is_drift(wrong: Tensor) -> None:
     (error,) = drift.hold_to_budget({"out": wrong}, NOTHING, filled(0.0))
     assert error.complaints[0].startswith("out: shape and dtype are ")
-
-
-def test_the_oracle_does_not_depend_on_how_the_batch_is_cut() -> None:
-    work = work_of(case("mha", mask="boolmask"))
-    exact = oracle(work)
-    whole = {n: t.detach().double().requires_grad_() for n, t in work.inputs.items()}
-    out = attended(work, whole, work.mask, attention.reference)
-    gradients = torch.autograd.grad(out, list(whole.values()), work.upstream.double())
-    torch.testing.assert_close(exact["out"], out.detach())
-    for name, gradient in zip(whole, gradients, strict=True):
-        torch.testing.assert_close(exact[f"d{name}"], gradient)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from .. import pytest_benchmark_adapter
 from ..plain.arguments import DEFAULT_THREADS, THREADS
 from ..plain.errors import CannotDo
-from ..plain.execution import Observed, Work
+from ..plain.execution import Cost, Observed
 from ..sources import baseline
 from ..sources.target import Target
 from ..suite import code
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     print(explain_text.explain(case.id, seen_base, seen_head, work), end="")
 
 
-def observed(sides: Sides, case: Case, codes: Mapping[str, Code]) -> tuple[Observation | None, Observation, Work]:
+def observed(sides: Sides, case: Case, codes: Mapping[str, Code]) -> tuple[Observation | None, Observation, Cost]:
     """Look at a case on both sides, or the head alone where the base does not support it.
 
     Raises:

@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from textwrap import wrap
 
 from ..judging.fingerprint_diff import compare, mebibytes
-from ..plain.execution import Observed, OpTime, SdpaCall, Work
+from ..plain.execution import Cost, Observed, OpTime, SdpaCall
 
 WIDTH = 110
 CONTEXT = 2  # ops shown on each side of a difference; longer stretches without one are folded
@@ -22,7 +22,7 @@ class Observation(Observed):
     label: str = ""
 
 
-def explain(case_id: str, base: Observation | None, head: Observation, work: Work) -> str:
+def explain(case_id: str, base: Observation | None, head: Observation, work: Cost) -> str:
     """Write everything; without a base, the head alone."""
     sides = [side for side in (base, head) if side is not None]
     lines = [case_id, *(f"  {side.label}" for side in sides), "", *_verdict(base, head), ""]

@@ -179,7 +179,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Work:
+class Cost:
     """The least work of a case: floating-point operations, and each byte moved once."""
 
     flops: int

@@ -12,7 +12,7 @@ from ..judging.run import Run
 from ..judging.verdict import CaseResult, HostTime
 from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, TensorError
-from ..plain.execution import Fingerprint, Work
+from ..plain.execution import Cost, Fingerprint
 from .as_json import SCHEMA
 from .reproduce import known
 from .typed import Unfit, fields_of, typed
@@ -99,7 +99,7 @@ def _case(value: object, where: str) -> CaseResult:
             "model": NotRequired[str | None],
             "error": Mapping[str, TensorError],
             "fingerprint": {"base": Fingerprint | None, "head": Fingerprint | None},
-            "work": Work | None,
+            "work": Cost | None,
             "achieved": Achieved | None,
             **dict.fromkeys(_OLD_HOST, NotRequired[float | None]),
         },

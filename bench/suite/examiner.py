@@ -18,13 +18,13 @@ import torch
 from ..observing import drift
 from ..observing.tolerance import Results, distance
 from ..plain.evidence import TensorError
-from ..plain.execution import WRONG, Calls, Ceiling, Fingerprint, Work
+from ..plain.execution import WRONG, Calls, Ceiling, Cost, Fingerprint
 from ..sources.target import PACKAGE
 from ..timing import environment
 from .cases import DTYPES, Case
 from .ceiling import ceilings
 from .contents import with_others
-from .cost import work_of
+from .cost import cost_of
 from .oracle import oracle, yardstick
 from .worker import Given, Shown
 from .workload import Workload, build
@@ -41,7 +41,7 @@ class Judged:
     errors: tuple[TensorError, ...]
     head: Fingerprint
     base: Fingerprint | None
-    work: Work
+    work: Cost
 
 
 class Examiner:
@@ -101,11 +101,11 @@ class Examiner:
                 base_print = self._noting_earlier(base.fingerprint, base_results, wrong)
         return Judged(_held_to_calls(errors, head_print.calls), head_print, base_print, self.work())
 
-    def work(self) -> Work:
+    def work(self) -> Cost:
         """Return the work of the case at hand."""
-        return work_of(self._workload.case, self._workload.d_feedforward)
+        return cost_of(self._workload.case, self._workload.d_feedforward)
 
-    def ceilings(self, works: Sequence[Work]) -> tuple[Ceiling, ...]:
+    def ceilings(self, works: Sequence[Cost]) -> tuple[Ceiling, ...]:
         """Measure what the machine can do at most."""
         return ceilings(works)
 

@@ -18,16 +18,11 @@ ACCEPTED = (
     f"(module, query, key, value, {', '.join(INTERFACE)}) as in transformers' AttentionInterface"
 )
 
-# The names of a kernel's arguments in other signatures, and what a message calls a request for one that is lacking.
+# The names of a kernel's arguments in other signatures, when one is asked for, and what a message calls that.
 _ELSEWHERE = {
-    "mask": ("mask", "attn_mask", "attention_mask", "attn_bias", "bias"),
-    "causal": ("causal", "is_causal"),
-    "scale": ("scale", "sm_scale", "softmax_scale", "scaling"),
-}
-_REFUSED = {
-    "mask": ("mask is not None", "a mask"),
-    "causal": ("causal", "causal attention"),
-    "scale": ("scale is not None", "a scale"),
+    "mask": (("mask", "attn_mask", "attention_mask", "attn_bias", "bias"), "mask is not None", "a mask"),
+    "causal": (("causal", "is_causal"), "causal", "causal attention"),
+    "scale": (("scale", "sm_scale", "softmax_scale", "scaling"), "scale is not None", "a scale"),
 }
 
 
@@ -215,12 +210,12 @@ def wrapper(module: str, attribute: str, parameters: Mapping[str, inspect.Parame
     needed = [
         name for name, p in known.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
-    found = {ours: next((name for name in names if name in known), None) for ours, names in _ELSEWHERE.items()}
+    found = {ours: next((name for name in names if name in known), None) for ours, (names, *_) in _ELSEWHERE.items()}
     positional = len(needed) >= 3 and not set(needed[:3]) & set(found.values())
     given = ["q", "k", "v"] if positional or not needed else []
     given += [f"{name}=..." for name in needed[len(given) :] if name not in found.values()]
     given += [f"{name}={ours}" for ours, name in found.items() if name is not None]
-    lacking = [_REFUSED[ours] for ours, name in found.items() if name is None]
+    lacking = [_ELSEWHERE[ours][1:] for ours, name in found.items() if name is None]
     refuse = [
         f"    if {' or '.join(condition for condition, _ in lacking)}:",
         f'        raise NotImplementedError("{" or ".join(words for _, words in lacking)}")',

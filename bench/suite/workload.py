@@ -42,14 +42,9 @@ class Workload:
         return 0 if weight is None else weight.shape[0]
 
     @property
-    def largest_score(self) -> float:
-        """About the size of the largest score."""
-        return LARGE_SCORES[self.case.dtype] if self.case.shape.scores == "large" else NORMAL_SCORE
-
-    @property
     def looser(self) -> float:
         """How many times the absolute caps of errors are taken, since scores are larger than normal ones."""
-        return max(1.0, self.largest_score / NORMAL_SCORE)
+        return LARGE_SCORES[self.case.dtype] / NORMAL_SCORE if self.case.shape.scores == "large" else 1.0
 
     @property
     def tensors(self) -> list[Tensor]:

@@ -9,7 +9,7 @@ import attention
 from bench.__main__ import main
 from bench.commands import explain_text
 from bench.commands.explain_text import Observation
-from bench.plain.execution import Compilation, Fingerprint, OpTime, Pass, Step, Work
+from bench.plain.execution import Compilation, Cost, Fingerprint, OpTime, Pass, Step
 
 PACKAGE = Path(attention.__file__ or "").parent
 CASE = "sdpa-b1h4t64d32-causal-fp32-cpu-fwdbwd"
@@ -137,7 +137,7 @@ def test_a_side_that_raises_is_named(
 def test_compiled_code_and_a_missing_base_are_shown_for_what_they_are() -> None:
     seen = Fingerprint(Pass({"aten.bmm": 2}, 2**20, 2**20), compilation=Compilation(1, ("a",), 0, 3))
     head = Observation(seen, times=(OpTime("aten.bmm", 2, 10.0),), label="head: working tree")
-    text = explain_text.explain("case", None, head, Work(10**9, 2**20, "fp32", "cpu"))
+    text = explain_text.explain("case", None, head, Cost(10**9, 2**20, "fp32", "cpu"))
     flat = " ".join(text.split())
     assert "not in the base: nothing to compare with" in text
     assert "graphs, breaks 1, 1" in flat
@@ -149,6 +149,6 @@ def test_compiled_code_and_a_missing_base_are_shown_for_what_they_are() -> None:
 def test_the_bars_show_where_memory_was_highest() -> None:
     steps = tuple(Step("aten.op", size) for size in (0, 2**20, 4 * 2**20, 2**20))
     head = Observation(Fingerprint(Pass({}, 4 * 2**20, 0)), steps, backward_at=3, label="head: x")
-    text = explain_text.explain("case", head, head, Work(1, 1, "fp32", "cpu"))
+    text = explain_text.explain("case", head, head, Cost(1, 1, "fp32", "cpu"))
     assert "| ▂█▂| 4.00 MiB" in text
     assert "2 op 1.00 MiB, 3 op 4.00 MiB" in text

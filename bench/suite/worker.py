@@ -25,7 +25,7 @@ from ..twins.bursts import pin, stretched
 from ..twins.interpreter import connection
 from ..twins.party import Misbehaved, Unsupported, serve
 from .cases import Case
-from .matrix import ROWS, Rows, matrix, supported_ids
+from .matrix import ROWS, Rows, matrix
 from .observe import observe
 from .purity import execute
 from .returned import NotPlain
@@ -137,7 +137,8 @@ class Worker:
 
     def ids(self, tier: str, devices: Sequence[str], rows: Rows) -> tuple[set[str], set[str]]:
         """Return the ids of the cases of a tier that the side can run, and the names of its kernels and modules."""
-        return supported_ids(self.cases(tier, devices, rows)), {*self._side.kernels, *self._side.modules}
+        supported = {case.id for case, reason in self.cases(tier, devices, rows).items() if reason is None}
+        return supported, {*self._side.kernels, *self._side.modules}
 
     def supports(self, case: Case) -> bool:
         return self._side.supports(case)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 Results = Mapping[str, Tensor]  # output and gradients by name: out, dq, ...
 
-# Absolute caps for standard normal inputs: (output, gradients). They scale with what is right where that exceeds 1, and
-# with larger scores, whose rounding does.
+# Absolute caps for standard normal inputs: (output, gradients). They grow with the oracle's values where these exceed
+# 1, and with larger scores, whose rounding errors are larger.
 CAPS = {
     torch.float32: (1e-5, 1e-4),
     torch.bfloat16: (4e-2, 4e-2),

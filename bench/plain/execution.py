@@ -58,7 +58,7 @@ class Compilation:
 WRONG = {
     "stale": "belongs to earlier inputs",
     "overwritten": "is memory that its next call overwrites",
-    "unwritten": "depends on memory that nobody wrote",
+    "unwritten": "depends on uninitialised memory",
     "odd_first": "is wrong at the first call of a length",
     "second_backward": "is wrong in a second backward pass",
     "other_modes": "is another",
@@ -77,7 +77,7 @@ class Calls:
 
     stale: tuple[str, ...] = ()  # what belongs to earlier inputs
     overwritten: tuple[str, ...] = ()  # what a later call overwrites
-    unwritten: tuple[str, ...] = ()  # what depends on memory that nobody wrote
+    unwritten: tuple[str, ...] = ()  # what depends on uninitialised memory
     unrepeated: tuple[str, ...] = ()  # what differs, bit for bit, between calls on the same inputs
     aliased: tuple[str, ...] = ()  # what is memory of the inputs
     kept_bytes: int | None = None

@@ -186,8 +186,8 @@ FAULTS = (
         head_before="BUFFER = {}",
     ),
     Fault(
-        "memory that nobody wrote",
-        "nobody wrote",
+        "uninitialised memory",
+        "uninitialised memory",
         "scores = (q @ k.mT) * scale\nlow = scores.new_empty(1).clamp(-1e-38, 1e-38)\n"
         "return torch.softmax(scores + torch.nan_to_num(low, nan=1.0), -1) @ v + low",
     ),

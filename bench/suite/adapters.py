@@ -77,7 +77,7 @@ def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Seq
         raise CannotDo(f"--kernel={name}: its signature is {attribute}{signature}: {_way(name, signature)}")
     token, obstacle = _tried(name, Undeclared(InterfaceLayout(function)), devices)
     found = InterfaceLayout.found_by_trying(function, *token)
-    causal = found.heeds_causal or bool(found.masks)
+    causal = found.uses_causal or bool(found.masks)
     claims = {"masks": found.masks, "causal": causal, "softcap": "softcap" in signature.parameters}
     return Kernel(attribute, Undeclared(found), Capabilities(**claims, obstacle=obstacle))
 

@@ -10,8 +10,8 @@ address, shape, identity or version returns the result of other contents. In ord
 5. one on the other contents again, with fresh memory filled likewise, in inference mode and as a module that is
    evaluated, or with a second backward pass through the graph.
 
-Of a case whose calls are not watched, there are the second and the third. Where two calls should agree and do not, more
-calls find out why.
+Where calls are not watched, only the second and the third are made. Where two calls should agree and do not, more calls
+find out why.
 """
 
 import gc
@@ -77,8 +77,8 @@ def execute(call: Call, workload: Workload) -> tuple[dict[str, Tensor], Fingerpr
 class _Observer:
     """Makes the calls after the first, and on the case's ``own`` contents, and says what they show.
 
-    The ``first`` call was on the contents of ``others``, or on the case's own where calls are not watched: that is
-    where ``others`` is None. It has ``compiled`` what torch.compile has to.
+    The ``first`` call was on the contents of ``others``. Where calls are not watched, ``others`` is None and the first
+    call was on the case's own contents. ``compiled`` counts what torch.compile did in the first call.
     """
 
     call: Call

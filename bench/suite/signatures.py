@@ -72,14 +72,15 @@ class InterfaceLayout:
     """A function of transformers' ``AttentionInterface``, called as models call it.
 
     It takes a module, q (B, Hq, Tq, D), k and v (B, Hkv, Tk, D) and a mask of four dimensions, and returns the output
-    (B, Tq, Hq, D) and weights. The module says ``is_causal`` and ``num_key_value_groups``. Where there is a mask,
-    ``is_causal`` is not heeded, so the mask has it all; so it has where queries and keys differ in number, and for a
-    function that never heeds ``is_causal`` (transformers' eager ones). ``masks`` are the kinds that it heeds.
+    (B, Tq, Hq, D) and weights. The module says ``is_causal`` and ``num_key_value_groups``. The function ignores
+    ``is_causal`` where there is a mask, so the mask then hides later keys too. The mask does that also where queries
+    and keys differ in number, and for a function that always ignores ``is_causal`` (transformers' eager ones).
+    ``masks`` are the kinds of masks that the function uses.
     """
 
     function: Callable[..., Any]
     masks: frozenset[str] = frozenset({"bool", "float"})
-    heeds_causal: bool = True
+    uses_causal: bool = True
     takes_causal: bool = False  # passes is_causal as an argument
     modules: dict[tuple[bool, int, int], nn.Module] = field(default_factory=dict)
     causal_masks: dict[Any, Tensor] = field(default_factory=dict)  # a model, too, makes it once for all layers
@@ -88,7 +89,7 @@ class InterfaceLayout:
     def found_by_trying(
         cls, function: Callable[..., Any], device: str, dtype: torch.dtype, size: int
     ) -> "InterfaceLayout":
-        """Try which arguments the function heeds, on two tokens of which the first must not see the second."""
+        """Try which arguments the function uses, on two tokens of which the first must not see the second."""
         takes_causal = "is_causal" in inspect.signature(function).parameters
         plain = cls(function, takes_causal=takes_causal)
         zeros = torch.zeros(1, 1, 2, size, dtype=dtype, device=device)
@@ -96,7 +97,7 @@ class InterfaceLayout:
         seen = torch.ones(2, 2, dtype=torch.bool, device=device).tril()
         hidden = {"bool": seen, "float": torch.zeros(2, 2, dtype=dtype, device=device).masked_fill(~seen, -torch.inf)}
 
-        def heeds(mask: Tensor | None, *, causal: bool) -> bool:
+        def uses(mask: Tensor | None, *, causal: bool) -> bool:
             try:
                 with torch.no_grad():
                     out = plain(zeros, zeros, values, mask=mask, causal=causal, scale=None)
@@ -104,8 +105,8 @@ class InterfaceLayout:
                 return False
             return bool(torch.allclose(out[0, 0, :, 0].float().cpu(), torch.tensor([0.0, 0.5]), atol=1e-2))
 
-        masks = frozenset(kind for kind, mask in hidden.items() if heeds(mask, causal=False))
-        return cls(function, masks, heeds(None, causal=True), takes_causal)
+        masks = frozenset(kind for kind, mask in hidden.items() if uses(mask, causal=False))
+        return cls(function, masks, uses(None, causal=True), takes_causal)
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
@@ -113,7 +114,7 @@ class InterfaceLayout:
         """Attend; arguments and shapes as ``attention.Kernel.__call__``."""
         batch, heads, queries, size = q.shape
         keys = k.shape[2]
-        if causal and (mask is not None or queries != keys or not self.heeds_causal):
+        if causal and (mask is not None or queries != keys or not self.uses_causal):
             mask, causal = self._with_causal(mask, queries, keys, q), False
         if mask is not None:
             mask = mask[(None,) * (4 - mask.dim())]

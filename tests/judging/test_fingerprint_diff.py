@@ -170,7 +170,7 @@ def lengths(each: bool | None) -> Fingerprint:  # three answers, one of them non
         (called(aliased=("dv",)), called(), [], ["results that are memory of the inputs: dv -> none"]),
         (called(stale=("out",)), called(), [], ["the base's out belongs to earlier inputs"]),
         (called(overwritten=("out",)), called(), [], ["the base's out is memory that its next call overwrites"]),
-        (called(unwritten=("dq", "dk")), called(), [], ["the base's dq, dk depends on memory that nobody wrote"]),
+        (called(unwritten=("dq", "dk")), called(), [], ["the base's dq, dk depends on uninitialised memory"]),
         (called(stale=("out",)), FLASH, [], []),
         (called(odd_first=("out",)), called(), [], ["the base's out is wrong at the first call of a length"]),
         (called(second_backward=("dq",)), called(), [], ["the base's dq is wrong in a second backward pass"]),

@@ -14,7 +14,7 @@ X = torch.ones(2, 3)
 
 @torch.library.custom_op("poison_test::fresh", mutates_args=())
 def fresh(x: Tensor) -> Tensor:
-    """Return memory that nobody wrote."""
+    """Return uninitialised memory."""
     return x.new_empty(x.shape)
 
 

@@ -253,17 +253,17 @@ FORWARDS = {"sdpa": (sdpa_forward, {"bool", "float"}, True), "eager": (eager_for
 
 
 @pytest.mark.parametrize("name", FORWARDS)
-def test_a_function_of_the_attention_interface_gives_what_the_contract_says_for_what_it_is_found_to_heed(
+def test_a_function_of_the_attention_interface_gives_what_the_contract_says_for_what_it_is_found_to_use(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    forward, masks, heeds_causal = FORWARDS[name]
+    forward, masks, uses_causal = FORWARDS[name]
     monkeypatch.setattr(torch, "forward_under_test", forward, raising=False)
     kernel = only("torch:forward_under_test")
     assert kernel.capabilities.masks == masks
     assert kernel.capabilities.causal
     assert isinstance(kernel.function, Undeclared)
     assert isinstance(kernel.function.layout, InterfaceLayout)
-    assert kernel.function.layout.heeds_causal == heeds_causal
+    assert kernel.function.layout.uses_causal == uses_causal
     q, k, v = inputs()
     seen = torch.tensor([[True, False, True, True, True], [True, True, False, True, True], [True] * 5])
     by_kind = {"bool": seen, "float": torch.zeros(3, 5).masked_fill(~seen, -torch.inf)}

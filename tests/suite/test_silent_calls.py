@@ -168,7 +168,7 @@ def warming_up_once(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
 
 @torch.library.custom_op("silent_calls::accumulated", mutates_args=())
 def accumulated(x: Tensor) -> Tensor:
-    """Add to memory that nobody wrote, where no dispatch mode looks from outside."""
+    """Add to uninitialised memory, where no dispatch mode looks from outside."""
     return x.new_empty(x.shape).mul_(0).add_(x)
 
 
@@ -213,7 +213,7 @@ def verdict(head: Function | type, case: str = FWD, base: Function | type = mask
 EARLIER = "belongs to earlier inputs"
 OVERWRITES = "head returns memory that its next call overwrites"
 REPEATS = r"no longer repeats bit for bit"
-UNWRITTEN = "depends on memory that nobody wrote"
+UNWRITTEN = "depends on uninitialised memory"
 DRIFTED, CHANGED, ERROR, UNCHANGED = Verdict.DRIFTED, Verdict.CHANGED, Verdict.ERROR, Verdict.UNCHANGED
 KINDS: dict[str, tuple[Function, str, Verdict, str]] = {
     "remembered by address": (by_address, FWD, DRIFTED, f"out: {EARLIER}"),
@@ -339,7 +339,7 @@ def test_a_base_that_repeated_by_luck_gets_more_chances_before_the_head_is_blame
         (by_address, FWD, "the base's out belongs to earlier inputs"),
         (from_the_second_call_on, FWD, "the base's out belongs to earlier inputs"),
         (after(into_a_buffer), FWD, "the base's out is memory that its next call overwrites"),
-        (unwritten_backwards, BOTH, "the base's dq, dk, dv depends on memory that nobody wrote"),
+        (unwritten_backwards, BOTH, "the base's dq, dk, dv depends on uninitialised memory"),
         (scores_kept, FWD, "keeps 0 bytes a call alive, and the base 4608"),
         ("wrong at the first call of each length", FWD, "the base's out is wrong at the first call of a length"),
         ("a second backward pass that is wrong", BOTH, "the base's dq, dk, dv is wrong in a second backward pass"),

@@ -15,7 +15,7 @@ find out why.
 """
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -64,7 +64,7 @@ def execute(call: Call, workload: Workload) -> tuple[dict[str, Tensor], Fingerpr
     calls = replace(
         calls,
         aliased=aliased,
-        overwritten=_in_order(own.copies, overwritten),
+        overwritten=tuple(name for name in own.copies if name in overwritten),
         left_changed=tuple(left),
         strides=tuple(stride if size > 1 else 0 for stride, size in zip(out.stride(), out.shape, strict=True)),
         result_bytes=None if "out" in aliased else out.untyped_storage().nbytes(),
@@ -97,42 +97,45 @@ class _Observer:
         if self.others is not None:
             kept, cached = leaks.kept(self.call, self._grown()) if self._keeps() else (None, None)
             calls = replace(calls, kept_bytes=kept, cached_bytes=cached, garbage_bytes=garbage)
+        causes: dict[str, str] = {}  # of what is wrong with a result: the first field of ``Calls`` that explains it
+
+        def explain(cause: str, names: Iterable[str]) -> None:
+            for name in names:
+                causes.setdefault(name, cause)
+
         # By chance, fresh memory may have held in earlier calls what one filling holds, but not what both hold.
-        suspect = differs or (self.others is not None and (compiled or self._depends_on_a_large_filling(poison)))
-        unwritten = self._unwritten() if suspect else set[str]()
+        if differs or (self.others is not None and (compiled or self._depends_on_a_large_filling(poison))):
+            explain("unwritten", self._unwritten())
         noise: dict[str, float] = {}
         if differs:
             plain = self.call.results()
             noise = {name: distance(plain[name], own[name]) for name in unlike(own, plain)}
-        unrepeated, stale, odd_first = {*noise}, set[str](), set[str]()
         if self.others is None:
-            odd_first = self._odd_first(unrepeated - unwritten)
+            explain("odd_first", self._odd_first(noise.keys() - causes))
         else:
             earlier = self.first.copies
             with self.others:
                 calls = replace(calls, retains_graph=True if self.call.backward and not compiled else None)
                 if unlike(earlier, self._in_other_modes(LARGE if poison.filled else None)):
-                    unwritten |= self._unwritten()
+                    explain("unwritten", self._unwritten())
                     plain = self.call.results()
-                    for name in unlike(earlier, plain):
-                        apart = _apart(name, plain[name], earlier[name], noise.get(name, 0.0))
-                        (stale if apart else unrepeated).add(name)
-                    odd_first = self._odd_first(stale - unwritten)
-                    calls = self._by_mode(calls, earlier, {*stale, *unrepeated, *unwritten}, noise)
+                    changed = unlike(earlier, plain)
+                    stale = {n for n in changed if _apart(n, plain[n], earlier[n], noise.get(n, 0.0))} - causes.keys()
+                    explain("odd_first", self._odd_first(stale))
+                    explain("stale", stale)
+                    explain("unrepeated", [*changed, *noise])
+                    calls = self._by_mode(calls, earlier, causes.keys(), noise)
             calls = replace(
                 calls,
                 first_call_s=None if compiled else self._first_call_s(),
                 compiles_each_length=compiles_each_length(self.call, self.workload) if compiled else None,
-                batch_invariant=None if compiled or unrepeated else self._batch_invariant(),
+                batch_invariant=None if compiled or causes or noise else self._batch_invariant(),
             )
-        named: dict[str, Any] = {}
-        for cause, names in (
-            ("unwritten", unwritten),
-            ("odd_first", odd_first),
-            ("stale", stale),
-            ("unrepeated", unrepeated),
-        ):  # each result by the first of these that explains it
-            named[cause] = _in_order(own, names.difference(*named.values()))
+        explain("unrepeated", noise)
+        named: dict[str, Any] = {
+            cause: tuple(name for name in own if causes.get(name) == cause)
+            for cause in ("unwritten", "odd_first", "stale", "unrepeated")
+        }
         return print_, replace(calls, **named)
 
     def _fingerprint(self, poison: Poison) -> tuple[Fingerprint, bool, int | None]:
@@ -181,7 +184,7 @@ class _Observer:
             return self._attempt(filling)
         return self._attempt(filling, *_modes(self.call).values(), twice=self.call.backward)
 
-    def _by_mode(self, calls: Calls, results: Results, explained: set[str], noise: Mapping[str, float]) -> Calls:
+    def _by_mode(self, calls: Calls, results: Results, explained: Collection[str], noise: Mapping[str, float]) -> Calls:
         """Find which mode gives other results than ``results``, beside those that are explained already."""
         if self.compiled.any:
             return calls
@@ -294,7 +297,3 @@ def _apart(name: str, one: Tensor, another: Tensor, noise: float) -> bool:
     cap = CAPS.get(another.dtype, CAPS[torch.float32])[0 if name == "out" else 1]
     size = float(another.abs().nan_to_num(nan=0.0, posinf=0.0).max()) if another.numel() else 0.0
     return distance(one, another) > TOLERANCE * cap * max(1.0, size) + NOISE * noise
-
-
-def _in_order(results: Results, names: set[str]) -> tuple[str, ...]:
-    return tuple(name for name in results if name in names)

@@ -7,6 +7,7 @@ import gc
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import FunctionType
 from typing import Any
 
@@ -198,9 +199,11 @@ def side(label: str, work: Function | type) -> Side:
     return Side(label, {"k": Kernel("k", work, Capabilities())}, {})
 
 
-def verdict(head: Function | type, case: str = FWD, base: Function | type = masked) -> tuple[Verdict, str]:
+def verdict(
+    head: Function | type, case: str = FWD, base: Function | type = masked, *, watched: bool = True
+) -> tuple[Verdict, str]:
     """Check both sides, time nothing, and say what is said."""
-    of = Case.parse(case, {"k"} if isinstance(head, type) else ())
+    of = replace(Case.parse(case, {"k"} if isinstance(head, type) else ()), watched=watched)
     gate = Gate(in_process(side("head", head), side("base", base)), Base(Source("here", b"")))
     try:
         evidence = gate.check(of)
@@ -274,6 +277,16 @@ def test_what_the_self_test_plants_is_named(planted: Callable[[Fault], Function]
     cases = ["k-b1h2t24d8-causal-fp32-cpu-fwd", "k-b2h2t24d8-boolmask-fp32-cpu-fwd", BOTH]
     found = [verdict(planted(PLANTED[kind]), case) for case in (cases[1:2] if "mask" in kind else cases[::2])]
     assert any(PLANTED[kind].said in reasons and seen.fails for seen, reasons in found), found
+
+
+def test_where_calls_are_not_watched_two_calls_on_the_same_inputs_are_compared(
+    planted: Callable[[Fault], Function],
+) -> None:
+    found, reasons = verdict(noisy, watched=False)
+    assert (found, re.search(REPEATS, reasons) is not None) == (CHANGED, True), reasons
+    found, reasons = verdict(planted(PLANTED["wrong at the first call of each length"]), watched=False)
+    assert found is DRIFTED
+    assert "out: is wrong at the first call of a length" in reasons
 
 
 class KeepsResult(attention.MultiHeadAttention):

@@ -74,18 +74,6 @@ EDITS = {
         "sdpa-b1h8t128d64-causal-fp32-cpu-fwdbwd",
         "backend flash -> math because dropout is 1e-09; leaves torch's random generator changed; peak",
     ),
-    "keys with another last stride": Edit(
-        "sdpa.py",
-        {"q, k, v, attn_mask": "q, k.mT.contiguous().mT, v, attn_mask"},
-        "sdpa-b1h8t128d64-full-fp32-cpu-fwd",
-        "backend flash -> math because the last strides of q, k, v are 1, 128, 1 and 1 is needed",
-    ),
-    "a mask that asks for a gradient": Edit(
-        "sdpa.py",
-        {"mask = mask.to(q.dtype)": "mask = torch.nn.Parameter(mask.to(q.dtype))"},
-        "sdpa-b1h4t256d64-floatmask-fp32-cpu-fwd",
-        "backend flash -> math because the mask requires a gradient",
-    ),
     "a mask tensor where is_causal would do": Edit(
         "sdpa.py",
         {"if not causal or (mask is None and n_queries == n_keys and not under_jit_trace()):": "if not causal:"},
@@ -129,13 +117,6 @@ EDITS = {
         },
         "masked-b1h8t128d64-causal-fp32-cpu-fwd",
         "^peak ",
-    ),
-    "a mask written out for every head": Edit(
-        "masked.py",
-        {"attended = mask\n": "attended = mask.expand(scores.shape).contiguous()\n"},
-        "masked-b1h4t256d64-boolmask-fp32-cpu-fwd",
-        "^peak ",
-        r"\+1 aten\.clone, \+1 aten\.expand",
     ),
     "an extra contiguous": Edit(
         "multihead.py",

@@ -9,7 +9,7 @@ from typing import Any
 from .. import pytest_benchmark_adapter
 from ..plain.arguments import DEFAULT_THREADS, THREADS
 from ..plain.errors import CannotDo
-from ..plain.execution import Observed, Work
+from ..plain.execution import Cost, Observed
 from ..sources import baseline
 from ..sources.target import Target
 from ..suite import code
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     print(explain_text.explain(case.id, origins, seen, work), end="")
 
 
-def observed(sides: Sides, case: Case) -> tuple[dict[str, Observed], Work]:
+def observed(sides: Sides, case: Case) -> tuple[dict[str, Observed], Cost]:
     """Look at a case on both sides, or on the head alone where the base does not support it.
 
     Raises:

@@ -5,7 +5,7 @@ from difflib import SequenceMatcher
 from textwrap import wrap
 
 from ..judging.fingerprint_diff import compare, mebibytes
-from ..plain.execution import Observed, OpTime, Work
+from ..plain.execution import Cost, Observed, OpTime
 from ..report.details import Cells, executed
 
 WIDTH = 110
@@ -15,7 +15,7 @@ _NAME, _BARS = 34, 64  # columns
 _LEVELS = " ▁▂▃▄▅▆▇█"
 
 
-def explain(case_id: str, origins: Mapping[str, str], seen: Mapping[str, Observed], work: Work) -> str:
+def explain(case_id: str, origins: Mapping[str, str], seen: Mapping[str, Observed], work: Cost) -> str:
     """Write everything that was seen, by side; there is no ``base`` where the base does not have the case."""
     sides = list(seen.values())
     heading = [f"  {name}: {origins[name]}" for name in seen]

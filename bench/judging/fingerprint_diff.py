@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import fields
 
-from ..plain.execution import Calls, Compilation, Fingerprint, Pass, SdpaCall
+from ..plain.execution import WRONG, Calls, Compilation, Fingerprint, Pass, SdpaCall
 from ..plain.printable import counted
 
 # Peak bytes may grow by this share plus this many bytes: a temporary of a page is not a regression.
@@ -134,15 +134,8 @@ def _calls(base: Fingerprint, head: Fingerprint) -> Differences:
     before, after = base.calls, head.calls
     if before is None or after is None:
         return
-    for what, names in (
-        ("belongs to earlier inputs", before.stale),
-        ("is memory that its next call overwrites", before.overwritten),
-        ("depends on uninitialised memory", before.unwritten),
-        ("is wrong at the first call of a length", before.odd_first),
-        ("is wrong in a second backward pass", before.second_backward),
-        ("depends on a mode", before.other_modes),
-    ):
-        if names:
+    for field, what in WRONG.items():
+        if names := getattr(before, field):
             yield NOTE, f"the base's result {what} ({', '.join(names)})"
     if before.unrepeated:
         yield NOTE, "base and head do not repeat bit for bit" if after.unrepeated else "repeats bit for bit now"

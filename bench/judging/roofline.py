@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ..plain.execution import Ceiling, Work
+from ..plain.execution import Ceiling, Cost
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Achieved:
     bound: str | None = None
 
 
-def achieved(work: Work | None, ns_per_call: float | None, ceilings: Iterable[Ceiling]) -> Achieved | None:
+def achieved(work: Cost | None, ns_per_call: float | None, ceilings: Iterable[Ceiling]) -> Achieved | None:
     """Compare a time per call with its work and the ceiling of its dtype and device; None where it was not timed."""
     if work is None or ns_per_call is None:
         return None
@@ -35,7 +35,7 @@ def achieved(work: Work | None, ns_per_call: float | None, ceilings: Iterable[Ce
     return Achieved(*speeds, None)
 
 
-def summary(timed: Iterable[tuple[Work | None, float | None]], ceilings: Sequence[Ceiling]) -> str | None:
+def summary(timed: Iterable[tuple[Cost | None, float | None]], ceilings: Sequence[Ceiling]) -> str | None:
     """Say in one line what the ceilings are, and which share the median case reached; None without a ceiling.
 
     ``timed`` holds each case's work and time per call in ns.

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ..plain.evidence import Evidence, Measurement, TensorError
-from ..plain.execution import Fingerprint, Work
+from ..plain.execution import Cost, Fingerprint
 from ..plain.printable import first_line
 
 
@@ -126,7 +126,7 @@ class CaseResult:
         return self.evidence.head_fingerprint
 
     @property
-    def work(self) -> Work | None:
+    def work(self) -> Cost | None:
         return self.evidence.work
 
     @property

@@ -1,6 +1,7 @@
 """What torch.compile does while a call runs, from its own counters; nothing is loaded where nothing is compiled."""
 
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +21,11 @@ class Counters:
         return self.frames > 0 or self.graphs > 0
 
     def since(self, before: "Counters") -> "Counters":
-        breaks = {reason: n - before.breaks.get(reason, 0) for reason, n in self.breaks.items()}
         return Counters(
             self.frames - before.frames,
             self.graphs - before.graphs,
             self.kernels - before.kernels,
-            {reason: n for reason, n in breaks.items() if n > 0},
+            dict(Counter(self.breaks) - Counter(before.breaks)),
         )
 
 

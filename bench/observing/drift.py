@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..plain.evidence import TensorError
 from ..plain.printable import counted
-from .tolerance import CAPS, Results
+from .tolerance import CAPS, Results, same_bits
 
 FORWARD_FACTOR = 2.0
 GRADIENT_FACTOR = 3.0
@@ -73,12 +73,12 @@ def _tensor_error(
     terms: float,
 ) -> TensorError:
     if head.shape != exact.shape or head.dtype != naive.dtype:
-        seen, want = (tuple(head.shape), head.dtype), (tuple(exact.shape), naive.dtype)
-        complaint = f"{name}: shape and dtype are {seen}, should be {want}"
+        got, want = (tuple(head.shape), head.dtype), (tuple(exact.shape), naive.dtype)
+        complaint = f"{name}: shape and dtype are {got}, should be {want}"
         return TensorError(name, float("inf"), 0.0, 0.0, complaints=(complaint,))
     output = name == "out"
     error, naive_error = _Error.of(head, exact), _Error.of(naive, exact)
-    bit_equal = None if base is None else torch.equal(head, base)
+    bit_equal = None if base is None else same_bits(head, base)
     base_error = None if base is None or base.shape != exact.shape else error if bit_equal else _Error.of(base, exact)
     highest = float(exact.abs().max()) if exact.numel() else 0.0
     slack = ULPS * ulp(highest, naive.dtype)
@@ -94,32 +94,20 @@ def _tensor_error(
         budget = min(budget, CAPS[naive.dtype][0 if output else 1] * looser * max(1.0, highest, summed))
 
     # The first figure above its limit is reported.
+    figures = (
+        ("error", error.largest, naive_error.largest, budget, noise, slack),
+        ("RMS error", error.rms, naive_error.rms, rms_budget, rms_noise, rms_slack),
+    )
     limits = [
-        ("error", error.largest, budget, f"is over its budget {budget:.3g} (naive error {naive_error.largest:.3g})"),
-        (
-            "RMS error",
-            error.rms,
-            rms_budget,
-            f"is over its budget {rms_budget:.3g} (naive RMS error {naive_error.rms:.3g}), though no single value is",
-        ),
+        (what, seen, limit, f"is over its budget {limit:.3g} (naive {what} {by_naive:.3g}){more}")
+        for (what, seen, by_naive, limit, *_), more in zip(figures, ("", ", though no single value is"), strict=True)
     ]
     if base_error is not None and base is not None and not bool(_unfit(base, exact).any()):
-        more = f"is more than {BASE_FACTOR:g}x the base's"
-        largest, rms = max(base_error.largest, noise), max(base_error.rms, rms_noise)
-        limits += [
-            (
-                "error",
-                error.largest,
-                BASE_FACTOR * largest + slack,
-                f"{more} {largest:.3g}, though inside its budget {budget:.3g}",
-            ),
-            (
-                "RMS error",
-                error.rms,
-                BASE_FACTOR * rms + rms_slack,
-                f"{more} {rms:.3g}, though inside its budget {rms_budget:.3g}",
-            ),
-        ]
+        of_base = base_error.largest, base_error.rms
+        for (what, seen, _, limit, least, allowed), by_base in zip(figures, of_base, strict=True):
+            counts = max(by_base, least)
+            why = f"is more than {BASE_FACTOR:g}x the base's {counts:.3g}, though inside its budget {limit:.3g}"
+            limits.append((what, seen, BASE_FACTOR * counts + allowed, why))
     if stored is not None:
         more = f"is more than {BASE_FACTOR:g}x the {stored:.3g} that the baseline stored"
         limits.append(("error", error.largest, BASE_FACTOR * max(stored, noise) + slack, more))

@@ -47,6 +47,11 @@ def garbage(recorder: OpTrace) -> int | None:
     return left - recorder.live_bytes or None
 
 
+def counting(*, on_gpu: bool, compiled: bool = False) -> Grown:
+    """Return the way to count the bytes of tensors that calls of some code leave alive."""
+    return by_device if on_gpu else by_profile if compiled else by_tensors()
+
+
 def by_tensors() -> Grown:
     """Count the tensors of code that is not compiled, as ``OpTrace`` sees them."""
     recorder = OpTrace()

@@ -1,4 +1,4 @@
-"""Fills memory that is handed out unwritten, so that a result that depends on it shows."""
+"""Fills uninitialised memory, so that a result that depends on it shows."""
 
 import warnings
 from collections.abc import Iterator

@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
+import torch
+
+Read = Callable[[], Any]
+Turn = Callable[[Any], object]
+
 
 @dataclass(frozen=True)
 class _State:
     """How a state is read, what of it is compared, and how it is turned back; None where torch has no way."""
 
-    read: Callable[[], Any]
-    turn: Callable[[Any], object] | None
+    read: Read
+    turn: Turn | None
     key: Callable[[Any], Any] = lambda state: state
 
 
@@ -44,38 +49,69 @@ def watching() -> Iterator[list[str]]:
 @cache
 def _switches() -> dict[str, _State]:
     """Return the switches of torch that a caller sets."""
-    import torch  # noqa: PLC0415  # the engine runs without it
-
-    sdpa = torch.backends.cuda
-    switches: dict[str, tuple[Callable[[], Any], Callable[[Any], object] | None]] = {
+    sdpa, products = torch.backends.cuda, torch.backends.cuda.matmul
+    in_half = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
+    switches: dict[str, tuple[Read, Turn | None]] = {
         "the number of threads": (torch.get_num_threads, torch.set_num_threads),
         "the gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
         "the inference mode": (torch.is_inference_mode_enabled, None),
-        "autocast": (lambda: torch.is_autocast_enabled("cpu"), lambda on: torch.set_autocast_enabled("cpu", on)),
-        "CUDA's autocast": (
-            lambda: torch.is_autocast_enabled("cuda"),
-            lambda on: torch.set_autocast_enabled("cuda", on),
-        ),
+        "autocast": _of_device(torch.is_autocast_enabled, torch.set_autocast_enabled, "cpu"),
+        "CUDA's autocast": _of_device(torch.is_autocast_enabled, torch.set_autocast_enabled, "cuda"),
         "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
         "the default device": (
             torch.get_default_device,
             lambda device: torch.set_default_device(None if device.type == "cpu" else device),
         ),
-        "the precision of float32 products": (_precision, _set_precision),
+        "the precision of float32 products": _precision(),
         "deterministic algorithms": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
         "SDPA's flash backend": (sdpa.flash_sdp_enabled, sdpa.enable_flash_sdp),
         "SDPA's math backend": (sdpa.math_sdp_enabled, sdpa.enable_math_sdp),
         "SDPA's efficient backend": (sdpa.mem_efficient_sdp_enabled, sdpa.enable_mem_efficient_sdp),
         "SDPA's cuDNN backend": (sdpa.cudnn_sdp_enabled, sdpa.enable_cudnn_sdp),
-        "sums in half precision": (_half_sums, _set_half_sums),
+        "sums in half precision": _attributes(*((products, name) for name in in_half)),
         "the flushing of denormal numbers": (lambda: sys.float_info.min / 2 == 0.0, torch.set_flush_denormal),
     }
     return {name: _State(read, turn) for name, (read, turn) in switches.items()}
 
 
+def _of_device(read: Callable[[str], Any], turn: Callable[[str, Any], object], device: str) -> tuple[Read, Turn]:
+    return partial(read, device), partial(turn, device)
+
+
+def _attributes(*places: tuple[Any, str]) -> tuple[Read, Turn]:
+    """Return how to read and to set some attributes of objects together, without those that an older torch lacks."""
+    known = [(owner, name) for owner, name in places if hasattr(owner, name)]
+
+    def turn(values: tuple[Any, ...]) -> None:
+        for (owner, name), value in zip(known, values, strict=True):
+            setattr(owner, name, value)
+
+    return lambda: tuple(getattr(owner, name) for owner, name in known), turn
+
+
+def _precision() -> tuple[Read, Turn]:
+    """Return how to read and to set the switch of all backends, and each backend's own."""
+    backends: Any = torch.backends
+    products = [backends.cuda.matmul, getattr(backends.mkldnn, "matmul", None)]  # an older torch has only the first
+    read_own, turn_own = _attributes(*((backend, "fp32_precision") for backend in products))
+
+    def read() -> tuple[str | None, Any]:
+        of_all = None
+        with suppress(RuntimeError):  # torch refuses to read it where the backends differ
+            of_all = torch.get_float32_matmul_precision()
+        return of_all, read_own()
+
+    def turn(state: tuple[str | None, Any]) -> None:
+        of_all, own = state
+        if of_all is not None:
+            torch.set_float32_matmul_precision(of_all)
+        turn_own(own)
+
+    return read, turn
+
+
 def _generators() -> dict[str, _State]:
     """Return the random generators that are loaded."""
-    import torch  # noqa: PLC0415
 
     def written(state: Any) -> bytes:
         return bytes(state.numpy())
@@ -105,52 +141,7 @@ def _plain(state: Any) -> Any:
     return state.tobytes() if hasattr(state, "tobytes") else state
 
 
-def _backends() -> list[Any]:
-    import torch  # noqa: PLC0415
-
-    backends: Any = torch.backends
-    return [backends.cuda.matmul, getattr(backends.mkldnn, "matmul", None)]  # an older torch has only the first
-
-
-def _precision() -> tuple[str | None, ...]:
-    """Read the switch of all backends, None where it does not speak for them all, and each backend's own."""
-    import torch  # noqa: PLC0415
-
-    of_all = None
-    with suppress(RuntimeError):  # torch refuses to read it where the backends differ
-        of_all = torch.get_float32_matmul_precision()
-    return of_all, *(getattr(backend, "fp32_precision", None) for backend in _backends())
-
-
-def _set_precision(state: tuple[str | None, ...]) -> None:
-    import torch  # noqa: PLC0415
-
-    of_all, *own = state
-    if of_all is not None:
-        torch.set_float32_matmul_precision(of_all)
-    for backend, precision in zip(_backends(), own, strict=True):
-        if precision is not None:
-            backend.fp32_precision = precision
-
-
-def _half_sums() -> tuple[bool, bool]:
-    """Read whether products on a GPU may sum float16, and bfloat16, in their own precision."""
-    import torch  # noqa: PLC0415
-
-    matmul = torch.backends.cuda.matmul
-    return matmul.allow_fp16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction
-
-
-def _set_half_sums(state: tuple[bool, bool]) -> None:
-    import torch  # noqa: PLC0415
-
-    matmul = torch.backends.cuda.matmul
-    matmul.allow_fp16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction = state
-
-
 def _draw() -> None:
-    import torch  # noqa: PLC0415
-
     torch.rand(())
     random.random()
     if (numpy := sys.modules.get("numpy.random")) is not None:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 Results = Mapping[str, Tensor]  # output and gradients by name: out, dq, ...
 
-# Absolute caps for standard normal inputs: (output, gradients). They scale with what is right where that exceeds 1, and
-# with larger scores, whose rounding does.
+# Absolute caps for standard normal inputs: (output, gradients). They grow with the oracle's values where these exceed
+# 1, and with larger scores, whose rounding errors are larger.
 CAPS = {
     torch.float32: (1e-5, 1e-4),
     torch.bfloat16: (4e-2, 4e-2),
@@ -21,6 +21,11 @@ def same_bits(one: Tensor, another: Tensor) -> bool:
     if one.shape != another.shape or one.dtype != another.dtype:
         return False
     return torch.equal(one, another) or torch.equal(_bytes(one), _bytes(another))
+
+
+def unlike(expected: Results, seen: Results | None) -> tuple[str, ...]:
+    """Name the results that are not the same, bit for bit; all, where nothing was seen."""
+    return tuple(name for name, t in expected.items() if seen is None or not same_bits(seen[name].detach(), t))
 
 
 def distance(one: Tensor, another: Tensor) -> float:

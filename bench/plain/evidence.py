@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from math import log
 
-from .execution import Fingerprint, Work
+from .execution import Cost, Fingerprint
 
 Plain = str | int | float | bool | None  # describes a side or a machine in values that JSON has
 
@@ -149,7 +149,7 @@ class Evidence:
     errors: tuple[TensorError, ...] = ()
     base_fingerprint: Fingerprint | None = None
     head_fingerprint: Fingerprint | None = None
-    work: Work | None = None
+    work: Cost | None = None
     measurements: tuple[Measurement, ...] = field(default=())
     replication: Measurement | None = None
     host: Timing | None = None

@@ -56,6 +56,17 @@ class Compilation:
     kernels: int
 
 
+# What is wrong with results, by the field of ``Calls`` that names them. A mode follows the names of ``other_modes``.
+WRONG = {
+    "stale": "belongs to earlier inputs",
+    "overwritten": "is memory that its next call overwrites",
+    "unwritten": "depends on uninitialised memory",
+    "odd_first": "is wrong at the first call of a length",
+    "second_backward": "is wrong in a second backward pass",
+    "other_modes": "differs",
+}
+
+
 @dataclass(frozen=True)
 class Calls:
     """What several calls showed of one another: the names of results (``out``, ``dq``), and facts that may be unknown.
@@ -158,7 +169,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Work:
+class Cost:
     """The least work of a case: floating-point operations, and each byte moved once."""
 
     flops: int

@@ -11,7 +11,7 @@ from ..judging.run import Run
 from ..judging.verdict import CaseResult, HostTime
 from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, TensorError
-from ..plain.execution import Fingerprint, Work
+from ..plain.execution import Cost, Fingerprint
 from ..plain.strict_json import loads
 from ..plain.typed import Readers, Unfit, fields_and_more
 from .as_json import SCHEMA
@@ -85,7 +85,7 @@ def _case(value: object, where: str) -> CaseResult:
             "model": NotRequired[str | None],
             "error": Mapping[str, TensorError],
             "fingerprint": {"base": Fingerprint | None, "head": Fingerprint | None},
-            "work": Work | None,
+            "work": Cost | None,
             "achieved": Achieved | None,
             **dict.fromkeys(_OLD_HOST, NotRequired[float | None]),
         },

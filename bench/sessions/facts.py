@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..observing.states import watching
 from ..plain.collecting import no_garbage_collection
 from ..plain.execution import Calls, Fingerprint
 from ..plain.printable import first_line
@@ -46,6 +45,7 @@ def _observed(once: Callable[[], Any], compiled: "Counters") -> Fingerprint:
     from ..observing.fingerprint import fingerprint  # noqa: PLC0415
     from ..observing.op_trace import OpTrace  # noqa: PLC0415
     from ..observing.profiling import launches  # noqa: PLC0415
+    from ..observing.states import watching  # noqa: PLC0415
 
     on_gpu = torch.cuda.is_initialized()
     recorder = OpTrace()
@@ -54,6 +54,6 @@ def _observed(once: Callable[[], Any], compiled: "Counters") -> Fingerprint:
         garbage = leaks.garbage(recorder)
     kept, cached = None, None
     if recorder.live_bytes:
-        kept, cached = leaks.kept(once, leaks.by_device if on_gpu else leaks.by_tensors())
+        kept, cached = leaks.kept(once, leaks.counting(on_gpu=on_gpu))
     calls = Calls(kept_bytes=kept, cached_bytes=cached, garbage_bytes=garbage, left_changed=tuple(left))
     return replace(seen, calls=calls, launches=launches(once) if on_gpu else None)

@@ -9,7 +9,7 @@ from ..observing import compilation
 from ..observing.fingerprint import fingerprint
 from ..plain.collecting import no_garbage_collection
 from ..suite.cases import DTYPES, Case
-from ..suite.cost import work_of
+from ..suite.cost import cost_of
 from ..timing.clock import Stopwatch
 from ..timing.environment import available_bytes
 from ..timing.measure import BURST_NS, burst_of, warm_up
@@ -175,4 +175,4 @@ def check_fits(case: Case, limit_s: float, found: Results) -> None:
 
 def flops(case: Case) -> float:
     """Count the operations of a call as if nothing were masked: the formula computes every score."""
-    return work_of(replace(case, mask="full")).flops
+    return cost_of(replace(case, mask="full")).flops

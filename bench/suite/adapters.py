@@ -3,7 +3,6 @@
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from ..plain.errors import CannotDo
 from .cases import DTYPES
 from .signatures import ACCEPTED, FLASH, INTERFACE, OURS, FlashLayout, InterfaceLayout, Undeclared, takes, wrapper
 
+Token = tuple[str, torch.dtype, int]  # device, dtype and head size
 HEAD_SIZES = (64, 128, 32)  # of the tokens that are tried; every known kernel takes the first
 
 
@@ -69,69 +69,49 @@ def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Seq
         return Kernel(attribute, function, Capabilities(**claims))  # what else it refuses, its cases show
     if takes(signature, 3, FLASH, named=FLASH):
         flash = Undeclared(FlashLayout(function))
-        tried = _served(name, flash, devices)
+        _, obstacle = _tried(name, flash, devices)
         window, softcap = "window_size" in signature.parameters, "softcap" in signature.parameters
         claims = {"masks": frozenset(), "window": window, "softcap": softcap}
-        return Kernel(attribute, flash, Capabilities(**claims, obstacle=tried.obstacle))
+        return Kernel(attribute, flash, Capabilities(**claims, obstacle=obstacle))
     if not takes(signature, 4, INTERFACE, named=INTERFACE[:2]):
         raise CannotDo(f"--kernel={name}: its signature is {attribute}{signature}: {_way(name, signature)}")
-    tried = _served(name, Undeclared(InterfaceLayout(function)), devices)
-    found = InterfaceLayout.found_by_trying(function, *tried.served[0])
-    causal = found.heeds_causal or bool(found.masks)
+    token, obstacle = _tried(name, Undeclared(InterfaceLayout(function)), devices)
+    found = InterfaceLayout.found_by_trying(function, *token)
+    causal = found.uses_causal or bool(found.masks)
     claims = {"masks": found.masks, "causal": causal, "softcap": "softcap" in signature.parameters}
-    return Kernel(attribute, Undeclared(found), Capabilities(**claims, obstacle=tried.obstacle))
+    return Kernel(attribute, Undeclared(found), Capabilities(**claims, obstacle=obstacle))
 
 
-@dataclass(frozen=True, eq=False)  # so that capabilities stay hashable
-class Tried:
-    """What a kernel serves and refuses of single tokens, in each dtype on each device that is here.
+def _tried(name: str, kernel: Undeclared, devices: Sequence[str]) -> "tuple[Token, Obstacle | None]":
+    """Try single tokens in each dtype on each device that is here, and what is served with a backward pass too.
 
-    ``served`` holds device, dtype and head size of the first token that was served in each. ``refused`` holds the
-    kernel's words by device, dtype, and whether a backward pass was asked for.
-    """
-
-    served: Sequence[tuple[str, torch.dtype, int]]
-    refused: Mapping[tuple[str, torch.dtype, bool], str]
-
-    @classmethod
-    def of(cls, kernel: Undeclared, devices: Sequence[str]) -> "Tried":
-        """Try tokens of several head sizes until one is served, and that one with a backward pass."""
-        served, refused = [], {}
-        for device, dtype in product(devices, DTYPES.values()):
-            tokens = [(device, dtype, size) for size in HEAD_SIZES]
-            token = next((token for token in tokens if kernel.words(*token) is None), None)
-            if token is not None:
-                served.append(token)
-            words = kernel.words(*(token or tokens[0]), backward=token is not None)
-            if words is not None:
-                refused[device, dtype, token is not None] = words
-        return cls(served, refused)
-
-    @property
-    def obstacle(self) -> "Obstacle | None":
-        """The obstacle of the kernel's capabilities, which quotes its words; None if it refused nothing."""
-        return self._lacks if self.refused else None
-
-    def _lacks(self, *, device: str, dtype: torch.dtype, mask: str | None, backward: bool) -> str | None:
-        del mask  # it was not tried
-        if (words := self.refused.get((device, dtype, False))) is not None:
-            return f"dtype {dtype} on {device} ({words})"
-        words = self.refused.get((device, dtype, True)) if backward else None
-        return None if words is None else f"a backward pass in {dtype} on {device} ({words})"
-
-
-def _served(name: str, kernel: Undeclared, devices: Sequence[str]) -> Tried:
-    """Try the kernel on single tokens.
+    Returns the first token that is served, and the obstacle of the kernel's capabilities, in the kernel's own words;
+    None if it refused nothing.
 
     Raises:
-        CannotDo: it serves none; the message has its own words.
+        CannotDo: it serves none.
 
     """
-    tried = Tried.of(kernel, devices)
-    if tried.served:
-        return tried
-    refusal = kernel.refusal(devices[-1], [*DTYPES.values()][-1], HEAD_SIZES[0])
-    raise CannotDo(f"--kernel={name}: no case can run here, since {refusal}: run where it is supported")
+    served: list[Token] = []
+    refused: dict[tuple[str, torch.dtype, bool], str] = {}  # by device, dtype, and whether only a backward pass is
+    for device, dtype in product(devices, DTYPES.values()):
+        tokens = [(device, dtype, size) for size in HEAD_SIZES]
+        token = next((token for token in tokens if kernel.words(*token) is None), None)
+        if token is not None:
+            served.append(token)
+        words = kernel.words(*(token or tokens[0]), backward=token is not None)
+        if words is not None:
+            what = f"dtype {dtype}" if token is None else f"a backward pass in {dtype}"
+            refused[device, dtype, token is not None] = f"{what} on {device} ({words})"
+    if not served:
+        refusal = kernel.refusal(devices[-1], [*DTYPES.values()][-1], HEAD_SIZES[0])
+        raise CannotDo(f"--kernel={name}: no case can run here, since {refusal}: run where it is supported")
+
+    def lacks(*, device: str, dtype: torch.dtype, mask: str | None, backward: bool) -> str | None:
+        del mask  # it was not tried
+        return refused.get((device, dtype, False)) or (refused.get((device, dtype, True)) if backward else None)
+
+    return served[0], lacks if refused else None
 
 
 def _way(name: str, signature: inspect.Signature | None) -> str:

@@ -47,8 +47,8 @@ class Shape:
     """Sizes of one case: q is (batch, heads, queries, head_size), k has as many kv_heads and keys, and v value_size.
 
     ``scale`` is that of the scores; None means ``head_size ** -0.5``. ``softcap`` caps them, ``sinks`` add a logit a
-    head. ``values`` other than 1 are positive ones of about that size in v, whose sums are large. ``scores`` and
-    ``layout`` are none of those named above, or one.
+    head. ``values`` other than 1 are positive ones of about that size in v, whose sums are large. ``scores`` is None
+    or one of ``SCORES``, ``layout`` None or one of ``LAYOUTS``.
 
     - ``large`` scores are beyond the range of exp in the case's dtype, above zero and below it.
     - ``peaked`` scores overflow fp16 before they are scaled, and one of each row is far above the others.
@@ -146,8 +146,8 @@ class Mask:
 class Case:
     """One thing to check and time. ``subject`` names a kernel, or a multi-head module where ``module`` is true.
 
-    One that is not ``timed`` is only checked, which takes some hundredths of a second; of one that is not ``watched``,
-    the results alone are. ``model`` names the model that does such work, where it stands for one.
+    A case that is not ``timed`` is only checked, which takes some hundredths of a second. If it is not ``watched``,
+    only its results are checked. ``model`` names the model whose attention it is, if it is a model's.
     """
 
     subject: str

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from ..plain.execution import Ceiling, Work
+from ..plain.execution import Ceiling, Cost
 from ..timing.clock import Clock, Stopwatch
 from .cases import DTYPES
 
@@ -14,7 +14,7 @@ MATRIX_SIZE = {"cpu": 512, "cuda": 4096}
 COPY_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
 
 
-def ceilings(works: Iterable[Work], clock_of: Callable[[str], Stopwatch] = Clock.of) -> tuple[Ceiling, ...]:
+def ceilings(works: Iterable[Cost], clock_of: Callable[[str], Stopwatch] = Clock.of) -> tuple[Ceiling, ...]:
     """Measure the ceiling of every dtype and device that occurs in the works, with the threads torch has now.
 
     A kernel of any dtype may compute in float32, so the ceiling is the faster of both matrix products.

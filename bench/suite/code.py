@@ -76,21 +76,24 @@ def of_archive(target: Target, archive: Source, scratch: Path) -> Code:
         raise CannotDo(
             f"the source in {archive.origin} holds no {min(missing)}: store the baseline anew, with the same --kernel"
         )
-    into = _empty(scratch, "source")
-    archive.unpack(into)
-    return Code(archive, replace(_world(target), paths=(into,), closed=True))
+    return Code(archive, replace(_world(target), paths=(_unpacked(archive, scratch),), closed=True))
 
 
 def alone(archive: Source, scratch: Path) -> Code:
     """Return the code of a source for an interpreter that sees nothing else of this one's; without files, its own."""
-    into = _empty(scratch, "source")
-    archive.unpack(into)
+    into = _unpacked(archive, scratch)
     return Code(archive, World(scratch, (into,) if archive.names else ()))  # an empty folder: nothing is found there
 
 
 def _world(target: Target) -> World:
     place = place_of(target.names[0])
     return World(Path.cwd(), repository=top_level(place) or place, environment=dict(os.environ))
+
+
+def _unpacked(archive: Source, scratch: Path) -> Path:
+    into = _empty(scratch, "source")
+    archive.unpack(into)
+    return into
 
 
 def _empty(scratch: Path, prefix: str) -> Path:

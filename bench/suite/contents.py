@@ -18,7 +18,7 @@ class OtherContents:
     """
 
     def __init__(self, workload: Workload) -> None:
-        self._tensors = [_written(t.data) for t in given(workload)]
+        self._tensors = [_written(t.data) for t in workload.tensors]
         self._own = [t.clone() for t in self._tensors]
         self._others = [other(t) for t in self._tensors]
 
@@ -32,12 +32,6 @@ class OtherContents:
         for tensor, before, after in zip(self._tensors, old, new, strict=True):
             if same_bits(tensor, before):
                 tensor.copy_(after)
-
-
-def given(workload: Workload) -> list[Tensor]:
-    """Return every tensor that a side is given."""
-    mask = [] if workload.mask is None else [workload.mask]
-    return [*workload.leaves, *workload.frozen.values(), workload.upstream, *mask]
 
 
 def with_others(workload: Workload, names: frozenset[str]) -> Workload:

@@ -2,7 +2,7 @@
 
 from math import prod
 
-from ..plain.execution import Work
+from ..plain.execution import Cost
 from .cases import DTYPES, Case
 
 # The backward pass has five matrix products (Dao 2023, "FlashAttention-2", section 4): the scores anew, dQ and dK, of
@@ -11,7 +11,7 @@ FORWARD_PRODUCTS, BACKWARD_PRODUCTS = (1, 1), (3, 2)
 PROJECTION_BACKWARD = 2
 
 
-def work_of(case: Case, d_feedforward: int = 0) -> Work:
+def cost_of(case: Case, d_feedforward: int = 0) -> Cost:
     """Return the operations and bytes of one call, backward pass included where the case has one.
 
     Attention forward: ``2 B H pairs (D + Dv)``, which is ``4 B H Tq Tk D`` where Dv = D and every query sees every key
@@ -46,7 +46,7 @@ def work_of(case: Case, d_feedforward: int = 0) -> Work:
     elements *= 2 if case.backward else 1  # a gradient for each of them
     elements += 4 * width if d_feedforward else 0  # two norms, whose gradients are not taken
     moved_bytes = elements * DTYPES[case.dtype].itemsize + _mask_bytes(case)
-    return Work(attention + projections, moved_bytes, case.dtype, case.device)
+    return Cost(attention + projections, moved_bytes, case.dtype, case.device)
 
 
 def visible_pairs(queries: int, keys: int, *, causal: bool, window: int | None = None) -> int:

@@ -4,28 +4,34 @@ It lives in a process of its own beside the sides, so that nothing that they cha
 """
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
+from itertools import combinations
+from math import isfinite
 from pathlib import Path
 
 import torch
 
 from ..observing import drift
-from ..observing.tolerance import Results
+from ..observing.tolerance import Results, distance
 from ..plain.evidence import TensorError
-from ..plain.execution import Ceiling, Fingerprint, Work
+from ..plain.execution import WRONG, Calls, Ceiling, Cost, Fingerprint
 from ..sources.target import PACKAGE
 from ..timing import environment
-from .calls import held_to_calls
 from .cases import DTYPES, Case
 from .ceiling import ceilings
-from .cost import work_of
-from .earlier import noting_earlier
+from .contents import with_others
+from .cost import cost_of
 from .oracle import oracle, yardstick
 from .worker import Given, Shown
 from .workload import Workload, build
+
+EARLIER_SHARE = 0.1  # a result belongs to other inputs if it is nearer to theirs than this share of its error
+EARLIER_S = 1.0  # for one case: after that, no more combinations of inputs are tried
+_OF_VALUES = ("stale", "unwritten", "odd_first", "second_backward")  # fields of ``Calls`` that name wrong results
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Judged:
     errors: tuple[TensorError, ...]
     head: Fingerprint
     base: Fingerprint | None
-    work: Work
+    work: Cost
 
 
 class Examiner:
@@ -88,23 +94,18 @@ class Examiner:
                 values=workload.case.shape.values,
             )
             wrong = [error.name for error in errors if error.complaints]
-            head_print = noting_earlier(head.fingerprint, workload, head_results, self._exact, wrong)
+            head_print = self._noting_earlier(head.fingerprint, head_results, wrong)
             base_print = None
             if base is not None and base_results is not None:
                 wrong = [error.name for error in errors if error.base is not None and error.base > error.budget]
-                base_print = noting_earlier(base.fingerprint, workload, base_results, self._exact, wrong)
-        return Judged(
-            held_to_calls(errors, head_print.calls),
-            head_print,
-            base_print,
-            self.work(),
-        )
+                base_print = self._noting_earlier(base.fingerprint, base_results, wrong)
+        return Judged(_held_to_calls(errors, head_print.calls), head_print, base_print, self.work())
 
-    def work(self) -> Work:
+    def work(self) -> Cost:
         """Return the work of the case at hand."""
-        return work_of(self._workload.case, self._workload.d_feedforward)
+        return cost_of(self._workload.case, self._workload.d_feedforward)
 
-    def ceilings(self, works: Sequence[Work]) -> tuple[Ceiling, ...]:
+    def ceilings(self, works: Sequence[Cost]) -> tuple[Ceiling, ...]:
         """Measure what the machine can do at most."""
         return ceilings(works)
 
@@ -113,3 +114,46 @@ class Examiner:
             return shown.results
         results: Results = torch.load(shown.results, map_location=self._workload.case.device, weights_only=True)
         return results
+
+    def _noting_earlier(self, print_: Fingerprint, results: Results, wrong: Sequence[str]) -> Fingerprint:
+        """Note in the fingerprint if the wrong results of a call belong to the inputs of the call before it."""
+        if not wrong or print_.calls is None or not self._belong_to_earlier(results, wrong):
+            return print_
+        stale = tuple(name for name in results if name in wrong or name in print_.calls.stale)
+        return replace(print_, calls=replace(print_.calls, stale=stale))
+
+    def _belong_to_earlier(self, results: Results, wrong: Sequence[str]) -> bool:
+        """Say whether the wrong results are right for the contents of the first call (see ``purity``).
+
+        All inputs may be old, or one, or two: a mask that was converted once, say, or scores of q and k that were kept.
+        """
+        errors = {name: distance(results[name], self._exact[name]) for name in wrong}
+        if not all(map(isfinite, errors.values())):
+            return False
+        workload, end_s = self._workload, time.monotonic() + EARLIER_S
+        mask = [] if workload.mask is None else ["mask"]
+        upstream = ["upstream"] if workload.case.backward else []
+        names = dict.fromkeys([*workload.inputs, *mask, *upstream, *workload.frozen])
+        for old in (tuple(names), *((name,) for name in names), *combinations(names, 2)):
+            earlier = yardstick(with_others(workload, frozenset(old)))
+            if all(distance(results[name], earlier[name]) < EARLIER_SHARE * error for name, error in errors.items()):
+                return True
+            if time.monotonic() > end_s:
+                break
+        return False
+
+
+def _held_to_calls(errors: tuple[TensorError, ...], calls: Calls | None) -> tuple[TensorError, ...]:
+    """Add to the complaints about each result, as the first of them, what its calls have shown."""
+    if calls is None:
+        return errors
+    said = {name: WRONG[field] for field in _OF_VALUES for name in getattr(calls, field)}
+    for other in calls.other_modes:
+        name, _, mode = other.partition(" ")
+        said[name] = f"{WRONG['other_modes']} {mode}"
+    return tuple(
+        replace(error, complaints=(f"{error.name}: {said[error.name]}", *error.complaints))
+        if error.name in said
+        else error
+        for error in errors
+    )

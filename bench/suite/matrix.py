@@ -229,8 +229,3 @@ def _groups(kernel: str) -> set[str]:
     if kernel in (*COMPILING, *VARIANTS):
         return {kernel, "compiling" if kernel in COMPILING else "variants"}
     return {kernel, "kernels"} if kernel in FORMULAS else {kernel, "kernels", "fused"}
-
-
-def supported_ids(cases: Mapping[Case, str | None]) -> set[str]:
-    """The ids of the cases that can run."""
-    return {case.id for case, reason in cases.items() if reason is None}

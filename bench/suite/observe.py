@@ -5,7 +5,7 @@ import torch
 from ..observing.op_trace import OpTrace
 from ..observing.profiling import profiled
 from ..plain.execution import Observed, OpTime, Step
-from .calls import execute
+from .purity import execute
 from .workload import Call, Workload
 
 PROFILED_CALLS = 10

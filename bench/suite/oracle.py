@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .cases import Case
 from .naive import Attend, naive_attention, naive_module
-from .workload import BLOCK_SCORES, Workload
+from .workload import BLOCK_SCORES, Call, Workload
 
 
 def oracle(workload: Workload) -> dict[str, Tensor]:
@@ -74,16 +74,23 @@ def _by_blocks(
             name: t[where[name]].detach().to(dtype or t.dtype).requires_grad_(case.backward)
             for name, t in workload.inputs.items()
         }
-        out = attended(workload, inputs, None if mask is None else mask[block.of("mask", mask, case)], attend)
+        where = {f"d{name}": at for name, at in where.items()}
         where["out"] = (block.items,) if case.module else (block.items, block.heads)
-        upstream = workload.upstream[where["out"]].to(out.dtype)
-        for name, result in _with_gradients(out, inputs, upstream, backward=case.backward).items():
-            whole = workload.upstream if name == "out" else workload.inputs[name[1:]]
+        upstream = workload.upstream[where["out"]]
+        visible = None if mask is None else mask[block.of("mask", mask, case)]
+        call = Call(
+            partial(attended, workload, inputs, visible, attend),
+            list(inputs.values()),
+            [f"d{name}" for name in inputs],
+            upstream.to(dtype or upstream.dtype),
+            case.backward,
+        )
+        for name, result in call.results().items():
             if len(cut) == 1:
                 results[name] = result
             else:
-                total = results.setdefault(name, result.new_zeros(whole.shape))
-                total[where[name if name == "out" else name[1:]]] += result
+                whole = workload.upstream if name == "out" else workload.inputs[name[1:]]
+                results.setdefault(name, result.new_zeros(whole.shape))[where[name]] += result
     return results
 
 
@@ -107,13 +114,3 @@ def attended(workload: Workload, inputs: Mapping[str, Tensor], mask: Tensor | No
         softcap=shape.softcap,
         sinks=inputs.get("sinks"),
     )
-
-
-def _with_gradients(
-    out: Tensor, inputs: Mapping[str, Tensor], upstream: Tensor, *, backward: bool
-) -> dict[str, Tensor]:
-    results = {"out": out.detach()}
-    if backward:
-        gradients = torch.autograd.grad(out, list(inputs.values()), upstream)
-        results |= {f"d{name}": g for name, g in zip(inputs, gradients, strict=True)}
-    return results

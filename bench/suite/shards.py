@@ -7,7 +7,7 @@ from ..judging.statistics import median
 from ..sources import baseline
 from ..timing.measure import BURST_NS
 from .cases import Case
-from .cost import work_of
+from .cost import cost_of
 
 STORAGE = Path(__file__).parents[2] / ".benchmarks"
 _FLOPS_PER_SECOND = 1e10  # where no stored case is known
@@ -33,8 +33,8 @@ def costs(cases: Mapping[Case, str | None], stored: Mapping[str, float]) -> dict
     def cost(case: Case) -> float:
         if not case.timed:
             return _UNTIMED * BURST_NS * 1e-9
-        return max(BURST_NS * 1e-9, stored.get(case.id) or work_of(case).flops / rate)
+        return max(BURST_NS * 1e-9, stored.get(case.id) or cost_of(case).flops / rate)
 
-    rates = sorted(work_of(case).flops / stored[case.id] for case in cases if stored.get(case.id))
+    rates = sorted(cost_of(case).flops / stored[case.id] for case in cases if stored.get(case.id))
     rate = median(rates) if rates else _FLOPS_PER_SECOND
     return {case.id: cost(case) if unsupported is None else 0.0 for case, unsupported in cases.items()}

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,26 +18,15 @@ ACCEPTED = (
     f"(module, query, key, value, {', '.join(INTERFACE)}) as in transformers' AttentionInterface"
 )
 
-# The names of a kernel's arguments in other signatures, and what a message calls a request for one that is lacking.
+# The names of a kernel's arguments in other signatures, when one is asked for, and what a message calls that.
 _ELSEWHERE = {
-    "mask": ("mask", "attn_mask", "attention_mask", "attn_bias", "bias"),
-    "causal": ("causal", "is_causal"),
-    "scale": ("scale", "sm_scale", "softmax_scale", "scaling"),
-}
-_REFUSED = {
-    "mask": ("mask is not None", "a mask"),
-    "causal": ("causal", "causal attention"),
-    "scale": ("scale is not None", "a scale"),
+    "mask": (("mask", "attn_mask", "attention_mask", "attn_bias", "bias"), "mask is not None", "a mask"),
+    "causal": (("causal", "is_causal"), "causal", "causal attention"),
+    "scale": (("scale", "sm_scale", "softmax_scale", "scaling"), "scale is not None", "a scale"),
 }
 
 
-class Layout(Protocol):
-    """Calls a function of another signature as if it were a kernel."""
-
-    def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
-    ) -> Tensor:
-        """Attend; arguments and shapes as ``attention.Kernel.__call__``."""
+Layout = Callable[..., Tensor]  # a function of another signature, called with the arguments of ``attention.Kernel``
 
 
 def takes(signature: inspect.Signature, leading: int, options: tuple[str, ...], *, named: tuple[str, ...]) -> bool:
@@ -83,14 +72,15 @@ class InterfaceLayout:
     """A function of transformers' ``AttentionInterface``, called as models call it.
 
     It takes a module, q (B, Hq, Tq, D), k and v (B, Hkv, Tk, D) and a mask of four dimensions, and returns the output
-    (B, Tq, Hq, D) and weights. The module says ``is_causal`` and ``num_key_value_groups``. Where there is a mask,
-    ``is_causal`` is not heeded, so the mask has it all; so it has where queries and keys differ in number, and for a
-    function that never heeds ``is_causal`` (transformers' eager ones). ``masks`` are the kinds that it heeds.
+    (B, Tq, Hq, D) and weights. The module says ``is_causal`` and ``num_key_value_groups``. The function ignores
+    ``is_causal`` where there is a mask, so the mask then hides later keys too. The mask does that also where queries
+    and keys differ in number, and for a function that always ignores ``is_causal`` (transformers' eager ones).
+    ``masks`` are the kinds of masks that the function uses.
     """
 
     function: Callable[..., Any]
     masks: frozenset[str] = frozenset({"bool", "float"})
-    heeds_causal: bool = True
+    uses_causal: bool = True
     takes_causal: bool = False  # passes is_causal as an argument
     modules: dict[tuple[bool, int, int], nn.Module] = field(default_factory=dict)
     causal_masks: dict[Any, Tensor] = field(default_factory=dict)  # a model, too, makes it once for all layers
@@ -99,7 +89,7 @@ class InterfaceLayout:
     def found_by_trying(
         cls, function: Callable[..., Any], device: str, dtype: torch.dtype, size: int
     ) -> "InterfaceLayout":
-        """Try which arguments the function heeds, on two tokens of which the first must not see the second."""
+        """Try which arguments the function uses, on two tokens of which the first must not see the second."""
         takes_causal = "is_causal" in inspect.signature(function).parameters
         plain = cls(function, takes_causal=takes_causal)
         zeros = torch.zeros(1, 1, 2, size, dtype=dtype, device=device)
@@ -107,7 +97,7 @@ class InterfaceLayout:
         seen = torch.ones(2, 2, dtype=torch.bool, device=device).tril()
         hidden = {"bool": seen, "float": torch.zeros(2, 2, dtype=dtype, device=device).masked_fill(~seen, -torch.inf)}
 
-        def heeds(mask: Tensor | None, *, causal: bool) -> bool:
+        def uses(mask: Tensor | None, *, causal: bool) -> bool:
             try:
                 with torch.no_grad():
                     out = plain(zeros, zeros, values, mask=mask, causal=causal, scale=None)
@@ -115,8 +105,8 @@ class InterfaceLayout:
                 return False
             return bool(torch.allclose(out[0, 0, :, 0].float().cpu(), torch.tensor([0.0, 0.5]), atol=1e-2))
 
-        masks = frozenset(kind for kind, mask in hidden.items() if heeds(mask, causal=False))
-        return cls(function, masks, heeds(None, causal=True), takes_causal)
+        masks = frozenset(kind for kind, mask in hidden.items() if uses(mask, causal=False))
+        return cls(function, masks, uses(None, causal=True), takes_causal)
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
@@ -124,7 +114,7 @@ class InterfaceLayout:
         """Attend; arguments and shapes as ``attention.Kernel.__call__``."""
         batch, heads, queries, size = q.shape
         keys = k.shape[2]
-        if causal and (mask is not None or queries != keys or not self.heeds_causal):
+        if causal and (mask is not None or queries != keys or not self.uses_causal):
             mask, causal = self._with_causal(mask, queries, keys, q), False
         if mask is not None:
             mask = mask[(None,) * (4 - mask.dim())]
@@ -221,12 +211,12 @@ def wrapper(module: str, attribute: str, parameters: Mapping[str, inspect.Parame
     needed = [
         name for name, p in known.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
-    found = {ours: next((name for name in names if name in known), None) for ours, names in _ELSEWHERE.items()}
+    found = {ours: next((name for name in names if name in known), None) for ours, (names, *_) in _ELSEWHERE.items()}
     positional = len(needed) >= 3 and not set(needed[:3]) & set(found.values())
     given = ["q", "k", "v"] if positional or not needed else []
     given += [f"{name}=..." for name in needed[len(given) :] if name not in found.values()]
     given += [f"{name}={ours}" for ours, name in found.items() if name is not None]
-    lacking = [_REFUSED[ours] for ours, name in found.items() if name is None]
+    lacking = [_ELSEWHERE[ours][1:] for ours, name in found.items() if name is None]
     refuse = [
         f"    if {' or '.join(condition for condition, _ in lacking)}:",
         f'        raise NotImplementedError("{" or ".join(words for _, words in lacking)}")',

@@ -1,7 +1,6 @@
-"""Makes calls take longer by a known share, for the self-test."""
+"""Makes calls on a GPU take longer by a known share, for the self-test; on a CPU, ``bursts.stretched`` does."""
 
 from collections.abc import Callable
-from time import perf_counter_ns
 
 import torch
 
@@ -9,20 +8,6 @@ from ..timing.clock import Stopwatch
 from ..twins.bursts import SPINNING
 
 CYCLES = 1_000_000  # of a GPU's clock, to learn how long one takes
-
-
-def slowed(call: Callable[[], object], share: float) -> Callable[[], None]:
-    """Make a call take longer by a share, after work that both sides do; ``bursts.stretched`` says why both."""
-    factor = (1 + SPINNING) * (1 + share)
-
-    def taking_longer() -> None:
-        start = perf_counter_ns()
-        call()
-        end = start + factor * (perf_counter_ns() - start)
-        while perf_counter_ns() < end:
-            pass
-
-    return taking_longer
 
 
 def slowed_on_gpu(call: Callable[[], object], share: float, clock: Stopwatch) -> Callable[[], None]:

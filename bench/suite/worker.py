@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..observing import compilation
-from ..observing.tolerance import Results
+from ..observing.tolerance import Results, unlike
 from ..plain.errors import CannotDo
 from ..plain.evidence import Place
 from ..plain.execution import Fingerprint, Observed
@@ -21,20 +21,21 @@ from ..sources.world import World
 from ..timing.clock import Clock, LaunchClock, Stopwatch
 from ..timing.cuda import graphed
 from ..timing.machine import shuffle_memory, steady_allocator
-from ..twins.bursts import pin
+from ..twins.bursts import pin, stretched
 from ..twins.interpreter import connection
 from ..twins.party import Misbehaved, Unsupported, serve
-from .calls import NotPlain, execute, unrepeated
 from .cases import Case
-from .matrix import ROWS, Rows, matrix, supported_ids
+from .matrix import ROWS, Rows, matrix
 from .observe import observe
+from .purity import execute
+from .returned import NotPlain
 from .side import Side, load
-from .slowing import slowed, slowed_on_gpu
-from .source_lines import places
+from .slowing import slowed_on_gpu
 from .workload import Call, Workload, bind, parameter_sizes
 
 # The generation of what came since the last collection: to go through all that torch's compiler holds is slow.
 YOUNG = 0
+CHANCES = 8  # further calls of a base that has repeated bit for bit, before a head that does not is blamed
 
 Given = Workload | Path  # a workload, or the file that holds it
 
@@ -79,8 +80,7 @@ class Worker:
         self._error = 0.0
         self._side: Side
         self._workload: Workload
-        self._given: list[torch.Tensor]
-        self._versions: list[int]
+        self._before: list[tuple[torch.Tensor, int]]
         self._call: Call
         self._results: Results
         self._timed: Callable[[], object]
@@ -137,14 +137,15 @@ class Worker:
 
     def ids(self, tier: str, devices: Sequence[str], rows: Rows) -> tuple[set[str], set[str]]:
         """Return the ids of the cases of a tier that the side can run, and the names of its kernels and modules."""
-        return supported_ids(self.cases(tier, devices, rows)), {*self._side.kernels, *self._side.modules}
+        supported = {case.id for case, reason in self.cases(tier, devices, rows).items() if reason is None}
+        return supported, {*self._side.kernels, *self._side.modules}
 
     def supports(self, case: Case) -> bool:
         return self._side.supports(case)
 
     def places(self, root: Path) -> dict[str, Place]:
         """Find where the side's kernels and modules are written in the repository, by name."""
-        return places({**self._side.kernels, **self._side.modules}, root)
+        return self._side.places(root)
 
     def parameters(self, case: Case) -> dict[str, torch.Size]:
         """Return the sizes of a module's parameters, by name; a kernel has none."""
@@ -154,7 +155,7 @@ class Worker:
         """Take up a case."""
         gc.collect(YOUNG)
         self._workload = given if isinstance(given, Workload) else torch.load(given, weights_only=False)
-        self._given, self._versions = self._workload.snapshot(), self._workload.versions
+        self._before = self._workload.snapshot()
         with self._gradients():
             self._call = bind(self._workload, self._side)
 
@@ -174,7 +175,7 @@ class Worker:
         except NotPlain as error:
             raise Misbehaved(str(error)) from error
         except Exception as error:
-            if hasattr(self, "_given") and self.wrote():
+            if hasattr(self, "_before") and self.wrote():
                 raise Misbehaved("wrote to its inputs") from error
             undeclared = self._workload.case.subject in self._side.undeclared
             if undeclared and isinstance(error, NotImplementedError):
@@ -203,7 +204,10 @@ class Worker:
     def unrepeated(self) -> tuple[str, ...]:
         """Call some more times, and name the results that are not those of the check, bit for bit."""
         with self._gradients():
-            return unrepeated(self._call.results, self._results)
+            for _ in range(CHANCES):
+                if names := unlike(self._results, self._call.results()):
+                    return names
+        return ()
 
     def settle(self, cores: Sequence[int], host: bool = False) -> float:
         """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns.
@@ -216,12 +220,8 @@ class Worker:
         self._clock = LaunchClock(clock) if host else clock
         with self._gradients():
             self._timed = graphed(self._call) if self._graphs else self._call
-            if self._slowdown is not None:
-                self._timed = (
-                    slowed_on_gpu(self._timed, self._slowdown, clock)
-                    if self._workload.case.device == "cuda"
-                    else slowed(self._timed, self._slowdown)
-                )
+            if self._slowdown is not None and self._workload.case.device == "cuda":
+                self._timed = slowed_on_gpu(self._timed, self._slowdown, clock)
         return self._clock.resolution_ns
 
     def burst(self, calls: int) -> float:
@@ -231,7 +231,10 @@ class Worker:
         with self._gradients():
             if self._warm:
                 self._timed()
-            return clock.burst(self._timed, calls)
+            ns_per_call = clock.burst(self._timed, calls)
+        if self._slowdown is None or self._workload.case.device == "cuda":
+            return ns_per_call
+        return stretched(round(ns_per_call * calls), self._slowdown) / calls
 
     def release(self, cores: Sequence[int]) -> None:
         """Go back to all cores after timing.
@@ -250,7 +253,7 @@ class Worker:
 
     def wrote(self) -> bool:
         """Whether the inputs were written to since the case was taken up, put back afterwards or not."""
-        return self._workload.versions != self._versions or self._workload.differs_from(self._given)
+        return self._workload.differs_from(self._before)
 
     def slow_down(self, share: float | None) -> None:
         """From the next ``settle`` on, make calls take longer by a share; see ``Start``."""

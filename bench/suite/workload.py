@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,38 +42,34 @@ class Workload:
         return 0 if weight is None else weight.shape[0]
 
     @property
-    def largest_score(self) -> float:
-        """About the size of the largest score."""
-        return LARGE_SCORES[self.case.dtype] if self.case.shape.scores == "large" else NORMAL_SCORE
-
-    @property
     def looser(self) -> float:
         """How many times the absolute caps of errors are taken, since scores are larger than normal ones."""
-        return max(1.0, self.largest_score / NORMAL_SCORE)
+        return LARGE_SCORES[self.case.dtype] / NORMAL_SCORE if self.case.shape.scores == "large" else 1.0
 
     @property
-    def leaves(self) -> list[Tensor]:
-        return list(self.inputs.values())
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that a side is given."""
+        mask = [] if self.mask is None else [self.mask]
+        return [*self.inputs.values(), *self.frozen.values(), self.upstream, *mask]
 
-    def snapshot(self) -> list[Tensor]:
-        """Copy every tensor that a side is given, to find out later whether the side wrote to it."""
-        return [t.detach().clone() for t in self._given()]
+    def snapshot(self) -> list[tuple[Tensor, int]]:
+        """Copy every tensor that a side is given, with the number of times that torch has written to it."""
+        return [(t.detach().clone(), t._version) for t in self.tensors]  # noqa: SLF001  # torch has no other name for it
 
-    @property
-    def versions(self) -> list[int]:
-        """How often torch has written to each of these tensors."""
-        return [t._version for t in self._given()]  # noqa: SLF001  # torch has no other name for it
-
-    def differs_from(self, snapshot: list[Tensor]) -> bool:
-        return not all(torch.equal(t, s) for t, s in zip(self._given(), snapshot, strict=True))
-
-    def _given(self) -> list[Tensor]:
-        return [*self.leaves, *self.frozen.values(), self.upstream, *([] if self.mask is None else [self.mask])]
+    def differs_from(self, snapshot: list[tuple[Tensor, int]]) -> bool:
+        """Whether a tensor was written to since the snapshot, even if its values were put back afterwards."""
+        return any(
+            t._version != version or not torch.equal(t, copy)  # noqa: SLF001
+            for t, (copy, version) in zip(self.tensors, snapshot, strict=True)
+        )
 
 
 @dataclass(frozen=True)
 class Call:
-    """One side's way to do the work of a case: calling it is what gets timed."""
+    """One side's way to do the work of a case: calling it is what gets timed.
+
+    ``names`` are those of the gradients of the ``leaves``: ``dq``, ...
+    """
 
     forward: Callable[[], Tensor]
     leaves: list[Tensor]
@@ -88,9 +85,9 @@ class Call:
         else:
             self.forward()
 
-    def differentiate(self, out: Tensor) -> tuple[Tensor, ...]:
-        """Take the gradients of the leaves from the output of ``forward``."""
-        return torch.autograd.grad(out, self.leaves, self.upstream)
+    def differentiate(self, out: Tensor) -> dict[str, Tensor]:
+        """Take the gradients of the leaves from the output of ``forward``, by name."""
+        return dict(zip(self.names, torch.autograd.grad(out, self.leaves, self.upstream), strict=True))
 
     def returned(self, *, twice: bool = False) -> dict[str, Tensor]:
         """Do the work once and return its output and gradients, by name: ``out``, ``dq``, ...
@@ -101,7 +98,7 @@ class Call:
         if self.backward:
             if twice:
                 torch.autograd.grad(out, self.leaves, self.upstream, retain_graph=True)
-            returned |= {f"d{name}": g for name, g in zip(self.names, self.differentiate(out), strict=True)}
+            returned |= self.differentiate(out)
         return returned
 
     def results(self, *, twice: bool = False) -> dict[str, Tensor]:
@@ -188,38 +185,25 @@ def bind(workload: Workload, side: Side) -> Call:
     """
     case, inputs = workload.case, workload.inputs
     mask, causal = inputs.get("mask", workload.mask), case.hiding.causal
+    module, leaves = None, inputs
     if case.module:
         module = _module(case, side)
-        x, given = inputs["x"], ("x", "mask")
-        parameters = {name: t for name, t in inputs.items() if name not in given}
+        parameters = {name: t for name, t in inputs.items() if name not in {"x", "mask"}}
         module.load_state_dict({**parameters, **workload.frozen}, assign=True)
         own = dict(module.named_parameters())
         for name, parameter in own.items():
             parameter.requires_grad_(case.backward and name in parameters)
-        leaves = [t if name in given else own[name] for name, t in inputs.items()]
-        return Call(
-            lambda: module(x, mask=mask, causal=causal),
-            leaves,
-            list(inputs),
-            workload.upstream,
-            case.backward,
-            side.tried_longer,
-            module,
-        )
-    kernel = side.kernels[case.subject]
-    q, k, v = inputs["q"], inputs["k"], inputs["v"]
-    # Options that the case does not need are not passed: an older side may not know them.
-    shape, sinks = case.shape, inputs.get("sinks")
-    asked = {"window": case.hiding.window, "scale": shape.scale, "softcap": shape.softcap, "sinks": sinks}
-    options = {name: value for name, value in asked.items() if value is not None}
-    return Call(
-        lambda: kernel(q, k, v, mask=mask, causal=causal, **options),
-        workload.leaves,
-        list(inputs),
-        workload.upstream,
-        case.backward,
-        side.tried_longer,
-    )
+        leaves = {name: own.get(name, t) for name, t in inputs.items()}
+        forward = partial(module, inputs["x"], mask=mask, causal=causal)
+    else:
+        # Options that the case does not need are not passed: an older side may not know them.
+        shape, sinks = case.shape, inputs.get("sinks")
+        asked = {"window": case.hiding.window, "scale": shape.scale, "softcap": shape.softcap, "sinks": sinks}
+        options = {name: value for name, value in asked.items() if value is not None}
+        q, k, v = inputs["q"], inputs["k"], inputs["v"]
+        forward = partial(side.kernels[case.subject], q, k, v, mask=mask, causal=causal, **options)
+    names = [f"d{name}" for name in inputs]
+    return Call(forward, list(leaves.values()), names, workload.upstream, case.backward, side.tried_longer, module)
 
 
 def _module(case: Case, side: Side) -> torch.nn.Module:

@@ -8,7 +8,7 @@ import pytest
 import attention
 from bench.__main__ import main
 from bench.commands import explain, explain_text
-from bench.plain.execution import Compilation, Fingerprint, Observed, OpTime, Pass, Step, Work
+from bench.plain.execution import Compilation, Cost, Fingerprint, Observed, OpTime, Pass, Step
 from bench.sources.target import ATTENTION
 
 PACKAGE = Path(attention.__file__ or "").parent
@@ -124,7 +124,7 @@ def test_a_side_that_raises_is_named(
 def test_compiled_code_and_a_missing_base_are_shown_for_what_they_are() -> None:
     seen = Fingerprint(Pass({"aten.bmm": 2}, 2**20, 2**20), compilation=Compilation(1, ("a",), 0, 3))
     head = Observed(seen, times=(OpTime("aten.bmm", 2, 10.0),))
-    text = explain_text.explain("case", {"head": "working tree"}, {"head": head}, Work(10**9, 2**20, "fp32", "cpu"))
+    text = explain_text.explain("case", {"head": "working tree"}, {"head": head}, Cost(10**9, 2**20, "fp32", "cpu"))
     flat = " ".join(text.split())
     assert "not in the base: nothing to compare with" in text
     assert "compilation graphs 1 compilation breaks a " in flat
@@ -137,6 +137,6 @@ def test_the_bars_show_where_memory_was_highest() -> None:
     steps = tuple(Step("aten.op", size) for size in (0, 2**20, 4 * 2**20, 2**20))
     head = Observed(Fingerprint(Pass({}, 4 * 2**20, 0)), steps, backward_at=3)
     origins = {"base": "main", "head": "working tree"}
-    text = explain_text.explain("case", origins, {"base": head, "head": head}, Work(1, 1, "fp32", "cpu"))
+    text = explain_text.explain("case", origins, {"base": head, "head": head}, Cost(1, 1, "fp32", "cpu"))
     assert "| ▂█▂| 4.00 MiB" in text
     assert "2 op 1.00 MiB, 3 op 4.00 MiB" in text

@@ -6,10 +6,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import attention
 from bench.judging.roofline import Achieved, achieved, summary
-from bench.plain.execution import Ceiling, Work
+from bench.plain.execution import Ceiling, Cost
 from bench.suite.cases import DTYPES, Case, Shape
 from bench.suite.ceiling import ceilings
-from bench.suite.cost import visible_pairs, work_of
+from bench.suite.cost import cost_of, visible_pairs
 from bench.suite.side import Side
 from bench.suite.workload import bind, build, parameter_sizes
 from bench.timing.clock import Clock
@@ -52,23 +52,23 @@ def test_forward_operations_are_those_that_torch_counts(subject: str, shape: str
         ),
     ):
         call()
-    assert work_of(counted, workload.d_feedforward).flops == counter.get_total_flops()
+    assert cost_of(counted, workload.d_feedforward).flops == counter.get_total_flops()
 
 
 def test_the_backward_pass_has_five_products_to_two_and_a_projection_two_to_one() -> None:
     kernel, module = (case(name, "b2h4t16d8") for name in ("sdpa", "mha"))
-    attention_flops = work_of(kernel).flops
-    projections = work_of(module).flops - attention_flops
-    assert work_of(case("sdpa", "b2h4t16d8", direction="fwdbwd")).flops == 3.5 * attention_flops
-    assert work_of(case("mha", "b2h4t16d8", direction="fwdbwd")).flops == 3.5 * attention_flops + 3 * projections
+    attention_flops = cost_of(kernel).flops
+    projections = cost_of(module).flops - attention_flops
+    assert cost_of(case("sdpa", "b2h4t16d8", direction="fwdbwd")).flops == 3.5 * attention_flops
+    assert cost_of(case("mha", "b2h4t16d8", direction="fwdbwd")).flops == 3.5 * attention_flops + 3 * projections
     narrow = case("sdpa", "b2h4t16d8v4", direction="fwdbwd")  # D = 2 Dv: 4 products of D and 3 of Dv are 11 of Dv
-    assert work_of(narrow).flops == 11 * attention_flops // 4
+    assert cost_of(narrow).flops == 11 * attention_flops // 4
 
 
 def test_causal_counts_the_pairs_seen_and_masks_given_as_tensors_count_full() -> None:
-    full = work_of(case("sdpa", "b1h1t4d8")).flops
-    assert work_of(case("sdpa", "b1h1t4d8", "causal")).flops == full * 10 // 16
-    assert work_of(case("sdpa", "b1h1t4d8", "boolmask")).flops == full
+    full = cost_of(case("sdpa", "b1h1t4d8")).flops
+    assert cost_of(case("sdpa", "b1h1t4d8", "causal")).flops == full * 10 // 16
+    assert cost_of(case("sdpa", "b1h1t4d8", "boolmask")).flops == full
 
 
 @pytest.mark.parametrize("direction", ["fwd", "fwdbwd"])
@@ -78,14 +78,14 @@ def test_causal_counts_the_pairs_seen_and_masks_given_as_tensors_count_full() ->
 def test_bytes_are_every_tensor_of_the_call_once(subject: str, dtype: str, mask: str, direction: str) -> None:
     counted = case(subject, "b2h4kv2t16d8", mask, dtype, direction)
     workload = build(counted, parameter_sizes(counted, HEAD))
-    tensors = [*workload.leaves, workload.upstream]  # the output is as large as the gradient that comes in
+    tensors = [*workload.inputs.values(), workload.upstream]  # the output is as large as the gradient that comes in
     once = sum(t.numel() for t in tensors) * DTYPES[dtype].itemsize
     expected = once * (2 if counted.backward else 1) + (0 if workload.mask is None else workload.mask.nbytes)
     expected += sum(t.nbytes for t in workload.frozen.values())
-    assert work_of(counted, workload.d_feedforward).moved_bytes == expected
+    assert cost_of(counted, workload.d_feedforward).moved_bytes == expected
 
 
-WORK = Work(2_000_000, 1_000_000, "fp32", "cpu")
+WORK = Cost(2_000_000, 1_000_000, "fp32", "cpu")
 
 
 def ceiling(gflops: float, gbytes: float, dtype: str = "fp32") -> Ceiling:
@@ -115,7 +115,7 @@ def test_what_was_not_timed_achieved_nothing() -> None:
 
 def test_the_line_of_a_report_states_the_ceilings_and_the_share_of_the_median_case() -> None:
     timed = [(WORK, ns) for ns in (1e6, 2e6, 4e6)]
-    of_another_dtype = (Work(1, 1, "bf16", "cpu"), 1e6)
+    of_another_dtype = (Cost(1, 1, "bf16", "cpu"), 1e6)
     assert summary([*timed, (None, None), of_another_dtype], [ceiling(100.5, 10.25)]) == (
         "ceiling, measured: cpu fp32 100.5 GFLOP/s 10.25 GB/s; the median case reached 5% of its own"
     )
@@ -129,7 +129,7 @@ def test_the_ceiling_is_measured_once_a_dtype_and_by_the_fastest_call(monkeypatc
     # In microseconds: the product of fp32, its copy, the product of bf16, its copy.
     durations = iter([1, 2, 4, 1])
     now = iter([t for d in durations for t in (0, 1000 * d)])
-    works = [WORK, WORK, Work(1, 1, "bf16", "cpu")]
+    works = [WORK, WORK, Cost(1, 1, "bf16", "cpu")]
     fp32, bf16 = ceilings(works, lambda _: Clock(lambda: next(now), lambda: None))
     assert (fp32.dtype, bf16.dtype, fp32.threads) == ("fp32", "bf16", torch.get_num_threads())
     assert fp32.flops_per_s == bf16.flops_per_s == pytest.approx(2 * 10**3 / 1e-6)  # emulated bf16 is no ceiling

@@ -76,11 +76,6 @@ def test_a_call_that_compiles_at_every_repetition_shows_as_recompiles() -> None:
     assert seen.recompiles == 1
 
 
-def test_compiled_code_has_the_same_fingerprint_every_time() -> None:
-    call = torch.compile(broken, backend="eager")
-    assert len({str(taken(lambda: call(Q))) for _ in range(5)}) == 1
-
-
 def test_a_shape_seen_before_does_not_change_what_the_next_compiles() -> None:
     call = torch.compile(broken, backend="eager")
     alone = taken(lambda: call(Q))

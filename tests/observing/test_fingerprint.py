@@ -43,11 +43,7 @@ def test_one_call_of_several_that_falls_back_shows_in_the_backend() -> None:
         return F.scaled_dot_product_attention(q, q, q) + F.scaled_dot_product_attention(q, q, q, dropout_p=0.1)
 
     assert fingerprint(forward).backend == "flash, math"
-
-
-def test_no_attention_op_means_no_backend() -> None:
-    x = torch.randn(8, 8)
-    assert fingerprint(lambda: x @ x).backend is None
+    assert fingerprint(lambda: q @ q.mT).backend is None
 
 
 def test_the_arguments_that_decide_the_backend_are_noted_once_where_calls_are_alike() -> None:
@@ -74,19 +70,6 @@ def kept_to_the_end(x: Tensor) -> None:
     del a, b, c
 
 
-def freed_at_once(x: Tensor) -> None:
-    for _ in range(3):
-        x = x * 2
-
-
-def views_only(x: Tensor) -> None:
-    x.view(-1)[::2].unsqueeze(0)
-
-
-def views_of_its_own(x: Tensor) -> None:
-    (x * 2).view(-1)[::2].unsqueeze(0)
-
-
 def in_place(x: Tensor) -> None:
     y = x * 2
     y += 1
@@ -97,9 +80,9 @@ def in_place(x: Tensor) -> None:
     ("call", "alive", "allocated"),
     [
         (kept_to_the_end, 3, 3),
-        (freed_at_once, 2, 3),
-        (views_only, 0, 0),
-        (views_of_its_own, 1, 1),
+        (lambda x: x * 2 * 2 * 2, 2, 3),
+        (lambda x: x.view(-1)[::2].unsqueeze(0), 0, 0),
+        (lambda x: (x * 2).view(-1)[::2].unsqueeze(0), 1, 1),
         (in_place, 1, 1),
     ],
 )

@@ -10,16 +10,6 @@ from bench.observing import leaks
 SIZE = 1024 * 4
 
 
-def appending() -> Callable[[], object]:
-    kept: list[torch.Tensor] = []
-    return lambda: kept.append(torch.ones(1024))
-
-
-def replacing() -> Callable[[], object]:
-    kept: dict[str, torch.Tensor] = {}
-    return lambda: kept.update(last=torch.ones(1024))
-
-
 def bounded() -> Callable[[], object]:
     kept: list[torch.Tensor] = []
 
@@ -35,16 +25,19 @@ def cyclic() -> None:
     ring.append(ring)
 
 
-@pytest.mark.parametrize("grown", [leaks.by_tensors(), leaks.by_profile])
-def test_each_way_of_keeping_is_told_apart(grown: leaks.Grown) -> None:
-    assert leaks.kept(appending(), grown) == (SIZE, None)
-    assert leaks.kept(bounded(), grown) == (None, 5 * SIZE)
-    assert leaks.kept(lambda: torch.ones(1024), grown) == (None, None)
-    assert leaks.kept(cyclic, grown) == (None, None)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_each_way_of_keeping_is_told_apart(compiled: bool) -> None:
+    kept: list[torch.Tensor] = []
+    last: dict[str, torch.Tensor] = {}
 
+    def told(call: Callable[[], object]) -> tuple[int | None, int | None]:
+        return leaks.kept(call, leaks.counting(on_gpu=False, compiled=compiled))
 
-def test_one_that_is_replaced_stays_once() -> None:
-    assert leaks.kept(replacing(), leaks.by_tensors()) == (None, SIZE)
+    assert told(lambda: kept.append(torch.ones(1024))) == (SIZE, None)
+    assert told(bounded()) == (None, 5 * SIZE)
+    assert told(lambda: torch.ones(1024)) == (None, None)
+    assert told(cyclic) == (None, None)
+    assert told(lambda: last.update(one=torch.ones(1024))) == (None, SIZE)
 
 
 def test_on_cuda_the_allocator_counts(monkeypatch: pytest.MonkeyPatch) -> None:

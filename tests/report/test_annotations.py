@@ -13,7 +13,7 @@ from bench.plain.evidence import Evidence, Place
 from bench.report.annotations import as_annotations
 from bench.report.text import subject
 from bench.suite.matrix import TIERS, matrix
-from bench.suite.source_lines import places
+from bench.suite.side import Side
 
 REPOSITORY = Path(__file__).parents[2]
 SHAPE = "b1h4t64d32-full-fp32-cpu-fwd"
@@ -79,11 +79,11 @@ def test_every_case_s_id_tells_its_subject() -> None:
 
 @pytest.mark.parametrize(("name", "file"), [("sdpa", "attention/sdpa.py"), ("mha", "attention/multihead.py")])
 def test_kernels_and_modules_are_found_where_they_are_written(name: str, file: str) -> None:
-    place = places({**attention.KERNELS, **attention.MODULES}, REPOSITORY)[name]
+    place = Side.of("head", attention).places(REPOSITORY)[name]
     assert place.file == file
     lines = (REPOSITORY / file).read_text().splitlines()
     assert "@register" in lines[place.line - 1]
 
 
 def test_what_is_from_outside_the_repository_or_has_no_source_has_no_place() -> None:
-    assert places({"outside": re.escape, "built in": len, "a value": 3}, REPOSITORY) == {}
+    assert Side("head", {"outside": re.escape, "built in": len, "a value": 3}, {}).places(REPOSITORY) == {}

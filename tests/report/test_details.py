@@ -7,7 +7,7 @@ import pytest
 
 from bench.judging.verdict import CaseResult, HostTime, Verdict
 from bench.plain.evidence import Evidence, TensorError
-from bench.plain.execution import Calls, Ceiling, Fingerprint, Pass, Work
+from bench.plain.execution import Calls, Ceiling, Cost, Fingerprint, Pass
 from bench.report.details import Facts, details, flatten, write
 from bench.report.text import duration
 
@@ -75,7 +75,7 @@ def test_the_host_s_time_of_a_call_stands_beside_the_device_s() -> None:
 
 
 def test_the_speed_stands_beside_what_the_machine_can_do() -> None:
-    case = CaseResult(Evidence("c", work=Work(2000, 4000, "fp32", "cpu")), Verdict.UNCHANGED, head_ns=1000.0)
+    case = CaseResult(Evidence("c", work=Cost(2000, 4000, "fp32", "cpu")), Verdict.UNCHANGED, head_ns=1000.0)
     (unknown,), (known,) = details(case), details(case, (Ceiling("fp32", "cpu", 1, 8e9, 5e9),))
     assert rows(unknown) == {"GFLOP/s": (("2",), False), "GB/s": (("4",), False)}
     assert rows(known)["roofline"] == (("80% of what its bytes allow",), False)

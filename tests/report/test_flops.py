@@ -7,7 +7,7 @@ import pytest
 from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, HostTime, Verdict
 from bench.plain.evidence import Evidence
-from bench.plain.execution import Ceiling, Work
+from bench.plain.execution import Ceiling, Cost
 from bench.report.as_html import as_html
 from bench.report.as_markdown import as_markdown
 from bench.report.flops import PUBLISHED, rates
@@ -22,7 +22,7 @@ HOST = HostTime(20_000.0, 25_000.0, Verdict.REGRESSED, 1.25, (1.2, 1.3), 41)
 
 
 def case(name: str, *, device: str = "cuda", flops: int = 2 * 10**12, moved: int = 10**8) -> CaseResult:
-    work = Work(flops, moved, "bf16", device)
+    work = Cost(flops, moved, "bf16", device)
     evidence = Evidence(name, work=work)
     return CaseResult(evidence, Verdict.UNCHANGED, ratio=1.25, ci=(1.2, 1.3), pairs=40, base_ns=4e6, head_ns=5.1e6)
 

@@ -14,7 +14,7 @@ from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, HostTime, Verdict
 from bench.plain.errors import CannotDo
 from bench.plain.evidence import Evidence, Load, Shard, TensorError
-from bench.plain.execution import Ceiling, Compilation, Fingerprint, Pass, SdpaCall, Work
+from bench.plain.execution import Ceiling, Compilation, Cost, Fingerprint, Pass, SdpaCall
 from bench.report.as_html import as_html
 from bench.report.as_json import as_json
 from bench.report.as_markdown import as_markdown
@@ -37,7 +37,7 @@ FOUND = Evidence(
     errors=ERRORS,
     base_fingerprint=FLASH,
     head_fingerprint=replace(FLASH, backend=None, launches={"flash_fwd": 1}),
-    work=Work(10**9, 10**6, "fp32", "cpu"),
+    work=Cost(10**9, 10**6, "fp32", "cpu"),
     model="a model",
 )
 TIMED = CaseResult(

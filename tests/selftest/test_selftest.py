@@ -140,7 +140,7 @@ def test_the_injected_slowdown_has_the_size_it_says(monkeypatch: pytest.MonkeyPa
         now_ns += 100_000
         return q
 
-    monkeypatch.setattr("bench.suite.slowing.perf_counter_ns", tick)
+    monkeypatch.setattr("bench.twins.bursts.perf_counter_ns", tick)
     worker = Worker(Side("head", {"k": work}, {}), lambda _: Clock(lambda: now_ns, lambda: None))
     worker.take(build(Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd"), {}))
 

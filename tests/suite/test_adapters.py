@@ -1,6 +1,8 @@
 """Which functions from outside are recognised, and the adapter for flash_attn's signature."""
 
 import re
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attention import KERNELS, reference
+from attention.registry import Kernel
 from bench.plain.errors import CannotDo
 from bench.suite.adapters import load
 from bench.suite.signatures import ACCEPTED, FlashLayout, InterfaceLayout, Undeclared
@@ -59,12 +62,22 @@ def test_each_kind_of_request_is_tried_once() -> None:
     assert seen == [(1, 1, 1, 8), (2, 3, 4, 8), (2, 3, 4, 8)]
 
 
-def write(directory: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> str:
-    """Write a module of a name that is in no other test, and return the name."""
-    name = f"outside_{abs(hash(directory))}_{name}"
-    (directory / f"{name}.py").write_text(text)
-    monkeypatch.syspath_prepend(directory)
-    return name
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Write a module whose name is in no other test, and return the name of a function in it, ``mine`` or another."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def written(text: str, function: str = "mine") -> str:
+        name = f"outside_{abs(hash(tmp_path))}_{len(list(tmp_path.iterdir()))}"
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+        return f"{name}:{function}"
+
+    return written
+
+
+def only(name: str) -> Kernel:
+    (kernel,) = load([name], ["cpu"]).values()
+    return kernel
 
 
 @pytest.mark.parametrize(
@@ -77,9 +90,8 @@ def write(directory: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
         "q, k, v, *, causal, softmax_scale, **more",
     ],
 )
-def test_both_signatures_are_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signature: str) -> None:
-    module = write(tmp_path, monkeypatch, "mine", f"def mine({signature}): return q")
-    (kernel,) = load([f"{module}:mine"], ["cpu"]).values()
+def test_both_signatures_are_recognised(write: Callable[..., str], signature: str) -> None:
+    kernel = only(write(f"def mine({signature}): return q"))
     assert isinstance(kernel.function, Undeclared) == ("softmax_scale" in signature)
     assert bool(kernel.capabilities.masks) == ("mask" in signature)
 
@@ -97,15 +109,15 @@ def test_both_signatures_are_recognised(tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_any_other_signature_is_refused_and_shown_beside_those_accepted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signature: str
+    write: Callable[..., str], signature: str
 ) -> None:
-    name = write(tmp_path, monkeypatch, "mine", f"def mine({signature}): ...") + ":mine"
+    name = write(f"def mine({signature}): ...")
     message = (
         f"--kernel={name}: its signature is mine({signature}): wrap it as {ACCEPTED}, in a file wrapped.py say, for "
         f"--kernel=wrapped:mine --source={name.partition(':')[0]}:\n\nimport "
     )
     with pytest.raises(CannotDo, match=f"^{re.escape(message)}"):
-        load([name], ["cpu"])
+        only(name)
 
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -124,10 +136,9 @@ EVERY, HALF = "fp32 bf16 fp16", "bf16 fp16"
     ],
 )
 def test_the_dtypes_and_directions_that_a_kernel_takes_are_found_by_trying(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signature: str, refuse: str, taken: tuple[str, str]
+    write: Callable[..., str], signature: str, refuse: str, taken: tuple[str, str]
 ) -> None:
-    text = f"import torch\ndef mine({signature}):\n    {refuse}\n    return q * 1.0\n"
-    (kernel,) = load([f"{write(tmp_path, monkeypatch, 'mine', text)}:mine"], ["cpu"]).values()
+    kernel = only(write(f"import torch\ndef mine({signature}):\n    {refuse}\n    return q * 1.0\n"))
     hash(kernel)  # what is chosen for a kernel may be kept by it
 
     def takes(word: str, *, backward: bool) -> bool:
@@ -139,13 +150,13 @@ def test_the_dtypes_and_directions_that_a_kernel_takes_are_found_by_trying(
 
 
 def test_what_it_refuses_of_a_token_is_said_in_its_own_words_and_of_a_device_that_is_not_here_nothing_is_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write: Callable[..., str],
 ) -> None:
     text = (
         "import torch\ndef mine(q, k, v, softmax_scale, causal):\n"
         "    if q.dtype == torch.float32: raise RuntimeError('only half')\n    return q.detach()\n"
     )
-    (kernel,) = load([f"{write(tmp_path, monkeypatch, 'mine', text)}:mine"], ["cpu"]).values()
+    kernel = only(write(text))
     q = inputs()[0]
     with pytest.raises(NotImplementedError, match=r"support dtype torch.float32 on cpu \(RuntimeError: only half"):
         kernel(q, q, q)
@@ -156,37 +167,44 @@ def test_what_it_refuses_of_a_token_is_said_in_its_own_words_and_of_a_device_tha
     assert kernel.capabilities.lacks(**asked, device="cuda", backward=True) is None
 
 
-def test_two_kernels_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_kernels_of_one_name_are_refused(write: Callable[..., str]) -> None:
     text = "def mine(q, k, v, *, mask, causal, scale): ...\nsdpa = mine\n"
-    one, two = (write(tmp_path, monkeypatch, name, text) for name in ("one", "two"))
-    with pytest.raises(CannotDo, match=f"^--kernel={two}:mine: another kernel is named 'mine' too: rename one$"):
-        load([f"{one}:mine", f"{two}:mine"], ["cpu"])
-    assert list(load([f"{one}:sdpa"], ["cpu"])) == ["sdpa"]  # ours are not beside it
+    one, two = write(text), write(text)
+    with pytest.raises(CannotDo, match=f"^--kernel={two}: another kernel is named 'mine' too: rename one$"):
+        load([one, two], ["cpu"])
+    assert list(load([one.replace("mine", "sdpa")], ["cpu"])) == ["sdpa"]  # ours are not beside it
 
 
-def test_a_dotted_name_leads_to_its_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dotted_name_leads_to_its_last_part(write: Callable[..., str]) -> None:
     text = "class Mine:\n    @staticmethod\n    def attend(q, k, v, *, mask, causal, scale): ...\n"
-    assert list(load([f"{write(tmp_path, monkeypatch, 'dotted', text)}:Mine.attend"], ["cpu"])) == ["attend"]
+    assert list(load([write(text, "Mine.attend")], ["cpu"])) == ["attend"]
 
 
 def test_a_registered_kernel_keeps_its_capabilities() -> None:
     assert load(["attention.manual:manual"], ["cpu"]) == {"manual": KERNELS["manual"]}
 
 
-def test_a_signature_that_cannot_be_read_is_refused() -> None:
-    with pytest.raises(CannotDo, match=r"^--kernel=builtins:type: its signature cannot be read \(.*\): wrap it as "):
-        load(["builtins:type"], ["cpu"])
-
-
-def test_a_module_that_quits_is_refused_and_does_not_end_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("text", "function", "message"),
+    [
+        (None, "builtins:type", r": its signature cannot be read \(.*\): wrap it as "),
+        ("import sys; sys.exit(0)", "mine", r": it cannot be imported \(SystemExit: 0\): give an importable module"),
+        (
+            "def größe(q, k, v, *, mask, causal, scale): ...\n",
+            "größe",
+            r":größe: a name is a letter or _.*wrap it in a function",
+        ),
+    ],
+)
+def test_what_cannot_be_a_kernel_is_refused_and_does_not_end_the_run(
+    write: Callable[..., str], text: str | None, function: str, message: str
 ) -> None:
-    name = write(tmp_path, monkeypatch, "quits", "import sys; sys.exit(0)") + ":mine"
-    with pytest.raises(CannotDo, match=r": it cannot be imported \(SystemExit: 0\): give an importable module"):
-        load([name], ["cpu"])
+    name = function if text is None else write(text, function)
+    with pytest.raises(CannotDo, match=f"^--kernel={name.partition(':')[0]}.*{message}"):
+        only(name)
 
 
-def test_the_wrapper_that_a_refusal_shows_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wrapper_that_a_refusal_shows_runs_as_it_stands(write: Callable[..., str]) -> None:
     text = (
         "import torch\n"
         "class Mine:\n"
@@ -196,10 +214,10 @@ def test_the_wrapper_that_a_refusal_shows_runs_as_it_stands(tmp_path: Path, monk
         "            query, key, value, is_causal=is_causal, scale=sm_scale)\n"
     )
     with pytest.raises(CannotDo) as refused:
-        load([f"{write(tmp_path, monkeypatch, 'theirs', text)}:Mine.attend"], ["cpu"])
+        only(write(text, "Mine.attend"))
     shown = str(refused.value).partition("\n\n")[2]
     assert len(shown.splitlines()) == 5
-    (kernel,) = load([f"{write(tmp_path, monkeypatch, 'wrapped', shown)}:attend"], ["cpu"]).values()
+    kernel = only(write(shown, "attend"))
     q = inputs()[0]
     torch.testing.assert_close(
         kernel(q, q, q, causal=True, scale=0.3), reference(q, q, q, causal=True, scale=0.3).float()
@@ -234,39 +252,24 @@ def eager_forward(  # noqa: PLR0917  # as transformers' eager_attention_forward
 FORWARDS = {"sdpa": (sdpa_forward, {"bool", "float"}, True), "eager": (eager_forward, {"float"}, False)}
 
 
-def interface_kernel(monkeypatch: pytest.MonkeyPatch, forward: Any) -> Any:
-    monkeypatch.setattr(torch, "forward_under_test", forward, raising=False)
-    (kernel,) = load(["torch:forward_under_test"], ["cpu"]).values()
-    return kernel
-
-
 @pytest.mark.parametrize("name", FORWARDS)
-def test_what_a_function_of_the_attention_interface_heeds_is_found_by_trying(
+def test_a_function_of_the_attention_interface_gives_what_the_contract_says_for_what_it_is_found_to_use(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    forward, masks, heeds_causal = FORWARDS[name]
-    kernel = interface_kernel(monkeypatch, forward)
+    forward, masks, uses_causal = FORWARDS[name]
+    monkeypatch.setattr(torch, "forward_under_test", forward, raising=False)
+    kernel = only("torch:forward_under_test")
     assert kernel.capabilities.masks == masks
     assert kernel.capabilities.causal
+    assert isinstance(kernel.function, Undeclared)
     assert isinstance(kernel.function.layout, InterfaceLayout)
-    assert kernel.function.layout.heeds_causal == heeds_causal
-
-
-@pytest.mark.parametrize("kind", [None, "bool", "float"])
-@pytest.mark.parametrize("name", FORWARDS)
-def test_a_function_of_the_attention_interface_gives_what_the_contract_says(
-    monkeypatch: pytest.MonkeyPatch, name: str, kind: str | None
-) -> None:
-    kernel = interface_kernel(monkeypatch, FORWARDS[name][0])
-    if kind not in {None, *kernel.capabilities.masks}:
-        pytest.skip("it does not take such a mask")
+    assert kernel.function.layout.uses_causal == uses_causal
     q, k, v = inputs()
     seen = torch.tensor([[True, False, True, True, True], [True, True, False, True, True], [True] * 5])
-    mask = {None: None, "bool": seen, "float": torch.zeros(3, 5).masked_fill(~seen, -torch.inf)}[kind]
-    for causal in (False, True):
-        for scale in (None, 0.3):
-            got = kernel(q, k, v, mask=mask, causal=causal, scale=scale)
-            torch.testing.assert_close(got, reference(q, k, v, mask=mask, causal=causal, scale=scale).float())
+    by_kind = {"bool": seen, "float": torch.zeros(3, 5).masked_fill(~seen, -torch.inf)}
+    for mask, causal, scale in product([None, *(by_kind[kind] for kind in masks)], (False, True), (None, 0.3)):
+        got = kernel(q, k, v, mask=mask, causal=causal, scale=scale)
+        torch.testing.assert_close(got, reference(q, k, v, mask=mask, causal=causal, scale=scale).float())
     q = q[:, :2].repeat(1, 1, 2, 1)[:, :, :5]  # as many queries as keys
     k, v = k[:, :, : q.shape[2]], v[:, :, : q.shape[2]]
     torch.testing.assert_close(kernel(q, k, v, causal=True), reference(q, k, v, causal=True).float())
@@ -286,12 +289,3 @@ def test_the_causal_mask_is_made_once_as_a_model_makes_it_for_all_layers(monkeyp
     assert given[1] is not None
     assert given[0].data_ptr() == given[1].data_ptr()
     assert given[0].shape == (1, 1, 3, 5)
-
-
-def test_a_function_whose_name_no_case_id_can_hold_is_refused_with_the_rule(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "odd_names.py").write_text("def größe(q, k, v, *, mask, causal, scale): ...\n", encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(CannotDo, match=r"--kernel=odd_names:größe: a name is a letter or _.*wrap it in a function"):
-        load(["odd_names:größe"], ["cpu"])

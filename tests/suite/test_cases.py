@@ -2,25 +2,23 @@
 
 import re
 from dataclasses import replace
+from itertools import product
 
 import pytest
+import torch
 
 import attention
 from attention import KERNELS, MODULES
 from attention.registry import Capabilities, Kernel
+from bench.observing.fingerprint import fingerprint
 from bench.suite.cases import DTYPES, Case, Mask, Shape
 from bench.suite.gate import Gate
 from bench.suite.matrix import COMPILING, MODELS, NESTED, ROWS, VARIANTS, Row, matrix
 from bench.suite.side import Side
 from bench.suite.sides import in_process
-from bench.suite.workload import bytes_needed
+from bench.suite.workload import bind, build, bytes_needed
 
-ID = re.compile(
-    r"\w+-b\d+h\d+(kv\d+)?t\d+(k\d+)?d\d+(v\d+)?(scale\d+(\.\d+)?)?(softcap\d+(\.\d+)?)?(sinks)?(values\d+)?"
-    r"(large|peaked)?(transposed|fused|sliced|expanded|columns)?-"
-    r"(full|(causal)?((bool|true|padding|float|low|learned)mask(b?h?q?k?)|window\d+)?)-"
-    r"(fp32|bf16|fp16)-(cpu|cuda)-(fwd|fwdbwd)"
-)
+HEAD = Side.of("head", attention)
 
 
 @pytest.mark.parametrize(
@@ -57,10 +55,11 @@ def test_what_is_no_shape_is_refused_with_an_example(text: str) -> None:
         Shape.parse(text)
 
 
-def test_ids_are_unique_and_follow_the_contract() -> None:
-    ids = [case.id for case in matrix(KERNELS, MODULES, "full", ("cpu", "cuda"))]
+def test_ids_are_unique_and_read_back_as_their_cases() -> None:
+    cases = list(matrix(KERNELS, MODULES, None, ("cpu", "cuda")))
+    ids = [case.id for case in cases]
     assert len(ids) == len(set(ids))
-    assert all(ID.fullmatch(id_) for id_ in ids)
+    assert [Case.parse(id_, MODULES) for id_ in ids] == cases
     assert "sdpa-b1h8t512d64-causal-fp32-cpu-fwd" in ids
 
 
@@ -73,26 +72,19 @@ def test_each_tier_holds_the_one_before() -> None:
     assert sum(not case.watched for case in supported) <= 500
 
 
-def test_the_models_are_a_tier_of_their_own_and_each_case_says_whose_it_is() -> None:
+def test_the_models_are_a_tier_of_their_own_and_each_runs_on_some_kernel_that_claims_what_it_needs() -> None:
     models, full, every = (matrix(KERNELS, MODULES, tier, ("cpu",)) for tier in ("models", "full", None))
-    assert {case.model for case in models} == {row.model for row in MODELS}
-    assert len({row.model for row in MODELS}) >= 10
+    runs = {case.model for case, reason in models.items() if reason is None}
+    assert runs == {case.model for case in models} == {row.model for row in MODELS}
+    assert len(runs) >= 10
     assert {case.id for case in models}.isdisjoint(case.id for case in full)
     assert set(every) == {*models, *full}
 
 
-def test_every_model_runs_on_some_kernel_that_claims_what_it_needs() -> None:
-    runs = {case.model for case, reason in matrix(KERNELS, MODULES, "models", ("cpu",)).items() if reason is None}
-    assert runs == {row.model for row in MODELS}
-
-
 def test_full_holds_the_whole_matrix_of_the_study() -> None:
     ids = {case.id for case in matrix(KERNELS, MODULES, "full", ("cpu",))}
-    for batch in (1, 8, 32):
-        for tokens in (128, 512, 1024):
-            for heads in (4, 8, 16):
-                for dtype in ("fp32", "fp16"):
-                    assert f"mha-b{batch}h{heads}t{tokens}d64-causal-{dtype}-cpu-fwdbwd" in ids
+    for batch, heads, tokens, dtype in product((1, 8, 32), (4, 8, 16), (128, 512, 1024), ("fp32", "fp16")):
+        assert f"mha-b{batch}h{heads}t{tokens}d64-causal-{dtype}-cpu-fwdbwd" in ids
     assert "manual-b4h1t8d10-full-fp32-cpu-fwd" in ids
 
 
@@ -124,22 +116,10 @@ def test_a_mask_reads_as_what_hides_keys(text: str, mask: Mask) -> None:
     assert Mask.parse(text) == mask
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "none",
-        "mask",
-        "window",
-        "windowcausal",
-        "window-1",
-        "causalmask",
-        "fullwindow2",
-        "boolmaskwindow2",
-        "boolmaskkq",
-        "fullk",
-    ],
-)
+NO_MASKS = "none mask window windowcausal window-1 causalmask fullwindow2 boolmaskwindow2 boolmaskkq fullk"
+
+
+@pytest.mark.parametrize("text", ["", *NO_MASKS.split()])
 def test_what_is_no_mask_is_refused_with_the_choices(text: str) -> None:
     with pytest.raises(ValueError, match=rf"^a mask is full, .* after causal too; saw {re.escape(repr(text))}$"):
         Mask.parse(text)
@@ -220,7 +200,7 @@ def test_a_new_row_is_one_line() -> None:
     assert {case.id for case, reason in cases.items() if reason is None} == {
         f"{name}-b1h2t8d4sliced-paddingmask-fp32-cpu-fwd" for name in ("blockwise", "masked", "sdpa")
     }
-    gate = Gate(in_process(Side.of("head", attention)))
+    gate = Gate(in_process(HEAD))
     assert not any(e.complaints for case in cases if cases[case] is None for e in gate.check(case).errors)
 
 
@@ -263,11 +243,11 @@ def test_a_new_kernel_is_in_every_row_that_measures_kernels() -> None:
 
 
 def test_no_kernel_needs_more_memory_than_the_case_is_estimated_to_take() -> None:
-    gate = Gate(in_process(Side.of("head", attention)))
     cases = [case for case, reason in matrix(KERNELS, {}, "smoke", ("cpu",)).items() if reason is None]
     for case in cases:
-        executed = gate.check(case).head_fingerprint
-        assert executed is not None
+        call = bind(build(case, {}), HEAD)
+        with torch.set_grad_enabled(case.backward):
+            executed = fingerprint(call.forward, call.differentiate if case.backward else None)
         assert executed.peak_bytes <= bytes_needed(case), case.id
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 import attention
 from bench.observing import drift
 from bench.plain.evidence import TensorError
-from bench.suite.cases import Case, Shape
-from bench.suite.oracle import attended, oracle, yardstick
+from bench.suite.cases import DTYPES, Case, Shape
+from bench.suite.oracle import oracle, yardstick
 from bench.suite.side import Side
 from bench.suite.workload import Workload, bind, build, parameter_sizes
 
@@ -22,34 +22,25 @@ def case(subject: str = "masked", *, mask: str = "causal", dtype: str = "fp32", 
     return Case(subject, subject.startswith("mha"), SHAPE, mask, dtype, "cpu", direction)
 
 
-def judged(case: Case, change: Callable[[str, Tensor], Tensor], base: bool = False) -> dict[str, TensorError]:
-    """Judge the head's results after a change to each of them, against its own unchanged results as the base."""
+def judged(case: Case, change: Callable[[str, Tensor], Tensor]) -> dict[str, TensorError]:
+    """Judge the head's results after a change to each of them."""
     work = work_of(case)
-    results = bind(work, HEAD).results()
-    changed = {name: change(name, tensor.clone()) for name, tensor in results.items()}
-    errors = drift.hold_to_budget(changed, oracle(work), yardstick(work), results if base else None)
-    return {error.name: error for error in errors}
+    changed = {name: change(name, tensor.clone()) for name, tensor in bind(work, HEAD).results().items()}
+    return {error.name: error for error in drift.hold_to_budget(changed, oracle(work), yardstick(work))}
 
 
 def work_of(case: Case, attempt: int = 0) -> Workload:
     return build(case, parameter_sizes(case, HEAD), attempt)
 
 
-def unchanged(name: str, tensor: Tensor) -> Tensor:
-    return tensor
+def filled(value: float, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    return {"out": torch.full((4,), value, dtype=dtype)}
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("mask", ["full", "causal", "boolmask", "floatmask"])
-@pytest.mark.parametrize("subject", ["masked", "sdpa", "mha", "mhaloop"])
-def test_right_kernels_stay_inside_their_budgets(subject: str, mask: str, dtype: str) -> None:
-    errors = judged(case(subject, mask=mask, dtype=dtype), unchanged, base=True)
-    assert {c for e in errors.values() for c in e.complaints} == set()
-    assert all(error.bit_equal for error in errors.values())
-    assert set(errors) >= ({"out", "dx"} if subject.startswith("mha") else {"out", "dq", "dk", "dv"})
+NOTHING = filled(0.0, torch.float64)  # what is right of results near zero
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("wrong", ["out", "dq", "dk", "dv"])
 def test_a_result_off_by_a_few_percent_is_over_budget(wrong: str, dtype: str) -> None:
     errors = judged(case(dtype=dtype), lambda name, t: t * 1.05 if name == wrong else t)
@@ -58,7 +49,7 @@ def test_a_result_off_by_a_few_percent_is_over_budget(wrong: str, dtype: str) ->
 
 def test_a_gradient_has_a_wider_budget_than_the_output() -> None:
     low = case(dtype="bf16")
-    error = judged(low, unchanged)
+    error = judged(low, lambda _, t: t)
     highest = {name: float(t.abs().max()) for name, t in oracle(work_of(low)).items()}
     slack = {name: drift.ULPS * drift.ulp(value, torch.bfloat16) for name, value in highest.items()}
     assert error["dq"].budget == pytest.approx(3 * error["dq"].naive + slack["dq"])
@@ -83,9 +74,7 @@ def test_a_naive_error_counts_as_the_noise_of_float32_at_least(name: str, noise:
 
 
 def test_the_absolute_cap_holds_even_where_the_yardstick_is_bad() -> None:
-    exact = {"out": torch.zeros(4, dtype=torch.float64)}
-    bad_yardstick = {"out": torch.ones(4)}
-    (error,) = drift.hold_to_budget({"out": torch.full((4,), 2e-5)}, exact, bad_yardstick)
+    (error,) = drift.hold_to_budget(filled(2e-5), NOTHING, filled(1.0))
     assert error.budget == 1e-5
     assert "over its budget 1e-05" in error.complaints[0]
 
@@ -108,7 +97,7 @@ def test_a_message_gives_both_errors_the_budget_the_worst_index_and_the_values_t
     )
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_result_off_everywhere_by_one_percent_is_over_budget_in_every_dtype(dtype: str) -> None:
     wide = Case("masked", False, Shape.parse("b1h4t64d32"), "causal", dtype, "cpu", "fwd")
     (complaint,) = judged(wide, lambda _, t: t * 1.01)["out"].complaints
@@ -116,21 +105,19 @@ def test_a_result_off_everywhere_by_one_percent_is_over_budget_in_every_dtype(dt
 
 
 def test_drift_from_the_base_inside_the_budget_is_reported_as_drift() -> None:
-    exact = {"out": torch.zeros(3, dtype=torch.float64)}
-    naive, base = {"out": torch.full((3,), 4e-6)}, {"out": torch.full((3,), 1e-6)}
-    (error,) = drift.hold_to_budget({"out": torch.full((3,), 3e-6)}, exact, naive, base)
+    (error,) = drift.hold_to_budget(filled(3e-6), NOTHING, filled(4e-6), filled(1e-6))
     assert error.head < error.budget
     assert error.bit_equal is False
     assert "more than 2x the base's 1e-06, though inside its budget" in error.complaints[0]
-    (error,) = drift.hold_to_budget({"out": torch.full((3,), 1.9e-6)}, exact, naive, base)
+    (error,) = drift.hold_to_budget(filled(1.9e-6), NOTHING, filled(4e-6), filled(1e-6))
     assert error.complaints == ()
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_base_that_is_not_finite_where_it_should_be_limits_no_head_that_mends_it(value: float) -> None:
-    exact = {"out": torch.zeros(3, dtype=torch.float64)}
-    naive, base = {"out": torch.full((3,), 4e-6)}, {"out": torch.tensor([1e-6, 1e-6, value])}
-    (error,) = drift.hold_to_budget({"out": torch.full((3,), 3e-6)}, exact, naive, base)
+    base = filled(1e-6)
+    base["out"][-1] = value
+    (error,) = drift.hold_to_budget(filled(3e-6), NOTHING, filled(4e-6), base)
     assert error.complaints == ()
     assert error.bit_equal is False
 
@@ -163,11 +150,10 @@ def test_a_result_off_everywhere_by_one_percent_drifts_from_the_base_where_the_y
 
 
 def test_drift_from_the_errors_that_the_baseline_stored_is_reported_as_drift() -> None:
-    exact, naive = {"out": torch.zeros(3, dtype=torch.float64)}, {"out": torch.full((3,), 4e-6)}
-    head = {"out": torch.full((3,), 3e-6)}
-    (error,) = drift.hold_to_budget(head, exact, naive, head, stored={"out": 1e-6})
+    head = filled(3e-6)
+    (error,) = drift.hold_to_budget(head, NOTHING, filled(4e-6), head, stored={"out": 1e-6})
     assert error.complaints[0].startswith("out: error 3e-06 is more than 2x the 1e-06 that the baseline stored; worst")
-    (error,) = drift.hold_to_budget(head, exact, naive, head, stored={"out": 1.6e-6})
+    (error,) = drift.hold_to_budget(head, NOTHING, filled(4e-6), head, stored={"out": 1.6e-6})
     assert error.complaints == ()
 
 
@@ -179,20 +165,8 @@ def test_the_share_of_the_budget_is_what_an_error_uses_of_it() -> None:
 
 @pytest.mark.parametrize("wrong", [torch.zeros(3), torch.zeros(4, dtype=torch.float64)])
 def test_a_result_of_another_shape_or_dtype_is_drift(wrong: Tensor) -> None:
-    exact = {"out": torch.zeros(4, dtype=torch.float64)}
-    (error,) = drift.hold_to_budget({"out": wrong}, exact, {"out": torch.zeros(4)})
+    (error,) = drift.hold_to_budget({"out": wrong}, NOTHING, filled(0.0))
     assert error.complaints[0].startswith("out: shape and dtype are ")
-
-
-def test_the_oracle_does_not_depend_on_how_the_batch_is_cut() -> None:
-    work = work_of(case("mha", mask="boolmask"))
-    exact = oracle(work)
-    whole = {n: t.detach().double().requires_grad_() for n, t in work.inputs.items()}
-    out = attended(work, whole, work.mask, attention.reference)
-    gradients = torch.autograd.grad(out, list(whole.values()), work.upstream.double())
-    torch.testing.assert_close(exact["out"], out.detach())
-    for name, gradient in zip(whole, gradients, strict=True):
-        torch.testing.assert_close(exact[f"d{name}"], gradient)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_three_products_of_tf32_are_inside_the_budget_and_one_is_far_outside(
 ) -> None:
     monkeypatch.setattr(naive, "operand", rounded)  # as on CUDA
     work = build(Case("manual", False, Shape.parse("b1h4t64d32"), "full", "fp32", "cpu", "fwd"), {})
-    results = {"out": attend(multiply, *work.leaves)}
+    results = {"out": attend(multiply, *work.inputs.values())}
     (error,) = hold_to_budget(results, oracle(work), yardstick(work))
     assert bool(error.complaints) is not right
     assert error.share < 0.7 or error.share > 100

@@ -13,6 +13,7 @@ from torch import Tensor
 import attention
 from attention.registry import Capabilities, Kernel
 from bench.observing import drift
+from bench.selftest.faults import FAULTS, UNTIMED, WHOLE, Fault
 from bench.suite.matrix import matrix
 from bench.suite.oracle import oracle, yardstick
 from bench.suite.side import Side
@@ -20,12 +21,8 @@ from bench.suite.workload import bind, build
 
 masked = attention.KERNELS["masked"]
 Options = dict[str, Any]
+Wrong = Callable[[Tensor, Tensor, Tensor, Options], Tensor]
 HALF = (torch.bfloat16, torch.float16)
-
-
-def features_beyond_64_dropped(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
-    options["scale"] = q.shape[-1] ** -0.5 if options["scale"] is None else options["scale"]
-    return masked(q[..., :64], k[..., :64], v, **options)
 
 
 def features_beyond_a_multiple_of_32_dropped(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
@@ -39,18 +36,7 @@ def values_beyond_128_zero(q: Tensor, k: Tensor, v: Tensor, options: Options) ->
     return torch.cat([out[..., :128], 0 * out[..., 128:]], dim=-1)
 
 
-def scale_of_one_head_size(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
-    return masked(q, k, v, **options | {"scale": 0.125 if options["scale"] is None else options["scale"]})
-
-
-def keys_before_the_last_1024_dropped(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
-    mask = options["mask"]
-    if mask is not None and mask.shape[-1] > 1024:
-        options["mask"] = mask[..., -1024:]
-    return masked(q, k[:, :, -1024:], v[:, :, -1024:], **options)
-
-
-def _positions_in(dtype: torch.dtype) -> Callable[[Tensor, Tensor, Tensor, Options], Tensor]:
+def _positions_in(dtype: torch.dtype) -> Wrong:
     """Compute causal and windows from positions in a dtype that cannot hold them."""
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
@@ -88,15 +74,6 @@ def sums_in_fp16_divided_afterwards(q: Tensor, k: Tensor, v: Tensor, options: Op
     return out
 
 
-def values_cut_off_at_100(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
-    return masked(q, k, v.clamp(-100, 100), **options)
-
-
-def key_head_by_remainder(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
-    heads = torch.arange(q.shape[1]) % k.shape[1]
-    return masked(q, k[:, heads], v[:, heads], **options)
-
-
 def one_key_head_for_all(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
     return masked(q, k[:, :1], v[:, :1], **options) if k.shape[1] < q.shape[1] else masked(q, k, v, **options)
 
@@ -113,21 +90,10 @@ def groups_of_a_power_of_two(q: Tensor, k: Tensor, v: Tensor, options: Options) 
     return masked(q, k[:, heads], v[:, heads], **options)
 
 
-def two_items_of_a_batch(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
-    out = masked(q, k, v, **options)
-    return torch.cat([out[:2], 0 * out[2:]])
-
-
 def an_even_number_of_heads(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
     out = masked(q, k, v, **options)
     even = max(1, q.shape[1] // 2 * 2)
     return torch.cat([out[:, :even], 0 * out[:, even:]], dim=1)
-
-
-def head_sizes_of_whole_vectors(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
-    out = masked(q, k, v, **options)
-    whole = max(8, v.shape[-1] // 8 * 8)
-    return torch.cat([out[..., :whole], 0 * out[..., whole:]], dim=-1)
 
 
 def wrong_beside_a_wide_head_in_half_precision(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
@@ -140,37 +106,26 @@ def wrong_gradient_of_many_keys(q: Tensor, k: Tensor, v: Tensor, options: Option
     return masked(q, k, v if k.shape[2] < 1024 else 2 * v - v.detach(), **options)
 
 
-FAULTS = (
-    features_beyond_64_dropped,
-    features_beyond_a_multiple_of_32_dropped,
-    values_beyond_128_zero,
-    scale_of_one_head_size,
-    keys_before_the_last_1024_dropped,
-    _positions_in(torch.bfloat16),
-    _positions_in(torch.float16),
-    positions_in_the_inputs_dtype,
-    sums_in_fp16_divided_afterwards,
-    values_cut_off_at_100,
-    key_head_by_remainder,
-    one_key_head_for_all,
-    last_key_head_of_many_for_all,
-    groups_of_a_power_of_two,
-    two_items_of_a_batch,
-    an_even_number_of_heads,
-    head_sizes_of_whole_vectors,
-    wrong_beside_a_wide_head_in_half_precision,
-    wrong_gradient_of_many_keys,
-)
+PLANTED = {fault.kind: fault for fault in FAULTS if fault.kernel == WHOLE and UNTIMED in fault.cases}
+WRONG: dict[str, Wrong] = {
+    "features beyond a multiple of 32 dropped": features_beyond_a_multiple_of_32_dropped,
+    "values beyond the 128th zero": values_beyond_128_zero,
+    "positions in fp16": _positions_in(torch.float16),
+    "positions in the inputs' dtype": lambda q, k, v, options: _positions_in(q.dtype)(q, k, v, options),
+    "sums in fp16, divided afterwards": sums_in_fp16_divided_afterwards,
+    "one key head for all": one_key_head_for_all,
+    "last key head of many for all": last_key_head_of_many_for_all,
+    "groups of a power of two": groups_of_a_power_of_two,
+    "an even number of heads": an_even_number_of_heads,
+    "wrong beside a wide head in half precision": wrong_beside_a_wide_head_in_half_precision,
+    "wrong gradient of many keys": wrong_gradient_of_many_keys,
+}
 
 
-def first_complaint(kernel: Callable[[Tensor, Tensor, Tensor, Options], Tensor]) -> str | None:
+def first_complaint(kernel: Callable[..., Tensor]) -> str | None:
     """Hold a kernel to its budgets in the smallest tier; returns the first complaint."""
-
-    def called(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-        return kernel(q, k, v, {"window": None, **options})
-
     claims = Capabilities(window=True, softcap=True, sinks=True)
-    side = Side("head", {"k": Kernel("k", called, claims)}, {})
+    side = Side("head", {"k": Kernel("k", kernel, claims)}, {})
     for case, unsupported in matrix(side.kernels, {}, "smoke", ("cpu",)).items():
         if unsupported is None:
             work = build(case, {})
@@ -182,12 +137,14 @@ def first_complaint(kernel: Callable[[Tensor, Tensor, Tensor, Options], Tensor])
     return None
 
 
-@pytest.mark.parametrize("kernel", FAULTS, ids=lambda kernel: kernel.__name__)
+@pytest.mark.parametrize("name", [*WRONG, *PLANTED])
 def test_a_kind_of_wrong_kernel_is_caught_in_the_smallest_tier(
-    kernel: Callable[[Tensor, Tensor, Tensor, Options], Tensor],
+    planted: Callable[[Fault], Callable[..., Tensor]], name: str
 ) -> None:
-    assert first_complaint(kernel) is not None
+    kernel = planted(PLANTED[name]) if name in PLANTED else None
+    wrong = kernel or (lambda q, k, v, **options: WRONG[name](q, k, v, {"window": None, **options}))
+    assert first_complaint(wrong) is not None
 
 
 def test_the_right_kernel_has_no_complaint() -> None:
-    assert first_complaint(lambda q, k, v, options: masked(q, k, v, **options)) is None
+    assert first_complaint(masked.function) is None

@@ -10,7 +10,7 @@ import pytest
 from attention import KERNELS, MODULES
 from bench.judging.shards import deal
 from bench.suite.cases import Case, Shape
-from bench.suite.cost import work_of
+from bench.suite.cost import cost_of
 from bench.suite.matrix import matrix
 from bench.suite.shards import STORAGE, costs, seconds_stored
 from bench.timing.measure import BURST_NS
@@ -69,12 +69,12 @@ def test_a_case_that_is_only_checked_costs_less_than_any_that_is_timed() -> None
 def test_a_case_without_a_stored_time_does_its_arithmetic_at_the_median_rate_of_those_that_have_one() -> None:
     stored = {case(f"b1h1t{length}d64"): rate for length, rate in ((100, 1e7), (200, 3e7), (300, 8e7))}
     asked = case("b1h1t400d64")
-    seconds = {known.id: work_of(known).flops / rate for known, rate in stored.items()}
+    seconds = {known.id: cost_of(known).flops / rate for known, rate in stored.items()}
     cost = costs(dict.fromkeys([*stored, asked]), seconds)
-    assert cost[asked.id] == pytest.approx(work_of(asked).flops / 3e7)
-    assert costs({asked: None}, {})[asked.id] == pytest.approx(max(BURST_S, work_of(asked).flops / 1e10))
+    assert cost[asked.id] == pytest.approx(cost_of(asked).flops / 3e7)
+    assert costs({asked: None}, {})[asked.id] == pytest.approx(max(BURST_S, cost_of(asked).flops / 1e10))
     large = case("b1h1t4000d64")
-    assert costs({large: None}, {})[large.id] == pytest.approx(work_of(large).flops / 1e10)
+    assert costs({large: None}, {})[large.id] == pytest.approx(cost_of(large).flops / 1e10)
 
 
 def test_the_shipped_baseline_prices_the_cases_and_no_other_file_does(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import attention
 from bench.plain.errors import CannotDo
 from bench.sources.source import Source, from_directory
 from bench.sources.target import ATTENTION
-from bench.suite.calls import execute
 from bench.suite.cases import Case, Shape
 from bench.suite.code import alone
 from bench.suite.forked import starts_of
 from bench.suite.pairs import WORKER
+from bench.suite.purity import execute
 from bench.suite.side import Side
 from bench.suite.workload import bind, build
 from bench.twins.interpreter import environment_for, interpreter, spawn

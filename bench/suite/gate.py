@@ -3,22 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..judging.judge import deciding, judge_case, needs_replication
-from ..judging.replication import PATIENCE, replicating
+from ..judging.judge import judge_case
 from ..judging.statistics import PairedTest
 from ..judging.verdict import CaseResult
 from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, Measurement, Timing
 from ..plain.execution import Fingerprint
-from ..timing.measure import Never, StoppingRule
-from ..twins.bursts import MOST_PAIRS, measure_bursts, measure_processes
+from ..timing.measure import StoppingRule
+from ..twins.between import measure_until_decided, replicate
+from ..twins.bursts import measure_alone
 from ..twins.party import SideFailed, Unsupported
 from .base import Base
 from .cases import Case
 from .sides import Sides, check
 from .workload import bytes_needed
-
-ALONE_S = 0.2  # of timing a head without a base
 
 
 class CaseFailed(Exception):
@@ -96,7 +94,9 @@ class Gate:
 
         """
 
-        def measure_again(attempt: int, rule: StoppingRule, seconds: float) -> Measurement:
+        def measure_in(attempt: int, rule: StoppingRule, seconds: float) -> Measurement:
+            if attempt == 0:
+                return self.measure(rule, seconds, host=host)
             try:
                 with self.sides.again() as others:
                     other = replace(self, sides=others)
@@ -109,21 +109,8 @@ class Gate:
                 drifted.append(again)
             return measured
 
-        measurements = [self.measure(test, budget_s, host=host)]
-        confirming = replace(test, confirming=True)
-        while deciding(measurements, test) is None:
-            measurements.append(measure_again(len(measurements), confirming, budget_s))
-        replication = None
-        if needs_replication(measurements, test):
-            first = len(measurements)
-            replication = measure_processes(
-                lambda number, rule, seconds: measure_again(first + number, rule, seconds),
-                replicating(test),
-                PATIENCE * budget_s,
-                MOST_PAIRS,
-                within=test,
-            )
-        return Timing(tuple(measurements), replication)
+        measurements = measure_until_decided(measure_in, test, budget_s)
+        return Timing(measurements, replicate(measure_in, measurements, test, budget_s))
 
     def check(self, case: Case, attempt: int = 0) -> Evidence:
         """Run each side on fresh inputs, and compare output, gradients and what was executed.
@@ -196,8 +183,7 @@ class Gate:
 
     def time_head(self) -> Measurement:
         """Time the head on the case that was checked last, as both sides of a measurement that nobody judges."""
-        head = self.sides.head
-        return measure_bursts(head, head, Never(), ALONE_S)
+        return measure_alone(self.sides.head)
 
     def _skip_what_does_not_fit(self, case: Case) -> None:
         examiner = self.sides.examiner

@@ -104,9 +104,13 @@ class Remote:
         self.send(method, *arguments)
         return self.receive()
 
+    def hang_up(self) -> None:
+        """Close the connection, upon which the process ends by itself, without waiting for that."""
+        self._connection.close()
+
     def close(self) -> None:
         """End the process: it holds nothing worth keeping."""
-        self._connection.close()
+        self.hang_up()
         self._end()
 
     def _received(self) -> bytes:
@@ -144,12 +148,24 @@ class Remote:
 def serve(obeying: object, connection: "Connection[Any, Any]") -> None:
     """Obey the commands that come through a connection until it is closed; an interrupt is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    obey(obeying, connection)
+
+
+def obey(obeying: object, connection: "Connection[Any, Any]", until: str | None = None) -> tuple[Any, ...] | None:
+    """Obey commands until this one comes, and return its arguments; None where the connection is closed before."""
     while True:
         try:
             method, arguments = pickle.loads(connection.recv_bytes())  # noqa: S301  # from the process that started this one
         except (EOFError, OSError):
-            return
-        connection.send_bytes(pickle.dumps(answer_to(obeying, method, arguments), protocol=4))
+            return None
+        if method == until:
+            return tuple(arguments)
+        answer(connection, *answer_to(obeying, method, arguments))
+
+
+def answer(connection: "Connection[Any, Any]", outcome: str, value: object) -> None:
+    """Send the answer to a command: how it ended, and the value or the message."""
+    connection.send_bytes(pickle.dumps((outcome, value), protocol=4))
 
 
 def answer_to(obeying: object, method: str, arguments: tuple[object, ...]) -> tuple[str, Any]:

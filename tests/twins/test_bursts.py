@@ -15,7 +15,8 @@ from bench.judging.policy import Policy
 from bench.plain.evidence import Measurement, Pair
 from bench.timing.measure import Never, StoppingRule
 from bench.twins import bursts
-from bench.twins.bursts import measure_bursts, measure_processes, measure_twins, note_of_processes, pin, stretched
+from bench.twins.between import measure_processes, note_of_processes
+from bench.twins.bursts import measure_bursts, measure_twins, pin, stretched
 from bench.twins.party import Local, SideFailed
 
 TEST = Policy().test(1)  # which takes 13 pairs at least

@@ -23,9 +23,10 @@ from bench.suite.pairs import ProcessPairs, process_pairs
 from bench.suite.sides import check
 from bench.suite.worker import Start, Worker
 from bench.suite.workload import build
-from bench.twins.bursts import BURST_PAIRS, MOST_PAIRS
+from bench.twins.between import BURST_PAIRS, MOST_PAIRS
 from bench.twins.fork import fork_to_serve
-from bench.twins.party import Remote, SideFailed
+from bench.twins.parties import Parties
+from bench.twins.party import SideFailed
 
 REPOSITORY = Path(__file__).parents[2]
 ODD_KERNELS = """
@@ -91,12 +92,13 @@ def pretending(tmp_path: Path) -> Callable[..., tuple[ProcessPairs, list[str]]]:
             label: Start(label, "pretended", World(tmp_path), ATTENTION, ("cpu",), 1, tmp_path)
             for label in ("head", "base")
         }
-        pairs = ProcessPairs("python", starts, tmp_path, cast("Remote", Pretender("the check", 0.0)))
-        sides = [
-            {"base": Pretender("base", 1e6, log), "head": Pretender("head", 1e6 * ratio, log, wrote)}
-            for ratio in ratios
-        ]
-        pairs.pairs = cast("list[dict[str, Remote]]", sides)
+        pairs = ProcessPairs("python", starts, tmp_path)
+        for ratio in ratios:
+            sides = {"base": Pretender("base", 1e6, log), "head": Pretender("head", 1e6 * ratio, log, wrote)}
+            pair = Parties(("base", "head"), cast("Any", sides).__getitem__, "")
+            pair.ready()
+            pairs.pairs.append(pair)
+        log.clear()
         return pairs, log
 
     return make

@@ -26,8 +26,8 @@ from .sessions.session import Session
 from .sessions.twin import NAME as TWIN
 from .sources import baseline
 from .suite.cases import Case
-from .suite.gate import CaseFailed, CaseSkipped
 from .timing import environment
+from .twins.party import SideFailed, Unsupported
 
 SESSION = pytest.StashKey[GateSession]()
 OTHERS = pytest.StashKey[Session]()  # of tests that use the fixture by themselves
@@ -142,9 +142,9 @@ def run_case(
         if not session.settings.comparing:
             try:
                 session.time(case, benchmark)
-            except CaseSkipped as reason:
+            except Unsupported as reason:
                 pytest.skip(str(reason))
-            except CaseFailed as failure:
+            except SideFailed as failure:
                 pytest.fail(str(failure), pytrace=False)
             return
         try:

@@ -30,8 +30,7 @@ ADVICE = ": choose a base and an interpreter for it"
 class ProcessPairs:
     """Pairs of processes, the base under one interpreter and the head under this one, that share the same cores.
 
-    The pairs that the first case needs are started first, as many at a time as there are cores for; the others one by
-    one, as measuring needs them.
+    The pairs that the first case needs are started first; the others one by one, as measuring needs them.
     """
 
     python: str
@@ -65,35 +64,26 @@ class ProcessPairs:
         self.start(1)
         self._examiners.wait()
 
-    def begin(self, wanted: int) -> None:
-        """Start the pairs that are lacking, as many as there are cores for, without waiting.
-
-        Dead ones are replaced: a case that crashed a process must not fail the cases after it.
-
-        Raises:
-            CannotDo: a side ended while it was loaded in its process.
-
-        """
-        for pair in [pair for pair in self.pairs if len(pair.living) < len(pair.labels)]:
-            pair.wait()
-            self.pairs.remove(pair)
-            pair.close()
-        lacking, at_once = min(wanted, MOST_PAIRS) - len(self.pairs), max(1, (os.cpu_count() or 1) // 2)
-        self.pairs += [self._pair(next(self.numbers)) for _ in range(min(lacking, at_once))]
-
     def start(self, wanted: int) -> None:
         """Make sure that so many pairs live and have loaded, or as many as may live.
+
+        Those that lack are started as many at a time as there are cores for. Dead ones are replaced: a case that
+        crashed a process must not fail the cases after it.
 
         Raises:
             CannotDo: a side does not load in its process.
 
         """
+        wanted, at_once = min(wanted, MOST_PAIRS), max(1, (os.cpu_count() or 1) // 2)
+        for pair in [pair for pair in self.pairs if len(pair.living) < len(pair.labels)]:
+            self.pairs.remove(pair)
+            pair.close()
         while True:
-            self.begin(wanted)
-            for pair in self.pairs[:wanted]:
+            for pair in self.pairs:
                 pair.wait()
-            if len(self.pairs) >= min(wanted, MOST_PAIRS):
+            if len(self.pairs) >= wanted:
                 return
+            self.pairs += [self._pair(next(self.numbers)) for _ in range(min(wanted - len(self.pairs), at_once))]
 
     def _pair(self, number: int) -> Parties:
         """Start both sides on the same cores, each pair on the next ones; a fair coin decides which starts first."""

@@ -19,16 +19,18 @@ _LOOK_S = 1.0  # whether the process still lives, while no answer comes
 
 
 class SideFailed(Exception):
-    """A side raised, or its process ended; the message says which side, and what happened.
+    """A side raised, misbehaved, or its process ended; the message says which side, and what happened.
 
-    ``fingerprint`` is what the head executed, where it was the base that failed.
+    ``fingerprint`` is what the head executed, where that is known: it is reported even if the base raised.
     """
 
-    fingerprint: Fingerprint | None = None
+    def __init__(self, message: str, fingerprint: Fingerprint | None = None) -> None:
+        super().__init__(message)
+        self.fingerprint = fingerprint
 
 
 class Unsupported(Exception):
-    """A kernel from outside does not support the case, in its own words."""
+    """The case cannot be run here; the message says why, that of a kernel from outside in its own words."""
 
 
 class Misbehaved(Exception):

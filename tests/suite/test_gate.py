@@ -27,6 +27,7 @@ from bench.suite.gate import Gate
 from bench.suite.side import Side
 from bench.suite.sides import InProcess, Sides, in_process
 from bench.suite.workload import build
+from bench.timing import environment
 from bench.timing.clock import Clock
 
 CASE = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
@@ -52,18 +53,9 @@ class World:
         registered = Kernel("k", kernel, Capabilities())
         return Side(label, {"k": registered}, {}, frozenset({"k"}) if undeclared else frozenset())
 
-    def compare(
-        self,
-        head: Side,
-        base: Side | None,
-        case: Case = CASE,
-        *,
-        available_bytes: Callable[[str], int] = lambda _: 2**40,
-        **known: Any,
-    ) -> CaseResult:
+    def compare(self, head: Side, base: Side | None, case: Case = CASE, **known: Any) -> CaseResult:
         """Compare both sides; ``known`` is what else is known of the base."""
-        gate = Gate(self.sides(head, base), Base(SOURCE, **known), available_bytes)
-        return gate.compare(case, TEST, budget_s=5.0)
+        return Gate(self.sides(head, base), Base(SOURCE, **known)).compare(case, TEST, budget_s=5.0)
 
     def sides(self, head: Side, base: Side | None) -> InProcess:
         clock = Clock(lambda: int(self.now), lambda: None)
@@ -104,9 +96,12 @@ def test_a_slowdown_that_is_gone_on_fresh_inputs_does_not_fail(world: World) -> 
     assert result.reasons[0] == "a slowdown was measured, but not confirmed by new twins"
 
 
-def test_a_slowdown_that_cannot_be_measured_again_is_an_error_and_not_skipped(world: World) -> None:
+def test_a_slowdown_that_cannot_be_measured_again_is_an_error_and_not_skipped(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     free = iter([2**40, 10])
-    result = world.compare(world.side("head", 1.3 * MS), world.side("base", MS), available_bytes=lambda _: next(free))
+    monkeypatch.setattr(environment, "available_bytes", lambda _: next(free))
+    result = world.compare(world.side("head", 1.3 * MS), world.side("base", MS))
     assert result.verdict is Verdict.ERROR
     assert result.reasons == (
         "may be slower, and could not be measured again: needs about 0.0 GiB of memory, 0.0 GiB are free",
@@ -233,9 +228,12 @@ def test_a_gradient_that_is_cut_has_drifted_though_the_output_is_right(world: Wo
     assert [reason.partition(":")[0] for reason in backward.reasons[:1]] == ["dk"]
 
 
-def test_a_case_that_does_not_fit_in_memory_is_skipped_with_the_figures(world: World) -> None:
+def test_a_case_that_does_not_fit_in_memory_is_skipped_with_the_figures(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "available_bytes", lambda _: 3 * 2**30)
     huge = Case("k", False, Shape.parse("b1h64t65536d64"), "full", "fp32", "cpu", "fwd")
-    result = world.compare(world.side("head", MS), world.side("base", MS), huge, available_bytes=lambda _: 3 * 2**30)
+    result = world.compare(world.side("head", MS), world.side("base", MS), huge)
     assert result.verdict is Verdict.SKIPPED
     assert result.reasons == ("needs about 14372.0 GiB of memory, 3.0 GiB are free",)
 

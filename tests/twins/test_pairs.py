@@ -71,7 +71,7 @@ def after(observations: int) -> PairedTest:
     """A test that is certain after so many observations, whatever they are."""
 
     class After(PairedTest):
-        least_pairs = 1
+        least_pairs = observations
 
         def is_certain(self, ordered: Sequence[float]) -> bool:
             return len(ordered) >= observations
@@ -125,20 +125,20 @@ def test_no_case_is_given_more_pairs_than_there_may_be(
     assert note.endswith("no case is given more: give a higher --gate-threshold for what is undecided")
 
 
-def test_processes_that_are_begun_are_not_waited_for_until_they_are_needed(
+def test_as_many_processes_are_started_at_once_as_there_are_cores_for_and_all_before_anything_is_timed(
     pretending: Callable[..., tuple[ProcessPairs, list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs, log = pretending()
     monkeypatch.setattr("bench.suite.pairs.spawn", lambda _, label, *__: Pretender(label, 1e6, log))
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     pairs.start(1)
-    pairs.begin(9)  # of which there are cores for two
-    assert sorted(log[:4]) == ["base load", "base loaded", "head load", "head loaded"]
-    assert sorted(log[4:]) == ["base load"] * 2 + ["head load"] * 2
+    assert sorted(log) == ["base load", "base loaded", "head load", "head loaded"]
     del log[:]
-    pairs.measure(after(1), budget_s=60)
-    assert sorted(log[:4]) == ["base loaded"] * 2 + ["head loaded"] * 2  # before anything is timed
-    assert not [line for line in log[4:] if line.endswith("loaded")]
+    pairs.measure(after(4), budget_s=60)
+    both = [label for label in ("base", "head") for _ in range(2)]
+    assert sorted(log[:4]) == [f"{label} load" for label in both]
+    assert sorted(log[4:8]) == [f"{label} loaded" for label in both]
+    assert log[12:14] == ["base take", "head take"]  # the fourth pair has been loaded, too, before anything is timed
 
 
 @contextmanager

@@ -19,9 +19,8 @@ from .plain.files import check_writable
 from .report.terminal import describe
 from .session import GateSession
 from .sessions import arguments, protocol
-from .sessions.ending import Ending, usage_errors
+from .sessions.ending import ENDING, VERDICT, Ending, usage_errors
 from .sessions.marker import MARKER
-from .sessions.protocol import VERDICT
 from .sessions.session import Session
 from .sessions.twin import NAME as TWIN
 from .sources import baseline
@@ -32,7 +31,6 @@ from .twins.party import SideFailed, Unsupported
 SESSION = pytest.StashKey[GateSession]()
 OTHERS = pytest.StashKey[Session]()  # of tests that use the fixture by themselves
 DESELECTED = pytest.StashKey[list[str]]()
-ENDING = pytest.StashKey[Ending]()
 CASE = "attention_case"  # a test with this argument runs once for each case
 
 
@@ -54,7 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
         session = GateSession.start(settings)
     config.add_cleanup(session.resources.close)
     config.stash[SESSION] = session
-    config.stash[ENDING] = Ending(settings.reports, settings.annotate)
+    config.stash[ENDING] = Ending(settings.reports, lambda: session.places(config.rootpath), settings.annotate)
+    config.pluginmanager.register(config.stash[ENDING])
     config.stash[DESELECTED] = []
 
 
@@ -120,10 +119,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     others = item.config.stash.get(OTHERS, None)
     if others is None or item.nodeid not in others.selection.tests:
         return None
-    try:
-        protocol.run(others, item, nextitem)
-    except CannotGoOn as why:
-        item.config.stash[ENDING].stop(why)
+    protocol.run(others, item, nextitem)
     return True
 
 
@@ -160,10 +156,6 @@ def run_case(
     return run
 
 
-def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, Any] | None:
-    return protocol.status(report)
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     # Before pytest-benchmark's own hook, which saves: a run that failed must not become the next baseline.
@@ -186,17 +178,6 @@ def _finish(config: pytest.Config) -> Run:
         return run
     more = others.finish()
     return replace(run, cases=(*run.cases, *more.cases), notes=(*run.notes, *more.notes))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    config = terminalreporter.config
-    config.stash[ENDING].summarize(terminalreporter, lambda: config.stash[SESSION].places(config.rootpath))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if ENDING in config.stash:
-        config.stash[ENDING].close(config)
 
 
 @pytest.hookimpl(optionalhook=True)

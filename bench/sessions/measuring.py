@@ -1,7 +1,10 @@
-"""How a run times the calls at which both sessions of a test wait: in twins, or in pairs of processes."""
+"""How a run times the calls at which both sessions of a test wait: in twins, or in pairs of processes.
+
+Both take the seconds of a test out of the budget, and raise ``SideFailed`` where a side raised, ended, or did not get
+so far in another pair. Their ``notes`` are what a reader of the verdicts must know of how they were measured.
+"""
 
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from ..judging.statistics import PairedTest
 from ..plain.evidence import Measurement, Timing
@@ -9,22 +12,6 @@ from ..timing.budget import SharedBudget
 from ..timing.measure import StoppingRule
 from ..twins.between import MOST_PAIRS, measure_processes, measure_until_decided, note_of_processes, replicate
 from .pair import SessionPair
-
-
-class Measuring(Protocol):
-    """Times a test at whose call the first pair of sessions waits."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader of the verdicts must know of how they were measured."""
-
-    def time(self, node_id: str, test: PairedTest, budget: SharedBudget) -> Timing:
-        """Time a test, and take what that needs out of the budget.
-
-        Raises:
-            SideFailed: a side raised, ended, or did not get so far in another pair.
-
-        """
 
 
 @dataclass(frozen=True)
@@ -87,3 +74,6 @@ class InProcesses:
     def close(self) -> None:
         for other in self.others:
             other.close()
+
+
+Measuring = InTwins | InProcesses

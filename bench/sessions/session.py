@@ -110,18 +110,15 @@ class Session:
         return evidence, timing.measurements[0]
 
     def _compare_results(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
-        unsaved = head.unsaved or base.unsaved
-        if unsaved is not None:
-            return replace(evidence, remarks=(f"results not compared: {unsaved}",))
-        found = self.pair.parties["head"].ask("difference", self.pair.starts["base"].result)
-        if found.found is not None and self._base_repeats(evidence.case_id):
-            return replace(evidence, differs=found.found)
-        if found.found is not None:
-            said = f"results not compared: the base's own differ from run to run ({found.found})"
-            return replace(evidence, remarks=(said,))
-        if found.unknown is not None:
-            return replace(evidence, remarks=(f"results not compared: {found.unknown}",))
-        return evidence
+        why_not = head.unsaved or base.unsaved
+        if why_not is None:
+            difference = self.pair.parties["head"].ask("difference", self.pair.starts["base"].result)
+            why_not = difference.unknown
+            if difference.found is not None and self._base_repeats(evidence.case_id):
+                return replace(evidence, differs=difference.found)
+            if difference.found is not None:
+                why_not = f"the base's own differ from run to run ({difference.found})"
+        return evidence if why_not is None else replace(evidence, remarks=(f"results not compared: {why_not}",))
 
     def _base_repeats(self, node_id: str) -> bool:
         """Whether the base's call returns the same in two new processes, which run this test alone."""

@@ -37,6 +37,9 @@ class Misbehaved(Exception):
     """The side did what no side may; the message says what, without who."""
 
 
+RAISED = {"unsupported": Unsupported, "cannot": CannotDo, "exhausted": CannotGoOn}  # by the outcome of a command
+
+
 class Party(Protocol):
     """A worker, an examiner or a session. ``label`` names it in messages."""
 
@@ -185,12 +188,8 @@ def answer_to(obeying: object, method: str, arguments: tuple[object, ...]) -> tu
 
 
 def _answer(label: str, outcome: str, value: Any) -> Any:
-    if outcome == "unsupported":
-        raise Unsupported(value)
-    if outcome == "cannot":
-        raise CannotDo(value)
-    if outcome == "exhausted":
-        raise CannotGoOn(value)
+    if outcome in RAISED:
+        raise RAISED[outcome](value)
     if outcome == "failed":
         raise SideFailed(f"{label} {value}")
     return value

@@ -95,7 +95,7 @@ def test_every_thread_is_bound_to_the_cores_though_another_has_ended_meanwhile(m
     pin([])  # the system cannot choose
     assert bound == {}
     done = threading.Event()
-    other = threading.Thread(target=done.wait)
+    other = threading.Thread(target=done.wait, daemon=True)
     other.start()
     pin([1])
     assert bound == {int(path.name): [1] for path in Path("/proc/self/task").iterdir()}

@@ -19,20 +19,18 @@ from .plain.files import check_writable
 from .report.terminal import describe
 from .session import GateSession
 from .sessions import arguments, protocol
-from .sessions.ending import Ending, usage_errors
+from .sessions.ending import ENDING, VERDICT, Ending, usage_errors
 from .sessions.marker import MARKER
-from .sessions.protocol import VERDICT
 from .sessions.session import Session
 from .sessions.twin import NAME as TWIN
 from .sources import baseline
 from .suite.cases import Case
-from .suite.gate import CaseFailed, CaseSkipped
 from .timing import environment
+from .twins.party import SideFailed, Unsupported
 
 SESSION = pytest.StashKey[GateSession]()
 OTHERS = pytest.StashKey[Session]()  # of tests that use the fixture by themselves
 DESELECTED = pytest.StashKey[list[str]]()
-ENDING = pytest.StashKey[Ending]()
 CASE = "attention_case"  # a test with this argument runs once for each case
 
 
@@ -54,7 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
         session = GateSession.start(settings)
     config.add_cleanup(session.resources.close)
     config.stash[SESSION] = session
-    config.stash[ENDING] = Ending(settings.reports, settings.annotate)
+    config.stash[ENDING] = Ending(settings.reports, lambda: session.places(config.rootpath), settings.annotate)
+    config.pluginmanager.register(config.stash[ENDING])
     config.stash[DESELECTED] = []
 
 
@@ -116,10 +115,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     others = item.config.stash.get(OTHERS, None)
     if others is None or item.nodeid not in others.selection.tests:
         return None
-    try:
-        protocol.run(others, item, nextitem)
-    except CannotGoOn as why:
-        item.config.stash[ENDING].stop(why)
+    protocol.run(others, item, nextitem)
     return True
 
 
@@ -138,9 +134,9 @@ def run_case(
         if not session.settings.comparing:
             try:
                 session.time(case, benchmark)
-            except CaseSkipped as reason:
+            except Unsupported as reason:
                 pytest.skip(str(reason))
-            except CaseFailed as failure:
+            except SideFailed as failure:
                 pytest.fail(str(failure), pytrace=False)
             return
         try:
@@ -154,10 +150,6 @@ def run_case(
             pytest.fail(describe(result, session.repeatable), pytrace=False)
 
     return run
-
-
-def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, Any] | None:
-    return protocol.status(report)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -182,17 +174,6 @@ def _finish(config: pytest.Config) -> Run:
         return run
     more = others.finish()
     return replace(run, cases=(*run.cases, *more.cases), notes=(*run.notes, *more.notes))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    config = terminalreporter.config
-    config.stash[ENDING].summarize(terminalreporter, lambda: config.stash[SESSION].places(config.rootpath))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if ENDING in config.stash:
-        config.stash[ENDING].close(config)
 
 
 @pytest.hookimpl(optionalhook=True)

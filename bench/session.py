@@ -36,7 +36,7 @@ from .suite import shards
 from .suite.base import Base
 from .suite.cases import DEVICES, Case
 from .suite.forked import IMAGE
-from .suite.gate import CaseFailed, CaseSkipped, Gate
+from .suite.gate import Gate
 from .suite.side import load
 from .suite.sides import Sides, in_process
 from .timing import environment
@@ -44,7 +44,7 @@ from .timing.budget import SharedBudget
 from .timing.clock import Clock
 from .timing.machine_load import LoadMeter
 from .twins.fork import start_server
-from .twins.party import SideFailed
+from .twins.party import SideFailed, Unsupported
 
 
 @dataclass
@@ -276,17 +276,17 @@ class GateSession:
         """Check the head's output on one case, then time it through pytest-benchmark if it is timed.
 
         Raises:
-            CaseFailed: the output is off, or the head raised.
-            CaseSkipped: the case cannot be run here.
+            SideFailed: the output is off, or the head raised.
+            Unsupported: the case cannot be run here.
 
         """
         unsupported = self.cases[case]
         if unsupported is not None:
-            raise CaseSkipped(unsupported)
+            raise Unsupported(unsupported)
         evidence = self.gate.check(case)
         complaints = [c for error in evidence.errors for c in error.complaints]
         if complaints:
-            raise CaseFailed("\n".join(complaints))
+            raise SideFailed("\n".join(complaints))
         self._keep(case, evidence, benchmark)
         if not case.timed:
             pytest_benchmark_adapter.leave_untimed(benchmark)

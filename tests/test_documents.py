@@ -22,7 +22,7 @@ from bench.suite import ceiling
 from bench.timing.budget import SHARE
 from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
 from bench.timing.measure import BURST_NS, BURST_RESOLUTIONS
-from bench.twins.bursts import BURST_PAIRS, MOST_PAIRS
+from bench.twins.between import BURST_PAIRS, MOST_PAIRS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "bench" / "docs"

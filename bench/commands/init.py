@@ -13,11 +13,12 @@ from ..plain.files import write_atomically
 from ..plain.printable import counted
 from ..sources.target import Target, importable
 from ..suite.cases import DTYPES, Shape
-from ..suite.gate import CaseFailed, CaseSkipped, Gate
+from ..suite.gate import Gate
 from ..suite.matrix import Row, matrix
 from ..suite.side import Side, load
 from ..suite.sides import in_process
 from ..timing import environment
+from ..twins.party import SideFailed, Unsupported
 
 DEFAULT_OUTPUT = "gate.toml"
 EVERY = "full causal boolmask floatmask causalboolmask window16 causalwindow16"
@@ -133,7 +134,7 @@ def _against(head: Side, row: Row, devices: Sequence[str]) -> Iterator[str]:
             continue
         try:
             errors = Gate(in_process(head)).check(case).errors
-        except (CaseFailed, CaseSkipped) as why:
+        except (SideFailed, Unsupported) as why:
             yield str(why).partition("\n")[0]
         else:
             yield from (complaint for error in errors for complaint in error.complaints)

@@ -66,8 +66,12 @@ def of_name(root: Path, wanted: str, scratch: Path) -> tuple[Code, tuple[str, ..
         paths = tuple(folder for folder in (place, place / "src") if folder.is_dir())
         world = replace(_world(top), paths=paths)
         return Code(f"directory {name}{why}", _digest(place, _below(place)), world, named=str(place)), ()
-    commit = known_commit(top, name)
-    warnings = () if _is_ancestor(top, commit) else (_not_an_ancestor(name),)
+    commit, warnings = known_commit(top, name), tuple[str, ...]()
+    try:
+        git(top, "merge-base", "--is-ancestor", commit, "HEAD")
+    except GitFailed:
+        why_not = f"{name} is not an ancestor of HEAD, so its own changes since then are compared too"
+        warnings = (f"{why_not}: --gate-base={name}{MERGE_BASE} compares with the commit where HEAD left it",)
     return of_commit(root, Stored(commit, {}), f"revision {name} ({commit[:12]}){why}", scratch), warnings
 
 
@@ -113,10 +117,8 @@ def lay_over(tests: Iterable[Path], settings: Path | None, world: World) -> None
     folders = {test.parent for test in tests} - {world.repository}
     beside = {path for path in _own_files(world.repository) if folders & set(path.parents) and path.is_file()}
     for path in sorted(replaced | beside):
-        if not path.resolve().is_relative_to(world.repository.resolve()):
-            continue
-        target = world.checkout / path.resolve().relative_to(world.repository.resolve())
-        if path in replaced or not target.exists():
+        target = moved(path, world)
+        if target != path and (path in replaced or not target.exists()):
             with writing(world.checkout):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, target)
@@ -135,9 +137,8 @@ def moved(path: Path, world: World) -> Path:
     """Return where the base's checkout has a path of the repository; the path itself where there is no checkout."""
     if world.checkout is None or world.repository is None:
         return path
-    if not path.resolve().is_relative_to(world.repository.resolve()):
-        return path
-    return world.checkout / path.resolve().relative_to(world.repository.resolve())
+    inside, repository = path.resolve(), world.repository.resolve()
+    return world.checkout / inside.relative_to(repository) if inside.is_relative_to(repository) else path
 
 
 def _world(top: Path) -> World:
@@ -150,21 +151,6 @@ def _conftests(test: Path, repository: Path) -> Iterator[Path]:
             yield folder / "conftest.py"
         if folder == repository:
             return
-
-
-def _is_ancestor(top: Path, commit: str) -> bool:
-    try:
-        git(top, "merge-base", "--is-ancestor", commit, "HEAD")
-    except GitFailed:
-        return False
-    return True
-
-
-def _not_an_ancestor(name: str) -> str:
-    return (
-        f"{name} is not an ancestor of HEAD, so its own changes since then are compared too: "
-        f"--gate-base={name}{MERGE_BASE} compares with the commit where HEAD left it"
-    )
 
 
 def _own_files(top: Path) -> Iterable[Path]:

@@ -1,10 +1,13 @@
-"""How a run ends: its verdicts become pytest's exit code, reports are written, and the last line says pass or fail."""
+"""How a run ends: its verdicts become pytest's exit code, reports are written, and the last line says pass or fail.
+
+Both plugins register an ``Ending`` where a comparison is asked for.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -15,14 +18,16 @@ from ..report import formats
 from ..report.annotations import as_annotations
 from ..report.terminal import write_table
 
+VERDICT = "verdict"  # the property of a test's report that holds its verdict
 FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
-@dataclass
+@dataclass(eq=False)  # a plugin of pytest is to be hashable
 class Ending:
-    """What is known of how a run ends; ``closing`` is its last line."""
+    """What is known of how a run ends; ``closing`` is its last line. ``places`` returns where tests are written."""
 
-    reports: Mapping[str, Path] = field(default_factory=dict)  # format -> file
+    reports: Mapping[str, Path]  # format -> file
+    places: Callable[[], Mapping[str, Place]]
     annotate: bool = False
     run: Run | None = None
     closing: str | None = None
@@ -57,22 +62,36 @@ class Ending:
         self.closing = f"gate: ERROR, {error}"
         return int(pytest.ExitCode.USAGE_ERROR)
 
-    def summarize(self, terminal: pytest.TerminalReporter, places: Callable[[], Mapping[str, Place]]) -> None:
+    def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, Any] | None:
+        """Return how the terminal shows a report that has a verdict: outcome, a letter, and a word with its colour."""
+        properties = dict(getattr(report, "user_properties", ()))
+        verdict = properties.get(VERDICT) if report.when == "call" else None
+        if verdict is None:
+            return None
+        letter = {"UNCHANGED": "=", "SKIPPED": "s"}.get(str(verdict), str(verdict)[0])
+        markup = {"red": True} if report.failed else {"yellow": True} if verdict == "INCONCLUSIVE" else {"green": True}
+        return report.outcome, letter, (verdict, markup)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Write the table, and the annotations if they were asked for."""
         if self.run is None:
             return
-        write_table(self.run, terminal)
+        write_table(self.run, terminalreporter)
         if self.annotate:
-            for line in as_annotations(self.run, places()):
-                terminal.write_line(line)
+            for line in as_annotations(self.run, self.places()):
+                terminalreporter.write_line(line)
 
-    def close(self, config: pytest.Config) -> None:
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
         """Write the last line, below pytest's own."""
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and self.closing is not None:
             passed = PASS in self.closing
             colour = "yellow" if PASS_IN_PART in self.closing else "green" if passed else "red"
             reporter.write_line(self.closing, bold=True, **{colour: True})
+
+
+ENDING = pytest.StashKey[Ending]()
 
 
 @contextmanager

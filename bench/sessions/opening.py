@@ -1,7 +1,7 @@
 """Finds the code of both sides of a run, and starts their sessions."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,15 +10,14 @@ from typing import Any
 
 from ..plain.errors import CannotDo
 from ..twins.interpreter import interpreter, place_of_gate
-from ..twins.party import Remote
 from . import code
 from .code import Code
-from .crowd import NEEDED, Crowd, launcher
-from .meeting import SessionStart
-from .pair import SessionPair, arrived, forked, pair
+from .measuring import InProcesses, InTwins, Measuring
+from .meeting import Arrived, SessionStart
+from .pair import Launch, SessionPair, forked, launcher, pair
 from .settings import Settings
 
-Launch = Callable[[SessionStart], Remote]
+NEEDED = ("pytest", "pytest_benchmark")  # of another interpreter
 
 
 @dataclass(frozen=True)
@@ -42,19 +41,19 @@ class Selection:
 
 @dataclass(frozen=True)
 class Opened:
-    """Both sides of a run. ``crowd`` is given where they are no twins, and ``versions`` are the base's then."""
+    """Both sides of a run. ``versions`` are those of the base's own interpreter, if it has one."""
 
     head: Code
     base: Code
     pair: SessionPair
     own: "OwnTests"
-    crowd: Crowd | None = None
+    measuring: Measuring
     versions: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self.warnings, *(self.crowd.notes if self.crowd else ()))
+        return (*self.warnings, *self.measuring.notes)
 
     def refuse_code_that_nobody_imports(self) -> None:
         """Refuse a base whose code no test has imported: both sides ran the same.
@@ -97,7 +96,7 @@ class OwnTests:
             return False
         try:
             with pair({"base": self.start}, ("base",), self.launch) as own:
-                return arrived(own.begin(node_id, {"base": None})["base"])
+                return isinstance(own.begin(node_id, {"base": None})["base"], Arrived)
         except CannotDo:
             return False
 
@@ -119,7 +118,7 @@ def opened(settings: Settings, selection: Selection) -> Iterator[Opened]:
         launch: Launch = forked
         versions: Mapping[str, str] = {}
         if (python := settings.base_python) is not None:
-            launch, versions = launcher({"base": python}, scratch), interpreter(python, NEEDED, place_of_gate(scratch))
+            launch, versions = launcher(python, scratch), interpreter(python, NEEDED, place_of_gate(scratch))
             origin = f"{base.origin} under {python} (Python {versions['python']})"
             base = replace(base, origin=origin, world=replace(base.world, environment=None))  # that of its own process
         start = None
@@ -130,10 +129,8 @@ def opened(settings: Settings, selection: Selection) -> Iterator[Opened]:
             code.lay_over(selection.files, selection.settings, side.world)
         starts = {label: _start(settings, selection, label, side, scratch) for label, side in sides.items()}
         both = stack.enter_context(pair(starts, launch=launch))
-        crowd = None if python is None else Crowd(both)
-        if crowd is not None:
-            stack.callback(crowd.close)
-        yield Opened(head, base, both, own, crowd, versions, warnings)
+        measuring = InTwins(both) if python is None else stack.enter_context(closing(InProcesses(both)))
+        yield Opened(head, base, both, own, measuring, versions, warnings)
 
 
 def _start(settings: Settings, selection: Selection, label: str, side: Code, scratch: Path) -> SessionStart:

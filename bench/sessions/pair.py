@@ -1,20 +1,25 @@
-"""Two twins that run the same pytest session in step, one test after the other."""
+"""Two processes that run the same pytest session in step, one test after the other."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
-from ..timing.measure import Never, StoppingRule
-from ..twins.bursts import measure_bursts, measure_twins
+from ..timing.measure import StoppingRule
+from ..twins.bursts import measure_twins
 from ..twins.fork import fork
+from ..twins.interpreter import place_of_gate, spawn
+from ..twins.parties import Parties
 from ..twins.party import Remote, SideFailed
 from . import twin
 from .meeting import Arrived, Collected, Finished, SessionStart, Step
+from .reports import error_of
 
-ALONE_S = 0.2  # how long a head is timed if its base cannot run the test
+Launch = Callable[[SessionStart], Remote]
 
 
 def forked(start: SessionStart) -> Remote:
@@ -22,33 +27,35 @@ def forked(start: SessionStart) -> Remote:
     return fork(start.label, partial(twin.run, start))
 
 
+def launcher(base_python: str, scratch: Path) -> Launch:
+    """Return what starts the base's session under its own interpreter, and the head's under this one."""
+    place = place_of_gate(scratch)
+
+    def launch(start: SessionStart) -> Remote:
+        python = base_python if start.label == "base" else sys.executable
+        remote = spawn(python, start.label, scratch, twin.__name__, place)
+        remote.send("run", start)
+        return remote
+
+    return launch
+
+
 @dataclass
 class SessionPair:
-    """Head and base, each a pytest session in its own process; ``order`` says which is forked first."""
+    """Head and base, each a pytest session in a process of its own; ``order`` says which is started first."""
 
     starts: Mapping[str, SessionStart]  # by label
     order: tuple[str, ...] = ("head", "base")
-    launch: Callable[[SessionStart], Remote] = forked
-    parties: dict[str, Remote] = field(default_factory=dict)
-    collected: dict[str, Collected] = field(default_factory=dict)
+    launch: Launch = forked
 
-    def ready(self) -> None:
-        """Fork each side that is not alive, and wait until it has collected its tests.
+    def __post_init__(self) -> None:
+        advice = ", when it collected its tests: run pytest without the gate"
+        self.parties = Parties(self.order, lambda label: self.launch(self.starts[label]), advice)
 
-        Raises:
-            CannotDo: a session does not start.
-
-        """
-        lacking = [label for label in self.order if label not in self.parties or not self.parties[label].is_alive]
-        for label in lacking:
-            if (old := self.parties.pop(label, None)) is not None:
-                old.close()
-            self.parties[label] = self.launch(self.starts[label])
-        for label in lacking:
-            try:
-                self.collected[label] = self.parties[label].receive()
-            except SideFailed as failure:
-                raise CannotDo(f"{failure}, when it collected its tests: run pytest without the gate") from failure
+    @property
+    def collected(self) -> Mapping[str, Collected]:
+        """What each session collected when it was started last."""
+        return self.parties.answers
 
     def begin(self, node_id: str, following: Mapping[str, str | None]) -> dict[str, Step | SideFailed]:
         """Start a test on each side in ``following``, which maps a side to the test that it will run next.
@@ -82,34 +89,42 @@ class SessionPair:
         threads = self.starts["head"].threads
         return measure_twins(self.parties["base"], self.parties["head"], rule, budget_s, threads)
 
-    def time_head(self) -> Measurement:
-        """Time the head's call alone: it takes both sides of a measurement that is not judged."""
-        return measure_bursts(self.parties["head"], self.parties["head"], Never(), ALONE_S)
+    def measure_test(self, node_id: str, rule: StoppingRule, budget_s: float, otherwise: str) -> Measurement:
+        """Run a test as far as its call, which another pair has reached, and time that.
 
-    @contextmanager
-    def again(self, node_id: str) -> Iterator["SessionPair"]:
-        """Fork another pair, in the other order; it collects the tests of one file only."""
+        Raises:
+            SideFailed: a session does not start, or does not get so far, which is said after ``otherwise``; a call
+                raised, or its process ended.
+
+        """
+        try:
+            self.parties.ready()
+        except CannotDo as refusal:
+            raise SideFailed(f"{otherwise}: {refusal}") from refusal
+        for step in self.begin(node_id, {"head": None, "base": None}).values():
+            if not isinstance(step, Arrived):
+                raise SideFailed(f"{otherwise}: {failure_of(step) or 'it does not call benchmark there'}")
+        return self.measure(rule, budget_s)
+
+    def again(self, node_id: str) -> AbstractContextManager["SessionPair"]:
+        """Hold another pair, to be started in the other order, that collects the tests of one file alone."""
         file = node_id.partition("::")[0]
         starts = {
             label: replace(start, files=(str(start.root / file),), scratch=start.scratch / "again", shuffled=True)
             for label, start in self.starts.items()
         }
-        with pair(starts, self.order[::-1], self.launch) as other:
-            yield other
+        return closing(SessionPair(starts, self.order[::-1], self.launch))
 
     def close(self) -> None:
-        """End both sessions, which tear down their shared fixtures."""
-        for party in self.parties.values():
-            party.send("end")
-        for party in self.parties.values():
-            party.close()
+        """End both sessions: they tear down what their tests share."""
+        self.parties.close()
 
 
 @contextmanager
 def pair(
     starts: Mapping[str, SessionStart],
     order: tuple[str, ...] = ("head", "base"),
-    launch: Callable[[SessionStart], Remote] = forked,
+    launch: Launch = forked,
 ) -> Iterator[SessionPair]:
     """Yield a pair of sessions, and close it when the context ends.
 
@@ -117,18 +132,16 @@ def pair(
         CannotDo: a session does not start.
 
     """
-    held = SessionPair(starts, order, launch)
-    try:
-        held.ready()
+    with closing(SessionPair(starts, order, launch)) as held:
+        held.parties.ready()
         yield held
-    finally:
-        held.close()
-
-
-def arrived(step: Step | SideFailed | None) -> bool:
-    return isinstance(step, Arrived)
 
 
 def finished(step: Step | SideFailed | None) -> Finished:
     """Return the reports of a test that is over; an empty result if its process ended."""
     return step if isinstance(step, Finished) else Finished(())
+
+
+def failure_of(step: Step | SideFailed) -> str | None:
+    """Say how a test failed, if it did."""
+    return str(step) if isinstance(step, SideFailed) else error_of(finished(step).reports)

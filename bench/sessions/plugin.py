@@ -11,20 +11,19 @@ import pytest
 
 from .. import policy_options
 from ..judging.shards import deal
-from ..plain.errors import CannotDo, CannotGoOn
+from ..plain.errors import CannotDo
 from ..plain.evidence import Place
 from ..plain.files import check_writable
 from ..plain.interrupt import ending_cleanly
 from ..timing.machine import describe_machine, steady_allocator
 from ..twins.fork import start_server
 from . import arguments, protocol, settings, stored
-from .ending import Ending, usage_errors
+from .ending import ENDING, Ending, usage_errors
 from .marker import MARKER
 from .session import Session
 from .twin import FIXTURE, NAME
 
 SESSION = pytest.StashKey[Session]()
-ENDING = pytest.StashKey[Ending]()
 DESELECTED = pytest.StashKey[list[str]]()  # node ids
 PLACES = pytest.StashKey[Mapping[str, Place]]()  # of tests, for annotations
 ELSEWHERE = pytest.StashKey[list[str]]()  # node ids of tests that other shards run
@@ -51,7 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
         session = Session(asked, describe_machine(steady_allocator()) | {"threads": asked.threads})
     session.resources.enter_context(ending_cleanly())
     config.stash[SESSION] = session
-    config.stash[ENDING] = Ending(asked.reports, asked.annotate)
+    config.stash[ENDING] = Ending(asked.reports, lambda: config.stash[PLACES], asked.annotate)
+    config.pluginmanager.register(config.stash[ENDING])
     config.stash[DESELECTED], config.stash[ELSEWHERE], config.stash[PLACES] = [], [], {}
     config.add_cleanup(session.resources.close)
 
@@ -96,10 +96,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     session = item.config.stash.get(SESSION, None)
     if session is None:
         return None
-    try:
-        protocol.run(session, item, nextitem)
-    except CannotGoOn as why:
-        item.config.stash[ENDING].stop(why)
+    protocol.run(session, item, nextitem)
     return True
 
 
@@ -113,28 +110,12 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Gen
     return made
 
 
-def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, Any] | None:
-    return protocol.status(report)
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     config = session.config
     if SESSION in config.stash and not config.option.collectonly:
         session.exitstatus = config.stash[ENDING].conclude(config.stash[SESSION].finish, exitstatus)
     return (yield)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    config = terminalreporter.config
-    if ENDING in config.stash:
-        config.stash[ENDING].summarize(terminalreporter, lambda: config.stash[PLACES])
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if ENDING in config.stash:
-        config.stash[ENDING].close(config)
 
 
 @pytest.hookimpl(optionalhook=True)

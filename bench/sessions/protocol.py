@@ -9,14 +9,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from .. import pytest_benchmark_adapter
 from ..judging.verdict import CaseResult, Verdict
-from ..plain.errors import CannotDo
+from ..plain.errors import CannotDo, CannotGoOn
 from ..pytest_benchmark_adapter import Call
 from ..report.terminal import describe
+from .ending import ENDING, VERDICT
 from .marker import own
 from .reference import Reference, errors, expect
 from .session import Session
-
-VERDICT = "verdict"  # the property of a test's report that holds its verdict
 
 
 def check_by_reference(item: pytest.Item, benchmark: BenchmarkFixture) -> None:
@@ -43,16 +42,18 @@ def _checked(oracle: Reference, call: Call, go_on: Callable[[], Any]) -> Any:
     return go_on()
 
 
-def run(session: Session, item: pytest.Item, nextitem: pytest.Item | None) -> CaseResult | None:
-    """Run an item in the twins, in the place of pytest; returns its result, if it uses the fixture."""
+def run(session: Session, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Run an item in the twins, in the place of pytest."""
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     uses_fixture = item.nodeid in session.selection.tests
     following = None if nextitem is None else nextitem.nodeid
-    result, data = session.run(item.nodeid, following, uses_fixture=uses_fixture)
+    try:
+        result, data = session.run(item.nodeid, following, uses_fixture=uses_fixture)
+    except CannotGoOn as why:
+        item.config.stash[ENDING].stop(why)
     for report in _reports(item, session, result, data):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return result
 
 
 def _reports(
@@ -75,14 +76,3 @@ def _reports(
             if result.verdict.fails:
                 report.outcome, report.longrepr = "failed", describe(result, session.repeatable)
         yield report
-
-
-def status(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, Any] | None:
-    """Return how the terminal shows a report that has a verdict: its outcome, a letter, and a word with its colour."""
-    properties = dict(getattr(report, "user_properties", ()))
-    verdict = properties.get(VERDICT) if report.when == "call" else None
-    if verdict is None:
-        return None
-    letter = {"UNCHANGED": "=", "SKIPPED": "s"}.get(str(verdict), str(verdict)[0])
-    markup = {"red": True} if report.failed else {"yellow": True} if verdict == "INCONCLUSIVE" else {"green": True}
-    return report.outcome, letter, (verdict, markup)

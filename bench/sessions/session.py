@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..judging.fingerprint_diff import NOTHING
-from ..judging.judge import deciding, judge_case, left_over, needs_replication
+from ..judging.judge import judge_case, left_over
 from ..judging.policy import Policy
-from ..judging.replication import PATIENCE, Replications, replicating
+from ..judging.replication import Replications
 from ..judging.run import Run
 from ..judging.statistics import PairedTest
 from ..judging.verdict import CaseResult
@@ -17,12 +17,11 @@ from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, Measurement, Plain, Shard
 from ..timing.budget import SharedBudget
 from ..timing.machine_load import LoadMeter
-from ..timing.measure import StoppingRule
-from ..twins.bursts import MOST_PAIRS, measure_processes
+from ..twins.bursts import measure_alone
 from ..twins.party import SideFailed
 from .meeting import Arrived, Own, Step
 from .opening import Selection, opened
-from .pair import arrived, finished
+from .pair import failure_of, finished
 from .reports import error_line, error_of, skip_of
 from .settings import Settings
 
@@ -61,7 +60,7 @@ class Session:
     def run(self, node_id: str, following: str | None, *, uses_fixture: bool) -> tuple[CaseResult | None, list[Any]]:
         """Run one test on both sides; returns its result, if it uses the fixture, and the head's reports."""
         try:
-            self.pair.ready()
+            self.pair.parties.ready()
         except CannotDo as refusal:
             return self._add(Evidence(node_id, error=str(refusal)), Own()) if uses_fixture else None, []
         follows = {"head": following}
@@ -76,10 +75,10 @@ class Session:
         if isinstance(head, Arrived):
             seconds = [one.head_ns_per_call * timed.calls_per_burst * 1e-9 for one in timed.pairs] if timed else []
             head = self.pair.go_on("head", seconds, timed.calls_per_burst if timed else 1)
-            if evidence.error is None and (failed := _failure(head)) is not None:
+            if evidence.error is None and (failed := failure_of(head)) is not None:
                 evidence = replace(evidence, error=f"failed in the head: {failed}")
-        if arrived(steps.get("base")):
-            failed = _failure(self.pair.go_on("base"))
+        if isinstance(steps.get("base"), Arrived):
+            failed = failure_of(self.pair.go_on("base"))
             if failed is not None and evidence.error is None:
                 evidence = replace(evidence, remarks=(*evidence.remarks, f"failed in the base: {failed}"))
         return self._add(evidence, own), list(finished(head).reports)
@@ -100,33 +99,33 @@ class Session:
         try:
             if not isinstance(base, Arrived):
                 why = self._not_in_base(node_id, base)
-                return replace(evidence, new=True, remarks=(why,)), self.pair.time_head()
+                return replace(evidence, new=True, remarks=(why,)), measure_alone(self.pair.parties["head"])
             if own.compare:
                 evidence = self._compare_results(evidence, head, base)
             evidence = self._compare_facts(evidence, head, base)
-            evidence = self._measure(evidence, self._test(node_id, own))
+            timing = self.sides.measuring.time(node_id, self._test(node_id, own), self.budget)
         except SideFailed as failure:
             return replace(evidence, error=str(failure)), None
-        return evidence, evidence.measurements[0]
+        evidence = replace(evidence, measurements=timing.measurements, replication=timing.replication)
+        return evidence, timing.measurements[0]
 
     def _compare_results(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
-        unsaved = head.unsaved or base.unsaved
-        if unsaved is not None:
-            return replace(evidence, remarks=(f"results not compared: {unsaved}",))
-        found = self.pair.parties["head"].ask("difference", self.pair.starts["base"].result)
-        if found.found is not None and self._base_repeats(evidence.case_id):
-            return replace(evidence, differs=found.found)
-        if found.found is not None:
-            said = f"results not compared: the base's own differ from run to run ({found.found})"
-            return replace(evidence, remarks=(said,))
-        if found.unknown is not None:
-            return replace(evidence, remarks=(f"results not compared: {found.unknown}",))
-        return evidence
+        why_not = head.unsaved or base.unsaved
+        if why_not is None:
+            difference = self.pair.parties["head"].ask("difference", self.pair.starts["base"].result)
+            why_not = difference.unknown
+            if difference.found is not None and self._base_repeats(evidence.case_id):
+                return replace(evidence, differs=difference.found)
+            if difference.found is not None:
+                why_not = f"the base's own differ from run to run ({difference.found})"
+        return evidence if why_not is None else replace(evidence, remarks=(f"results not compared: {why_not}",))
 
     def _base_repeats(self, node_id: str) -> bool:
         """Whether the base's call returns the same in two new processes, which run this test alone."""
         try:
             with self.pair.again(node_id) as one, self.pair.again(node_id) as other:
+                one.parties.ready()
+                other.parties.ready()
                 one.begin(node_id, {"base": None})
                 first = one.starts["base"].result.replace(one.starts["base"].scratch / "first.result")
                 other.begin(node_id, {"base": None})
@@ -142,51 +141,6 @@ class Session:
             return replace(evidence, head_fingerprint=None, remarks=remarks)
         return replace(evidence, base_fingerprint=base.fingerprint or (head.fingerprint and NOTHING))
 
-    def _measure(self, evidence: Evidence, test: PairedTest) -> Evidence:
-        """Measure the calls at which both sides wait, and again until it is clear.
-
-        Raises:
-            SideFailed: a side raised or ended.
-
-        """
-        node_id = evidence.case_id
-        if (crowd := self.sides.crowd) is not None:  # a pair of processes takes longer than a share of a common budget
-            return replace(evidence, measurements=(crowd.measure(node_id, test, self.settings.policy.budget_s),))
-        allowance_s = self.budget.allowance_s()
-        measurements = [self.pair.measure(test, allowance_s)]
-        confirming = replace(test, confirming=True)
-        while deciding(measurements, test) is None:
-            measurements.append(self._measure_again(node_id, confirming, allowance_s))
-        self.budget.spend(sum(measurement.seconds for measurement in measurements))
-        evidence = replace(evidence, measurements=tuple(measurements))
-        if not needs_replication(measurements, test):
-            return evidence
-        replication = measure_processes(
-            lambda _, rule, seconds: self._measure_again(node_id, rule, seconds),
-            replicating(test),
-            PATIENCE * self.settings.policy.budget_s,
-            MOST_PAIRS,
-            within=test,
-        )
-        return replace(evidence, replication=replication)
-
-    def _measure_again(self, node_id: str, test: StoppingRule, budget_s: float) -> Measurement:
-        """Measure in a new pair of twins.
-
-        Raises:
-            SideFailed: one of them does not get so far.
-
-        """
-        try:
-            with self.pair.again(node_id) as other:
-                steps = other.begin(node_id, {"head": None, "base": None})
-                for step in steps.values():
-                    if not isinstance(step, Arrived):
-                        raise SideFailed(f"may be slower, and could not be measured again: {_failure(step)}")
-                return other.measure(test, budget_s)
-        except CannotDo as refusal:
-            raise SideFailed(f"may be slower, and could not be measured again: {refusal}") from refusal
-
     def _without_call(self, evidence: Evidence, head: Step | SideFailed, base: Step | SideFailed | None) -> Evidence:
         """Judge a test whose call the head did not reach."""
         if isinstance(head, SideFailed):
@@ -195,7 +149,7 @@ class Session:
         if (failed := error_of(reports)) is not None:
             return replace(evidence, error=f"failed in the head: {failed}")
         skipped = skip_of(reports)
-        if skipped is not None and (arrived(base) or self.sides.own.calls(evidence.case_id)):
+        if skipped is not None and (isinstance(base, Arrived) or self.sides.own.calls(evidence.case_id)):
             return replace(evidence, missing=f"is skipped in the head ({skipped}) and runs in the base")
         if skipped is not None:
             return replace(evidence, skipped=skipped)
@@ -272,8 +226,3 @@ class Session:
             "--gate-base": (self.sides.base.named, None),
         }
         return tuple(f"{name}={value}" for name, (value, default) in single.items() if value != default)
-
-
-def _failure(step: Step | SideFailed) -> str | None:
-    """Say how a test failed, if it did."""
-    return str(step) if isinstance(step, SideFailed) else error_of(finished(step).reports)

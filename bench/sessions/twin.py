@@ -27,7 +27,7 @@ from ..sources.source import folders_of
 from ..sources.world import in_repository
 from ..timing.machine import shuffle_memory, steady_allocator
 from ..twins.bursts import pin, stretched
-from ..twins.party import answer_to
+from ..twins.party import answer, obey
 from . import difference, facts, reference
 from .difference import Difference
 from .marker import MARKER, own
@@ -164,7 +164,7 @@ class _Twin:
             return True
         tests = {id_: FIXTURE in getattr(item, "fixturenames", ()) for id_, item in items.items()}
         self.answer("done", Collected(tests, self._errors))
-        while (asked := self._obey_until("run")) is not None:
+        while (asked := obey(self, self._connection, until="run")) is not None:
             node_id, following = asked
             self._reports.clear()
             session.config.hook.pytest_runtest_protocol(item=items[node_id], nextitem=items.get(following))
@@ -187,7 +187,7 @@ class _Twin:
         unsaved = self._save() if asked.compare else None
         seen, unobserved = facts.of_call(lambda: call.once(*call.arguments()), before)
         self.answer("done", Arrived(asked, unsaved, errors, seen, unobserved))
-        timings = self._obey_until("go_on")
+        timings = obey(self, self._connection, until="go_on")
         if timings is None:
             pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
         seconds, calls = timings
@@ -198,18 +198,7 @@ class _Twin:
     # The protocol
 
     def answer(self, outcome: str, value: object) -> None:
-        self._connection.send_bytes(pickle.dumps((outcome, value), protocol=4))
-
-    def _obey_until(self, method: str) -> Any:
-        """Obey until the parent asks for this; returns its arguments, None if the parent is gone or ends the run."""
-        while True:
-            try:
-                asked, arguments = pickle.loads(self._connection.recv_bytes())  # noqa: S301  # from the parent
-            except (EOFError, OSError):
-                return None
-            if asked in (method, "end"):
-                return None if asked == "end" else arguments
-            self.answer(*answer_to(self, asked, arguments))
+        answer(self._connection, outcome, value)
 
     def _save(self) -> str | None:
         """Leave the result for the other side; returns why that cannot be done, None where it was."""

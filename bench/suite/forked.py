@@ -1,18 +1,18 @@
 """Twins: base and head as processes forked from one image, which take turns on the same cores while they are timed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..sources.target import SUITE, Target
 from ..timing.measure import StoppingRule
 from ..twins.bursts import measure_twins
 from ..twins.fork import fork_to_serve, start_server
-from ..twins.party import Remote, SideFailed
+from ..twins.parties import Parties
+from ..twins.party import Remote
 from .code import Code
 from .examiner import Examiner
 from .sides import notes_of
@@ -51,16 +51,21 @@ class Twins:
     starts: dict[str, Start]  # by label
     scratch: Path
     order: tuple[str, ...] = ("head", "base")
-    parties: dict[str, Remote] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        labels = ("examiner", *(label for label in self.order if label in self.starts))
+        self.parties = Parties(labels, self._fork, ", when it was loaded: choose one that loads here")
+
+    def _fork(self, label: str) -> Remote:
+        if label == "examiner":
+            return fork_examiner(self.starts["head"].threads)
+        party = fork_to_serve(label, Worker)
+        party.send("load", self.starts[label])
+        return party
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return notes_of(*(self.parties[label] for label in self._labels if self._lives(label)))
-
-    @property
-    def _labels(self) -> list[str]:
-        """The sides that there are, in the order in which they are forked."""
-        return [label for label in self.order if label in self.starts]
+        return notes_of(*(party for party in self.parties.living if party is not self.examiner))
 
     @property
     def head(self) -> Remote:
@@ -68,7 +73,7 @@ class Twins:
 
     @property
     def base(self) -> Remote | None:
-        return self.parties.get("base")
+        return self.parties["base"] if "base" in self.starts else None
 
     @property
     def examiner(self) -> Remote:
@@ -81,24 +86,7 @@ class Twins:
             CannotDo: a side does not load.
 
         """
-        lacking = [label for label in ("examiner", *self._labels) if not self._lives(label)]
-        for label in lacking:
-            if (old := self.parties.pop(label, None)) is not None:
-                old.close()
-            if label == "examiner":
-                party = fork_examiner(self.starts["head"].threads)
-            else:
-                party = fork_to_serve(label, Worker)
-                party.send("load", self.starts[label])
-            self.parties[label] = party
-        for label in lacking:
-            try:
-                self.parties[label].receive()
-            except SideFailed as failure:
-                raise CannotDo(f"{failure}, when it was loaded: choose one that loads here") from failure
-
-    def _lives(self, label: str) -> bool:
-        return label in self.parties and self.parties[label].is_alive
+        self.parties.ready()
 
     def measure(self, rule: StoppingRule, budget_s: float, *, host: bool = False) -> Measurement:
         """Time both sides in turn, on the same cores as this process, so that every burst follows the same switch."""
@@ -119,24 +107,20 @@ class Twins:
             self.parties[label].ask("slow_down", share)
 
     def close(self) -> None:
-        for party in self.parties.values():
-            party.close()
+        self.parties.close()
 
 
 @contextmanager
-def twins(starts: dict[str, Start], scratch: Path, order: Sequence[str] = ("head", "base")) -> Iterator[Twins]:
+def twins(starts: dict[str, Start], scratch: Path, order: tuple[str, ...] = Twins.order) -> Iterator[Twins]:
     """Hold twins for as long as the context lasts.
 
     Raises:
         CannotDo: a side does not load.
 
     """
-    held = Twins(starts, scratch, tuple(order))
-    try:
+    with closing(Twins(starts, scratch, order)) as held:
         held.ready()
         yield held
-    finally:
-        held.close()
 
 
 @contextmanager

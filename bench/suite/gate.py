@@ -1,39 +1,21 @@
 """The gate's engine: one case through check, comparison and timing, on both sides. Needs no pytest."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..judging.judge import deciding, judge_case, needs_replication
-from ..judging.replication import PATIENCE, replicating
+from ..judging.judge import judge_case
 from ..judging.statistics import PairedTest
 from ..judging.verdict import CaseResult
 from ..plain.errors import CannotDo
 from ..plain.evidence import Evidence, Measurement, Timing
 from ..plain.execution import Fingerprint
-from ..timing.measure import Never, StoppingRule
-from ..twins.bursts import MOST_PAIRS, measure_bursts, measure_processes
+from ..timing.measure import StoppingRule
+from ..twins.between import measure_until_decided, replicate
+from ..twins.bursts import measure_alone
 from ..twins.party import SideFailed, Unsupported
 from .base import Base
 from .cases import Case
 from .sides import Sides, check
 from .workload import bytes_needed
-
-ALONE_S = 0.2  # of timing a head without a base
-
-
-class CaseFailed(Exception):
-    """A side raised or wrote to its inputs; the message names the side and what happened.
-
-    ``head_fingerprint`` is what the head executed, where that is known: it is reported even if the base raised.
-    """
-
-    def __init__(self, message: str, head_fingerprint: Fingerprint | None = None) -> None:
-        super().__init__(message)
-        self.head_fingerprint = head_fingerprint
-
-
-class CaseSkipped(Exception):
-    """The case cannot be run here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +23,19 @@ class Gate:
     """Checks and compares one case at a time. ``base`` is None where there is only the head to check.
 
     Where the base's code lacks a case or raises, its stored fingerprints take its place. A slowdown, or what may be
-    one, is measured again by the same sides made anew. ``available_bytes``, if given, says how much memory a device
-    has, in place of the examiner.
+    one, is measured again by the same sides made anew.
     """
 
     sides: Sides
     base: Base | None = None
-    available_bytes: Callable[[str], int] | None = None
 
     def compare(self, case: Case, test: PairedTest, budget_s: float) -> CaseResult:
         """Check and time both sides of one case, each measurement within the budget, and reach its verdict."""
         try:
             evidence = self._compare(case, test, budget_s)
-        except CaseFailed as failure:
-            evidence = Evidence(case.id, error=str(failure), head_fingerprint=failure.head_fingerprint)
-        except CaseSkipped as reason:
+        except SideFailed as failure:
+            evidence = Evidence(case.id, error=str(failure), head_fingerprint=failure.fingerprint)
+        except Unsupported as reason:
             evidence = Evidence(case.id, skipped=str(reason))
         if evidence.base_fingerprint is None and self.base is not None:
             evidence = replace(evidence, base_fingerprint=self.base.stored_fingerprints.get(case.id))
@@ -92,46 +72,34 @@ class Gate:
         What leaves its budget on the fresh inputs of a further measurement is added to ``drifted``.
 
         Raises:
-            CaseFailed: a side raised, ended, or wrote to its inputs; it may be slower, and cannot be measured again.
+            SideFailed: a side raised, ended, or wrote to its inputs; it may be slower, and cannot be measured again.
 
         """
 
-        def measure_again(attempt: int, rule: StoppingRule, seconds: float) -> Measurement:
+        def measure_in(attempt: int, rule: StoppingRule, seconds: float) -> Measurement:
+            if attempt == 0:
+                return self.sides.measure(rule, seconds, host=host)
             try:
                 with self.sides.again() as others:
-                    other = replace(self, sides=others)
-                    again = other.check(case, attempt)
-                    measured = other.measure(rule, seconds, host=host)
-            except (CaseSkipped, CannotDo) as reason:  # it must not end as a skip, nor as a pass
-                raise CaseFailed(f"may be slower, and could not be measured again: {reason}", executed) from reason
+                    again = replace(self, sides=others).check(case, attempt)
+                    measured = others.measure(rule, seconds, host=host)
+            except (Unsupported, CannotDo) as reason:  # it must not end as a skip, nor as a pass
+                raise SideFailed(f"may be slower, and could not be measured again: {reason}", executed) from reason
             # What leaves its budget as the base's does, bit for bit, is the luck of these inputs and no change.
             if any(error.complaints and not error.bit_equal for error in again.errors):
                 drifted.append(again)
             return measured
 
-        measurements = [self.measure(test, budget_s, host=host)]
-        confirming = replace(test, confirming=True)
-        while deciding(measurements, test) is None:
-            measurements.append(measure_again(len(measurements), confirming, budget_s))
-        replication = None
-        if needs_replication(measurements, test):
-            first = len(measurements)
-            replication = measure_processes(
-                lambda number, rule, seconds: measure_again(first + number, rule, seconds),
-                replicating(test),
-                PATIENCE * budget_s,
-                MOST_PAIRS,
-                within=test,
-            )
-        return Timing(tuple(measurements), replication)
+        measurements = measure_until_decided(measure_in, test, budget_s)
+        return Timing(measurements, replicate(measure_in, measurements, test, budget_s))
 
     def check(self, case: Case, attempt: int = 0) -> Evidence:
         """Run each side on fresh inputs, and compare output, gradients and what was executed.
 
         Raises:
-            CaseFailed: a side raised or wrote to its inputs; the head refuses what the base serves, or returns memory
+            SideFailed: a side raised or wrote to its inputs; the head refuses what the base serves, or returns memory
                 that it uses again.
-            CaseSkipped: the device cannot do it, it needs more memory than there is, or something that a kernel from
+            Unsupported: the device cannot do it, it needs more memory than there is, or something that a kernel from
                 outside does not support.
 
         """
@@ -149,16 +117,12 @@ class Gate:
                     raise
                 self._hold_to_base(reason)
                 judged = check(sides, case, attempt, with_base=False, stored=stored)  # it is new if the head serves it
-        except Unsupported as reason:
-            raise CaseSkipped(str(reason)) from reason
-        except SideFailed as failure:
-            raise CaseFailed(str(failure), failure.fingerprint) from failure
         except CannotDo as refusal:  # a process that an earlier case ended does not load again
-            raise CaseFailed(str(refusal)) from refusal
+            raise SideFailed(str(refusal)) from refusal
         calls = judged.head.calls
         if calls is not None and calls.overwritten:
             what = ", ".join(calls.overwritten)
-            raise CaseFailed(f"head returns memory that its next call overwrites: {what}", judged.head)
+            raise SideFailed(f"head returns memory that its next call overwrites: {what}", judged.head)
         return Evidence(
             case.id,
             model=case.model,
@@ -172,7 +136,7 @@ class Gate:
         """Fail the case that was tried last if the base serves it: what the head lost must not be skipped.
 
         Raises:
-            CaseFailed: the base serves it, so the head is the side that refused.
+            SideFailed: the base serves it, so the head is the side that refused.
 
         """
         assert self.sides.base is not None  # it was tried
@@ -180,34 +144,17 @@ class Gate:
             self.sides.base.ask("unrepeated")  # calls it once more
         except SideFailed:
             return
-        raise CaseFailed(f"head refuses what the base serves: {reason}") from reason
-
-    def measure(self, rule: StoppingRule, budget_s: float, *, host: bool = False) -> Measurement:
-        """Time both sides on the case that was checked last.
-
-        Raises:
-            CaseFailed: a side raised, ended, or wrote to its inputs.
-
-        """
-        try:
-            return self.sides.measure(rule, budget_s, host=host)
-        except SideFailed as failure:
-            raise CaseFailed(str(failure)) from failure
+        raise SideFailed(f"head refuses what the base serves: {reason}") from reason
 
     def time_head(self) -> Measurement:
         """Time the head on the case that was checked last, as both sides of a measurement that nobody judges."""
-        head = self.sides.head
-        return measure_bursts(head, head, Never(), ALONE_S)
+        return measure_alone(self.sides.head)
 
     def _skip_what_does_not_fit(self, case: Case) -> None:
         examiner = self.sides.examiner
         if case.device == "cuda" and (unsupported := examiner.ask("lacks", case)) is not None:
-            raise CaseSkipped(unsupported)
+            raise Unsupported(unsupported)
         needed = bytes_needed(case)
-        available = (self.available_bytes or self._free_bytes)(case.device)
+        available: int = examiner.ask("available_bytes", case.device)
         if needed > available:
-            raise CaseSkipped(f"needs about {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free")
-
-    def _free_bytes(self, device: str) -> int:
-        free: int = self.sides.examiner.ask("available_bytes", device)
-        return free
+            raise Unsupported(f"needs about {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free")

@@ -4,41 +4,47 @@ import os
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
 
 from ..judging.statistics import PairedTest
-from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
 from ..timing.measure import StoppingRule
-from ..twins.bursts import MOST_PAIRS, measure_bursts, measure_processes, note_of_processes
+from ..twins.between import MOST_PAIRS, measure_processes, note_of_processes
+from ..twins.bursts import measure_bursts
 from ..twins.interpreter import spawn
-from ..twins.party import Remote, SideFailed
+from ..twins.parties import Parties
+from ..twins.party import Remote
 from .forked import fork_examiner
 from .sides import Sides
 from .worker import Start
 
 WORKER = f"{__package__}.worker"
+ADVICE = ": choose a base and an interpreter for it"
 
 
 @dataclass
 class ProcessPairs:
     """Pairs of processes, the base under one interpreter and the head under this one, that share the same cores.
 
-    The pairs that the first case needs are started first, as many at a time as there are cores for; the others one by
-    one, as measuring needs them.
+    The pairs that the first case needs are started first; the others one by one, as measuring needs them.
     """
 
     python: str
     starts: dict[str, Start]  # by label
     scratch: Path
-    examiner: Remote
-    pairs: list[dict[str, Remote]] = field(default_factory=list)  # by label
-    loading: list[Remote] = field(default_factory=list)  # have not answered yet
+    pairs: list[Parties] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=count)  # of pairs ever started
+
+    def __post_init__(self) -> None:
+        self._examiners = Parties(("examiner",), lambda _: fork_examiner(self.starts["head"].threads), ADVICE)
+
+    @property
+    def examiner(self) -> Remote:
+        return self._examiners["examiner"]
 
     @property
     def head(self) -> Remote:
@@ -54,63 +60,47 @@ class ProcessPairs:
         return (note_of_processes(len(self.pairs), MOST_PAIRS),)
 
     def ready(self) -> None:
-        if not self.examiner.is_alive:
-            self.examiner = fork_examiner(self.starts["head"].threads)
-            self.examiner.receive()
+        self._examiners.begin()
         self.start(1)
-
-    def begin(self, wanted: int) -> None:
-        """Start the pairs that are lacking, as many as there are cores for, without waiting.
-
-        Dead ones are replaced: a case that crashed a process must not fail the cases after it.
-
-        Raises:
-            CannotDo: a side ended while it was loaded in its process.
-
-        """
-        for pair in [pair for pair in self.pairs if not all(remote.is_alive for remote in pair.values())]:
-            self._wait(pair)
-            self.pairs.remove(pair)
-            for remote in pair.values():
-                remote.close()
-        lacking, at_once = min(wanted, MOST_PAIRS) - len(self.pairs), max(1, (os.cpu_count() or 1) // 2)
-        self.pairs += [self._pair(next(self.numbers)) for _ in range(min(lacking, at_once))]
+        self._examiners.wait()
 
     def start(self, wanted: int) -> None:
         """Make sure that so many pairs live and have loaded, or as many as may live.
+
+        Those that lack are started as many at a time as there are cores for. Dead ones are replaced: a case that
+        crashed a process must not fail the cases after it.
 
         Raises:
             CannotDo: a side does not load in its process.
 
         """
+        wanted, at_once = min(wanted, MOST_PAIRS), max(1, (os.cpu_count() or 1) // 2)
+        for pair in [pair for pair in self.pairs if len(pair.living) < len(pair.labels)]:
+            self.pairs.remove(pair)
+            pair.close()
         while True:
-            self.begin(wanted)
-            for pair in self.pairs[:wanted]:
-                self._wait(pair)
-            if len(self.pairs) >= min(wanted, MOST_PAIRS):
+            for pair in self.pairs:
+                pair.wait()
+            if len(self.pairs) >= wanted:
                 return
+            self.pairs += [self._pair(next(self.numbers)) for _ in range(min(wanted - len(self.pairs), at_once))]
 
-    def _wait(self, pair: dict[str, Remote]) -> None:
-        for remote in pair.values():
-            if remote in self.loading:
-                self.loading.remove(remote)
-                try:
-                    remote.receive()
-                except SideFailed as failure:
-                    raise CannotDo(f"{failure}: choose a base and an interpreter for it") from failure
-
-    def _pair(self, number: int) -> dict[str, Remote]:
+    def _pair(self, number: int) -> Parties:
         """Start both sides on the same cores, each pair on the next ones; a fair coin decides which starts first."""
         every = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         threads = self.starts["head"].threads
         wanted = range(number * threads, (number + 1) * threads)
         cores = sorted({every[i % len(every)] for i in wanted}) if every else []
-        started: dict[str, Remote] = {}
-        for label, python in random.sample([("base", self.python), ("head", sys.executable)], 2):
-            started[label] = spawn(python, label, self.scratch, WORKER)
-            started[label].send("load", self.starts[label], cores)
-            self.loading.append(started[label])
-        return started
+
+        def launch(label: str) -> Remote:
+            python = self.python if label == "base" else sys.executable
+            started = spawn(python, label, self.scratch, WORKER)
+            started.send("load", self.starts[label], cores)
+            return started
+
+        pair = Parties(random.sample(["base", "head"], 2), launch, ADVICE)
+        pair.begin()
+        return pair
 
     def measure(self, rule: StoppingRule, budget_s: float, *, host: bool = False) -> Measurement:
         """Take an observation from one pair of processes after the other until the test is certain.
@@ -126,8 +116,8 @@ class ProcessPairs:
     def _measure_in(self, number: int, rule: StoppingRule, budget_s: float, *, host: bool) -> Measurement:
         self.start(number + 1)
         pair = self.pairs[number]
-        for remote in pair.values():
-            remote.ask("take", self.scratch / "workload.pt")
+        for label in pair.labels:
+            pair[label].ask("take", self.scratch / "workload.pt")
         return measure_bursts(pair["base"], pair["head"], rule, budget_s, host=host)
 
     def again(self) -> AbstractContextManager[Sides]:
@@ -135,19 +125,13 @@ class ProcessPairs:
         return nullcontext(self)
 
     def close(self) -> None:
-        self.examiner.close()
-        for pair in self.pairs:
-            for remote in pair.values():
-                remote.close()
+        for parties in (self._examiners, *self.pairs):
+            parties.close()
 
 
 @contextmanager
 def process_pairs(python: str, starts: dict[str, Start], scratch: Path) -> Iterator[ProcessPairs]:
     """Hold pairs of processes for as long as the context lasts, and wait for the first."""
-    pairs = ProcessPairs(python, starts, scratch, fork_examiner(starts["head"].threads))
-    try:
-        pairs.start(1)
-        pairs.examiner.receive()
+    with closing(ProcessPairs(python, starts, scratch)) as pairs:
+        pairs.ready()
         yield pairs
-    finally:
-        pairs.close()

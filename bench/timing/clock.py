@@ -43,8 +43,8 @@ class Stopwatch(Protocol):
 class Clock:
     """The host's clock, or what stands in for it: read after it has waited for queued work. Inputs are hot."""
 
-    read_ns: Callable[[], int]
-    wait: Callable[[], None]
+    now_ns: Callable[[], int]
+    synchronize: Callable[[], None]
     resolution_ns: float = 1.0
     notes: tuple[str, ...] = ()
 
@@ -52,12 +52,6 @@ class Clock:
     def of(device: str) -> Stopwatch:
         """Return the stopwatch of a device type."""
         return _cuda_clock() if device == "cuda" else _host_clock()
-
-    def now_ns(self) -> int:
-        return self.read_ns()
-
-    def synchronize(self) -> None:
-        self.wait()
 
     def burst(self, call: Callable[[], object], calls: int) -> float:
         self.synchronize()
@@ -78,7 +72,7 @@ class CudaClock:
 
     device: Device
     sleep: Callable[[float], None] = time.sleep
-    read_ns: Callable[[], int] = time.perf_counter_ns
+    now_ns: Callable[[], int] = time.perf_counter_ns
     retaken: int = 0
     kept: int = 0  # although throttled, after ``RETAKES``
     resolution_ns: float = EVENT_RESOLUTION_NS
@@ -94,9 +88,6 @@ class CudaClock:
                 f"again and {self.kept} kept all the same: let it cool, or raise its power limit"
             )
         return tuple(notes)
-
-    def now_ns(self) -> int:
-        return self.read_ns()
 
     def synchronize(self) -> None:
         self.device.synchronize()

@@ -1,15 +1,90 @@
-"""Turns each pair of processes into one observation of a case, judged by the same rule as a pair of bursts. Pure.
+"""How a case is measured in several pairs of twins, or of processes: until it is decided, or until it is replicated.
 
 Two processes that run the same code differ by some percent, each pair by its own amount, however long one measures (see
-METHOD.md). So bursts in one pair of processes are not independent; the pairs of processes are.
+METHOD.md). So bursts in one pair of processes are not independent; the pairs of processes are. Where each of them is
+one observation of a case, the same rule judges these as it judges pairs of bursts.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import exp
 
+from ..judging.judge import deciding, needs_replication
+from ..judging.replication import PATIENCE, replicating
 from ..judging.statistics import PairedTest, median
 from ..plain.evidence import Measurement, Pair
+from ..plain.printable import counted
+from ..timing.measure import StoppingRule
+
+BURST_PAIRS = 9  # pairs of bursts in each pair of processes; more would not narrow what differs between processes
+MOST_PAIRS = 40  # of processes: all live until the run ends, so memory bounds them
+SHARE = 0.05  # of a measurement's budget, for each pair of processes
+
+# Measures in the pair of twins, or of processes, that has a number from 0: with a stopping rule, for so many seconds.
+MeasureIn = Callable[[int, StoppingRule, float], Measurement]
+
+
+def measure_until_decided(measure_in: MeasureIn, test: PairedTest, budget_s: float) -> tuple[Measurement, ...]:
+    """Measure in one pair of twins after the other until the case is decided, in each for the budget at most."""
+    measurements = [measure_in(0, test, budget_s)]
+    while deciding(measurements, test) is None:
+        measurements.append(measure_in(len(measurements), replace(test, confirming=True), budget_s))
+    return tuple(measurements)
+
+
+def replicate(
+    measure_in: MeasureIn, measurements: Sequence[Measurement], test: PairedTest, budget_s: float
+) -> Measurement | None:
+    """Measure a slowdown in further pairs of twins, if the measurements show one that chance could explain.
+
+    ``budget_s`` is that of one measurement.
+    """
+    if not needs_replication(measurements, test):
+        return None
+    first = len(measurements)
+    return measure_processes(
+        lambda number, rule, seconds: measure_in(first + number, rule, seconds),
+        replicating(test),
+        PATIENCE * budget_s,
+        MOST_PAIRS,
+        within=test,
+    )
+
+
+def measure_processes(
+    measure_in: MeasureIn, test: PairedTest, budget_s: float, most: int, within: StoppingRule | None = None
+) -> Measurement:
+    """Take an observation from one pair of processes after the other until the test is certain, ``most`` at the most.
+
+    The stopping rule in each is ``within``, or else to take so many pairs of bursts as make a median.
+    """
+    start_s = time.monotonic()
+    taken: list[Measurement] = []
+    while len(taken) < most:
+        taken.append(measure_in(len(taken), within or _Enough(), SHARE * budget_s))
+        if is_settled(taken, test) or time.monotonic() - start_s > budget_s:
+            break
+    return joined(taken, time.monotonic() - start_s)
+
+
+@dataclass(frozen=True)
+class _Enough:
+    """The stopping rule within a pair of processes: after so many pairs of bursts."""
+
+    least_pairs = 1
+
+    def is_certain(self, ordered: Sequence[float]) -> bool:
+        return len(ordered) >= BURST_PAIRS
+
+
+def note_of_processes(pairs: int, most: int) -> str:
+    """Say what a reader of the verdicts must know about how they were measured, and what could not be."""
+    ran = counted(pairs, "pair of processes", "pairs of processes")
+    said = f"base and head ran in {ran}, each of which is one pair in the table"
+    if pairs < most:
+        return f"{said}: processes differ by some percent, so this sees less than a run in one"
+    return f"{said}, and no case is given more: give a higher --gate-threshold for what is undecided"
 
 
 def observation(measurement: Measurement) -> Pair:

@@ -1,25 +1,18 @@
-"""How two parties are timed in turn: in bursts, on which cores, and over several pairs of processes."""
+"""How two parties are timed in turn: in bursts, and on which cores."""
 
 import os
 import random
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 
-from ..judging.statistics import PairedTest
 from ..plain.evidence import Measurement
-from ..plain.printable import counted
-from ..timing.measure import Burst, StoppingRule, measure
-from .between import is_settled, joined
+from ..timing.measure import Burst, Never, StoppingRule, measure
 from .party import Party, SideFailed
 
-BURST_PAIRS = 9  # pairs of bursts in each pair of processes; more would not narrow what differs between processes
-MOST_PAIRS = 40  # of processes: all live until the run ends, so memory bounds them
+ALONE_S = 0.2  # of timing a head that nothing is compared with
 SPINNING = 0.1  # of a call's time, added to both sides before a slowdown is injected
-SHARE = 0.05  # of a measurement's budget, for each pair of processes
 
 
 def measure_bursts(
@@ -78,44 +71,9 @@ def measure_twins(
             os.sched_setaffinity(0, every)
 
 
-def measure_processes(
-    measure_in: Callable[[int, StoppingRule, float], Measurement],
-    test: PairedTest,
-    budget_s: float,
-    most: int,
-    within: StoppingRule | None = None,
-) -> Measurement:
-    """Take an observation from one pair of processes after the other until the test is certain, ``most`` at the most.
-
-    ``measure_in`` measures in the pair of a number from 0, with the stopping rule and the seconds that it gets. The
-    rule is ``within``, or else to take so many pairs of bursts as make a median.
-    """
-    start_s = time.monotonic()
-    taken: list[Measurement] = []
-    while len(taken) < most:
-        taken.append(measure_in(len(taken), within or _Enough(), SHARE * budget_s))
-        if is_settled(taken, test) or time.monotonic() - start_s > budget_s:
-            break
-    return joined(taken, time.monotonic() - start_s)
-
-
-@dataclass(frozen=True)
-class _Enough:
-    """The stopping rule within a pair of processes: after so many pairs of bursts."""
-
-    least_pairs = 1
-
-    def is_certain(self, ordered: Sequence[float]) -> bool:
-        return len(ordered) >= BURST_PAIRS
-
-
-def note_of_processes(pairs: int, most: int) -> str:
-    """Say what a reader of the verdicts must know about how they were measured, and what could not be."""
-    ran = counted(pairs, "pair of processes", "pairs of processes")
-    said = f"base and head ran in {ran}, each of which is one pair in the table"
-    if pairs < most:
-        return f"{said}: processes differ by some percent, so this sees less than a run in one"
-    return f"{said}, and no case is given more: give a higher --gate-threshold for what is undecided"
+def measure_alone(head: Party) -> Measurement:
+    """Time the head as both sides of a measurement that nobody judges."""
+    return measure_bursts(head, head, Never(), ALONE_S)
 
 
 def stretched(taken_ns: int, share: float) -> int:

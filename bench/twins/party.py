@@ -19,20 +19,25 @@ _LOOK_S = 1.0  # whether the process still lives, while no answer comes
 
 
 class SideFailed(Exception):
-    """A side raised, or its process ended; the message says which side, and what happened.
+    """A side raised, misbehaved, or its process ended; the message says which side, and what happened.
 
-    ``fingerprint`` is what the head executed, where it was the base that failed.
+    ``fingerprint`` is what the head executed, where that is known: it is reported even if the base raised.
     """
 
-    fingerprint: Fingerprint | None = None
+    def __init__(self, message: str, fingerprint: Fingerprint | None = None) -> None:
+        super().__init__(message)
+        self.fingerprint = fingerprint
 
 
 class Unsupported(Exception):
-    """A kernel from outside does not support the case, in its own words."""
+    """The case cannot be run here; the message says why, that of a kernel from outside in its own words."""
 
 
 class Misbehaved(Exception):
     """The side did what no side may; the message says what, without who."""
+
+
+RAISED = {"unsupported": Unsupported, "cannot": CannotDo, "exhausted": CannotGoOn}  # by the outcome of a command
 
 
 class Party(Protocol):
@@ -104,9 +109,13 @@ class Remote:
         self.send(method, *arguments)
         return self.receive()
 
+    def hang_up(self) -> None:
+        """Close the connection, upon which the process ends by itself, without waiting for that."""
+        self._connection.close()
+
     def close(self) -> None:
         """End the process: it holds nothing worth keeping."""
-        self._connection.close()
+        self.hang_up()
         self._end()
 
     def _received(self) -> bytes:
@@ -144,12 +153,24 @@ class Remote:
 def serve(obeying: object, connection: "Connection[Any, Any]") -> None:
     """Obey the commands that come through a connection until it is closed; an interrupt is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    obey(obeying, connection)
+
+
+def obey(obeying: object, connection: "Connection[Any, Any]", until: str | None = None) -> tuple[Any, ...] | None:
+    """Obey commands until this one comes, and return its arguments; None where the connection is closed before."""
     while True:
         try:
             method, arguments = pickle.loads(connection.recv_bytes())  # noqa: S301  # from the process that started this one
         except (EOFError, OSError):
-            return
-        connection.send_bytes(pickle.dumps(answer_to(obeying, method, arguments), protocol=4))
+            return None
+        if method == until:
+            return tuple(arguments)
+        answer(connection, *answer_to(obeying, method, arguments))
+
+
+def answer(connection: "Connection[Any, Any]", outcome: str, value: object) -> None:
+    """Send the answer to a command: how it ended, and the value or the message."""
+    connection.send_bytes(pickle.dumps((outcome, value), protocol=4))
 
 
 def answer_to(obeying: object, method: str, arguments: tuple[object, ...]) -> tuple[str, Any]:
@@ -167,12 +188,8 @@ def answer_to(obeying: object, method: str, arguments: tuple[object, ...]) -> tu
 
 
 def _answer(label: str, outcome: str, value: Any) -> Any:
-    if outcome == "unsupported":
-        raise Unsupported(value)
-    if outcome == "cannot":
-        raise CannotDo(value)
-    if outcome == "exhausted":
-        raise CannotGoOn(value)
+    if outcome in RAISED:
+        raise RAISED[outcome](value)
     if outcome == "failed":
         raise SideFailed(f"{label} {value}")
     return value

@@ -28,6 +28,7 @@ from bench.suite.gate import Gate
 from bench.suite.side import Side
 from bench.suite.sides import InProcess, Sides, in_process
 from bench.suite.workload import build
+from bench.timing import environment
 from bench.timing.clock import Clock
 
 CASE = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
@@ -78,13 +79,10 @@ class World:
         head: Made,
         base: Made | None,
         case: Case = CASE,
-        *,
-        available_bytes: Callable[[str], int] = lambda _: 2**40,
         **known: Any,
     ) -> CaseResult:
         """Compare both sides; ``known`` is what else is known of the base."""
-        gate = Gate(self.sides(head, base), Base(SOURCE, **known), available_bytes)
-        return gate.compare(case, TEST, budget_s=5.0)
+        return Gate(self.sides(head, base), Base(SOURCE, **known)).compare(case, TEST, budget_s=5.0)
 
 
 @pytest.fixture
@@ -135,9 +133,12 @@ def test_a_head_that_is_wrong_on_the_fresh_inputs_alone_has_drifted(world: World
     assert result.reasons[0].startswith("out: error ")
 
 
-def test_a_slowdown_that_cannot_be_measured_again_is_an_error_and_not_skipped(world: World) -> None:
+def test_a_slowdown_that_cannot_be_measured_again_is_an_error_and_not_skipped(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     free = iter([2**40, 10])
-    result = world.compare(Made(ms=1.3), Made(), available_bytes=lambda _: next(free))
+    monkeypatch.setattr(environment, "available_bytes", lambda _: next(free))
+    result = world.compare(Made(ms=1.3), Made())
     assert result.verdict is Verdict.ERROR
     assert result.reasons == (
         "may be slower, and could not be measured again: needs about 0.0 GiB of memory, 0.0 GiB are free",
@@ -219,8 +220,6 @@ WRONG = Made(wrong_by_one_percent)
         (replace(WRONG, ms=0.5), Made(), {}, Verdict.DRIFTED, "out: error .*"),  # though it is faster
         (Made(cuts_the_gradient), Made(), {}, Verdict.UNCHANGED, ".*"),
         (Made(cuts_the_gradient), Made(), {"case": BACKWARD}, Verdict.DRIFTED, "dk: .*"),
-        (Made(), Made(), {"case": HUGE, "available_bytes": lambda _: 3 * 2**30}, Verdict.SKIPPED,
-         "needs about 14372.0 GiB of memory, 3.0 GiB are free"),
         (Made(), LACKS, {}, Verdict.NEW, ".*"),
         (WRONG, LACKS, {}, Verdict.DRIFTED, "out: .*"),
         # Kernels from outside, whose refusals count by what the base does.
@@ -244,6 +243,15 @@ def test_a_case_ends_by_what_its_sides_do(
     result = World().compare(head, base, **more)
     assert result.verdict is verdict
     assert re.fullmatch(reasons, "; ".join(result.reasons)), result.reasons
+
+
+def test_a_case_that_does_not_fit_in_memory_is_skipped_with_the_figures(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "available_bytes", lambda _: 3 * 2**30)
+    result = world.compare(Made(), Made(), HUGE)
+    assert result.verdict is Verdict.SKIPPED
+    assert result.reasons == ("needs about 14372.0 GiB of memory, 3.0 GiB are free",)
 
 
 def test_a_stored_fingerprint_that_holds_is_said_of_a_case_that_the_base_s_code_lacks(world: World) -> None:

@@ -26,9 +26,10 @@ from bench.selftest.faults import FAULTS, UNTIMED, WHOLE, Fault
 from bench.sources.source import Source
 from bench.suite.base import Base
 from bench.suite.cases import Case
-from bench.suite.gate import CaseFailed, Gate
+from bench.suite.gate import Gate
 from bench.suite.side import Side
 from bench.suite.sides import in_process
+from bench.twins.party import SideFailed
 
 Function = Callable[..., Any]
 TEST = Policy().test(100)
@@ -207,7 +208,7 @@ def verdict(
     gate = Gate(in_process(side("head", head), side("base", base)), Base(Source("here", b"")))
     try:
         evidence = gate.check(of)
-    except CaseFailed as failure:
+    except SideFailed as failure:
         evidence = Evidence(of.id, error=str(failure))
     result = judge_case(evidence, TEST)
     return result.verdict, "; ".join(result.reasons)

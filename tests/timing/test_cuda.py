@@ -139,7 +139,7 @@ class FakeHost:
 
 def test_the_host_s_time_is_that_of_a_call_which_finds_an_empty_queue() -> None:
     host = FakeHost()
-    clock = LaunchClock(CudaClock(host.device, read_ns=host.read_ns))
+    clock = LaunchClock(CudaClock(host.device, now_ns=host.read_ns))
     assert clock.burst(host.call(100_000, 9_000), 3) == 9_000
     assert host.device.log == [*["synchronize", "call"] * 3, "synchronize"]
     assert clock.notes == ()
@@ -147,7 +147,7 @@ def test_the_host_s_time_is_that_of_a_call_which_finds_an_empty_queue() -> None:
 
 def test_a_burst_of_the_host_s_time_does_not_wait_for_many_long_calls() -> None:
     host = FakeHost()
-    clock = LaunchClock(CudaClock(host.device, read_ns=host.read_ns))
+    clock = LaunchClock(CudaClock(host.device, now_ns=host.read_ns))
     assert clock.burst(host.call(PATIENCE_NS // 2 + 1, 9_000), 50) == 9_000
     assert host.device.log.count("call") == 3  # the third is made before the second has been waited for
 
@@ -197,7 +197,7 @@ class FakeGpu:
         return Side(label, {"k": Kernel("k", kernel, Capabilities())}, {})
 
     def compare(self, *, work: float, launch: float, policy: Policy, budget_s: float = 5.0) -> CaseResult:
-        clock = CudaClock(self.host.device, read_ns=self.host.read_ns)
+        clock = CudaClock(self.host.device, now_ns=self.host.read_ns)
         head, base = self.side("head", work=work, launch=launch), self.side("base", work=1.0, launch=1.0)
         sides = in_process(head, base, clock_of=lambda _: clock, now_ns=clock.now_ns)
         case = Case("k", False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")

@@ -4,6 +4,7 @@ import gc
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from math import log1p
 
 import pytest
@@ -12,7 +13,7 @@ from bench.judging.policy import Policy
 from bench.judging.statistics import Change, PairedTest
 from bench.plain.collecting import no_garbage_collection
 from bench.plain.evidence import Measurement, Pair
-from bench.timing.clock import Clock, Stopwatch
+from bench.timing.clock import Clock
 from bench.timing.measure import (
     BURST_NS,
     WARMUP_ROUNDS,
@@ -25,25 +26,6 @@ from bench.timing.measure import (
 STARTED_NS = 10**12  # what a clock shows at the start is no part of what it measures
 
 
-@dataclass
-class Machine:
-    """A clock that moves only when a call says so, and a log of what happened."""
-
-    now: int = STARTED_NS
-    log: list[str] = field(default_factory=list)
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(lambda: self.now, lambda: self.log.append("sync"))
-
-    def call(self, name: str, ns: int) -> Callable[[], None]:
-        def run() -> None:
-            self.log.append(name)
-            self.now += ns
-
-        return run
-
-
 @dataclass(frozen=True)
 class StopAfter:
     least_pairs = 1
@@ -53,31 +35,52 @@ class StopAfter:
         return len(ordered) >= self.pairs
 
 
-def timed(
-    base: Callable[[], None],
-    head: Callable[[], None],
-    *,
-    clock: Stopwatch,
-    rule: StoppingRule,
-    budget_s: float,
-    order: random.Random,
-) -> Measurement:
-    """Measure two calls by one clock, against which the budget is held too."""
-    return measure(
-        burst_of(base, clock),
-        burst_of(head, clock),
-        rule=rule,
-        budget_s=budget_s,
-        order=order,
-        resolution_ns=clock.resolution_ns,
-        now_ns=clock.now_ns,
-    )
+@dataclass
+class Machine:
+    """A clock that moves only when a call says so, and a log of what happened."""
+
+    now: int = STARTED_NS
+    resolution_ns: float = 1.0
+    log: list[str] = field(default_factory=list)
+
+    def call(self, name: str, ns: int | Callable[[int], float]) -> Callable[[], None]:
+        """Return a call that takes so long, or what the number of the calls before it says."""
+        calls = count()
+
+        def run() -> None:
+            self.log.append(name)
+            self.now += int(ns(next(calls)) if callable(ns) else ns)
+
+        return run
+
+    def timed(
+        self,
+        base: Callable[[], None],
+        head: Callable[[], None],
+        rule: StoppingRule,
+        budget_s: float = 9.0,
+        order: random.Random | None = None,
+    ) -> Measurement:
+        """Measure two calls by the clock, against which the budget is held too."""
+        clock = Clock(lambda: self.now, lambda: self.log.append("sync"), self.resolution_ns)
+        return measure(
+            burst_of(base, clock),
+            burst_of(head, clock),
+            rule=rule,
+            budget_s=budget_s,
+            order=order or random.Random(0),
+            resolution_ns=clock.resolution_ns,
+            now_ns=clock.now_ns,
+        )
 
 
-def test_pairs_hold_the_true_time_per_call_of_each_side() -> None:
-    machine = Machine()
-    base, head = machine.call("base", 40_000), machine.call("head", 50_000)
-    result = timed(base, head, clock=machine.clock, rule=StopAfter(7), budget_s=9, order=random.Random(0))
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+def test_pairs_hold_the_true_time_per_call_of_each_side(machine: Machine) -> None:
+    result = machine.timed(machine.call("base", 40_000), machine.call("head", 50_000), StopAfter(7))
     assert [(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs] == [(40_000, 50_000)] * 7
     assert result.pairs[0].log_ratio > 0  # the head is slower
     assert result.seconds == pytest.approx((machine.now - STARTED_NS) * 1e-9)
@@ -96,41 +99,22 @@ def test_pairs_hold_the_true_time_per_call_of_each_side() -> None:
     ],
 )
 def test_a_burst_is_long_enough_for_the_clock(ns: int, resolution_ns: float, calls: int) -> None:
-    machine = Machine()
+    machine = Machine(resolution_ns=resolution_ns)
     side = machine.call("side", ns)
-    clock = Clock(machine.clock.now_ns, machine.clock.synchronize, resolution_ns)
-    result = timed(side, side, clock=clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
-    assert result.calls_per_burst == calls
+    assert machine.timed(side, side, StopAfter(1)).calls_per_burst == calls
     assert calls * ns >= max(BURST_NS, 1000 * resolution_ns)
 
 
-def test_a_call_that_the_clock_cannot_see_takes_a_nanosecond() -> None:
-    side = Machine().call("side", 0)
-    result = timed(side, side, clock=Machine().clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
+def test_a_call_that_the_clock_cannot_see_takes_a_nanosecond(machine: Machine) -> None:
+    side = machine.call("side", 0)
+    result = machine.timed(side, side, StopAfter(1))
     assert (result.calls_per_burst, result.pairs) == (BURST_NS, (Pair(1.0, 1.0),))
 
 
-def test_each_side_is_called_untimed_before_anything_is_measured() -> None:
-    machine = Machine()
-    calls = {"base": 0, "head": 0}
-
-    def cold(name: str) -> Callable[[], None]:
-        def run() -> None:
-            machine.now += 10**9 if calls[name] == 0 else BURST_NS
-            calls[name] += 1
-
-        return run
-
-    result = timed(
-        cold("base"), cold("head"), clock=machine.clock, rule=StopAfter(3), budget_s=99, order=random.Random(0)
+def test_a_coin_of_its_own_decides_the_order_of_each_pair(machine: Machine) -> None:
+    machine.timed(
+        machine.call("base", BURST_NS), machine.call("head", BURST_NS), StopAfter(400), 99.0, random.Random(3)
     )
-    assert all(p.base_ns_per_call == p.head_ns_per_call == BURST_NS for p in result.pairs)
-
-
-def test_a_coin_of_its_own_decides_the_order_of_each_pair() -> None:
-    machine = Machine()
-    base, head = machine.call("base", BURST_NS), machine.call("head", BURST_NS)
-    timed(base, head, clock=machine.clock, rule=StopAfter(400), budget_s=99, order=random.Random(3))
     calls = [name for name in machine.log if name != "sync"][6:]  # one untimed call a side and two rounds of warming up
     assert all({a, b} == {"base", "head"} for a, b in zip(calls[0::2], calls[1::2], strict=True))
     first = calls[0::2]
@@ -154,102 +138,70 @@ def test_unchanged_code_is_called_slower_no_more_often_than_the_level_however_th
     rule = PairedTest(log1p(0.05), alarm_level=level, miss_level=1e-9)
 
     def alarm() -> bool:
-        machine, bursts = Machine(), [-6]  # of which one untimed call a side and two rounds of warming up
+        def ns(burst: int) -> float:
+            pair, second = divmod(burst - 6, 2)  # after one untimed call a side and two rounds of warming up
+            return BURST_NS if pair < 0 or second else BURST_NS * DRIFTS[drift](pair)
 
-        def side() -> None:
-            pair, second = divmod(bursts[0], 2)
-            machine.now += BURST_NS if pair < 0 or second else int(BURST_NS * DRIFTS[drift](pair))
-            bursts[0] += 1
-
-        taken = timed(side, side, clock=machine.clock, rule=rule, budget_s=60 * 2 * BURST_NS * 1e-9, order=order)
+        machine = Machine()
+        side = machine.call("side", ns)
+        taken = machine.timed(side, side, rule, 60 * 2 * BURST_NS * 1e-9, order)
         return rule.decide(sorted(pair.log_ratio for pair in taken.pairs)) is Change.SLOWER
 
     assert sum(alarm() for _ in range(300)) <= 25  # 15 are expected at most; 26 or more have probability below 1%
 
 
-def test_queued_work_is_waited_for_before_the_clock_is_read_at_either_end() -> None:
-    machine = Machine()
+def test_queued_work_is_waited_for_before_the_clock_is_read_at_either_end(machine: Machine) -> None:
     side = machine.call("side", BURST_NS)
-    timed(side, side, clock=machine.clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
+    machine.timed(side, side, StopAfter(1))
     assert machine.log == ["sync", "side", "sync"] * 8  # the untimed calls, two rounds of warming up, and one pair
 
 
-def test_measuring_stops_when_the_rule_is_certain_or_the_budget_is_spent() -> None:
-    for rule, budget_s, pairs in ((StopAfter(5), 9.0, 5), (Never(), 20 * BURST_NS * 1e-9, 7), (Never(), 0.0, 1)):
-        machine = Machine()
-        side = machine.call("side", BURST_NS)
-        result = timed(side, side, clock=machine.clock, rule=rule, budget_s=budget_s, order=random.Random(0))
-        assert len(result.pairs) == pairs
+def slow_once(call: int) -> float:
+    """Take four times as long at the call that is half of the third pair."""
+    return BURST_NS * (4 if call == 11 else 1)
 
 
-def test_a_budget_that_cannot_suffice_is_left_to_others_after_the_first_pair() -> None:
-    rule = Policy().test(1)  # which takes 13 pairs at least
-    for affordable, pairs in ((12, 1), (40, rule.least_pairs)):
-        machine = Machine()
-        side = machine.call("side", BURST_NS // 10)
-        budget_s = affordable * 2 * BURST_NS * 1e-9
-        result = timed(side, side, clock=machine.clock, rule=rule, budget_s=budget_s, order=random.Random(0))
-        assert len(result.pairs) == pairs
+@pytest.mark.parametrize(
+    ("rule", "ns", "budget_ns", "pairs"),
+    [
+        (StopAfter(5), lambda _: BURST_NS, 9e9, 5),  # the rule is certain
+        (Never(), lambda _: BURST_NS, 20 * BURST_NS, 7),  # the budget is spent
+        (Never(), lambda _: BURST_NS, 0.0, 1),
+        # A budget that cannot suffice for the least pairs, which are 13, is left to others after the first pair.
+        (Policy().test(1), lambda _: BURST_NS // 10, 12 * 2 * BURST_NS, 1),
+        (Policy().test(1), lambda _: BURST_NS // 10, 40 * 2 * BURST_NS, 13),
+        # One that seemed to suffice is spent though a later pair is slow, and 13 pairs as slow as that would take more.
+        (Policy().test(1), slow_once, 22 * 2 * BURST_NS, 18),
+    ],
+)
+def test_measuring_stops_when_the_rule_is_certain_or_the_budget_is_spent_or_cannot_suffice(
+    machine: Machine, rule: StoppingRule, ns: Callable[[int], float], budget_ns: float, pairs: int
+) -> None:
+    side = machine.call("side", ns)
+    assert len(machine.timed(side, side, rule, budget_ns * 1e-9).pairs) == pairs
 
 
-def test_a_budget_that_seemed_to_suffice_is_spent_though_a_later_pair_is_slow() -> None:
-    machine, rule = Machine(), Policy().test(1)
-
-    def slow_once() -> None:
-        machine.log.append("call")
-        machine.now += 4 * BURST_NS if len(machine.log) == 12 else BURST_NS
-
-    budget_s = 22 * 2 * BURST_NS * 1e-9  # and 13 pairs as slow as that one take more
-    clock = Clock(lambda: machine.now, lambda: None)
-    result = timed(slow_once, slow_once, clock=clock, rule=rule, budget_s=budget_s, order=random.Random(0))
-    assert len(result.pairs) >= rule.least_pairs
-
-
-def test_rounds_that_still_get_faster_are_warm_up_and_not_pairs() -> None:
-    machine = Machine()
-    calls = {"base": 0, "head": 0}
-
-    def warming(name: str) -> Callable[[], None]:
-        def run() -> None:
-            calls[name] += 1
-            machine.now += max(BURST_NS, 6 * BURST_NS - calls[name] * BURST_NS)
-
-        return run
-
-    sides = warming("base"), warming("head")
-    result = timed(*sides, clock=machine.clock, rule=StopAfter(3), budget_s=9, order=random.Random(0))
-    assert result.warmup_rounds == 5
-    assert {(p.base_ns_per_call, p.head_ns_per_call) for p in result.pairs} == {(BURST_NS, BURST_NS)}
-
-
-@pytest.mark.parametrize(("faster", "rounds"), [(0.04, 2), (0.06, WARMUP_ROUNDS)])
-def test_a_round_that_is_hardly_faster_ends_the_warm_up(faster: float, rounds: int) -> None:
-    machine = Machine()
-
-    def side() -> None:
-        machine.now += int(10**9 * (1 - faster) ** (len(machine.log) // 2))
-        machine.log.append("call")
-
-    clock = Clock(lambda: machine.now, lambda: None)
-    result = timed(side, side, clock=clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
+@pytest.mark.parametrize(
+    ("ns", "rounds"),
+    [
+        (lambda call: 10**9 if call == 0 else BURST_NS, 2),  # the first call of each side is not timed at all
+        (lambda call: max(BURST_NS, (5 - call) * BURST_NS), 5),  # rounds that still get faster are no pairs
+        (lambda call: 10**9 * 0.96**call, 2),  # hardly faster
+        (lambda call: 10**9 * 0.94**call, WARMUP_ROUNDS),  # each round is faster
+    ],
+)
+def test_warming_up_ends_when_a_round_is_hardly_faster_and_is_not_measured(
+    machine: Machine, ns: Callable[[int], float], rounds: int
+) -> None:
+    result = machine.timed(machine.call("base", ns), machine.call("head", ns), StopAfter(1))
     assert result.warmup_rounds == rounds
+    calls = 1 + rounds  # of each side before the pair
+    assert result.calls_per_burst == 1
+    assert result.pairs == (Pair(int(ns(calls)), int(ns(calls))),)
 
 
-def test_warming_up_ends_even_if_every_round_is_faster() -> None:
-    machine = Machine()
-
-    def ever_faster() -> None:
-        machine.now += 10**12 // (1 + len(machine.log)) ** 2
-        machine.log.append("call")
-
-    result = timed(ever_faster, ever_faster, clock=machine.clock, rule=StopAfter(1), budget_s=9, order=random.Random(0))
-    assert result.warmup_rounds == WARMUP_ROUNDS
-
-
-def test_the_rule_sees_the_log_ratios_sorted() -> None:
-    machine = Machine()
-    noise = random.Random(0)
-    seen: list[list[float]] = []
+def test_the_rule_sees_the_log_ratios_sorted(machine: Machine) -> None:
+    noise, seen = random.Random(0), list[list[float]]()
 
     class Watch:
         least_pairs = 1
@@ -258,12 +210,9 @@ def test_the_rule_sees_the_log_ratios_sorted() -> None:
             seen.append(list(ordered))
             return len(ordered) >= 20
 
-    def jitter() -> None:
-        machine.now += noise.randrange(BURST_NS, 2 * BURST_NS)
-
-    result = timed(jitter, jitter, clock=machine.clock, rule=Watch(), budget_s=9, order=random.Random(0))
+    jitter = machine.call("side", lambda _: noise.randrange(BURST_NS, 2 * BURST_NS))
+    assert machine.timed(jitter, jitter, Watch()).ordered == seen[-1]
     assert len(seen[-1]) == 20
-    assert seen[-1] == result.ordered
     assert all(ordered == sorted(ordered) for ordered in seen)
 
 

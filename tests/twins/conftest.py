@@ -1,15 +1,16 @@
 """Twins of a kernel that a test writes: a base and a head of it, compared by the gate on one small case."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult
+from bench.plain.evidence import TensorError
 from bench.sources.target import Target
 from bench.suite import code
 from bench.suite.base import Base
@@ -32,12 +33,15 @@ def attend(q, k, v, *, mask, causal, scale):
 PLAIN = "return formula(q, k, v)"
 TARGET = Target(("theirs.kernel:attend",))
 
-Compare = Callable[..., CaseResult]
-
 
 @pytest.fixture(autouse=True, scope="session")
 def _server() -> None:
     start_server(IMAGE)
+
+
+def of_batch(number: int) -> Case:
+    """Return another case, by which a kernel knows what a test asks of it."""
+    return replace(CASE, shape=Shape.parse(f"b{number}h1t8d16"))
 
 
 def written(root: Path, before: str = "", call: str = PLAIN) -> Path:
@@ -66,11 +70,20 @@ class Theirs:
         with twins(starts_of(codes, TARGET, ("cpu",), 1, self.scratch), self.scratch) as sides:
             yield Gate(sides, Base(codes["base"].source)), sides
 
-    def compare(self, base: str | None = None, cases: Sequence[Case] = (CASE,)) -> CaseResult:
-        """Compare the cases one after the other; returns the result of the last."""
+    def compare(self) -> CaseResult:
+        """Compare both sides on one case."""
+        with self.gate() as (gate, _):
+            return gate.compare(CASE, Policy().test(1), budget_s=10.0)
+
+    def errors(self, base: str | None = None, cases: Sequence[Case] = (CASE,)) -> list[TensorError]:
+        """Check cases, and time nothing; returns how far the output of each side is from what is right."""
         with self.gate(base) as (gate, _):
-            results = [gate.compare(case, Policy().test(len(cases)), budget_s=10.0) for case in cases]
-        return results[-1]
+            return [gate.check(case).errors[0] for case in cases]
+
+
+def head_alone_is_off(error: TensorError) -> bool:
+    """Whether the head has computed something else, and the base what is right."""
+    return bool(error.complaints) and error.base is not None and error.base <= error.budget
 
 
 @pytest.fixture

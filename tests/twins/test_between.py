@@ -1,6 +1,8 @@
-"""Pairs of processes: what one of them says, how many are needed, and what happens where processes differ."""
+"""Several pairs of twins or processes: when a case is measured in another, and what happens where they differ."""
 
 import random
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from math import log
 
@@ -11,7 +13,15 @@ from bench.judging.policy import Policy
 from bench.judging.statistics import PairedTest, least_agreeing, median
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair
-from bench.twins.between import is_settled, joined, observation
+from bench.timing.measure import Never, StoppingRule
+from bench.twins.between import (
+    joined,
+    measure_processes,
+    measure_until_decided,
+    note_of_processes,
+    observation,
+    replicate,
+)
 
 TEST = Policy().test(20)
 
@@ -46,34 +56,103 @@ def test_many_bursts_in_one_pair_of_processes_are_still_one_observation() -> Non
     assert whole.calls_per_burst == 5  # all else is that of the last
 
 
+class Processes:
+    """Pairs of processes, each of which takes a second and shows a ratio."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ratio: float = 1.0) -> None:
+        self.now_s, self.ratio = 2.0, ratio
+        self.asked: list[tuple[int, StoppingRule, float]] = []
+        monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
+
+    def measure_in(self, number: int, rule: StoppingRule, seconds: float) -> Measurement:
+        self.asked.append((number, rule, seconds))
+        self.now_s += 1.0
+        return Measurement((Pair(1000.0, 1000.0 * self.ratio),) * 9, 10, 0.5)
+
+
 @pytest.mark.parametrize(
-    ("test", "needed"),
-    [
-        (PairedTest(log(1.05), alarm_level=1e-9, miss_level=0.5), 2),
-        (Policy().test(1), 13),
-        (Policy().test(213), 13),
-    ],
+    ("budget_s", "most", "taken"),
+    [(99.0, 40, 13), (99.0, 3, 3), (5.0, 40, 6), (0.0, 40, 1)],  # certain, no more processes, no more time
 )
-def test_so_many_observations_are_needed_for_any_verdict(test: PairedTest, needed: int) -> None:
-    assert least_agreeing(test.miss_level) == needed
-    same = [bursts(1.0, noise=0.0)] * needed
-    assert not is_settled(same[:-1], test)
-    assert is_settled(same, test)
+def test_pairs_of_processes_are_taken_until_the_test_is_certain_or_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, budget_s: float, most: int, taken: int
+) -> None:
+    processes = Processes(monkeypatch)
+    measured = measure_processes(processes.measure_in, TEST, budget_s, most)
+    assert len(measured.pairs) == taken
+    assert measured.seconds == taken
+    assert [number for number, _, _ in processes.asked] == list(range(taken))
+    assert {seconds for _, _, seconds in processes.asked} == {0.05 * budget_s}
 
 
-def compare(ratio: float, bias: float, *, test: PairedTest = TEST, most: int = 40, seed: int = 0) -> CaseResult:
+def test_each_pair_of_processes_takes_nine_pairs_of_bursts_or_follows_the_rule_that_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    processes, given = Processes(monkeypatch), Never()
+    measure_processes(processes.measure_in, TEST, 0.0, 1)
+    measure_processes(processes.measure_in, TEST, 0.0, 1, within=given)
+    nine, other = (rule for _, rule, _ in processes.asked)
+    assert [nine.is_certain([0.0] * pairs) for pairs in (8, 9, 10)] == [False, True, True]
+    assert nine.least_pairs == 1
+    assert other is given
+
+
+def test_the_note_of_pairs_of_processes_says_what_fewer_of_them_cost() -> None:
+    counted = "base and head ran in {} pairs of processes, each of which is one pair in the table"
+    assert note_of_processes(39, 40) == (
+        f"{counted.format(39)}: processes differ by some percent, so this sees less than a run in one"
+    )
+    assert note_of_processes(40, 40) == (
+        f"{counted.format(40)}, and no case is given more: give a higher --gate-threshold for what is undecided"
+    )
+
+
+class Twins:
+    """Pairs of twins, each of which shows a ratio of its own."""
+
+    def __init__(self, *ratios: float) -> None:
+        self.ratios = ratios
+        self.asked: list[tuple[int, StoppingRule, float]] = []
+
+    def measure_in(self, number: int, rule: StoppingRule, seconds: float) -> Measurement:
+        self.asked.append((number, rule, seconds))
+        return bursts(self.ratios[number], noise=0.001, count=200)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "taken"),
+    [((1.0,), 1), ((1.1, 1.1), 2), ((0.9, 0.9), 2), ((1.1, 1.0, 1.0), 3), ((1.1, 1.0, 1.1), 3), ((1.1, 0.9, 1.0), 3)],
+)
+def test_a_case_is_measured_in_further_twins_until_it_is_decided(ratios: Sequence[float], taken: int) -> None:
+    twins = Twins(*ratios)
+    assert len(measure_until_decided(twins.measure_in, TEST, 7.0)) == taken
+    confirming = replace(TEST, confirming=True)
+    assert twins.asked == [(number, confirming if number else TEST, 7.0) for number in range(taken)]
+
+
+@pytest.mark.parametrize(("ratio", "replicated"), [(1.0, False), (1.08, True), (1.3, False)])
+def test_a_slowdown_that_chance_could_explain_is_replicated_in_further_twins(ratio: float, *, replicated: bool) -> None:
+    test = replace(TEST, replication_level=0.001)
+    twins = Twins(*[ratio] * 50)
+    measurements = measure_until_decided(twins.measure_in, test, 7.0)
+    first = len(twins.asked)
+    found = replicate(twins.measure_in, measurements, test, 7.0)
+    assert (found is not None) is replicated
+    if found is not None:
+        further = len(found.pairs)
+        assert twins.asked[first:] == [(first + number, test, 0.05 * 4 * 7.0) for number in range(further)]
+        assert further == least_agreeing(0.001)
+
+
+def compare(ratio: float, bias: float, *, test: PairedTest = TEST, seed: int = 0) -> CaseResult:
     """Take pairs of processes, each with a bias of its own, until the rule is certain; then judge."""
     draw = random.Random(seed)
 
-    def measured() -> Measurement:
-        taken: list[Measurement] = []
-        while len(taken) < most:
-            taken.append(bursts(ratio * draw.gauss(1, bias), seed=draw.randrange(10**9)))
-            if is_settled(taken, test):
-                break
-        return joined(taken, seconds=1.0)
+    def measure_in(*_: object) -> Measurement:
+        return bursts(ratio * draw.gauss(1, bias), seed=draw.randrange(10**9))
 
-    return judge_case(Evidence("c", measurements=(measured(), measured())), test)
+    measured = (measure_processes(measure_in, test, 60.0, 40) for _ in range(2))
+    return judge_case(Evidence("c", measurements=tuple(measured)), test)
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.01, 0.03, 0.1])

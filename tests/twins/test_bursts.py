@@ -1,8 +1,8 @@
-"""How parties are timed in turn: on which cores, for how long, and in how many pairs of processes."""
+"""How parties are timed in turn: on which cores, and with what is added to them."""
 
 import os
 import random
-import time
+import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -11,14 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.judging.policy import Policy
-from bench.plain.evidence import Measurement, Pair
-from bench.timing.measure import Never, StoppingRule
+from bench.timing.measure import Never
 from bench.twins import bursts
-from bench.twins.bursts import measure_bursts, measure_processes, measure_twins, note_of_processes, pin, stretched
+from bench.twins.bursts import measure_bursts, measure_twins, pin, stretched
 from bench.twins.party import Local, SideFailed
-
-TEST = Policy().test(1)  # which takes 13 pairs at least
 
 
 @dataclass
@@ -79,57 +75,6 @@ def test_twins_are_timed_on_any_core_where_the_system_cannot_choose(monkeypatch:
     assert base.log == head.log == [("settle", ()), ("release", ())]
 
 
-class Processes:
-    """Pairs of processes, each of which takes a second and shows a ratio."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, ratio: float = 1.0) -> None:
-        self.now_s, self.ratio = 2.0, ratio
-        self.asked: list[tuple[int, StoppingRule, float]] = []
-        monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
-
-    def measure_in(self, number: int, rule: StoppingRule, seconds: float) -> Measurement:
-        self.asked.append((number, rule, seconds))
-        self.now_s += 1.0
-        return Measurement((Pair(1000.0, 1000.0 * self.ratio),) * 9, 10, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("budget_s", "most", "taken"),
-    [(99.0, 40, 13), (99.0, 3, 3), (5.0, 40, 6), (0.0, 40, 1)],  # certain, no more processes, no more time
-)
-def test_pairs_of_processes_are_taken_until_the_test_is_certain_or_nothing_is_left(
-    monkeypatch: pytest.MonkeyPatch, budget_s: float, most: int, taken: int
-) -> None:
-    processes = Processes(monkeypatch)
-    measured = measure_processes(processes.measure_in, TEST, budget_s, most)
-    assert len(measured.pairs) == taken
-    assert measured.seconds == taken
-    assert [number for number, _, _ in processes.asked] == list(range(taken))
-    assert {seconds for _, _, seconds in processes.asked} == {0.05 * budget_s}
-
-
-def test_each_pair_of_processes_takes_nine_pairs_of_bursts_or_follows_the_rule_that_is_given(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    processes, given = Processes(monkeypatch), Never()
-    measure_processes(processes.measure_in, TEST, 0.0, 1)
-    measure_processes(processes.measure_in, TEST, 0.0, 1, within=given)
-    nine, other = (rule for _, rule, _ in processes.asked)
-    assert [nine.is_certain([0.0] * pairs) for pairs in (8, 9, 10)] == [False, True, True]
-    assert nine.least_pairs == 1
-    assert other is given
-
-
-def test_the_note_of_pairs_of_processes_says_what_fewer_of_them_cost() -> None:
-    counted = "base and head ran in {} pairs of processes, each of which is one pair in the table"
-    assert note_of_processes(39, 40) == (
-        f"{counted.format(39)}: processes differ by some percent, so this sees less than a run in one"
-    )
-    assert note_of_processes(40, 40) == (
-        f"{counted.format(40)}, and no case is given more: give a higher --gate-threshold for what is undecided"
-    )
-
-
 @pytest.mark.parametrize(("share", "took_ns"), [(0.0, 1100), (1.0, 2200)])
 def test_a_burst_is_stretched_by_a_tenth_on_both_sides_and_by_the_share(
     monkeypatch: pytest.MonkeyPatch, share: float, took_ns: int
@@ -139,17 +84,21 @@ def test_a_burst_is_stretched_by_a_tenth_on_both_sides_and_by_the_share(
     assert stretched(1000, share) == pytest.approx(took_ns, abs=20)
 
 
-def test_a_thread_that_ends_meanwhile_does_not_keep_the_others_from_their_cores(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    bound: list[int] = []
+def test_every_thread_is_bound_to_the_cores_though_another_has_ended_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: dict[int, Sequence[int]] = {}
 
-    def bind(thread: int, _: Sequence[int]) -> None:
-        if thread == 2:
-            raise ProcessLookupError
-        bound.append(thread)
+    def bind(thread: int, cores: Sequence[int]) -> None:
+        bound[thread] = cores
+        raise ProcessLookupError
 
-    monkeypatch.setattr(Path, "iterdir", lambda _: iter([Path("1"), Path("2"), Path("3")]))
     monkeypatch.setattr(os, "sched_setaffinity", bind, raising=False)
-    pin([0])
-    assert bound == [1, 3]
+    pin([])  # the system cannot choose
+    assert bound == {}
+    done = threading.Event()
+    other = threading.Thread(target=done.wait, daemon=True)
+    other.start()
+    pin([1])
+    assert bound == {int(path.name): [1] for path in Path("/proc/self/task").iterdir()}
+    assert {threading.get_native_id(), other.native_id} <= bound.keys()
+    done.set()
+    other.join()

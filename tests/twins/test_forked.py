@@ -1,6 +1,5 @@
 """Twins share nothing that either of them changes, and one that dies costs its case and no other."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,12 +15,10 @@ from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.errors import CannotDo
 from bench.sources.target import SUITE
-from bench.suite.cases import Shape
 from bench.suite.forked import IMAGE, fork_examiner
 from bench.twins import fork
-from bench.twins.bursts import pin
 
-from .conftest import CASE, Theirs, written
+from .conftest import CASE, Theirs, head_alone_is_off, of_batch, written
 
 TWICE = "formula(q, k, v); " * 3 + "return formula(q, k, v)"
 
@@ -45,12 +42,12 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_what_the_head_changes_is_not_changed_for_the_base(theirs: Theirs, name: str) -> None:
-    change, seen = CHANGES[name]
-    written(theirs.head, f"import random\n{change}", f"assert {seen}\n    {OF_ANY_DTYPE}")
+def test_what_the_head_changes_is_not_changed_for_the_base(theirs: Theirs) -> None:
+    changes = "\n".join(change for change, _ in CHANGES.values())
+    seen = f"{{name for name, seen in {[(name, seen) for name, (_, seen) in CHANGES.items()]} if eval(seen)}}"
+    written(theirs.head, f"import random\n{changes}", f"assert {seen} == {set(CHANGES)}\n    {OF_ANY_DTYPE}")
     # A sleep, so that the head is loaded before the base looks.
-    written(theirs.base, "import random, time; time.sleep(0.3)", f"assert not ({seen})\n    {OF_ANY_DTYPE}")
+    written(theirs.base, "import random, time; time.sleep(0.3)", f"assert {seen} == set(), {seen}\n    {OF_ANY_DTYPE}")
     assert was_compared(theirs.compare())
 
 
@@ -78,93 +75,69 @@ def test_a_function_of_torch_that_the_head_makes_slower_is_measured(theirs: Thei
     assert theirs.compare().verdict is Verdict.REGRESSED
 
 
-BY_CUSTOM_OP = """
-@torch.library.custom_op("theirs_ops::attend", mutates_args=())
-def op(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    return formula(q, k, v) * {factor}
-"""
-BY_LIBRARY = """
-library = torch.library.Library("theirs_ops", "DEF")
-library.define("attend(Tensor q, Tensor k, Tensor v) -> Tensor")
-library.impl("attend", lambda q, k, v: formula(q, k, v) * {factor}, "CPU")
-"""
-
-
-@pytest.mark.parametrize("registered", [BY_CUSTOM_OP, BY_LIBRARY], ids=["custom_op", "Library"])
-@pytest.mark.parametrize(("factor", "verdict"), [("1.0", Verdict.UNCHANGED), ("1.01", Verdict.DRIFTED)])
-def test_operators_of_one_name_are_each_side_s_own(
-    theirs: Theirs, registered: str, factor: str, verdict: Verdict
-) -> None:
-    for folder, own in ((theirs.base, "1.0"), (theirs.head, factor)):
-        written(folder, registered.format(factor=own), "return torch.ops.theirs_ops.attend(q, k, v)")
-    assert theirs.compare().verdict is verdict
-
-
-BY_TORCH_LIBRARY = """
-from torch.utils import cpp_extension
+OPERATORS = """
+@torch.library.custom_op("theirs_ops::by_custom_op", mutates_args=())
+def by_custom_op(x: torch.Tensor) -> torch.Tensor:
+    return x * {factor}
+library = torch.library.Library("theirs_library", "DEF")
+library.define("by_library(Tensor x) -> Tensor")
+library.impl("by_library", lambda x: x * {factor}, "CPU")
 SOURCE = '''
 #include <torch/library.h>
 #include <ATen/ATen.h>
-at::Tensor times(const at::Tensor& x) {{ return x.mul({factor}); }}
-TORCH_LIBRARY(theirs_cpp, library) {{ library.def("times(Tensor x) -> Tensor"); }}
-TORCH_LIBRARY_IMPL(theirs_cpp, CPU, library) {{ library.impl("times", &times); }}
+at::Tensor by_cpp(const at::Tensor& x) {{ return x.mul({factor}); }}
+TORCH_LIBRARY(theirs_cpp, library) {{ library.def("by_cpp(Tensor x) -> Tensor"); }}
+TORCH_LIBRARY_IMPL(theirs_cpp, CPU, library) {{ library.impl("by_cpp", &by_cpp); }}
 '''
-cpp_extension.load_inline(
+torch.utils.cpp_extension.load_inline(
     "theirs_cpp", [SOURCE], is_python_module=False, no_implicit_headers=True, extra_cflags=["-O0"]
 )
+OPS = [torch.ops.theirs_ops.by_custom_op, torch.ops.theirs_library.by_library, torch.ops.theirs_cpp.by_cpp]
 """
 
 
-def test_an_operator_library_in_cpp_is_each_side_s_own(theirs: Theirs) -> None:
+def test_operators_of_one_name_are_each_side_s_own(theirs: Theirs) -> None:
     for folder, factor in ((theirs.base, "1.0"), (theirs.head, "1.01")):
-        written(folder, BY_TORCH_LIBRARY.format(factor=factor), "return torch.ops.theirs_cpp.times(formula(q, k, v))")
-    result = theirs.compare()
-    assert result.verdict is Verdict.DRIFTED
-    assert result.reasons[0].startswith("out: ")
+        operators = OPERATORS.format(factor=factor)
+        written(folder, f"import torch.utils.cpp_extension{operators}", "return OPS[q.shape[0] - 1](formula(q, k, v))")
+    errors = theirs.errors(cases=[of_batch(number) for number in (1, 2, 3)])
+    assert [head_alone_is_off(error) for error in errors] == [True] * 3
 
 
-DEATHS = {
-    "abort": ("os.abort()", "by signal 6 (SIGABRT)"),
-    "a segmentation fault": ("os.kill(os.getpid(), 11)", "by signal 11 (SIGSEGV)"),
-    "the kernel's killer": ("os.kill(os.getpid(), 9)", "by signal 9 (SIGKILL, perhaps for lack of memory)"),
-    "an exit that asks nobody": ("os._exit(3)", "with exit code 3"),
-    "an exit with success": ("os._exit(0)", "with exit code 0"),
+FAILURES = {
+    "os.abort()": "ended in its own process by signal 6 (SIGABRT)",
+    "os.kill(os.getpid(), 11)": "ended in its own process by signal 11 (SIGSEGV)",
+    "os.kill(os.getpid(), 9)": "ended in its own process by signal 9 (SIGKILL, perhaps for lack of memory)",
+    "os._exit(3)": "ended in its own process with exit code 3",
+    "os._exit(0)": "ended in its own process with exit code 0",
+    "raise_(KeyboardInterrupt())": "ended in its own process with exit code 1",
+    "sys.exit(3)": "raised SystemExit: 3",
+    "torch.empty(1 << 50)": "raised RuntimeError: ",  # there is not so much memory
 }
 WHEN = {"the check": 1, "the timing": 40}  # the number of the call
 
 
 @pytest.mark.parametrize("who", ["head", "base"])
-def test_a_side_that_dies_is_an_error_that_says_how_and_the_next_case_is_compared(theirs: Theirs, who: str) -> None:
-    deaths = list(product(DEATHS.values(), WHEN.values()))
-    # The batch says which death a case dies; a case of one item lives.
-    table = [f"({number}, lambda: {action})" for (action, _), number in deaths]
-    dying = f"DEATHS = [{', '.join(table)}]\nimport os\nCALLS = []"
+def test_a_side_that_fails_is_an_error_that_says_how_and_the_next_case_is_compared(theirs: Theirs, who: str) -> None:
+    failures = list(product(FAILURES.items(), WHEN.values()))
+    # The batch says how a case fails; a case of one item does not.
+    table = [f"({number}, lambda: {action})" for (action, _), number in failures]
+    failing = f"""
+FAILURES = [{", ".join(table)}]
+import os, sys
+def raise_(error): raise error
+CALLS = []
+"""
     call = """CALLS.append(q.shape[0])
-    if q.shape[0] > 1 and CALLS.count(q.shape[0]) == DEATHS[q.shape[0] - 2][0]: DEATHS[q.shape[0] - 2][1]()
+    if q.shape[0] > 1 and CALLS.count(q.shape[0]) == FAILURES[q.shape[0] - 2][0]: FAILURES[q.shape[0] - 2][1]()
     return formula(q, k, v)"""
-    written(getattr(theirs, who), dying, call)
+    written(getattr(theirs, who), failing, call)
     with theirs.gate() as (gate, _):
-        for i, ((_, said), _) in enumerate(deaths):
-            deadly = replace(CASE, shape=Shape.parse(f"b{i + 2}h1t8d16"))
-            died = gate.compare(deadly, Policy().test(1), budget_s=10.0)
-            assert died.verdict is Verdict.ERROR
-            assert died.reasons[0] == f"{who} ended in its own process {said}"
+        for i, ((_, said), _) in enumerate(failures):
+            failed = gate.compare(of_batch(i + 2), Policy().test(1), budget_s=10.0)
+            assert failed.verdict is Verdict.ERROR
+            assert failed.reasons[0].startswith(f"{who} {said}")
             assert was_compared(gate.compare(CASE, Policy().test(1), budget_s=0.1))
-
-
-@pytest.mark.parametrize(
-    ("action", "said"),
-    [
-        ("sys.exit(3)", "head raised SystemExit: 3"),
-        ("torch.empty(1 << 50)", "head raised RuntimeError"),
-        ("raise KeyboardInterrupt", "head ended in its own process"),
-    ],
-)
-def test_a_side_that_leaves_or_runs_out_of_memory_is_an_error(theirs: Theirs, action: str, said: str) -> None:
-    written(theirs.head, "import sys", f"{action}\n    return formula(q, k, v)")
-    result = theirs.compare()
-    assert result.verdict is Verdict.ERROR
-    assert result.reasons[0].startswith(said)
 
 
 def test_a_slowdown_is_confirmed_by_another_pair_that_is_forked_in_the_other_order(theirs: Theirs) -> None:
@@ -210,16 +183,6 @@ def test_the_oracle_is_not_reached_by_what_kernels_of_its_package_do_when_they_a
         examiner.close()
 
 
-def test_every_thread_of_a_process_is_bound_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    bound: dict[int, object] = {}
-    monkeypatch.setattr(os, "sched_setaffinity", lambda thread, cores: bound.update({thread: cores}))
-    pin([1])
-    assert bound == {int(path.name): [1] for path in Path("/proc/self/task").iterdir()}
-    bound.clear()
-    pin([])
-    assert bound == {}
-
-
 def test_an_interrupt_of_the_terminal_does_not_reach_a_side(theirs: Theirs) -> None:
     written(theirs.head, "import os, signal", "os.kill(os.getpid(), signal.SIGINT)\n    return formula(q, k, v)")
     assert theirs.compare().head_fingerprint is not None
@@ -230,7 +193,6 @@ def test_a_system_that_cannot_fork_is_told_the_way_out(monkeypatch: pytest.Monke
     monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(CannotDo, match="cannot do: run on Linux or macOS, or give --gate-base-python"):
         fork.start_server(IMAGE)
-    assert (SUITE / "attention" / "oracle.py").is_file()
 
 
 def test_a_program_that_imports_what_is_compared_does_not_hand_it_to_the_base(theirs: Theirs, tmp_path: Path) -> None:

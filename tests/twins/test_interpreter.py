@@ -2,16 +2,17 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-import attention
 from bench.plain.errors import CannotDo
-from bench.sources.source import Source, from_directory
+from bench.sources.source import from_directory
 from bench.sources.target import ATTENTION
 from bench.suite.cases import Case, Shape
 from bench.suite.code import alone
@@ -21,24 +22,23 @@ from bench.suite.purity import execute
 from bench.suite.side import Side
 from bench.suite.workload import bind, build
 from bench.twins.interpreter import environment_for, interpreter, spawn
-from bench.twins.party import Remote, SideFailed
+from bench.twins.party import SideFailed
 
 REPOSITORY = Path(__file__).parents[2]
-CASE = Case("sdpa", False, Shape.parse("b1h2t8d4"), "causal", "fp32", "cpu", "fwdbwd")
-ODD_KERNELS = """
+CASE = Case("prints", False, Shape.parse("b1h2t8d4"), "causal", "fp32", "cpu", "fwdbwd")
+KERNELS = """
 import os
+import torch
 
-def prints(q, k, v, **_):
+def prints(q, k, v, *, causal, **_):
     print("not an answer")
-    return q + 0
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
 def dies(q, k, v, **_):
     os._exit(7)
 
 KERNELS = {kernel.__name__: kernel for kernel in (prints, dies)}
 """
-
-Spawned = Callable[[Source], Remote]
 
 
 def test_this_interpreter_finds_in_its_own_process_what_it_finds_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,48 +86,31 @@ def test_what_is_no_interpreter_with_torch_is_one_sentence(tmp_path: Path, scrip
     assert expected in str(refused.value)
 
 
-@pytest.fixture
-def spawned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spawned]:
-    """Start a base of a source in a process of its own."""
-    monkeypatch.chdir(tmp_path)
-    python = os.path.relpath(sys.executable)  # as a user may name it
-    with ExitStack() as resources:
-
-        def start(source: Source) -> Remote:
-            starts = starts_of({"base": alone(source, tmp_path)}, ATTENTION, ("cpu",), 1, tmp_path)
-            side = spawn(python, "base", tmp_path, WORKER)
-            resources.callback(side.close)
-            assert side.ask("load", starts["base"])["torch"] == torch.__version__
-            return side
-
-        yield start
-
-
-def test_a_side_in_its_own_process_does_the_same_work_on_the_same_tensors(spawned: Spawned, tmp_path: Path) -> None:
-    workload = build(CASE, {})
-    torch.save(workload, tmp_path / "workload.pt")
-    side = spawned(from_directory(REPOSITORY))
-    shown = side.ask("check", tmp_path / "workload.pt", tmp_path / "base.pt")
-    results = torch.load(shown.results, weights_only=True)
-    own, own_print = execute(bind(workload, Side.of("head", attention)), workload)
-    assert list(results) == ["out", "dq", "dk", "dv"]
-    assert all(torch.equal(results[name], own[name]) for name in own)
-    assert shown.fingerprint == own_print
-    side.ask("settle", ())
-    assert side.ask("burst", 3) > 0
-    side.ask("release", ())  # it did not write to its inputs
-
-
-def test_a_side_may_print_and_if_it_ends_its_process_that_is_told(
-    spawned: Spawned, package: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_a_side_in_its_own_process_does_the_same_work_on_the_same_tensors_and_may_print_and_end(
+    package: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    side = spawned(from_directory(package(__init__=ODD_KERNELS)))
-    for subject in ("prints", "dies"):
-        case = Case(subject, False, Shape.parse("b1h2t8d4"), "full", "fp32", "cpu", "fwd")
-        torch.save(build(case, {}), tmp_path / f"{subject}.pt")
-    shown = side.ask("check", tmp_path / "prints.pt", tmp_path / "base.pt")
-    assert list(torch.load(shown.results, weights_only=True)) == ["out"]
-    with pytest.raises(SideFailed, match=r"^base ended in its own process with exit code 7$"):
-        side.ask("check", tmp_path / "dies.pt", tmp_path / "base.pt")
-    assert not side.is_alive
+    monkeypatch.chdir(tmp_path.parent)
+    python = os.path.relpath(sys.executable)  # as a user may name it
+    source = from_directory(package(__init__=KERNELS))
+    start = starts_of({"base": alone(source, tmp_path)}, ATTENTION, ("cpu",), 1, tmp_path)["base"]
+    here: dict[str, Any] = {}
+    exec(KERNELS, here)  # noqa: S102  # what the other process imports
+    workload = build(CASE, {})
+    own, own_print = execute(bind(workload, Side("head", here["KERNELS"], {})), workload)
+    capfd.readouterr()  # what it printed here
+    torch.save(workload, tmp_path / "workload.pt")
+    with closing(spawn(python, "base", tmp_path, WORKER)) as side:
+        assert side.ask("load", start)["torch"] == torch.__version__
+        shown = side.ask("check", tmp_path / "workload.pt", tmp_path / "base.pt")
+        results = torch.load(shown.results, weights_only=True)
+        assert list(results) == ["out", "dq", "dk", "dv"]
+        assert all(torch.equal(results[name], own[name]) for name in own)
+        assert shown.fingerprint == own_print
+        side.ask("settle", ())
+        assert side.ask("burst", 3) > 0
+        side.ask("release", ())  # it did not write to its inputs
+        torch.save(build(replace(CASE, subject="dies"), {}), tmp_path / "dies.pt")
+        with pytest.raises(SideFailed, match=r"^base ended in its own process with exit code 7$"):
+            side.ask("check", tmp_path / "dies.pt", tmp_path / "base.pt")
+        assert not side.is_alive
     assert capfd.readouterr().out == ""

@@ -23,9 +23,10 @@ from bench.suite.pairs import ProcessPairs, process_pairs
 from bench.suite.sides import check
 from bench.suite.worker import Start, Worker
 from bench.suite.workload import build
-from bench.twins.bursts import BURST_PAIRS, MOST_PAIRS
+from bench.twins.between import BURST_PAIRS, MOST_PAIRS
 from bench.twins.fork import fork_to_serve
-from bench.twins.party import Remote, SideFailed
+from bench.twins.parties import Parties
+from bench.twins.party import SideFailed
 
 REPOSITORY = Path(__file__).parents[2]
 ODD_KERNELS = """
@@ -51,13 +52,10 @@ class Pretender:
     label: str
     ns: float
     log: list[str] = field(default_factory=list)
-    wrote: bool = False
     is_alive: bool = True
 
     def ask(self, method: str, *_: object) -> Any:
         self.log.append(f"{self.label} {method}")
-        if method == "release" and self.wrote:
-            raise SideFailed(f"{self.label} wrote to its inputs while it was timed")
         return {"take": None, "settle": 1.0, "burst": self.ns, "release": ()}[method]
 
     def send(self, method: str, *_: object) -> None:
@@ -73,7 +71,7 @@ def after(observations: int) -> PairedTest:
     """A test that is certain after so many observations, whatever they are."""
 
     class After(PairedTest):
-        least_pairs = 1
+        least_pairs = observations
 
         def is_certain(self, ordered: Sequence[float]) -> bool:
             return len(ordered) >= observations
@@ -85,77 +83,62 @@ def after(observations: int) -> PairedTest:
 def pretending(tmp_path: Path) -> Callable[..., tuple[ProcessPairs, list[str]]]:
     """Make pairs, of which the head takes longer by some ratios; with the log of all."""
 
-    def make(*ratios: float, wrote: bool = False) -> tuple[ProcessPairs, list[str]]:
+    def make(*ratios: float) -> tuple[ProcessPairs, list[str]]:
         log: list[str] = []
         starts = {
             label: Start(label, "pretended", World(tmp_path), ATTENTION, ("cpu",), 1, tmp_path)
             for label in ("head", "base")
         }
-        pairs = ProcessPairs("python", starts, tmp_path, cast("Remote", Pretender("the check", 0.0)))
-        sides = [
-            {"base": Pretender("base", 1e6, log), "head": Pretender("head", 1e6 * ratio, log, wrote)}
-            for ratio in ratios
-        ]
-        pairs.pairs = cast("list[dict[str, Remote]]", sides)
+        pairs = ProcessPairs("python", starts, tmp_path)
+        for ratio in ratios:
+            sides = {"base": Pretender("base", 1e6, log), "head": Pretender("head", 1e6 * ratio, log)}
+            pair = Parties(("base", "head"), cast("Any", sides).__getitem__, "")
+            pair.ready()
+            pairs.pairs.append(pair)
+        log.clear()
         return pairs, log
 
     return make
 
 
-def test_each_pair_of_processes_is_one_pair_of_the_measurement(
+def test_the_sides_of_one_pair_after_the_other_take_turns_and_are_asked_in_the_end_whether_they_wrote(
     pretending: Callable[..., tuple[ProcessPairs, list[str]]],
 ) -> None:
-    pairs, _ = pretending(1.01, 0.98, 1.2, 9.9)
+    pairs, log = pretending(1.01, 0.98, 1.2, 9.9)
     measurement = pairs.measure(after(3), budget_s=60)
     assert [p.head_ns_per_call / p.base_ns_per_call for p in measurement.pairs] == pytest.approx([1.01, 0.98, 1.2])
     assert len(pairs.pairs) == 4
-
-
-def test_the_sides_take_turns_and_are_asked_in_the_end_whether_they_wrote(
-    pretending: Callable[..., tuple[ProcessPairs, list[str]]],
-) -> None:
-    pairs, log = pretending(1.0)
-    pairs.measure(after(1), budget_s=60)
-    assert log[:4] == ["base take", "head take", "base settle", "head settle"]
-    assert log[-2:] == ["base release", "head release"]
-    turns = log[4:-2]
+    first = log[: len(log) // 3]
+    assert first[:4] == ["base take", "head take", "base settle", "head settle"]
+    assert first[-2:] == ["base release", "head release"]
+    turns = first[4:-2]
     assert len(turns) == 2 + 2 * 2 + 2 * BURST_PAIRS  # untimed, two rounds of warming up, and the pairs
     assert all({a, b} == {"base burst", "head burst"} for a, b in zip(turns[0::2], turns[1::2], strict=True))
 
 
-def test_measuring_ends_with_the_budget_and_at_the_latest_with_the_last_pair(
+def test_no_case_is_given_more_pairs_than_there_may_be(
     pretending: Callable[..., tuple[ProcessPairs, list[str]]],
 ) -> None:
     pairs, _ = pretending(*[0.8, 1.2] * (MOST_PAIRS // 2))
-    never = Policy().test(20)
-    assert len(pairs.measure(never, budget_s=0).pairs) == 1
-    assert len(pairs.measure(never, budget_s=60).pairs) == MOST_PAIRS
+    assert len(pairs.measure(Policy().test(20), budget_s=60).pairs) == MOST_PAIRS
     (note,) = pairs.notes
     assert note.endswith("no case is given more: give a higher --gate-threshold for what is undecided")
 
 
-def test_a_side_that_wrote_to_its_inputs_is_named(
-    pretending: Callable[..., tuple[ProcessPairs, list[str]]],
-) -> None:
-    pairs, _ = pretending(1.0, wrote=True)
-    with pytest.raises(SideFailed, match=r"^head wrote to its inputs while it was timed$"):
-        pairs.measure(after(1), budget_s=60)
-
-
-def test_processes_that_are_begun_are_not_waited_for_until_they_are_needed(
+def test_as_many_processes_are_started_at_once_as_there_are_cores_for_and_all_before_anything_is_timed(
     pretending: Callable[..., tuple[ProcessPairs, list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs, log = pretending()
     monkeypatch.setattr("bench.suite.pairs.spawn", lambda _, label, *__: Pretender(label, 1e6, log))
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     pairs.start(1)
-    pairs.begin(9)  # of which there are cores for two
-    assert sorted(log[:4]) == ["base load", "base loaded", "head load", "head loaded"]
-    assert sorted(log[4:]) == ["base load"] * 2 + ["head load"] * 2
+    assert sorted(log) == ["base load", "base loaded", "head load", "head loaded"]
     del log[:]
-    pairs.measure(after(1), budget_s=60)
-    assert sorted(log[:4]) == ["base loaded"] * 2 + ["head loaded"] * 2  # before anything is timed
-    assert not [line for line in log[4:] if line.endswith("loaded")]
+    pairs.measure(after(4), budget_s=60)
+    both = [label for label in ("base", "head") for _ in range(2)]
+    assert sorted(log[:4]) == [f"{label} load" for label in both]
+    assert sorted(log[4:8]) == [f"{label} loaded" for label in both]
+    assert sorted(log[12:14]) == ["base take", "head take"]  # the fourth pair is loaded, too, before anything is timed
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from multiprocessing.connection import Pipe
 
 import pytest
 
-from bench.plain.errors import CannotDo
+from bench.plain.errors import CannotDo, CannotGoOn
 from bench.twins import party
 from bench.twins.party import Local, Misbehaved, Remote, SideFailed, Unsupported
 
@@ -72,6 +72,9 @@ def test_an_answer_from_another_process_is_that_of_a_side_in_this_one() -> None:
     assert far.remote.ask("do", 7) == 7
     far.answer("failed", "raised ValueError: on purpose")
     with pytest.raises(SideFailed, match="^head raised ValueError: on purpose$"):
+        far.remote.ask("do")
+    far.answer("exhausted", "no room is left")
+    with pytest.raises(CannotGoOn, match="^no room is left$"):
         far.remote.ask("do")
     assert pickle.loads(far.theirs.recv_bytes()) == ("do", (7,))  # noqa: S301  # its own
     assert far.remote.is_alive

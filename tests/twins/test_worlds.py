@@ -2,6 +2,7 @@
 
 import os
 import py_compile
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -9,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.judging.verdict import Verdict
 from bench.plain.errors import CannotDo
 from bench.sources.world import in_repository
 from bench.suite import code
 
-from .conftest import TARGET, Theirs, written
+from .conftest import TARGET, Theirs, head_alone_is_off, of_batch, written
 
-TIMES_FACTOR = "return formula(q, k, v) * FACTOR"
+TIMES_FACTOR = "return formula(q, k, v) * FACTORS[q.shape[0] - 1]"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 
@@ -39,50 +39,86 @@ def repository(theirs: Theirs) -> Theirs:
     return theirs
 
 
-def files(root: Path, **text: str) -> None:
-    for name, content in text.items():
-        (root / f"{name}.py").write_text(content)
+# How the kernel may find a factor, which is 1.0 in the base's revision and 1.01 in the head.
+WAYS = {
+    "a file beside the package": "FACTOR = float((Path(__file__).parents[1] / 'factor.txt').read_text())",
+    "a relative file": "FACTOR = float(open('factor.txt').read())",
+    "a file in the working directory": "FACTOR = float(open(os.path.join(os.getcwd(), 'factor.txt')).read())",
+    "a helper module": "from helper import FACTOR",
+    "a helper by importlib": "FACTOR = importlib.import_module('other_' + 'helper').FACTOR",
+    "a helper by __import__": "FACTOR = __import__('third_helper').FACTOR",
+    "a place on the path": "from on_the_path import FACTOR",
+    "the finder of an editable install": """
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [{head!r} + "/installed"]) if name == "editable" else None
+sys.meta_path.append(Finder)
+from editable.factor import FACTOR
+""",
+    "a submodule": "FACTOR = float(open('part/factor.txt').read())",
+    "a module whose bytecode is stale, of the same size and second": "from theirs.stale import FACTOR",
+    "a module whose bytecode asks not to be checked": "from theirs.unchecked import FACTOR",
+}
+MODULES = ("helper", "other_helper", "third_helper", "python/on_the_path", "installed/editable/factor")
+BYTECODE = {
+    "stale": py_compile.PycInvalidationMode.TIMESTAMP,
+    "unchecked": py_compile.PycInvalidationMode.UNCHECKED_HASH,
+}
 
 
-@pytest.mark.parametrize(
-    "read",
-    [
-        "from pathlib import Path; FACTOR = float((Path(__file__).parents[1] / 'factor.txt').read_text())",
-        "FACTOR = float(open('factor.txt').read())",
-        "import os; FACTOR = float(open(os.path.join(os.getcwd(), 'factor.txt')).read())",
-    ],
-    ids=["beside the package", "relative", "in the working directory"],
-)
-def test_a_data_file_is_that_of_the_side_s_revision(repository: Theirs, read: str) -> None:
-    written(repository.head, read, TIMES_FACTOR)
-    (repository.head / "factor.txt").write_text("1.0")
+def with_factor(root: Path, factor: str) -> None:
+    """Write the factor wherever the kernel looks for it."""
+    (root / "factor.txt").write_text(factor)
+    for name in (*MODULES, *(f"theirs/{name}" for name in BYTECODE)):
+        (root / f"{name}.py").write_text(f"FACTOR = {factor}\n")
+
+
+@pytest.fixture
+def with_submodule(repository: Theirs) -> Theirs:
+    """The repository with a submodule, whose first commit is the base's and the second, not committed, the head's."""
+    part = repository.scratch.parent / "part"
+    part.mkdir()
+    git(part, "init", "--quiet")
+    (part / "factor.txt").write_text("1.00")
+    commit(part)
+    git(repository.head, "submodule", "--quiet", "add", str(part), "part")
     commit(repository.head)
-    (repository.head / "factor.txt").write_text("1.01")
-    assert repository.compare("HEAD").verdict is Verdict.DRIFTED
+    (part / "factor.txt").write_text("1.01")
+    commit(part)
+    git(repository.head / "part", "pull", "--quiet")
+    return repository
 
 
-@pytest.mark.parametrize(
-    "imported",
-    [
-        "from helper import FACTOR",
-        "import importlib; FACTOR = importlib.import_module('hel' + 'per').FACTOR",
-        "FACTOR = __import__('helper').FACTOR",
-    ],
-)
-def test_a_helper_module_beside_the_package_is_that_of_the_side_s_revision(repository: Theirs, imported: str) -> None:
-    written(repository.head, imported, TIMES_FACTOR)
-    files(repository.head, helper="FACTOR = 1.0\n")
-    commit(repository.head)
-    files(repository.head, helper="FACTOR = 1.01\n")
-    assert repository.compare("HEAD").verdict is Verdict.DRIFTED
+def test_each_side_finds_the_files_of_its_own_revision_however_it_looks_for_them(
+    with_submodule: Theirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = with_submodule.head
+    finding = "".join(f"{statement}\nFACTORS.append(FACTOR)\n" for statement in WAYS.values())
+    imports = "import importlib, os, sys\nfrom importlib.machinery import PathFinder\nfrom pathlib import Path\n"
+    written(head, f"{imports}FACTORS = []\n{finding.format(head=str(head))}", TIMES_FACTOR)
+    (head / "python").mkdir()
+    (head / "installed" / "editable").mkdir(parents=True)
+    (head / "installed" / "editable" / "__init__.py").touch()
+    with_factor(head, "1.00")
+    git(head, "add", "--all", ":!part")
+    git(head, "commit", "--quiet", "-m", "base")
+    for name, mode in BYTECODE.items():
+        py_compile.compile(str(head / "theirs" / f"{name}.py"), invalidation_mode=mode)
+    before = (head / "theirs" / "stale.py").stat()
+    with_factor(head, "1.01")
+    os.utime(head / "theirs" / "stale.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+    monkeypatch.syspath_prepend(head / "python")  # as a .pth file does
+    errors = with_submodule.errors("HEAD", [of_batch(number) for number in range(1, len(WAYS) + 1)])
+    assert [way for way, error in zip(WAYS, errors, strict=True) if not head_alone_is_off(error)] == []
 
 
 def test_a_helper_that_the_revision_lacks_is_not_taken_from_the_head(repository: Theirs) -> None:
-    written(repository.head, "from helper import FACTOR", TIMES_FACTOR)
+    written(repository.head, "import helper")
     commit(repository.head)
-    files(repository.head, helper="FACTOR = 1.0\n")
+    (repository.head / "helper.py").touch()
     with pytest.raises(CannotDo, match="the base, revision HEAD .* No module named 'helper'"):
-        repository.compare("HEAD")
+        repository.errors("HEAD")
 
 
 @pytest.mark.parametrize("outwards", [False, True], ids=["into src", "out of src"])
@@ -96,107 +132,31 @@ def test_a_package_that_moved_is_found(repository: Theirs, monkeypatch: pytest.M
     else:
         monkeypatch.syspath_prepend(head / "src")
     sys.path_importer_cache.clear()
-    assert repository.compare("HEAD").base_fingerprint is not None
+    (error,) = repository.errors("HEAD")
+    assert error.bit_equal
 
 
-EDITABLE = """
-import sys
-from importlib.machinery import PathFinder
-class Finder:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        return PathFinder.find_spec(name, [{folder!r}]) if name == "editable" else None
-sys.meta_path.append(Finder)
-from editable.factor import FACTOR
-"""
-
-
-def test_what_the_finder_of_an_editable_install_finds_in_the_repository_is_of_the_side_s_revision(
+def test_a_pointer_of_git_lfs_in_place_of_a_file_is_refused_by_name_where_the_head_has_the_file(
     repository: Theirs,
 ) -> None:
-    package = repository.head / "python" / "editable"
-    package.mkdir(parents=True)
-    files(package, __init__="", factor="FACTOR = 1.0\n")
-    written(repository.head, EDITABLE.format(folder=str(package.parent)), TIMES_FACTOR)
+    for name in ("weights.bin", "picture.bin"):
+        (repository.head / name).write_text(POINTER)
     commit(repository.head)
-    files(package, factor="FACTOR = 1.01\n")
-    assert repository.compare("HEAD").verdict is Verdict.DRIFTED
-
-
-def test_a_place_on_the_path_in_the_repository_is_that_of_the_checkout(
-    repository: Theirs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    python = repository.head / "python"
-    python.mkdir()
-    monkeypatch.syspath_prepend(python)  # as a .pth file does
-    files(python, on_the_path="FACTOR = 1.0\n")
-    written(repository.head, "from on_the_path import FACTOR", TIMES_FACTOR)
-    commit(repository.head)
-    files(python, on_the_path="FACTOR = 1.01\n")
-    assert repository.compare("HEAD").verdict is Verdict.DRIFTED
-
-
-def test_stale_bytecode_of_the_same_size_and_second_is_not_run(theirs: Theirs) -> None:
-    kernel = written(theirs.head, "FACTOR = 1.00", TIMES_FACTOR) / "theirs" / "kernel.py"
-    written(theirs.base, "FACTOR = 1.00", TIMES_FACTOR)
-    before = kernel.stat()
-    py_compile.compile(str(kernel), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
-    written(theirs.head, "FACTOR = 1.01", TIMES_FACTOR)
-    os.utime(kernel, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert theirs.compare().verdict is Verdict.DRIFTED
-
-
-def test_bytecode_that_asks_not_to_be_checked_is_not_run(theirs: Theirs) -> None:
-    kernel = written(theirs.head, "FACTOR = 1.0", TIMES_FACTOR) / "theirs" / "kernel.py"
-    py_compile.compile(str(kernel), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
-    written(theirs.head, "FACTOR = 1.01", TIMES_FACTOR)
-    written(theirs.base, "FACTOR = 1.0", TIMES_FACTOR)
-    assert theirs.compare().verdict is Verdict.DRIFTED
-
-
-def test_a_pointer_of_git_lfs_in_place_of_a_file_is_refused_by_name(repository: Theirs) -> None:
-    (repository.head / "weights.bin").write_text(POINTER)
-    commit(repository.head)
+    code.of_name(TARGET, "HEAD", repository.scratch)  # pointers that both have are nobody's data
     (repository.head / "weights.bin").write_bytes(bytes(100))
     with pytest.raises(CannotDo, match=r"weights\.bin is a Git LFS pointer in [0-9a-f]{12}, and its content was not"):
-        repository.compare("HEAD")
-
-
-def test_pointers_that_the_head_has_too_are_nobody_s_data(repository: Theirs) -> None:
-    (repository.head / "picture.bin").write_text(POINTER)
-    commit(repository.head)
-    assert repository.compare("HEAD").verdict is not Verdict.ERROR
-
-
-@pytest.fixture
-def with_submodule(repository: Theirs) -> Theirs:
-    """The package reads a factor from a submodule, whose first commit is the base's and the second the head's."""
-    part = repository.scratch.parent / "part"
-    part.mkdir()
-    git(part, "init", "--quiet")
-    (part / "factor.txt").write_text("1.0")
-    commit(part)
-    git(repository.head, "submodule", "--quiet", "add", str(part), "part")
-    written(repository.head, "FACTOR = float(open('part/factor.txt').read())", TIMES_FACTOR)
-    commit(repository.head)
-    (part / "factor.txt").write_text("1.01")
-    commit(part)
-    git(repository.head / "part", "pull", "--quiet")
-    return repository
-
-
-def test_a_submodule_is_of_the_commit_that_the_revision_names(with_submodule: Theirs) -> None:
-    assert with_submodule.compare("HEAD").verdict is Verdict.DRIFTED
+        code.of_name(TARGET, "HEAD", repository.scratch)
 
 
 def test_a_submodule_that_lacks_that_commit_is_refused_in_git_s_words(with_submodule: Theirs) -> None:
     head = with_submodule.head
-    subprocess.run(["rm", "-rf", head / "part", head / ".git" / "modules"], check=True)
+    for folder in (head / "part", head / ".git" / "modules"):
+        shutil.rmtree(folder)
     (head / "part").mkdir()
     git(head / "part", "init", "--quiet")
-    (head / "part" / "factor.txt").write_text("1.01")
+    (head / "part" / "factor.txt").touch()
     with pytest.raises(CannotDo, match=r"part is a submodule whose commit [0-9a-f]{12} is not here \(.*\): fetch it"):
-        with_submodule.compare("HEAD")
+        code.of_name(TARGET, "HEAD", with_submodule.scratch)
 
 
 def test_a_package_that_is_imported_from_elsewhere_than_the_gated_checkout_is_refused(
@@ -216,12 +176,13 @@ def test_a_package_of_a_folder_below_the_gated_checkout_s_root_is_its_own(reposi
 
 def test_a_stored_source_that_needs_a_module_beside_it_is_refused(theirs: Theirs) -> None:
     for folder in (theirs.head, theirs.base):
-        written(folder, "from helper import FACTOR", TIMES_FACTOR)
-    files(theirs.head, helper="FACTOR = 1.0\n")
+        written(folder, "import helper")
+    (theirs.head / "helper.py").touch()
     with pytest.raises(CannotDo, match="helper lies in the repository beside the source .* give --source=helper"):
-        theirs.compare()
-    files(theirs.base, helper="FACTOR = 0.5\n")  # a directory that holds one has its own
-    assert theirs.compare().verdict is not Verdict.ERROR
+        theirs.errors()
+    (theirs.base / "helper.py").touch()  # a directory that holds one has its own
+    (error,) = theirs.errors()
+    assert error.bit_equal
 
 
 def test_a_virtual_environment_in_the_repository_is_not_the_repository_s(tmp_path: Path) -> None:

@@ -9,27 +9,12 @@ from bench.judging.policy import Policy
 from bench.options import Settings
 from bench.plain.errors import CannotDo
 from bench.report.reproduce import known
-
-
-class Config:
-    """Stands in for pytest's, where only what is given here, a base, and what has a default was asked for."""
-
-    def __init__(self, **given: Any) -> None:
-        self.given = {"gate_base": "HEAD", "device": "cpu"} | given
-        options.add(self)  # type: ignore[arg-type]  # it has what is used of a parser
-
-    def getgroup(self, *_: str) -> "Config":
-        return self
-
-    def addoption(self, name: str, *, default: Any = None, **_: Any) -> None:
-        self.given.setdefault(name.removeprefix("--").replace("-", "_"), default)
-
-    def getoption(self, name: str) -> Any:
-        return self.given.get(name)
+from tests.config import Config
 
 
 def settings(**given: Any) -> Settings:
-    return options.settings(Config(**given))  # type: ignore[arg-type]  # it has what is used of a config
+    asked: Any = Config(options.add, **{"gate_base": "HEAD", "device": "cpu"} | given)
+    return options.settings(asked)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e99", "x", "", "5%%"])

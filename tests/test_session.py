@@ -2,20 +2,18 @@
 
 from math import log1p
 
-from bench import options
 from bench.judging.policy import Policy
 from bench.session import GateSession
 from bench.sources.source import Source
 from bench.suite.cases import Case
 
-from .test_options import Config
+from .test_options import settings
 
 CPU, GPU = (Case.parse(f"sdpa-b1h4t64d32-causal-fp32-{device}-fwd", ()) for device in ("cpu", "cuda"))
 
 
 def test_the_host_s_time_of_a_case_on_a_gpu_is_judged_and_counts_as_a_case_of_its_own() -> None:
-    settings = options.settings(Config())  # type: ignore[arg-type]  # it has what is used of a config
-    session = GateSession(settings, Source("here", b""), cases=dict.fromkeys([CPU, GPU]), selected=[CPU, GPU])
+    session = GateSession(settings(), Source("here", b""), cases=dict.fromkeys([CPU, GPU]), selected=[CPU, GPU])
     on_cpu, on_gpu = session.test(CPU.id), session.test(GPU.id)
     assert on_cpu.host is None
     assert on_gpu.host is not None

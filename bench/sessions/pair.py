@@ -1,6 +1,6 @@
 """Two twins that run the same pytest session in step, one test after the other."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -86,14 +86,16 @@ class SessionPair:
         return measure_bursts(self.parties["head"], self.parties["head"], Never(), ALONE_S)
 
     @contextmanager
-    def again(self, node_id: str) -> Iterator["SessionPair"]:
-        """Fork another pair, in the other order, that collects the tests of one file alone."""
+    def again(self, node_id: str, labels: Collection[str] = ("head", "base")) -> Iterator["SessionPair"]:
+        """Fork another pair, in the other order, that collects the tests of one file alone; or only one side of it."""
         file = node_id.partition("::")[0]
         starts = {
             label: replace(start, files=(str(start.root / file),), scratch=start.scratch / "again", shuffled=True)
             for label, start in self.starts.items()
+            if label in labels
         }
-        with pair(starts, self.order[::-1], self.launch) as other:
+        order = tuple(label for label in reversed(self.order) if label in labels)
+        with pair(starts, order, self.launch) as other:
             yield other
 
     def close(self) -> None:

@@ -126,7 +126,7 @@ class Session:
     def _base_repeats(self, node_id: str) -> bool:
         """Whether the base's call returns the same in two new processes, which run this test alone."""
         try:
-            with self.pair.again(node_id) as one, self.pair.again(node_id) as other:
+            with self.pair.again(node_id, {"base"}) as one, self.pair.again(node_id, {"base"}) as other:
                 one.begin(node_id, {"base": None})
                 first = one.starts["base"].result.replace(one.starts["base"].scratch / "first.result")
                 other.begin(node_id, {"base": None})

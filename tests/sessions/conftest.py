@@ -15,7 +15,7 @@ import pytest
 
 from bench.sources.target import SUITE
 
-collect_ignore = ["examples"]  # what test_examples runs in a repository of its own
+collect_ignore = ["examples"]  # what test_facts runs in a repository of its own
 
 
 @dataclass(frozen=True)

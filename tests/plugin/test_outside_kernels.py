@@ -84,7 +84,7 @@ FP32 = "q.dtype == torch.float32"
 # A kernel in the base and in the head, the case that compares them, its verdict and what the reason begins with.
 COMPARED = {
     "same": (flash("same"), flash("same"), ONE, "UNCHANGED", ""),
-    "slower": (flash("slower"), flash("slower", "[q * q for _ in range(20)]"), ONE, "REGRESSED", ""),
+    "slower": (flash("slower"), flash("slower", "[q * q for _ in range(40)]"), ONE, "REGRESSED", ""),
     "wrong": (flash("wrong"), flash("wrong", WRONG), ONE, "DRIFTED", "out: error"),
     # Top-left, as flash_attn before version 2.1.
     "top_left": (flash("top_left"), flash("top_left", diagonal="0"), "t16k48 and causal", "DRIFTED", "out: error"),
@@ -137,8 +137,8 @@ def test_kernels_from_outside_are_compared_with_the_source_of_their_own_base(
     for case in json.loads((pytester.path / "report.json").read_text())["cases"]:
         cases[case["id"].partition("-")[0]].append(case)
     for name, (*_, verdict, reason) in COMPARED.items():
-        found = [(case["verdict"], *case["reasons"]) for case in cases[name]]
-        assert any(one[0] == verdict and one[-1].startswith(reason) for one in found), (name, found)
+        found = [case["reasons"] or [""] for case in cases[name] if case["verdict"] == verdict]
+        assert any(one.startswith(reason) for reasons in found for one in reasons), (name, cases[name])
     assert "refusing was asked for, and no case of it was compared" in "\n".join(result.outlines)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 from math import exp
@@ -15,7 +16,7 @@ from torch import Tensor
 
 import attention
 from bench.__main__ import main
-from bench.commands import overhead
+from bench.commands import margins, overhead
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair
@@ -28,6 +29,7 @@ from bench.sources.source import Source
 from bench.suite.base import Base
 from bench.suite.cases import Case, Shape
 from bench.suite.gate import Gate
+from bench.suite.matrix import Row
 from bench.suite.side import Side
 from bench.suite.sides import in_process
 from bench.suite.worker import Worker
@@ -170,6 +172,7 @@ def test_one_round_measures_and_reports(
     )
     captured = capsys.readouterr()
     assert "unchanged cases with a false alarm" in captured.out
+    assert re.search(r"silent faults caught +1 of 1 ", captured.out)  # the first: an operator made slower
     assert "unchanged: UNCHANGED" in captured.err  # the progress bar
     assert sum(json.loads(found.read_text())["unchanged"][0]["verdicts"].values()) == 2
     assert picture.read_text().startswith("<?xml")
@@ -217,7 +220,12 @@ def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_margins_are_shown_for_every_kernel_and_dtype(capsys: pytest.CaptureFixture[str]) -> None:
+def test_margins_are_shown_for_every_kernel_and_dtype(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = Row("smoke", "b1h2t8d16", "full causal", "fp32 bf16", subjects="kernels variants modules")  # none compiles
+    monkeypatch.setattr(margins, "ROWS", ())
+    monkeypatch.setattr(margins, "EVERYTHING", few)
     assert main(["margins", "--tier=smoke"]) == 0
     header, _, *rows = capsys.readouterr().out.splitlines()
     assert header.startswith("| kernel | fp32 output | fp32 gradients | bf16 output |")

@@ -2,11 +2,14 @@
 
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import exp, inf, log, log1p, nan
 from pathlib import Path
 
 import pytest
 
+import attention
 from bench.__main__ import main
 from bench.judging.policy import Policy
 from bench.judging.run import Run
@@ -28,6 +31,10 @@ from bench.selftest.simulation import (
     streams_of,
     wald_pairs,
 )
+from bench.sources.source import Source, from_directory
+from bench.sources.target import SUITE
+from bench.suite.side import Side
+from bench.suite.sides import Sides, in_process
 
 POLICY = Policy()
 RECORDING = Path(__file__).parent / "recording.json"
@@ -179,7 +186,13 @@ def test_what_is_no_recording_is_refused_in_one_sentence(tmp_path: Path, text: s
 
 def test_noise_is_recorded_for_every_case_of_a_tier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "noise.json"
+
+    @contextmanager
+    def in_this_process(*_: object) -> Iterator[tuple[Sides, Source]]:
+        yield in_process(*(Side.of(label, attention) for label in ("head", "base"))), from_directory(SUITE)
+
     monkeypatch.setattr("bench.selftest.record.TWINS", 2)
+    monkeypatch.setattr("bench.selftest.record.same_code_twice", in_this_process)
     assert main(["record", str(path), "--time-limit=0.1"]) == 0
     recorded = recording.read(path)
     assert "sdpa-b1h4t64d32-full-fp32-cpu-fwd" in recorded

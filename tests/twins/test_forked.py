@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from torch.utils import cpp_extension
 
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
@@ -101,23 +103,29 @@ def test_operators_of_one_name_are_each_side_s_own(
 
 
 BY_TORCH_LIBRARY = """
-from torch.utils import cpp_extension
-SOURCE = '''
 #include <torch/library.h>
-#include <ATen/ATen.h>
-at::Tensor times(const at::Tensor& x) {{ return x.mul({factor}); }}
-TORCH_LIBRARY(theirs_cpp, library) {{ library.def("times(Tensor x) -> Tensor"); }}
-TORCH_LIBRARY_IMPL(theirs_cpp, CPU, library) {{ library.impl("times", &times); }}
-'''
-cpp_extension.load_inline(
-    "theirs_cpp", [SOURCE], is_python_module=False, no_implicit_headers=True, extra_cflags=["-O0"]
-)
+#include <ATen/core/Tensor.h>
+volatile double factor = 1.234567;
+at::Tensor times(const at::Tensor& x) { return x.mul(factor); }
+TORCH_LIBRARY(theirs_cpp, library) { library.def("times(Tensor x) -> Tensor"); }
+TORCH_LIBRARY_IMPL(theirs_cpp, CPU, library) { library.impl("times", &times); }
 """
 
 
-def test_an_operator_library_in_cpp_is_each_side_s_own(theirs: Theirs) -> None:
-    for folder, factor in ((theirs.base, "1.0"), (theirs.head, "1.01")):
-        written(folder, BY_TORCH_LIBRARY.format(factor=factor), "return torch.ops.theirs_cpp.times(formula(q, k, v))")
+def test_an_operator_library_in_cpp_is_each_side_s_own(theirs: Theirs, tmp_path: Path) -> None:
+    source, built = tmp_path / "times.cpp", tmp_path / "times.so"
+    source.write_text(BY_TORCH_LIBRARY)
+    compiler = [os.environ.get("CXX", "c++"), "-std=c++20", "-O0", "-shared", "-fPIC"]
+    places = [f"-I{place}" for place in cpp_extension.include_paths()]
+    places += [f"-L{place}" for place in cpp_extension.library_paths()]
+    subprocess.run([*compiler, *places, str(source), "-lc10", "-ltorch_cpu", "-o", str(built)], check=True)
+    content, written_factor = built.read_bytes(), struct.pack("d", 1.234567)
+    assert content.count(written_factor) == 1
+    for folder, factor in ((theirs.base, 1.0), (theirs.head, 1.01)):  # of one compilation, which takes seconds
+        own = folder / "times.so"
+        own.write_bytes(content.replace(written_factor, struct.pack("d", factor)))
+        load = f"torch.ops.load_library({str(own)!r})"
+        written(folder, load, "return torch.ops.theirs_cpp.times(formula(q, k, v))")
     result = theirs.compare()
     assert result.verdict is Verdict.DRIFTED
     assert result.reasons[0].startswith("out: ")

@@ -58,20 +58,6 @@ class Repository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", "a change")
 
-    def command(self, *arguments: str) -> Outcome:
-        """Run one of the gate's commands in the repository."""
-        outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        done = subprocess.run(
-            [sys.executable, "-m", "bench", *arguments],
-            cwd=self.path,
-            env={**outer, "PYTHONPATH": str(SUITE)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        return Outcome(done.returncode, done.stdout + done.stderr, None)
-
     def pytest(
         self,
         *arguments: str,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bench import policy_options
+from bench.__main__ import main
 from bench.plain.errors import CannotDo
 from bench.sessions import plugin, settings
 from bench.sessions.settings import Settings
@@ -152,7 +153,9 @@ WAIVER = """
 """
 
 
-def test_waivers_annotations_and_shards_are_those_of_every_run(repository: Make, tmp_path: Path) -> None:
+def test_waivers_annotations_and_shards_are_those_of_every_run(
+    repository: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     theirs = repository({"m.py": MODULE.format(factor=1), "conftest.py": "", "benchmarks/test_m.py": TESTS})
     theirs.write({"m.py": MODULE.format(factor=3), "pyproject.toml": WAIVER})
     parts, seen = [tmp_path / f"{index}.json" for index in (1, 2)], {}
@@ -160,13 +163,11 @@ def test_waivers_annotations_and_shards_are_those_of_every_run(repository: Make,
         strict = ("--gate-threshold=50%", f"--gate-json={path}", "--gate-annotations")
         shard = theirs.pytest("benchmarks", "--gate", f"--gate-shard={index}/2", *strict, base=None)
         seen[index] = shard.output
-    merged = theirs.command("merge", *map(str, parts))
-    assert merged.exit_code == 1, merged.output
-    assert "gate: FAIL (2 REGRESSED, 1 WAIVED)" in merged.output
+    assert main(["merge", *map(str, parts)]) == 1
+    assert "gate: FAIL (2 REGRESSED, 1 WAIVED)" in capsys.readouterr().out
     told = seen[1] + seen[2]
     assert told.count("::error file=benchmarks/test_m.py,line=") == 2
     assert "accepted up to half the threshold above 5 until 2999-01-01: three times as much work" in told
     assert "to reproduce it: pytest benchmarks/test_m.py::test_third --gate-threshold=50% --gate-base=" in told
-    lone = theirs.command("merge", str(parts[0]))
-    assert lone.exit_code == 4
-    assert "1 of 2 shards missing: run shard 2/2 again" in lone.output
+    assert main(["merge", str(parts[0])]) == 4
+    assert "1 of 2 shards missing: run shard 2/2 again" in capsys.readouterr().err

@@ -72,7 +72,8 @@ def test_it_gates_a_repository_without_torch_where_plugins_are_named(
     test = "import m\n\ndef test_f(benchmark):\n    benchmark(m.f)\n"
     theirs = repository({"m.py": "def f():\n    return 1\n", "conftest.py": "", "benchmarks/test_f.py": test})
     named = ("-p", "pytest_benchmark.plugin", "-p", "twinbench.sessions.plugin")
-    environment = {"PYTHONPATH": str(installed), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    outcome = theirs.pytest("benchmarks", *named, plugin=False, **environment)
+    outcome = theirs.pytest(
+        "benchmarks", *named, plugin=False, PYTHONPATH=str(installed), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"
+    )
     assert outcome.exit_code == 0, outcome.output
     assert outcome.verdicts == {"test_f": "UNCHANGED"}

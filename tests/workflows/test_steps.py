@@ -164,7 +164,7 @@ def test_main_s_baseline_is_measured_and_stored_on_its_branch(runner: Any) -> No
 
 
 def test_the_gpu_job_fails_on_a_machine_without_a_gpu_instead_of_skipping_everything(runner: Any) -> None:
-    # What the option does is shown in plugin/test_exit_codes.py; here, that each step gives it and fails with it.
+    # What the option does is shown in test_options.py; here, that each step gives it and fails with it.
     runner.python = '#!/bin/sh\ncase "$*" in *--device=cuda*) echo refused: "$*"; exit 4;; esac\n'
     done = runner.run("gpu", "gpu", {"github.event.before": "0" * 40})
     assert done.exit_code == 4

@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from bench import comparison
 from bench.judging.policy import Policy
 from bench.plain.errors import CannotDo
 from bench.session import GateSession
 from bench.sessions.opening import Selection
 from bench.sources.source import Source
+from bench.sources.world import World
 from bench.suite.cases import Case
+from bench.suite.code import Code
 
 from .test_options import settings
 
@@ -37,3 +40,12 @@ def test_a_benchmark_of_its_own_needs_a_base_whose_tests_can_run_and_the_whole_r
     selection = Selection(Path(), None, (), ("test_plain.py::test_plain",), frozenset(), (), (), {})
     with pytest.raises(CannotDo, match=r"^test_plain\.py::test_plain is a benchmark of its own, which is compared by"):
         session.compare_others(selection)
+
+
+def test_under_another_interpreter_alone_the_base_is_the_head_s_own_code_or_what_is_installed_there() -> None:
+    head = Code(Source("working tree", b""), World(Path()))
+    config: Any = None  # it is asked for stored baselines alone
+    for kernel, origin in (([], "working tree"), (["math:sqrt"], "packages of python")):
+        asked = settings(gate_base=None, gate_base_python="python", kernel=kernel)
+        found, stored = comparison._base_of_another_interpreter(asked, head, config)
+        assert (found.origin, stored) == (origin, None)

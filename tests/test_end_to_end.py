@@ -19,6 +19,10 @@ REPOSITORY = Path(__file__).parents[1]
 PARTS = ("attention", "bench", "conftest.py", "pyproject.toml")
 SDPA = "sdpa-b1h4t64d32-full-fp32-cpu-fwd]"
 
+# A benchmark of one's own beside the suite's: gated as any other.
+COUNTING = "def count(n: int = 20000) -> int:\n    return sum(range({n}))\n"
+PLAIN = "from attention.counting import count\n\ndef test_plain(benchmark):\n    benchmark(count)\n"
+
 # Appended to the file of each kernel. One takes 50% longer than the kernel itself, on any machine, so that it is judged
 # without a replication; another is wrong by 1%, and twice as slow, so that its time is certain soon.
 EDITS = {
@@ -57,6 +61,8 @@ def copy(tmp_path: Path) -> Path:
             shutil.copytree(source, root / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root)
+    (root / "attention" / "counting.py").write_text(COUNTING.format(n="n"))
+    (root / "bench" / "test_plain.py").write_text(PLAIN)
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "copy"]):
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false"]
         subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
@@ -78,12 +84,13 @@ def run(copy: Path, *arguments: str, case: str = SDPA) -> subprocess.CompletedPr
 
 
 def edit(copy: Path) -> None:
-    """Make one kernel slower and one wrong, and add a file with a new one."""
+    """Make one kernel slower, and one and a function wrong, and add a file with a new kernel."""
     for name, text in EDITS.items():
         path = copy / "attention" / f"{name}.py"
         path.write_text(path.read_text() + text + REPLACE.format(name))
     manual = (copy / "attention" / "manual.py").read_text()
     (copy / "attention" / "another.py").write_text(manual.replace('"manual"', '"another"'))
+    (copy / "attention" / "counting.py").write_text(COUNTING.format(n="n + n // 2"))
 
 
 def closing(done: subprocess.CompletedProcess[str]) -> str:
@@ -91,12 +98,12 @@ def closing(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_the_same_code_passes_and_of_an_edited_one_the_slower_the_wrong_and_the_new_kernel_are_told(copy: Path) -> None:
-    cases = "(sdpa or masked or manual or another) and b1h4t64d32-full-fp32-cpu-fwd]"
+    cases = "(sdpa or masked or manual or another) and b1h4t64d32-full-fp32-cpu-fwd] or test_plain"
     same = run(copy, "--gate-base=HEAD", "--benchmark-save=before", case=cases)
     assert same.returncode == 0, same.stdout
-    assert "(3 UNCHANGED)" in closing(same)
+    assert "(4 UNCHANGED)" in closing(same)
     edit(copy)
-    edited = run(copy, "--gate-json=report.json", "--benchmark-compare", case=cases)
+    edited = run(copy, "--gate-json=report.json", "--gate-base=HEAD", case=cases)
     assert edited.returncode == 1, edited.stdout
     report = json.loads((copy / "report.json").read_text())
     found = {case["id"].partition("-")[0]: case for case in report["cases"]}
@@ -105,9 +112,10 @@ def test_the_same_code_passes_and_of_an_edited_one_the_slower_the_wrong_and_the_
         "another": "NEW",
         "sdpa": "REGRESSED",
         "masked": "DRIFTED",
+        "bench/test_plain.py::test_plain": "DRIFTED",
     }
     assert "1 REGRESSED" in closing(edited)
-    assert "1 DRIFTED" in closing(edited)
+    assert "2 DRIFTED" in closing(edited)
     assert any("confirmed by new twins" in reason for reason in found["sdpa"]["reasons"])
     assert found["sdpa"]["ci"][0] > 1.025  # certain to be more than half the threshold
 

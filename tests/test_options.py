@@ -9,27 +9,12 @@ from bench.judging.policy import Policy
 from bench.options import Settings
 from bench.plain.errors import CannotDo
 from bench.report.reproduce import known
-
-
-class Config:
-    """Stands in for pytest's, where only what is given here, a base, and what has a default was asked for."""
-
-    def __init__(self, **given: Any) -> None:
-        self.given = {"gate_base": "HEAD", "device": "cpu"} | given
-        options.add(self)  # type: ignore[arg-type]  # it has what is used of a parser
-
-    def getgroup(self, *_: str) -> "Config":
-        return self
-
-    def addoption(self, name: str, *, default: Any = None, **_: Any) -> None:
-        self.given.setdefault(name.removeprefix("--").replace("-", "_"), default)
-
-    def getoption(self, name: str) -> Any:
-        return self.given.get(name)
+from tests.config import Config
 
 
 def settings(**given: Any) -> Settings:
-    return options.settings(Config(**given))  # type: ignore[arg-type]  # it has what is used of a config
+    asked: Any = Config(options.add, **{"gate_base": "HEAD", "device": "cpu"} | given)
+    return options.settings(asked)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e99", "x", "", "5%%"])
@@ -38,6 +23,58 @@ def test_a_senseless_number_is_refused_in_one_sentence(name: str, value: str) ->
     option = f"--{name.replace('_', '-')}"
     with pytest.raises(CannotDo, match=f"^{option}={value}: give a [^\n]*$"):
         settings(**{name: value})
+
+
+ALONE = {"gate_base": None}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"gate_threshold": "0%"}, "--gate-threshold=0%: give a percentage from 0.1% to 1000%, such as 5%"),
+        ({"gate_threshold": "0.05"}, "--gate-threshold=0.05: give a percentage from 0.1%"),
+        ({"gate_threshold": "nan%"}, "--gate-threshold=nan%: give a percentage from 0.1%"),
+        ({"gate_budget": "soon"}, "--gate-budget=soon: give a positive number of seconds, at most 86400"),
+        ({"gate_budget": 400 * "9"}, "9: give a positive number of seconds, at most 86400"),
+        ({"gate_undecided": "101%"}, "--gate-undecided=101%: give 0% or a percentage from 0.1% to"),
+        ({"tier": "huge"}, "--tier=huge: choose one of smoke, pr, full"),
+        ({"device": "tpu"}, "--device=tpu: choose one of cpu, cuda, all"),
+        ({"threads": "10000"}, "--threads=10000: give a whole number from 1 to 9999"),
+        ({"shard": "3/2"}, "--shard=3/2: give I/N with I from 1 to N, such as 2/3"),
+        ({"shard": "0/2"}, "--shard=0/2: give I/N"),
+        ({"shard": "1"}, "--shard=1: give I/N"),
+        ({"benchmark_compare": True}, "both name a base: give one of them"),
+        ({"benchmark_compare_fail": ["min:5%"]}, "judges stored times, which this machine cannot"),
+        ({**ALONE, "gate_undecided": "0%"}, "--gate-undecided is about a comparison and none was asked for"),
+        ({**ALONE, "gate_threshold": "5%"}, "--gate-threshold is about a comparison and none was asked for"),
+        ({**ALONE, "gate_annotations": True}, "--gate-annotations is about a comparison and none was asked for"),
+        ({**ALONE, "gate_json": "x.json"}, "--gate-json is about a comparison and none was asked for: add --benchm"),
+        ({"gate_base": ""}, "--gate-base is empty: name a revision or a directory"),
+        ({"gate_base_python": ""}, "--gate-base-python is empty: name an interpreter"),
+        ({"gate_json": ""}, "--gate-json is empty: name a file"),
+        ({"gate_markdown": ""}, "--gate-markdown is empty: name a file"),
+        ({"gate_html": ""}, "--gate-html is empty: name a file"),
+        ({"gate_pairs": ""}, "--gate-pairs is empty: name a file"),
+        ({"gate_config": ""}, "--gate-config is empty: name a TOML file"),
+        ({"benchmark_compare": ""}, "--benchmark-compare is empty: name a baseline, or leave out the = for the latest"),
+        ({"benchmark_storage": ""}, "--benchmark-storage is empty: name a directory"),
+        ({"kernel": [""]}, "--kernel is empty: name a kernel as package.module:function"),
+        ({"source": ["a", ""]}, "--source is empty: name a package or module"),
+    ],
+)
+def test_a_senseless_request_is_refused_in_one_sentence(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(CannotDo) as refused:
+        settings(**given)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_cuda_without_a_cuda_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(
+        CannotDo, match="^--device=cuda: torch sees only cpu here: run on a machine with such a device$"
+    ):
+        settings(device="cuda")
 
 
 @pytest.mark.parametrize("text", ["5", "5%", "5.0%"])

@@ -1,7 +1,7 @@
 """Two processes that run the same pytest session in step, one test after the other."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -106,14 +106,16 @@ class SessionPair:
                 raise SideFailed(f"{otherwise}: {failure_of(step) or 'it does not call benchmark there'}")
         return self.measure(rule, budget_s)
 
-    def again(self, node_id: str) -> AbstractContextManager["SessionPair"]:
-        """Hold another pair, to be started in the other order, that collects the tests of one file alone."""
+    def again(self, node_id: str, labels: Collection[str] = ("head", "base")) -> AbstractContextManager["SessionPair"]:
+        """Hold another pair, or one side of it, to be started in the other order, for the tests of one file alone."""
         file = node_id.partition("::")[0]
         starts = {
             label: replace(start, files=(str(start.root / file),), scratch=start.scratch / "again", shuffled=True)
             for label, start in self.starts.items()
+            if label in labels
         }
-        return closing(SessionPair(starts, self.order[::-1], self.launch))
+        order = tuple(label for label in reversed(self.order) if label in labels)
+        return closing(SessionPair(starts, order, self.launch))
 
     def close(self) -> None:
         """End both sessions: they tear down what their tests share."""

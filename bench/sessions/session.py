@@ -123,7 +123,7 @@ class Session:
     def _base_repeats(self, node_id: str) -> bool:
         """Whether the base's call returns the same in two new processes, which run this test alone."""
         try:
-            with self.pair.again(node_id) as one, self.pair.again(node_id) as other:
+            with self.pair.again(node_id, {"base"}) as one, self.pair.again(node_id, {"base"}) as other:
                 one.parties.ready()
                 other.parties.ready()
                 one.begin(node_id, {"base": None})

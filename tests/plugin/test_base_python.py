@@ -14,34 +14,16 @@ import attention
 Bench = Callable[..., pytest.RunResult]
 
 
-def test_the_head_s_own_code_runs_under_the_other_interpreter_and_too_few_processes_decide_nothing(
-    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def one(_: float) -> int:
-        return 1
-
-    monkeypatch.setattr("bench.judging.statistics.least_agreeing", one)
+@pytest.fixture
+def _one_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run end after one pair of processes."""
+    monkeypatch.setattr("bench.judging.statistics.least_agreeing", lambda _: 1)
     monkeypatch.setattr("bench.suite.pairs.MOST_PAIRS", 1)
-    result = bench(f"--gate-base-python={sys.executable}", "--gate-json=report.json")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert result.outlines[-1].startswith("gate: ERROR, 1 of 1 timed cases is undecided, and at most 5% may be: ")
-    report = json.loads((pytester.path / "report.json").read_text())
-    (case,) = report["cases"]
-    assert case["verdict"] == "INCONCLUSIVE"
-    assert case["pairs"] == 1
-    assert case["error"]["out"]["bit_equal"] is True
-    for side in case["fingerprint"].values():
-        del side["calls"]["first_call_s"]  # a time
-    assert case["fingerprint"]["base"] == case["fingerprint"]["head"]
-    assert report["base"]["torch"] == torch.__version__
-    assert report["base"]["origin"].endswith(f" under {sys.executable} (torch {torch.__version__})")
-    assert report["base"]["source_sha256"] == report["head"]["source_sha256"]
-    assert report["policy"]["budget_s"] == 120
-    assert report["notes"][0].startswith("base and head ran in 1 pair of processes, each of which is one pair in the")
 
 
-def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error_that_names_the_side(
-    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("_one_pair")
+def test_base_and_head_run_in_processes_of_which_too_few_decide_nothing_and_a_failure_in_one_names_the_side(
+    bench: Bench, pytester: pytest.Pytester
 ) -> None:
     base = pytester.mkdir("attention")
     for path in Path(attention.__file__ or "").parent.glob("*.py"):
@@ -52,12 +34,6 @@ def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error
             "def broken(*_, **__): raise RuntimeError('not with this torch')\n"
             "KERNELS['masked'] = Kernel('masked', broken, masked.capabilities)\n"
         )
-
-    def one(_: float) -> int:
-        return 1
-
-    monkeypatch.setattr("bench.judging.statistics.least_agreeing", one)
-    monkeypatch.setattr("bench.suite.pairs.MOST_PAIRS", 1)
     both = "(sdpa or masked) and b1h4t64d32-full-fp32-cpu-fwd]"
     words = (f"--gate-base={pytester.path}", f"--gate-base-python={sys.executable}", "--gate-json=report.json")
     result = bench(*words, case=both)
@@ -66,7 +42,7 @@ def test_base_and_head_run_in_processes_and_a_case_that_fails_in_one_is_an_error
     failed, case = report["cases"]
     assert failed["verdict"] == "ERROR"
     assert failed["reasons"] == ["base raised RuntimeError: not with this torch"]
-    assert case["verdict"] == "INCONCLUSIVE"  # too few processes decide nothing
+    assert case["verdict"] == "INCONCLUSIVE"
     assert case["pairs"] == 1
     assert case["error"]["out"]["bit_equal"] is True
     for side in case["fingerprint"].values():
@@ -98,11 +74,8 @@ def mine(q, k, v, *, mask, causal, scale):
 """
 
 
-def test_a_kernel_from_elsewhere_is_each_interpreter_s_own(
-    bench: Bench, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bench.judging.statistics.least_agreeing", lambda _: 1)
-    monkeypatch.setattr("bench.suite.pairs.MOST_PAIRS", 1)
+@pytest.mark.usefixtures("_one_pair")
+def test_a_kernel_from_elsewhere_is_each_interpreter_s_own(bench: Bench, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(theirs=THEIRS + "    # the head's\n")
     pytester.syspathinsert()
     python = interpreter_with(pytester, THEIRS.replace("return", "return 0.5 *"))

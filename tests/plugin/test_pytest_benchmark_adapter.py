@@ -1,6 +1,7 @@
 """The contract with pytest-benchmark's private parts: what the adapter relies on, version by version."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +50,28 @@ def test_an_ambiguous_number_names_what_it_matches(config: Any) -> None:
     store(config, "Here-CPython-3.11-64bit/0001_a.json", "Here-CPython-3.11-64bit/0002_b.json")
     with pytest.raises(CannotDo, match="matches 0001_a.json, 0002_b.json: give its number or its path"):
         adapter.find_baseline(config, "000")
+
+
+@pytest.mark.parametrize("wanted", ["0007", "a/b/c", "/no-such.json", 5000 * "x"])
+def test_a_name_that_matches_no_baseline_is_refused(config: Any, wanted: str) -> None:
+    with pytest.raises(CannotDo, match=f"^--benchmark-compare={wanted} should match one baseline in .* matches none"):
+        adapter.find_baseline(config, wanted)
+
+
+def test_a_storage_without_a_baseline_and_a_directory_taken_for_its_id_are_explained(config: Any) -> None:
+    with pytest.raises(CannotDo, match="^no baseline is stored in .*: store one with --benchmark-save=NAME$"):
+        adapter.find_baseline(config, True)
+    Path("bench").mkdir()
+    with pytest.raises(CannotDo, match="^--benchmark-compare took 'bench' as the id of a baseline: write it last, or"):
+        adapter.find_baseline(config, "bench")
+
+
+@pytest.mark.parametrize("place", ["file/times.json", "."])
+def test_a_file_of_times_that_cannot_be_written_is_refused_before_it_is_needed(config: Any, place: str) -> None:
+    Path("file").touch()
+    config._benchmarksession.json = place
+    with pytest.raises(CannotDo, match=f"^{re.escape(place)} cannot be written "):
+        adapter.save_atomically(config)
 
 
 def test_a_storage_that_is_no_directory_is_refused(config: Any) -> None:

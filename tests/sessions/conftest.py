@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from bench.sources.target import SUITE
 
-collect_ignore = ["examples"]  # what test_examples runs in a repository of its own
+collect_ignore = ["examples"]  # what test_facts runs in a repository of its own
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,6 @@ class Repository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", "a change")
 
-    def command(self, *arguments: str) -> Outcome:
-        """Run one of the gate's commands in the repository."""
-        outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        done = subprocess.run(
-            [sys.executable, "-m", "bench", *arguments],
-            cwd=self.path,
-            env={**outer, "PYTHONPATH": str(SUITE)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        return Outcome(done.returncode, done.stdout + done.stderr, None)
-
     def pytest(
         self,
         *arguments: str,
@@ -110,19 +97,20 @@ class Repository:
         return Outcome(done.returncode, done.stdout + done.stderr, document)
 
 
+def new_repository(folder: Path, files: Mapping[str, str]) -> Repository:
+    """Make a repository in a folder: its branch ``main`` holds these files, and ``change`` is checked out."""
+    path = folder / "repository"
+    path.mkdir()
+    made = Repository(path)
+    made.git("init", "--quiet", "--initial-branch=main")
+    made.commit(
+        {".gitignore": "__pycache__/\n.benchmarks/\n", "pyproject.toml": "[tool.pytest.ini_options]\n", **files}
+    )
+    made.git("checkout", "--quiet", "-b", "change")
+    return made
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Callable[[Mapping[str, str]], Repository]:
-    """Make a repository whose branch ``main`` holds these files."""
-
-    def make(files: Mapping[str, str]) -> Repository:
-        path = tmp_path / "repository"
-        path.mkdir()
-        made = Repository(path)
-        made.git("init", "--quiet", "--initial-branch=main")
-        made.commit(
-            {".gitignore": "__pycache__/\n.benchmarks/\n", "pyproject.toml": "[tool.pytest.ini_options]\n", **files}
-        )
-        made.git("checkout", "--quiet", "-b", "change")
-        return made
-
-    return make
+    """Make a repository for one test."""
+    return partial(new_repository, tmp_path)

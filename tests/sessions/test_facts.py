@@ -1,4 +1,7 @@
-"""Facts of a call where tests load torch, and results held to a reference where there is no base."""
+"""Tests that load torch: facts of their calls, and results held to references, of which the examples have some.
+
+The examples are attention beyond dense q, k, v.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -7,10 +10,14 @@ import torch
 
 from bench.observing.compilation import counters
 from bench.sessions import facts
+from bench.sources.target import SUITE
 
-from .conftest import Repository
+from .conftest import Outcome, Repository, new_repository
 
 Make = Callable[[Mapping[str, str]], Repository]
+EXAMPLES = {
+    path.name: path.read_text(encoding="utf-8") for path in (SUITE / "tests" / "sessions" / "examples").glob("*.py")
+}
 MODULE = """
     import torch
 
@@ -48,41 +55,42 @@ TESTS = """
     def test_without_tensors(benchmark):
         benchmark(sum, [1, 2])
 """
+WATCHED = """
+    import torch
+    from torch.utils._python_dispatch import _get_current_dispatch_mode as mode
 
+    def f(q):
+        {refuse}
+        return q + 1
+"""
+TEST_WATCHED = "import torch\nimport watched\n\ndef test_watched(benchmark):\n    benchmark(watched.f, torch.ones(4))\n"
+MISFITS = """
+    import pytest
+    import torch
 
-def test_a_backend_memory_and_what_stays_alive_are_compared(repository: Make) -> None:
-    theirs = repository({"m.py": MODULE, "conftest.py": "", "benchmarks/test_m.py": TESTS})
-    edited = MODULE
-    for before, after in EDITS.items():
-        edited = edited.replace(before, after)
-    theirs.write({"m.py": edited})
-    outcome = theirs.pytest("benchmarks", "--gate-threshold=1000%")
-    assert outcome.exit_code == 1, outcome.output
-    verdicts = outcome.verdicts
-    assert verdicts.pop("test_without_tensors") == "UNCHANGED"
-    assert set(verdicts.values()) <= {"CHANGED", "REGRESSED"}  # memory that is new at each call takes time, too
-    assert "backend flash -> math because q, k, v have 3, 3, 3 dimensions" in outcome.reasons("test_attend")
-    assert "keeps 32768 bytes a call alive" in outcome.reasons("test_remember")
-    assert "peak 0.03 MiB -> " in outcome.reasons("test_light")
+    @pytest.mark.gate(reference=lambda x: (x, x))
+    def test_other_tensors(benchmark):
+        benchmark(lambda x: x, torch.ones(2))
 
+    @pytest.mark.gate(reference=lambda x: 1)
+    def test_no_tensor(benchmark):
+        benchmark(lambda x: x, torch.ones(2))
 
-def test_a_call_that_cannot_be_watched_has_no_facts() -> None:
-    def raises() -> None:
-        raise RuntimeError("not under a dispatch mode")
+    @pytest.mark.gate(reference=3)
+    def test_no_function(benchmark):
+        benchmark(lambda x: x, torch.ones(2))
 
-    assert facts.of_call(raises, counters()) == (None, "RuntimeError: not under a dispatch mode")
-    assert facts.of_call(lambda: 1, counters()) == (None, None)
-    assert facts.of_call(lambda: torch.ones(2), None) == (None, None)
-
-
-def test_a_head_that_alone_cannot_be_watched_is_an_error(repository: Make) -> None:
-    watched = "import torch\nfrom torch.utils._python_dispatch import _get_current_dispatch_mode as mode\n\ndef f(q):\n"
-    test = "import m\nimport torch\n\ndef test_f(benchmark):\n    benchmark(m.f, torch.ones(4))\n"
-    theirs = repository({"m.py": watched + "    return q + 1\n", "conftest.py": "", "benchmarks/test_m.py": test})
-    theirs.write({"m.py": watched + "    assert mode() is None, 'seen'\n    return q + 1\n"})
-    outcome = theirs.pytest()
-    assert outcome.exit_code == 1, outcome.output
-    assert outcome.reasons("test_f") == "a watched call raised AssertionError: seen in the head, and not in the base"
+    @pytest.mark.gate(reference=lambda xs: {"a": xs[0] * 2, "b": xs[1]["c"] + 1})
+    def test_named_tensors(benchmark):
+        benchmark(lambda xs: {"a": xs[0] + xs[0], "b": xs[1]["c"] + 1.001}, (torch.ones(2), {"c": torch.ones(3)}))
+"""
+# Wrong edits by the test that sees them: text of the kernel, what takes its place.
+WRONG = {
+    "test_packed_sequences": ("is_causal=True", "is_causal=start > 0"),
+    "test_paged_cache": ("[:length]", "[: length // 16 * 16]"),
+    "test_latent_attention": ("q.shape[-1] ** -0.5", "compressed.shape[-1] ** -0.5"),
+    "test_linear_attention": ("norm + b.sum(dim=1)[..., None]", "norm + b.mean(dim=1)[..., None]"),
+}
 
 
 REFERENCE = """
@@ -113,12 +121,78 @@ REFERENCE = """
 """
 
 
-@pytest.mark.parametrize("options", [(), ("--benchmark-disable", "-n2")])
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A comparison of all of them with their edits."""
+    files = {
+        **EXAMPLES,
+        "conftest.py": "",
+        "m.py": MODULE,
+        "test_m.py": TESTS,
+        "watched.py": WATCHED.format(refuse="pass"),
+        "test_watched.py": TEST_WATCHED,
+        "test_misfits.py": MISFITS,
+    }
+    theirs = new_repository(tmp_path_factory.mktemp("facts"), files)
+    edited, kernels = MODULE, EXAMPLES["kernels.py"]
+    for before, after in EDITS.items():
+        edited = edited.replace(before, after)
+    for before, after in WRONG.values():
+        assert kernels.count(before) == 1
+        kernels = kernels.replace(before, after)
+    refusing = WATCHED.format(refuse="assert mode() is None, 'seen'")
+    theirs.write({"m.py": edited, "kernels.py": kernels, "watched.py": refusing})
+    found = theirs.pytest(".", "--gate-threshold=1000%")
+    assert found.exit_code == 1, found.output
+    return found
+
+
+def test_a_backend_memory_and_what_stays_alive_are_compared(outcome: Outcome) -> None:
+    assert outcome.verdicts["test_without_tensors"] == "UNCHANGED"
+    for name, said in (
+        ("test_attend", "backend flash -> math because q, k, v have 3, 3, 3 dimensions"),
+        ("test_remember", "keeps 32768 bytes a call alive"),
+        ("test_light", "peak 0.03 MiB -> "),
+    ):
+        assert outcome.verdicts[name] in ("CHANGED", "REGRESSED")  # memory that is new at each call takes time, too
+        assert said in outcome.reasons(name)
+
+
+def test_a_head_that_alone_cannot_be_watched_is_an_error(outcome: Outcome) -> None:
+    said = "a watched call raised AssertionError: seen in the head, and not in the base"
+    assert outcome.reasons("test_watched") == said
+    assert outcome.verdicts["test_watched"] == "ERROR"
+
+
+def test_a_wrong_edit_of_each_example_has_drifted(outcome: Outcome) -> None:
+    assert {name: outcome.verdicts[name] for name in WRONG} == dict.fromkeys(WRONG, "DRIFTED")
+    for name in WRONG:
+        assert outcome.reasons(name).startswith("out: error ")
+
+
+def test_a_reference_that_does_not_fit_is_refused_in_one_sentence(outcome: Outcome) -> None:
+    assert "returns the tensors out, and the reference out[0], out[1]" in outcome.reasons("test_other_tensors")
+    assert "the reference returns a int" in outcome.reasons("test_no_tensor")
+    assert "give a function that returns what the call should" in outcome.reasons("test_no_function")
+    assert outcome.verdicts["test_named_tensors"] == "DRIFTED"
+    assert outcome.reasons("test_named_tensors").startswith("b: error ")
+
+
+@pytest.mark.parametrize("options", [("--benchmark-max-time=0.01",), ("--benchmark-disable", "-n1")])
 def test_without_a_base_results_are_held_to_references(repository: Make, options: tuple[str, ...]) -> None:
-    theirs = repository({"conftest.py": "", "benchmarks/test_exp.py": REFERENCE})
-    outcome = theirs.pytest("benchmarks", *options, base=None, autoload=True)
+    theirs = repository({**EXAMPLES, "conftest.py": "", "test_exp.py": REFERENCE})
+    outcome = theirs.pytest(".", *options, base=None, autoload=True)
     assert outcome.exit_code == 1, outcome.output
-    assert "2 failed, 1 passed" in outcome.output
+    assert "2 failed, 5 passed" in outcome.output  # four are the examples, as they are
     assert "1 error" in outcome.output
     assert "out: error 0.0272 is over its budget" in outcome.output
     assert "@pytest.mark.gate(reference=3): give a function that returns what the call should" in outcome.output
+
+
+def test_a_call_that_cannot_be_watched_has_no_facts() -> None:
+    def raises() -> None:
+        raise RuntimeError("not under a dispatch mode")
+
+    assert facts.of_call(raises, counters()) == (None, "RuntimeError: not under a dispatch mode")
+    assert facts.of_call(lambda: 1, counters()) == (None, None)
+    assert facts.of_call(lambda: torch.ones(2), None) == (None, None)

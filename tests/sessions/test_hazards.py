@@ -1,9 +1,8 @@
 """What surrounds a run on people's machines: plugins, names, limits, and code that is not what it seems to be."""
 
 import importlib.util
-import os
 import resource
-import subprocess
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -61,130 +60,57 @@ def test_options_of_other_plugins_are_theirs_and_a_coverage_tracer_is_on_neither
     outcome = theirs.pytest("benchmarks", "--device=cpu", *traced, autoload=True)
     assert outcome.exit_code == 0, outcome.output
     assert outcome.verdicts == {"test_f": "UNCHANGED"}
+    assert "gate: PASS" in outcome.output
+    assert "(identical source)" in outcome.output
 
 
-def test_another_fixture_in_the_place_of_pytest_benchmark_s_is_named(repository: Make) -> None:
-    option = "def pytest_addoption(parser):\n    parser.addoption('--codspeed', action='store_true')\n"
-    theirs = repository({"conftest.py": option, "m.py": MODULE.format(value=1), "benchmarks/test_f.py": TEST})
-    outcome = theirs.pytest("--codspeed", "benchmarks")
-    assert outcome.exit_code == 4, outcome.output
-    assert "--codspeed takes the place of pytest-benchmark, whose calls are compared: drop it" in outcome.output
+ENTRY = {
+    "entry_points.txt": "[pytest11]\npart = part.plugin\n",
+    "METADATA": "Metadata-Version: 2.1\nName: part\nVersion: 1\n",
+}
+COMPILED = """
+    import _speedups
+
+    def test_compiled(benchmark):
+        places = [line.split()[-1] for line in open("/proc/self/maps") if "/_speedups." in line]
+        places = [place for place in places if "/markupsafe/" not in place]
+        assert places
+        assert all("-extensions-" in place for place in places)
+        assert _speedups.__file__ in {paths!r}
+        benchmark(lambda: 1)
+"""
 
 
-RANDOM = "import random, time\n\ndef f():\n    return {f}\n\ndef g():\n    return {g}\n"
-
-
-def test_a_result_that_differs_from_run_to_run_is_no_drift_and_one_of_a_random_generator_is_compared(
-    repository: Make,
+def test_a_base_that_is_a_directory_has_its_own_modules_compiled_ones_and_pytest_plugins(
+    repository: Make, tmp_path: Path
 ) -> None:
-    theirs = repository(
-        {
-            "conftest.py": "",
-            "m.py": RANDOM.format(f="random.random()", g="time.time_ns()"),
-            "benchmarks/test_f.py": TEST + "\ndef test_g(benchmark):\n    benchmark(m.g)\n",
-        }
-    )
-    same = theirs.pytest()
-    assert same.exit_code == 0, same.output
-    assert "results not compared" not in same.reasons("test_f")
-    assert "results not compared: the base's own differ from run to run" in same.reasons("test_g")
-    theirs.write({"m.py": RANDOM.format(f="random.random() + 1", g="1")})
-    assert theirs.pytest().verdicts["test_f"] == "DRIFTED"
-
-
-def test_a_result_that_depends_on_the_tests_before_is_compared(repository: Make) -> None:
-    module = "first = []\n\ndef f(x):\n    first.append(x)\n    return first[0] * {factor}\n"
-    tests = """
-        import m
-
-        def test_one(benchmark):
-            benchmark(m.f, 1)
-
-        def test_two(benchmark):
-            benchmark(m.f, 2)  # alone, it would return another value
-    """
-    theirs = repository({"conftest.py": "", "m.py": module.format(factor=1), "benchmarks/test_f.py": tests})
-    assert set(theirs.pytest().verdicts.values()) == {"UNCHANGED"}
-    theirs.write({"m.py": module.format(factor=2)})
-    assert theirs.pytest().verdicts == {"test_one": "DRIFTED", "test_two": "DRIFTED"}
-
-
-def test_a_pytest_plugin_that_the_base_s_package_lacks_is_left_out_there(repository: Make, tmp_path: Path) -> None:
-    head, base = tmp_path / "head", tmp_path / "base"
-    plugin = {"part/__init__.py": MODULE.format(value=1), "part/plugin.py": ""}
-    for place, files in ((head, plugin), (base, {"part/__init__.py": MODULE.format(value=1)})):
-        place.mkdir()
-        Repository(place).write(files)
-    entry = {
-        "entry_points.txt": "[pytest11]\npart = part.plugin\n",
-        "METADATA": "Metadata-Version: 2.1\nName: part\nVersion: 1\n",
-    }
-    Repository(head).write({f"part-1.dist-info/{name}": text for name, text in entry.items()})
-    theirs = repository({"conftest.py": "", "benchmarks/test_f.py": TEST.replace("import m\n", "import part as m\n")})
-    outcome = theirs.pytest(base=str(base), path=(str(SUITE), str(head)))
-    assert outcome.exit_code == 0, outcome.output
-    assert outcome.verdicts == {"test_f": "UNCHANGED"}
-
-
-def test_a_compiled_module_is_loaded_from_a_copy_of_each_process(repository: Make, tmp_path: Path) -> None:
-    installed = tmp_path / "installed"
-    installed.mkdir()
     compiled = importlib.util.find_spec("markupsafe._speedups")
     assert compiled is not None
     assert compiled.origin is not None
-    name = Path(compiled.origin).name
-    (installed / name).write_bytes(Path(compiled.origin).read_bytes())
-    maps = """
-        import _speedups
-
-        def test_f(benchmark):
-            places = [line.split()[-1] for line in open("/proc/self/maps") if "/_speedups." in line]
-            places = [place for place in places if "/markupsafe/" not in place]
-            assert places
-            assert all("-extensions-" in place for place in places)
-            assert _speedups.__file__ == {path!r}
-            benchmark(lambda: 1)
-    """
+    places = {side: tmp_path / side for side in ("head", "base")}
+    for place in places.values():
+        Repository(place).write({"part/__init__.py": MODULE.format(value=1), "m.py": MODULE.format(value=1)})
+        shutil.copy(compiled.origin, place)
+    plugin = {f"part-1.dist-info/{name}": text for name, text in ENTRY.items()}
+    Repository(places["head"]).write({"part/plugin.py": "", "m.py": MODULE.format(value=2), **plugin})
+    paths = {str(place / Path(compiled.origin).name) for place in places.values()}
     theirs = repository(
-        {"conftest.py": "", "m.py": "", "benchmarks/test_f.py": maps.format(path=str(installed / name))}
+        {
+            "conftest.py": "",
+            "benchmarks/test_f.py": TEST,
+            "benchmarks/test_part.py": "import part\n\ndef test_part(benchmark):\n    benchmark(part.f)\n",
+            "benchmarks/test_compiled.py": COMPILED.format(paths=paths),
+        }
     )
-    outcome = theirs.pytest(base=str(installed), path=(str(SUITE), str(installed)))
-    assert outcome.exit_code == 0, outcome.output
-
-
-def test_help_is_shown_with_the_plugin(repository: Make) -> None:
-    outcome = repository({"conftest.py": ""}).pytest("--help", base=None)
-    assert outcome.exit_code == 0, outcome.output
-    assert "the slowdown that must not pass (default 5%)" in outcome.output
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name")
-def test_names_that_are_no_text_and_packages_without_init_are_compared(repository: Make) -> None:
-    theirs = repository({"conftest.py": "", "space/part.py": MODULE.format(value=1)})
-    odd = os.fsencode(theirs.path / "space") + b"/odd-\xff.dat"
-    Path(os.fsdecode(odd)).write_bytes(b"1")
-    theirs.commit({"benchmarks/test_f.py": TEST.replace("import m\n", "import space.part as m\n")})
-    theirs.git("branch", "--force", "main")
-    theirs.write({"space/part.py": MODULE.format(value=2)})
-    outcome = theirs.pytest()
+    outcome = theirs.pytest(base=str(places["base"]), path=(str(SUITE), str(places["head"])), autoload=True)
     assert outcome.exit_code == 1, outcome.output
-    assert outcome.reasons("test_f") == "the result is 2, and 1 in the base"
-
-
-def test_an_edit_of_the_same_size_and_second_is_seen(repository: Make) -> None:
-    theirs = repository({"conftest.py": "", "m.py": MODULE.format(value=1), "benchmarks/test_f.py": TEST})
-    path = theirs.path / "m.py"
-    subprocess.run([sys.executable, "-c", "import m"], cwd=theirs.path, check=True)  # leaves bytecode
-    before = path.stat()
-    path.write_text(MODULE.format(value=2))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    outcome = theirs.pytest()
+    assert outcome.verdicts == {"test_f": "DRIFTED", "test_part": "UNCHANGED", "test_compiled": "UNCHANGED"}
     assert outcome.reasons("test_f") == "the result is 2, and 1 in the base"
 
 
 def test_too_few_file_descriptors_end_the_run_with_what_was_judged(repository: Make) -> None:
     theirs = repository({"conftest.py": "", "m.py": MODULE.format(value=1), "benchmarks/test_f.py": TEST})
-    limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (40, 40))
+    limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (30, 30))
     outcome = theirs.pytest("benchmarks", f"--gate-base-python={sys.executable}", "--gate-budget=60", preexec=limit)
     assert outcome.exit_code == 4, outcome.output
     assert "no more processes can be started (Too many open files): raise ulimit -n" in outcome.output

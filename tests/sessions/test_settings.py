@@ -7,34 +7,29 @@ from typing import Any
 import pytest
 
 from bench import policy_options
+from bench.__main__ import main
 from bench.plain.errors import CannotDo
-from bench.sessions import settings
+from bench.sessions import plugin, settings
 from bench.sessions.settings import Settings
+from tests.config import Config
 
 from .conftest import Repository
 
 Make = Callable[[Mapping[str, str]], Repository]
 
 
-class Config:
-    """Stands in for pytest's, in a folder, where nothing but this and what has a default was asked for."""
-
-    def __init__(self, rootpath: Path, **given: Any) -> None:
-        self.rootpath, self.given = rootpath, given
-        policy_options.add(self)  # type: ignore[arg-type]  # it has what is used of a group
-        settings.add(self)  # type: ignore[arg-type]
-
-    def addoption(self, name: str, *, default: Any = None, action: str = "store", **_: Any) -> None:
-        absent = False if action == "store_true" else default
-        self.given.setdefault(name.removeprefix("--").replace("-", "_"), absent)
-
-    def getoption(self, name: str) -> Any:
-        return self.given[name]
+def declare(parser: Any) -> None:
+    policy_options.add(parser)
+    settings.add(parser)
 
 
 def read(folder: Path, text: str = "", **given: Any) -> Settings | None:
     (folder / "pyproject.toml").write_text(text)
-    return settings.read(Config(folder, **given))  # type: ignore[arg-type]  # it has what is used of a config
+    config: Any = Config(declare, folder, **given)
+    asked = settings.read(config)
+    if asked is not None:
+        plugin._refuse_untimed(config)
+    return asked
 
 
 SECTION = """
@@ -54,6 +49,12 @@ ratio = 1.1
 reason = "it copies now"
 expires = 2999-01-01
 """
+
+
+@pytest.fixture(autouse=True)
+def _no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of whoever runs these tests in parallel."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
 
 def test_the_section_says_what_the_options_do_not(tmp_path: Path) -> None:
@@ -100,6 +101,16 @@ def test_a_file_of_its_own_is_read_in_place_of_the_section(tmp_path: Path) -> No
         ("", {"gate_shard": "1/2"}, "--gate-shard is about a comparison and none was asked for"),
         ("", {"gate_head": "v1"}, "--gate-head is about a comparison and none was asked for"),
         ("", {"gate_base_python": ""}, "--gate-base-python is empty: name an interpreter"),
+        ("", {"gate_base": ""}, "--gate-base is empty: name a revision or a directory"),
+        ("", {"gate_base": "x", "gate_threshold": "x"}, "--gate-threshold=x: give a percentage"),
+        ("", {"gate_threshold": "2%"}, "--gate-threshold is about a comparison and none was asked for"),
+        ("", {"gate_base": "x", "numprocesses": 2}, "timing under -n (pytest-xdist) measures the other workers"),
+        ("", {"gate_base": "x", "dist": "load"}, "timing under -n (pytest-xdist) measures the other workers"),
+        ("", {"gate_base": "x", "benchmark_disable": True}, "leave nothing to compare: drop them"),
+        ("", {"gate_base": "x", "benchmark_skip": True}, "leave nothing to compare: drop them"),
+        ("", {"gate_base": "x", "benchmark_save": "y"}, "--benchmark-save and --gate-base are two kinds of compar"),
+        ("", {"gate_base": "x", "plugins": ()}, "which is not loaded: add -p pytest_benchmark.plugin"),
+        ("", {"gate_base": "x", "codspeed": True}, "--codspeed takes the place of pytest-benchmark, whose calls are"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(tmp_path: Path, text: str, given: dict[str, Any], said: str) -> None:
@@ -141,7 +152,9 @@ WAIVER = """
 """
 
 
-def test_waivers_annotations_and_shards_are_those_of_every_run(repository: Make, tmp_path: Path) -> None:
+def test_waivers_annotations_and_shards_are_those_of_every_run(
+    repository: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     theirs = repository({"m.py": MODULE.format(factor=1), "conftest.py": "", "benchmarks/test_m.py": TESTS})
     theirs.write({"m.py": MODULE.format(factor=3), "pyproject.toml": WAIVER})
     parts, seen = [tmp_path / f"{index}.json" for index in (1, 2)], {}
@@ -149,13 +162,11 @@ def test_waivers_annotations_and_shards_are_those_of_every_run(repository: Make,
         strict = ("--gate-threshold=50%", f"--gate-json={path}", "--gate-annotations")
         shard = theirs.pytest("benchmarks", "--gate", f"--gate-shard={index}/2", *strict, base=None)
         seen[index] = shard.output
-    merged = theirs.command("merge", *map(str, parts))
-    assert merged.exit_code == 1, merged.output
-    assert "gate: FAIL (2 REGRESSED, 1 WAIVED)" in merged.output
+    assert main(["merge", *map(str, parts)]) == 1
+    assert "gate: FAIL (2 REGRESSED, 1 WAIVED)" in capsys.readouterr().out
     told = seen[1] + seen[2]
     assert told.count("::error file=benchmarks/test_m.py,line=") == 2
     assert "accepted up to half the threshold above 5 until 2999-01-01: three times as much work" in told
     assert "to reproduce it: pytest benchmarks/test_m.py::test_third --gate-threshold=50% --gate-base=" in told
-    lone = theirs.command("merge", str(parts[0]))
-    assert lone.exit_code == 4
-    assert "1 of 2 shards missing: run shard 2/2 again" in lone.output
+    assert main(["merge", str(parts[0])]) == 4
+    assert "1 of 2 shards missing: run shard 2/2 again" in capsys.readouterr().err

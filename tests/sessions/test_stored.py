@@ -20,9 +20,10 @@ TEST = "import m\n\ndef test_f(benchmark):\n    benchmark(m.f)\n"
 
 def test_a_run_is_compared_with_the_code_that_a_stored_one_measured(repository: Make) -> None:
     theirs = repository({"m.py": MODULE.format(value=1), "conftest.py": "", "benchmarks/test_f.py": TEST})
-    assert theirs.pytest("benchmarks", "--benchmark-save=clean", base=None).exit_code == 0
+    short = ("--benchmark-max-time=0.01",)
+    assert theirs.pytest("benchmarks", "--benchmark-save=clean", *short, base=None).exit_code == 0
     theirs.write({"m.py": MODULE.format(value=2), "new.py": "VALUE = 2\n"})
-    assert theirs.pytest("benchmarks", "--benchmark-save=edited", base=None).exit_code == 0
+    assert theirs.pytest("benchmarks", "--benchmark-save=edited", *short, base=None).exit_code == 0
     clean, edited = sorted((theirs.path / ".benchmarks").glob("*/*.json"))
     assert stored.KEY not in json.loads(clean.read_text())
     assert stored.read(edited).edits == {"m.py": b"def f():\n    return 2\n", "new.py": b"VALUE = 2\n"}

@@ -1,8 +1,17 @@
-"""Each verdict of a test that uses ``benchmark``, and each way in which such a test is written."""
+"""One run over a repository whose change holds a fault of each kind; each test reads the rows that it is about.
 
+Over 300 lines: half of them are the files of that repository.
+"""
+
+import os
+import py_compile
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from .conftest import Repository
+import pytest
+
+from .conftest import Outcome, Repository, new_repository
 
 Make = Callable[[Mapping[str, str]], Repository]
 
@@ -117,44 +126,6 @@ ADDED = """
     def test_skipped_in_the_head(benchmark):
         pytest.skip("too slow now")
 """
-
-
-def test_every_verdict_is_reached_in_one_run(repository: Make) -> None:
-    theirs = repository({"mypkg/__init__.py": PACKAGE, "benchmarks/test_speed.py": TESTS + GONE})
-    theirs.commit({"mypkg/__init__.py": CHANGED, "benchmarks/test_speed.py": TESTS + ADDED})
-    outcome = theirs.pytest()
-    assert outcome.exit_code == 1, outcome.output
-    assert outcome.verdicts == {
-        "test_same": "UNCHANGED",
-        "test_slower": "REGRESSED",
-        "test_wrong": "DRIFTED",
-        "test_dies": "ERROR",
-        "test_odd": "UNCHANGED",
-        "test_skipped_in_both": "SKIPPED",
-        "test_raises_in_both": "ERROR",
-        "test_never_called": "ERROR",
-        "test_woven": "ERROR",
-        "test_slower_within_its_own_threshold": "UNCHANGED",
-        "test_wrong_and_not_compared": "UNCHANGED",
-        "test_marker_misspelt": "ERROR",
-        "test_added": "NEW",
-        "test_skipped_in_the_head": "MISSING",
-        "test_lost": "MISSING",
-    }
-    assert outcome.reasons("test_wrong").startswith("the result[1]['a'] is 3, and 2 in the base")
-    assert outcome.reasons("test_dies") == "head ended in its own process with exit code 7"
-    assert "results not compared: the result is of type Odd, which defines no equality" in outcome.reasons("test_odd")
-    assert outcome.reasons("test_skipped_in_both") == "no such machine"
-    assert "ZeroDivisionError" in outcome.reasons("test_raises_in_both")
-    assert "never calls it" in outcome.reasons("test_never_called")
-    assert "benchmark.weave times a function where other code calls it" in outcome.reasons("test_woven")
-    assert "has no attribute 'added'" in outcome.reasons("test_added")
-    assert "too slow now" in outcome.reasons("test_skipped_in_the_head")
-    assert outcome.reasons("test_lost") == "is in the base and gone from the head"
-    assert "threshhold='1%'" in outcome.reasons("test_marker_misspelt")
-    assert "gate: FAIL" in outcome.output
-
-
 STYLES = """
     import pytest
     import numpy
@@ -237,26 +208,157 @@ STYLES = """
 """
 
 
-def test_each_style_of_a_benchmark_is_taken(repository: Make) -> None:
-    theirs = repository({"mypkg/__init__.py": PACKAGE, "benchmarks/test_styles.py": STYLES})
-    outcome = theirs.pytest()
-    assert outcome.exit_code == 0, outcome.output
-    expected = {name for line in STYLES.splitlines() if (name := line.strip()).startswith("def test_")}
-    assert len(outcome.verdicts) == len(expected) + 1  # two of the parametrized one
-    assert set(outcome.verdicts.values()) == {"UNCHANGED", "SKIPPED"}
+# Modules with one function: what it returns in the base and in the head, the verdict, and what the reason begins with.
+READING = "Path('data.txt').read_text() + helper.more()"
+RETURNED = {
+    "flat": ("1", "2", "DRIFTED", "the result is 2, and 1 in the base"),
+    "moved": ("1", "2", "DRIFTED", "the result is 2, and 1 in the base"),  # into src/
+    "space.part": ("1", "2", "DRIFTED", "the result is 2, and 1 in the base"),  # of a package without __init__
+    "stamped": ("1", "2", "DRIFTED", "the result is 2, and 1 in the base"),  # with the same size and time
+    "reading": (READING, READING, "DRIFTED", "the result is '2b', and '1a' in the base"),
+    "random_numbers": ("random.random()", "random.random()", "UNCHANGED", ""),
+    "other_random_numbers": ("random.random()", "random.random() + 1", "DRIFTED", "the result is "),
+    "clock": (
+        "time.time_ns()",
+        "time.time_ns()",
+        "UNCHANGED",
+        "results not compared: the base's own differ from run to run",
+    ),
+}
+# What each side has of its own beside its modules.
+HELPER = "def more():\n    return '{0}'\n"
+KEEPING = "first = []\n\ndef f(x):\n    first.append(x)\n    return first[0] * {0}\n"
+KEPT = """
+    import kept
+    import kept_otherwise
+    import pytest
+
+    @pytest.mark.parametrize("x", [1, 2])
+    def test_kept(benchmark, x):
+        benchmark(kept.f, x)  # alone, the second would return another value
+
+    @pytest.mark.parametrize("x", [1, 2])
+    def test_kept_otherwise(benchmark, x):
+        benchmark(kept_otherwise.f, x)
+"""
+NEW = "import common\nimport flat\n\ndef test_with_a_new_helper(benchmark):\n    benchmark(lambda: common.ARGUMENT)\n"
+
+
+def module(returned: str) -> str:
+    return f"import random\nimport time\nfrom pathlib import Path\nimport helper\n\ndef f():\n    return {returned}\n"
+
+
+def own_test(name: str) -> str:
+    return f"import {name} as m\n\ndef test_{name.replace('.', '_')}(benchmark):\n    benchmark(m.f)\n"
+
+
+BASE = {
+    "pyproject.toml": "[tool.pytest.ini_options]\npythonpath = ['.', 'src']\n",
+    "conftest.py": "",
+    "mypkg/__init__.py": PACKAGE,
+    "benchmarks/test_speed.py": TESTS + GONE,
+    "benchmarks/test_styles.py": STYLES,
+    "benchmarks/test_kept.py": KEPT,
+    **{f"{name.replace('.', '/')}.py": module(base) for name, (base, *_) in RETURNED.items()},
+    **{f"benchmarks/test_{name.replace('.', '_')}.py": own_test(name) for name in RETURNED},
+    "helper.py": HELPER.format("a"),
+    "data.txt": "1",
+    "kept.py": KEEPING.format(1),
+    "kept_otherwise.py": KEEPING.format(1),
+}
+HEAD = {
+    "mypkg/__init__.py": CHANGED,
+    "benchmarks/test_speed.py": TESTS + ADDED,
+    **{f"{name.replace('.', '/')}.py": module(head) for name, (_, head, *_) in RETURNED.items() if name != "moved"},
+    "src/moved.py": module(RETURNED["moved"][1]),
+    "helper.py": HELPER.format("b"),
+    "data.txt": "2",
+    "kept_otherwise.py": KEEPING.format(2),
+    "benchmarks/common.py": "ARGUMENT = 3\n",
+    "benchmarks/test_new.py": NEW,
+}
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """What the run came to."""
+    theirs = new_repository(tmp_path_factory.mktemp("verdicts"), BASE)
+    if sys.platform == "linux":  # other systems refuse such a name
+        Path(os.fsdecode(os.fsencode(theirs.path / "space") + b"/odd-\xff.dat")).write_bytes(b"1")
+    theirs.commit({})
+    theirs.commit({})  # with which main goes on
+    theirs.git("branch", "--force", "main")
+    theirs.git("reset", "--quiet", "HEAD^")
+    stamped = theirs.path / "stamped.py"
+    py_compile.compile(str(stamped))  # leaves bytecode
+    before = stamped.stat()
+    (theirs.path / "moved.py").unlink()
+    theirs.write(HEAD)
+    os.utime(stamped, ns=(before.st_atime_ns, before.st_mtime_ns))
+    found = theirs.pytest()
+    assert found.exit_code == 1, found.output
+    assert "gate: FAIL" in found.output
+    assert "main is not an ancestor of HEAD, so its own changes since then are compared too" in found.output
+    return found
+
+
+def test_every_verdict_is_reached_and_says_why(outcome: Outcome) -> None:
+    expected = {
+        "test_same": ("UNCHANGED", ""),
+        "test_slower": ("REGRESSED", ""),
+        "test_wrong": ("DRIFTED", "the result[1]['a'] is 3, and 2 in the base"),
+        "test_dies": ("ERROR", "head ended in its own process with exit code 7"),
+        "test_odd": ("UNCHANGED", "results not compared: the result is of type Odd, which defines no equality"),
+        "test_skipped_in_both": ("SKIPPED", "no such machine"),
+        "test_raises_in_both": ("ERROR", "ZeroDivisionError"),
+        "test_never_called": ("ERROR", "never calls it"),
+        "test_woven": ("ERROR", "benchmark.weave times a function where other code calls it"),
+        "test_slower_within_its_own_threshold": ("UNCHANGED", "its own threshold is 500%"),
+        "test_wrong_and_not_compared": ("UNCHANGED", ""),
+        "test_marker_misspelt": ("ERROR", "threshhold='1%'"),
+        "test_added": ("NEW", "has no attribute 'added'"),
+        "test_skipped_in_the_head": ("MISSING", "too slow now"),
+        "test_lost": ("MISSING", "is in the base and gone from the head"),
+        "test_with_a_new_helper": ("UNCHANGED", ""),
+        "test_kept[1]": ("UNCHANGED", ""),
+        "test_kept[2]": ("UNCHANGED", ""),
+        "test_kept_otherwise[1]": ("DRIFTED", "the result is 2, and 1 in the base"),
+        "test_kept_otherwise[2]": ("DRIFTED", "the result is 2, and 1 in the base"),
+    }
+    found = {name: (outcome.verdicts[name], outcome.reasons(name)) for name in expected}
+    assert {name: verdict for name, (verdict, _) in found.items()} == {
+        n: verdict for n, (verdict, _) in expected.items()
+    }
+    assert [name for name, (_, said) in expected.items() if said not in found[name][1]] == []
+
+
+@pytest.mark.parametrize("name", RETURNED)
+def test_a_result_is_compared_wherever_its_code_lies_and_from_whatever_it_is_made(outcome: Outcome, name: str) -> None:
+    _, _, verdict, reason = RETURNED[name]
+    test = f"test_{name.replace('.', '_')}"
+    assert outcome.verdicts[test] == verdict
+    assert outcome.reasons(test).startswith(reason)
+    assert ("not compared" in outcome.reasons(test)) is ("not compared" in reason)
+
+
+def test_each_style_of_a_benchmark_is_taken(outcome: Outcome) -> None:
+    assert outcome.document is not None
+    ids = [case["id"] for case in outcome.document["cases"]]
+    names = [id_.rpartition("::")[2].partition("[")[0] for id_ in ids if "test_styles.py" in id_]
+    assert set(names) == {line.split()[1].partition("(")[0] for line in STYLES.splitlines() if " test_" in line}
+    assert names.count("test_parametrized") == 2
+    verdicts = {outcome.verdicts[id_.partition("::")[2]] for id_ in ids if "test_styles.py" in id_}
+    assert verdicts == {"UNCHANGED", "SKIPPED"}
     assert outcome.verdicts["test_expected_to_fail"] == "SKIPPED"
-    assert "gate: PASS" in outcome.output
-    assert "(identical source)" in outcome.output
 
 
 def test_selection_and_stopping_are_pytest_s_own(repository: Make) -> None:
     theirs = repository({"mypkg/__init__.py": PACKAGE, "benchmarks/test_speed.py": TESTS})
     theirs.write({"mypkg/__init__.py": CHANGED})
-    chosen = theirs.pytest("benchmarks", "-k", "same or without")
+    enabled = ("-o", "addopts=--benchmark-disable", "--benchmark-enable")
+    chosen = theirs.pytest("benchmarks", "-k", "same or without", *enabled)
     assert chosen.exit_code == 0, chosen.output
     assert chosen.verdicts == {"test_same": "UNCHANGED"}
-    enabled = theirs.pytest("benchmarks", "-k", "test_same", "-o", "addopts=--benchmark-disable", "--benchmark-enable")
-    assert enabled.verdicts == {"test_same": "UNCHANGED"}, enabled.output
     stopped = theirs.pytest("benchmarks/test_speed.py::test_wrong", "benchmarks/test_speed.py::test_same", "-x")
     assert stopped.exit_code == 1, stopped.output
     assert stopped.verdicts == {"test_wrong": "DRIFTED", "test_same": "ERROR"}

@@ -278,6 +278,7 @@ def test_compiled_files_are_not_source(package: Callable[..., Path]) -> None:
     [
         ("no-such", "base 'no-such' is neither a directory nor a revision that git knows here .*: check the name"),
         ("--output=x", "is neither a directory nor a revision"),
+        (5000 * "x", "x' is neither a directory nor a revision that git knows here"),
         ("HEAD", r"revision HEAD \(\w{12}\) has no attention/: choose one that has the package"),
     ],
 )

@@ -1,5 +1,6 @@
 """What a side has, once it is imported, and which cases it supports."""
 
+import re
 import sys
 from types import ModuleType
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 import attention
 from bench.plain.errors import CannotDo
-from bench.sources.target import ATTENTION
+from bench.sources.target import ATTENTION, Target, place_of
 from bench.suite.cases import Case, Shape
 from bench.suite.side import Side, load
 
@@ -19,6 +20,27 @@ def test_the_head_is_the_package_as_it_is_imported_here() -> None:
     assert side.kernels is attention.KERNELS
     assert list(side.modules) == list(attention.MODULES)
     assert not side.undeclared
+
+
+@pytest.mark.parametrize(
+    ("kernel", "said"),
+    [
+        ("no.such:thing", "it cannot be imported (ModuleNotFoundError"),
+        ("math", "it cannot be imported (AttributeError"),
+        ("math:pi", "pi is not callable: name a kernel function"),
+        ("attention.oracle:sdpa", "it cannot be imported (AttributeError"),
+    ],
+)
+def test_what_is_no_kernel_is_refused_in_one_sentence(kernel: str, said: str) -> None:
+    with pytest.raises(CannotDo, match=f"^--kernel={kernel}: {re.escape(said)}"):
+        load(Target((kernel,)), ("cpu",))
+
+
+def test_a_source_that_is_no_package_made_of_files_is_refused() -> None:
+    with pytest.raises(
+        CannotDo, match="^no_such_package is no package or module made of files here: name one that can"
+    ):
+        place_of("no_such_package")
 
 
 @pytest.mark.parametrize("text", ["KERNELS = {}", "x = 1"])

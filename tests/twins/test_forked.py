@@ -1,6 +1,8 @@
 """Twins share nothing that either of them changes, and one that dies costs its case and no other."""
 
+import os
 import signal
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +12,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from torch.utils import cpp_extension
 
 from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
@@ -82,24 +85,33 @@ def by_custom_op(x: torch.Tensor) -> torch.Tensor:
 library = torch.library.Library("theirs_library", "DEF")
 library.define("by_library(Tensor x) -> Tensor")
 library.impl("by_library", lambda x: x * {factor}, "CPU")
-SOURCE = '''
-#include <torch/library.h>
-#include <ATen/ATen.h>
-at::Tensor by_cpp(const at::Tensor& x) {{ return x.mul({factor}); }}
-TORCH_LIBRARY(theirs_cpp, library) {{ library.def("by_cpp(Tensor x) -> Tensor"); }}
-TORCH_LIBRARY_IMPL(theirs_cpp, CPU, library) {{ library.impl("by_cpp", &by_cpp); }}
-'''
-torch.utils.cpp_extension.load_inline(
-    "theirs_cpp", [SOURCE], is_python_module=False, no_implicit_headers=True, extra_cflags=["-O0"]
-)
+torch.ops.load_library({built!r})
 OPS = [torch.ops.theirs_ops.by_custom_op, torch.ops.theirs_library.by_library, torch.ops.theirs_cpp.by_cpp]
+"""
+IN_CPP = """
+#include <torch/library.h>
+#include <ATen/core/Tensor.h>
+volatile double factor = 1.234567;
+at::Tensor by_cpp(const at::Tensor& x) { return x.mul(factor); }
+TORCH_LIBRARY(theirs_cpp, library) { library.def("by_cpp(Tensor x) -> Tensor"); }
+TORCH_LIBRARY_IMPL(theirs_cpp, CPU, library) { library.impl("by_cpp", &by_cpp); }
 """
 
 
-def test_operators_of_one_name_are_each_side_s_own(theirs: Theirs) -> None:
-    for folder, factor in ((theirs.base, "1.0"), (theirs.head, "1.01")):
-        operators = OPERATORS.format(factor=factor)
-        written(folder, f"import torch.utils.cpp_extension{operators}", "return OPS[q.shape[0] - 1](formula(q, k, v))")
+def test_operators_of_one_name_are_each_side_s_own(theirs: Theirs, tmp_path: Path) -> None:
+    source, built = tmp_path / "by_cpp.cpp", tmp_path / "by_cpp.so"
+    source.write_text(IN_CPP)
+    compiler = [os.environ.get("CXX", "c++"), "-std=c++20", "-O0", "-shared", "-fPIC"]
+    places = [f"-I{place}" for place in cpp_extension.include_paths()]
+    places += [f"-L{place}" for place in cpp_extension.library_paths()]
+    subprocess.run([*compiler, *places, str(source), "-lc10", "-ltorch_cpu", "-o", str(built)], check=True)
+    content, written_factor = built.read_bytes(), struct.pack("d", 1.234567)
+    assert content.count(written_factor) == 1
+    for folder, factor in ((theirs.base, 1.0), (theirs.head, 1.01)):  # one compilation for both, since it takes seconds
+        own = folder / "by_cpp.so"
+        own.write_bytes(content.replace(written_factor, struct.pack("d", factor)))
+        operators = OPERATORS.format(factor=factor, built=str(own))
+        written(folder, operators, "return OPS[q.shape[0] - 1](formula(q, k, v))")
     errors = theirs.errors(cases=[of_batch(number) for number in (1, 2, 3)])
     assert [head_alone_is_off(error) for error in errors] == [True] * 3
 

@@ -5,15 +5,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from bench.sources import baseline
 
 REPOSITORY = Path(__file__).parents[2]
 
 # One case a part, forward, and forward with backward; certain soon, whatever else the machine does.
 QUICK = "-k 'sdpa-b1h4t64d32-full-fp32-cpu' --gate-threshold=20% -p no:cacheprovider"
-# Twice the time, so that it is certain soon, and wrong by 1% with gradients: of two cases, one is slower and one wrong.
+# Wrong by 1% with gradients: of two cases, one is as it was and one has drifted.
 EDIT = """
 import torch
 from .registry import KERNELS, Kernel
@@ -21,16 +19,16 @@ from .registry import KERNELS, Kernel
 right = sdpa.function
 
 def changed(*args, **kwargs):
-    right(*args, **kwargs)
     out = right(*args, **kwargs)
     return 1.01 * out if torch.is_grad_enabled() else out
 
 KERNELS["sdpa"] = Kernel("sdpa", changed, sdpa.capabilities)
 """
+WRONG = "sdpa-b1h4t64d32-full-fp32-cpu-fwdbwd"
 LINE = EDIT.splitlines().index("def changed(*args, **kwargs):")
 
 
-def propose(runner: Any, edit: str = "") -> int:
+def propose(runner: Any, edit: str) -> int:
     """Commit a head on top of the base; returns the line on which its kernel then is."""
     path = runner.remote / "attention" / "sdpa.py"
     lines = len(path.read_text().splitlines())
@@ -39,42 +37,25 @@ def propose(runner: Any, edit: str = "") -> int:
     return lines + LINE + 1
 
 
-def gate(runner: Any) -> tuple[list[Any], Any]:
-    """Run the gate's jobs as its matrix says: the parts, then the verdict."""
+def test_the_part_with_a_wrong_case_fails_the_whole_and_is_shown_where_it_is_written(runner: Any, hub: Any) -> None:
+    line = propose(runner, EDIT)
     runner.variables["PYTEST_ADDOPTS"] = QUICK
     parts = [runner.run("gate", "measure", {"matrix.shard": shard, "github.run_attempt": 1}) for shard in (1, 2)]
-    return parts, runner.run("gate", "verdict", {"github.event.pull_request.number": 7})
-
-
-def test_the_same_code_passes(runner: Any) -> None:
-    propose(runner)
-    parts, verdict = gate(runner)
-    assert [part.exit_code for part in parts] == [0, 0], parts[0].output + parts[1].output
-    assert verdict.exit_code == 0, verdict.output
-    assert verdict.summary.startswith("## Regression gate: PASS, no slowdown of 20% and no drift in 2 cases")
-    assert "::error" not in parts[0].output + parts[1].output
-    report = json.loads((runner.artifact("gate") / "reports" / "gate.json").read_text())
-    assert report["exit_code"] == 0
-    assert len(report["cases"]) == 2
-    assert "HEAD^1" in report["base"]["origin"]
-    assert report["base"]["source_sha256"] == report["head"]["source_sha256"]
-    assert "<html" in (runner.artifact("gate") / "reports" / "gate.html").read_text()
-
-
-def test_a_kernel_made_slower_and_wrong_fails_and_is_shown_where_it_is_written(runner: Any, hub: Any) -> None:
-    line = propose(runner, EDIT)
-    parts, verdict = gate(runner)
-    assert [part.exit_code for part in parts] == [1, 1], parts[0].output + parts[1].output
-    note = f"\n::error file=attention/sdpa.py,line={line},title=sdpa%3A 1 {{}}::sdpa-b1h4t64d32-full-fp32-cpu-{{}}"
-    found = {"REGRESSED": "fwd: ", "DRIFTED": "fwdbwd: "}
-    for verdict_, direction in found.items():
-        assert sum(note.format(verdict_, direction) in part.output for part in parts) == 1, parts[0].output
+    assert sorted(part.exit_code for part in parts) == [0, 1], parts[0].output + parts[1].output
+    for part in parts:
+        note = f"\n::error file=attention/sdpa.py,line={line},title=sdpa%3A 1 DRIFTED::{WRONG}: "
+        assert part.output.count("::error") == part.output.count(note) == part.exit_code, part.output
+    verdict = runner.run("gate", "verdict", {"github.event.pull_request.number": 7})
     assert verdict.exit_code == 1, verdict.output
-    headline = "## Regression gate: FAIL, 1 DRIFTED, 1 REGRESSED of 2 compared cases"
+    headline = "## Regression gate: FAIL, 1 DRIFTED of 2 compared cases"
     assert verdict.summary.startswith(headline)
-    assert all(f"- **{verdict_}**: " in verdict.summary for verdict_ in found)
+    assert "- **DRIFTED**: " in verdict.summary
     report = json.loads((runner.artifact("gate") / "reports" / "gate.json").read_text())
-    assert report["summary"] == dict.fromkeys(found, 1)
+    assert report["exit_code"] == 1
+    assert report["summary"] == {"DRIFTED": 1, "UNCHANGED": 1}
+    assert "HEAD^1" in report["base"]["origin"]
+    assert report["base"]["source_sha256"] != report["head"]["source_sha256"]
+    assert "<html" in (runner.artifact("gate") / "reports" / "gate.html").read_text()
 
     head = hub.head = runner.git("rev-parse", "HEAD")
     runner.variables = hub.variables
@@ -92,7 +73,6 @@ def test_a_kernel_made_slower_and_wrong_fails_and_is_shown_where_it_is_written(r
 
 
 def test_a_part_that_ends_without_verdicts_fails_the_whole(runner: Any) -> None:
-    propose(runner)
     runner.variables["PYTEST_ADDOPTS"] = "-c no-such-file"
     part = runner.run("gate", "measure", {"matrix.shard": 1, "github.run_attempt": 1})
     assert part.exit_code == 4, part.output
@@ -105,7 +85,7 @@ KERNEL = """
 import torch
 def mine(q, k, v, *, mask, causal, scale):
     if mask is not None: raise NotImplementedError("a mask")
-    return {factor} * torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
 """
 CONFIG = """kernels = ["called:mine"]
 [[row]]
@@ -115,17 +95,14 @@ directions = "fwd"
 """
 
 
-@pytest.mark.parametrize(("factor", "code"), [("1", 0), ("1.01", 1)])
-def test_another_repository_is_gated_where_it_is_by_calling_the_workflow(
-    runner: Any, tmp_path: Path, factor: str, code: int
-) -> None:
+def test_another_repository_s_kernel_passes_where_it_is_by_calling_the_workflow(runner: Any, tmp_path: Path) -> None:
     suite = runner.remote.rename(tmp_path / "the-suite")
     runner.remote.mkdir()
-    (runner.remote / "called.py").write_text(KERNEL.format(factor=1))
+    (runner.remote / "called.py").write_text(KERNEL)
     (runner.remote / "gate.toml").write_text(CONFIG)
     runner.git("init", "-q", "-b", "main")
     runner.commit("base")
-    (runner.remote / "called.py").write_text(KERNEL.format(factor=factor) + "\n")
+    (runner.remote / "called.py").write_text(KERNEL + "\n")
     runner.commit("head")
     inputs = {
         "suite": suite, "suite-commit": "main", "install": '"$PYTHON" -c "import called"', "config": "gate.toml",
@@ -133,8 +110,9 @@ def test_another_repository_is_gated_where_it_is_by_calling_the_workflow(
     }  # fmt: skip
     given = {f"inputs.{name}": value for name, value in inputs.items()} | {"github.run_attempt": 1}
     done = runner.run("elsewhere", "gate", given)
-    assert done.exit_code == code, done.output
-    assert f"## Regression gate: {'FAIL, 1 DRIFTED of 1' if code else 'PASS, no slowdown of 20%'}" in done.summary
+    assert done.exit_code == 0, done.output
+    assert "## Regression gate: PASS, no slowdown of 20%" in done.summary
+    assert "::error" not in done.output
     report = json.loads((runner.artifact("gate-1") / "gate.json").read_text())
     assert [case["id"] for case in report["cases"]] == ["mine-b1h4t64d32-full-fp32-cpu-fwd"]
 
@@ -147,7 +125,9 @@ def test_any_benchmarks_are_gated_where_they_are_by_calling_the_workflow(runner:
     suite = runner.remote.rename(tmp_path / "the-suite")
     runner.remote.mkdir()
     test = "import m\n\ndef test_f(benchmark):\n    benchmark(m.f)\n"
-    for name, text in (("m.py", "def f():\n    return 1\n"), ("test_f.py", test)):
+    foreign = "raise RuntimeError('not the gate')\n"  # where the gate has modules of these names
+    files = {"m.py": "def f():\n    return 1\n", "test_f.py": test, "bench.py": foreign, "attention.py": foreign}
+    for name, text in files.items():
         (runner.remote / name).write_text(text)
     (runner.remote / "conftest.py").touch()
     runner.git("init", "-q", "-b", "main")
@@ -171,7 +151,7 @@ def test_main_s_baseline_is_measured_and_stored_on_its_branch(runner: Any) -> No
     runner.git("switch", "-q", "--orphan", "baselines")
     runner.git("commit", "-q", "--allow-empty", "-m", "Baselines")
     runner.git("switch", "-q", "main")
-    runner.variables["PYTEST_ADDOPTS"] = "-k 'sdpa-b1h4t64d32-full-fp32-cpu'"
+    runner.variables["PYTEST_ADDOPTS"] = "-k 'sdpa-b1h4t64d32-full-fp32-cpu' --benchmark-max-time=0.01"
     sha = runner.git("rev-parse", "HEAD")
     measured = runner.run("baseline", "measure", {"github.sha": sha})
     assert measured.exit_code == 0, measured.output
@@ -184,7 +164,7 @@ def test_main_s_baseline_is_measured_and_stored_on_its_branch(runner: Any) -> No
 
 
 def test_the_gpu_job_fails_on_a_machine_without_a_gpu_instead_of_skipping_everything(runner: Any) -> None:
-    # What the option does is shown in plugin/test_exit_codes.py; here, that each step gives it and fails with it.
+    # What the option does is shown in test_options.py; here, that each step gives it and fails with it.
     runner.python = '#!/bin/sh\ncase "$*" in *--device=cuda*) echo refused: "$*"; exit 4;; esac\n'
     done = runner.run("gpu", "gpu", {"github.event.before": "0" * 40})
     assert done.exit_code == 4

@@ -16,6 +16,7 @@ from ..report.escaping import markdown as cell
 from ..sources.target import Target
 from ..suite.cases import DEVICES, DTYPES
 from ..suite.contract import FAILS, REFUSED, Finding, examine
+from ..suite.rules import RULES
 from ..suite.side import load
 from ..timing.environment import present_devices
 
@@ -79,7 +80,7 @@ class Examined:
         """Try every rule in a dtype, by default the first that the kernel takes."""
         taken = tuple(word for word, of_torch in DTYPES.items() if _takes(kernel, device, of_torch))
         chosen = dtype or next(iter(taken), DEFAULT_DTYPE)
-        return cls(name, device, chosen, taken, tuple(examine(kernel, device, DTYPES[chosen])))
+        return cls(name, device, chosen, taken, tuple(examine(kernel, RULES, device, DTYPES[chosen])))
 
     @property
     def heading(self) -> str:

@@ -50,19 +50,6 @@ def test_steps_copy_each_key_and_value_once(make: Make) -> None:
     assert executed.peak_bytes < 1.25 * (k.nbytes + v.nbytes)
 
 
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize(
-    "sizes", [{"batch": 0}, {"heads": 0}, {"queries": 0}, {"queries": 0, "keys": 0}, {"value_size": 0}, {"keys": 0}]
-)
-def test_size_of_zero_gives_an_empty_or_zero_result(causal: bool, sizes: dict[str, int], make: Make) -> None:
-    q, k, v = (t.detach() for t in make(**{"queries": 5, "keys": 7} | sizes))
-    if q.shape[2] > k.shape[2]:
-        causal = False
-    out = DECODE(q, k, v, causal=causal)
-    assert out.shape == (*q.shape[:3], v.shape[3])
-    assert not out.any()
-
-
 def test_gradient_is_refused(make: Make) -> None:
     with pytest.raises(NotImplementedError, match=r"^kernel 'decode' does not support a backward pass$"):
         DECODE(*make())

@@ -87,11 +87,11 @@ def _fresh_compiler() -> Iterator[None]:
 # torch's own tracing of an autograd function warns of what it does itself.
 @pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")
 @pytest.mark.usefixtures("_fresh_compiler")
-@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), grouped=(False, True), backward=True)
+@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), grouped=True, backward=True)
 def test_kernel_compiles_without_a_graph_break(
-    *, kernel: Kernel, mask: str | None, causal: bool, grouped: bool, make: Make, make_mask: Any
+    *, kernel: Kernel, mask: str | None, causal: bool, make: Make, make_mask: Any
 ) -> None:
-    q, k, v = make(kv_heads=2 if grouped else 4)
+    q, k, v = make(kv_heads=2)
     hidden = None if mask is None else make_mask(mask, 33, 49, blind=2)
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -1,11 +1,10 @@
 """Every kernel with every request it claims to serve, inputs for them, and the error rule they are held to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import wraps
 from inspect import signature
 from itertools import product
-from math import inf
 from typing import Any
 
 import pytest
@@ -13,10 +12,8 @@ import torch
 from hypothesis import is_hypothesis_test
 from torch import Tensor
 
-from attention import KERNELS, Kernel, compiling, reference
-from bench.observing.drift import hold_to_budget
+from attention import KERNELS, Kernel, compiling
 from bench.suite.matrix import COMPILING, VARIANTS
-from bench.suite.naive import naive_attention
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "by_name: the test finds the kernel in the registry, so it gets no stand-in")
 
 
-SHARED = {"make", "make_mask", "check", "request", "_one_thread", "_little_garbage"}  # fixtures of the whole session
+SHARED = {"request", "_one_thread", "_little_garbage"}  # fixtures of the whole session
 REQUESTS: dict[tuple[str, str], list[dict[str, Any]]] = {}  # by test and kernel, of those that it serves
 
 
@@ -156,12 +153,7 @@ def aot_eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     torch.compiler.reset()
 
 
-@pytest.fixture(scope="session")
-def make() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-    return _make
-
-
-def _make(
+def make(
     batch: int = 2,
     heads: int = 4,
     queries: int = 33,
@@ -184,12 +176,7 @@ def _make(
     return q.to(dtype).requires_grad_(), k.to(dtype).requires_grad_(), v.to(dtype).requires_grad_()
 
 
-@pytest.fixture(scope="session")
-def make_mask() -> Callable[..., Tensor]:
-    return _make_mask
-
-
-def _make_mask(
+def make_mask(
     kind: str,
     *shape: int,
     dtype: torch.dtype = torch.float32,
@@ -209,52 +196,3 @@ def _make_mask(
     if kind == "bool":
         return seen
     return torch.randn(shape, generator=generator).masked_fill(~seen, -torch.inf).to(dtype)
-
-
-@pytest.fixture(scope="session")
-def check() -> Callable[..., dict[str, Tensor]]:
-    return _check
-
-
-def _check(
-    attend: Callable[..., Tensor],
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    mask: Tensor | None = None,
-    causal: bool = False,
-    scale: float | None = None,
-    window: int | None = None,
-    capped: bool = True,
-) -> dict[str, Tensor]:
-    """Hold output and gradients to the budget of ``checking.drift``, without the caps on request, and return them.
-
-    A kernel without a backward pass is held to the output.
-    """
-    backward = not isinstance(attend, ForwardOnly)
-    generator = torch.Generator().manual_seed(2)
-    upstream = torch.randn(*q.shape[:-1], v.shape[-1], generator=generator).to(q.dtype)
-    options: dict[str, Any] = {"mask": mask, "causal": causal, "scale": scale, "window": window}
-    got = _results(lambda q, k, v: attend(q, k, v, **options), (q, k, v), upstream, backward)
-    exact = _results(
-        lambda q, k, v: reference(q, k, v, **options),
-        [t.double() for t in (q, k, v)],
-        upstream.double(),
-        backward,
-    )
-    naive = _results(lambda q, k, v: naive_attention(q, k, v, **options), (q, k, v), upstream, backward)
-    complaints = [
-        c for error in hold_to_budget(got, exact, naive, looser=1.0 if capped else inf) for c in error.complaints
-    ]
-    assert complaints == []
-    return got
-
-
-def _results(attend: Callable[..., Tensor], inputs: Any, upstream: Tensor, backward: bool) -> dict[str, Tensor]:
-    leaves = [t.detach().requires_grad_() for t in inputs]
-    out = attend(*leaves)
-    if not backward:
-        return {"out": out.detach()}
-    gradients = torch.autograd.grad(out, leaves, upstream)
-    return {"out": out.detach(), **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}

@@ -14,6 +14,8 @@ from bench.observing.drift import hold_to_budget
 from bench.observing.fingerprint import fingerprint
 from bench.suite.naive import naive_attention, naive_multihead
 
+from .conftest import make_mask
+
 TOKENS, D_MODEL, HEADS = 9, 32, 4
 SPLITS = {"one_by_one": [1] * 9, "prefill_then_one_by_one": [6, 1, 1, 1], "in_chunks": [4, 3, 2], "whole": [9]}
 
@@ -48,7 +50,7 @@ def decode(built: MultiHeadAttention, x: Tensor, split: Sequence[int], **options
 @pytest.mark.request_of(mask=(None, "bool", "float"), causal=True, grouped=(False, True))
 @pytest.mark.parametrize("split", SPLITS)
 def test_decoding_gives_the_full_causal_pass_within_the_error_budget(
-    *, kernel: Kernel, mask: str | None, grouped: bool, split: str, make_mask: Any
+    *, kernel: Kernel, mask: str | None, grouped: bool, split: str
 ) -> None:
     built, x = module(kernel, 2 if grouped else HEADS), normal(2, TOKENS, D_MODEL)
     hidden = None if mask is None else make_mask(mask, 2, HEADS, TOKENS, TOKENS, blind=3)

@@ -22,7 +22,7 @@ from bench.suite.rules import RULES
 from bench.suite.side import Side
 from bench.suite.workload import bind, build
 
-from .conftest import stand_in
+from .conftest import make, make_mask, stand_in
 
 # Their docstrings say that NaN and inf in v reach rows that do not see their key; so do products with a weight of zero.
 SPREADING = {"flex", "sdpa", "sdpa_flash", "sdpa_math", "reference"}
@@ -73,6 +73,15 @@ def test_every_rule_holds_or_is_refused_by_name(name: str) -> None:
     assert name == "sdpa_flash" or not by_torch  # what is empty, and a mask that is learned
 
 
+@pytest.mark.parametrize("name", ["decode", "sdpa"])
+def test_budgets_are_kept_with_the_fused_backends_turned_off(name: str) -> None:
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        found = examine(
+            KERNELS[name], [rule for rule in RULES if rule.name.endswith("are within the error budget")][:1]
+        )
+        assert FAILS not in {finding.outcome for finding in found}
+
+
 @pytest.mark.parametrize("name", ["blockwise", "masked", "sliding_window"])
 def test_what_is_not_finite_outside_of_a_window_reaches_neither_output_nor_gradient(name: str) -> None:
     (rule,) = (rule for rule in RULES if rule.name.startswith("a value outside of a window"))
@@ -90,7 +99,7 @@ def test_the_oracle_keeps_the_rules_that_need_none() -> None:
 
 @pytest.mark.request_of(causal=(False, True), dtype=(torch.float32, torch.bfloat16, torch.float16))
 def test_inf_in_a_query_makes_its_row_nan_or_zero_only_where_the_docstring_says_so(
-    *, kernel: Kernel, causal: bool, dtype: torch.dtype, make: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    *, kernel: Kernel, causal: bool, dtype: torch.dtype
 ) -> None:
     for n_keys in (5, 16, 17, 32):  # PyTorch's fused kernel on CPU does otherwise with fewer than 16 keys
         q, k, v = (t.detach() for t in make(queries=5, keys=n_keys, dtype=dtype))
@@ -105,9 +114,7 @@ def test_inf_in_a_query_makes_its_row_nan_or_zero_only_where_the_docstring_says_
     {"queries": 0, "kv_heads": 2},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("name", ON_CPU)
-def test_size_of_zero_gives_an_empty_or_zero_result_of_the_right_shape(
-    name: str, sizes: dict[str, int], make: Callable[..., tuple[Tensor, Tensor, Tensor]], make_mask: Any
-) -> None:
+def test_size_of_zero_gives_an_empty_or_zero_result_of_the_right_shape(name: str, sizes: dict[str, int]) -> None:
     kernel = stand_in(KERNELS[name], by_name=False)
     for kind in (None, "bool", "float"):
         for causal in (False, True):

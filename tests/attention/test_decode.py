@@ -1,7 +1,6 @@
 """The kernel that decodes: what each step is given, what it takes, and what it refuses."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,8 @@ from torch import Tensor
 from attention import KERNELS
 from bench.observing.fingerprint import fingerprint
 
-Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+from .conftest import make
+
 DECODE = KERNELS["decode"]
 
 
@@ -27,7 +27,7 @@ DECODE = KERNELS["decode"]
     ],
 )
 def test_half_of_the_queries_come_first_and_each_step_sees_views_of_one_cache(
-    queries: int, causal: bool, sizes: list[tuple[int, int]], make: Make, monkeypatch: pytest.MonkeyPatch
+    queries: int, causal: bool, sizes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple[Tensor, Tensor, Tensor]] = []
     sdpa = KERNELS["sdpa"]
@@ -44,13 +44,13 @@ def test_half_of_the_queries_come_first_and_each_step_sees_views_of_one_cache(
 
 
 @torch.no_grad()
-def test_steps_copy_each_key_and_value_once(make: Make) -> None:
+def test_steps_copy_each_key_and_value_once() -> None:
     q, k, v = (t.detach() for t in make(1, 2, 6, 2048, kv_heads=2))
     executed = fingerprint(lambda: DECODE(q, k, v, causal=True))
     assert executed.peak_bytes < 1.25 * (k.nbytes + v.nbytes)
 
 
-def test_gradient_is_refused(make: Make) -> None:
+def test_gradient_is_refused() -> None:
     with pytest.raises(NotImplementedError, match=r"^kernel 'decode' does not support a backward pass$"):
         DECODE(*make())
 

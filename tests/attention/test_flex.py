@@ -1,6 +1,5 @@
 """FlexAttention: what it is asked for, with code generated once, since that takes seconds, and what it refuses."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +11,8 @@ from bench.observing.drift import hold_to_budget
 from bench.suite.matrix import matrix
 from bench.suite.naive import naive_attention
 
-Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+from .conftest import make, make_mask
+
 FLEX = KERNELS["flex"]
 needs_compiler = pytest.mark.skipif(
     (lacks := FLEX.capabilities.lacks(mask=None, causal=False, grouped=False, dtype=torch.float32, device="cpu"))
@@ -38,9 +38,7 @@ def hold(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
 
 
 @needs_compiler
-def test_bool_mask_causal_window_and_groups_are_within_budget_blind_rows_zero_and_nan_as_documented(
-    make: Make, make_mask: Any
-) -> None:
+def test_bool_mask_causal_window_and_groups_are_within_budget_blind_rows_zero_and_nan_as_documented() -> None:
     q, k, v = (t.detach() for t in make(queries=130, keys=149, kv_heads=2))  # more than a block of either
     options: dict[str, Any] = {"mask": make_mask("bool", 2, 1, 130, 149, blind=5), "causal": True, "window": 16}
     got = hold(q, k, v, **options)
@@ -52,13 +50,13 @@ def test_bool_mask_causal_window_and_groups_are_within_budget_blind_rows_zero_an
 @needs_compiler
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("options", [{}, {"scale": 0.3}, {"sinks": torch.tensor([0.5] * 4)}], ids=str)
-def test_a_feature_of_zeros_beside_q_and_k_changes_nothing(options: dict[str, Any], make: Make) -> None:
+def test_a_feature_of_zeros_beside_q_and_k_changes_nothing(options: dict[str, Any]) -> None:
     with torch.compiler.set_stance("force_eager"):
         for size in (8, 16):
             hold(*make(keys=23 if "sinks" in options else 24, size=size), **options)
 
 
-def test_a_cpu_without_avx2_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_avx2_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attention.compiling._missing", lambda _: None)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     refusal = "device cpu here: PyTorch's FlexAttention needs AVX2, and uses DEFAULT on this CPU"
@@ -66,13 +64,13 @@ def test_a_cpu_without_avx2_is_refused(make: Make, monkeypatch: pytest.MonkeyPat
         FLEX(*(t.detach() for t in make()))
 
 
-def test_backward_on_cpu_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backward_on_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_to_compile(monkeypatch)
     with pytest.raises(NotImplementedError, match=r"^kernel 'flex' does not support a backward pass on cpu$"):
         FLEX(*make(), causal=True)
 
 
-def test_double_precision_is_refused(make: Make) -> None:
+def test_double_precision_is_refused() -> None:
     q, k, v = (t.detach() for t in make(dtype=torch.float64))
     with pytest.raises(NotImplementedError, match=r"^kernel 'flex' does not support dtype torch.float64$"):
         FLEX(q, k, v)

@@ -13,6 +13,8 @@ from attention import KERNELS, MODULES, Kernel, MultiHeadAttention, MultiHeadAtt
 from bench.suite.matrix import COMPILING
 from bench.suite.naive import naive_module
 
+from .conftest import make_mask
+
 TOKENS, D_MODEL, HEADS = 17, 32, 4
 Pair = tuple[MultiHeadAttention, MultiHeadAttentionLoop]
 EVERY_MODULE = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
@@ -49,7 +51,7 @@ def run(module: nn.Module, **options: Any) -> list[Tensor]:
 @pytest.mark.request_of(mask=(None, "bool", "float"), causal=(False, True), grouped=(False, True), backward=True)
 @pytest.mark.parametrize("bias", [True, False])
 def test_loop_over_heads_equals_the_fused_projection(
-    *, kernel: Kernel, mask: str | None, causal: bool, grouped: bool, bias: bool, make_mask: Any
+    *, kernel: Kernel, mask: str | None, causal: bool, grouped: bool, bias: bool
 ) -> None:
     fused, loop = pair(kernel, 2 if grouped else HEADS, bias=bias)
     hidden = None if mask is None else make_mask(mask, HEADS, TOKENS, TOKENS, blind=3)
@@ -62,7 +64,7 @@ def test_loop_over_heads_equals_the_fused_projection(
 @pytest.mark.request_of(mask=(None, "bool"), grouped=True, backward=True)
 @pytest.mark.parametrize("kv_heads", [1, 2])
 def test_grouped_heads_equal_plain_ones_with_repeated_weights(
-    *, kernel: Kernel, mask: str | None, kv_heads: int, make_mask: Any
+    *, kernel: Kernel, mask: str | None, kv_heads: int
 ) -> None:
     grouped, _ = pair(kernel, kv_heads, bias=True)
     plain, _ = pair(kernel, HEADS, bias=True)

@@ -1,6 +1,6 @@
 """Kernels under torch.func, without data, exported, compiled for any length: as the plain call, or refused by name."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,8 @@ from torch.func import grad, vmap
 from attention import KERNELS, Kernel
 from bench.suite.matrix import COMPILING
 
-Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+from .conftest import make, make_mask
+
 KINDS = ("bool", "float")
 COUNTS_ARE_FIXED = {"blockwise", "decode", "sliding_window"}
 pytestmark = [
@@ -24,16 +25,14 @@ pytestmark = [
 ]
 
 
-def three_items(make: Make, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+def three_items(tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     q, k, v = make(6, 4, tokens, tokens, 8)
     return q.detach().unflatten(0, (3, 2)), k.detach().unflatten(0, (3, 2)), v.detach().unflatten(0, (3, 2))
 
 
 @pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))
 @pytest.mark.parametrize("tokens", [8, 24])
-def test_vmap_gives_what_a_loop_does(
-    *, kernel: Kernel, mask: str | None, causal: bool, tokens: int, make: Make, make_mask: Any
-) -> None:
+def test_vmap_gives_what_a_loop_does(*, kernel: Kernel, mask: str | None, causal: bool, tokens: int) -> None:
     inputs = three_items(make, tokens)
     hidden = None if mask is None else make_mask(mask, tokens, tokens, blind=2)
 
@@ -54,7 +53,7 @@ def test_vmap_gives_what_a_loop_does(
 @pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), backward=True)
 @pytest.mark.parametrize("tokens", [8, 24])
 def test_gradients_of_each_sample_are_those_of_a_loop(
-    *, kernel: Kernel, mask: str | None, causal: bool, tokens: int, make: Make, make_mask: Any
+    *, kernel: Kernel, mask: str | None, causal: bool, tokens: int
 ) -> None:
     inputs = three_items(make, tokens)
     hidden = None if mask is None else make_mask(mask, tokens, tokens, blind=2)
@@ -76,9 +75,7 @@ def test_gradients_of_each_sample_are_those_of_a_loop(
 @pytest.mark.parametrize("name", ["masked", "blockwise", "sdpa"])
 @pytest.mark.parametrize("shape", [(9,), (9, 9), (1, 4, 9, 9), (2, 1, 9, 9)], ids=str)
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_learned_mask_has_a_gradient_of_each_sample(
-    name: str, shape: tuple[int, ...], *, shared: bool, make: Make
-) -> None:
+def test_a_learned_mask_has_a_gradient_of_each_sample(name: str, shape: tuple[int, ...], *, shared: bool) -> None:
     q, k, v = three_items(make, 9)
     masks = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
 
@@ -94,7 +91,7 @@ def test_a_learned_mask_has_a_gradient_of_each_sample(
 
 
 @pytest.mark.parametrize("name", ["masked", "blockwise"])
-def test_learned_sinks_have_a_gradient_of_each_sample_beside_a_softcap(name: str, make: Make) -> None:
+def test_learned_sinks_have_a_gradient_of_each_sample_beside_a_softcap(name: str) -> None:
     q, k, v = three_items(make, 9)
     sinks = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 
@@ -108,9 +105,7 @@ def test_learned_sinks_have_a_gradient_of_each_sample_beside_a_softcap(name: str
 
 
 @pytest.mark.parametrize("lowered", [False, True])
-def test_sdpa_names_the_float_masks_whose_gradients_it_cannot_give_under_a_transform(
-    make: Make, *, lowered: bool
-) -> None:
+def test_sdpa_names_the_float_masks_whose_gradients_it_cannot_give_under_a_transform(*, lowered: bool) -> None:
     q, k, v = three_items(make, 24)
     mask = torch.full((24, 24), -1e30) if lowered else torch.zeros(3, 24, 24)
 
@@ -121,7 +116,7 @@ def test_sdpa_names_the_float_masks_whose_gradients_it_cannot_give_under_a_trans
         vmap(grad(loss), (0, None if lowered else 0))(q, mask)
 
 
-def test_blockwise_names_the_derivatives_that_it_does_not_have(make: Make) -> None:
+def test_blockwise_names_the_derivatives_that_it_does_not_have() -> None:
     q, k, v = (t[0] for t in three_items(make, 8))
 
     def attend(q: Tensor) -> Tensor:
@@ -134,7 +129,7 @@ def test_blockwise_names_the_derivatives_that_it_does_not_have(make: Make) -> No
 
 
 @pytest.mark.parametrize("name", COMPILING)
-def test_kernels_that_compile_refuse_a_transform_by_name(name: str, make: Make) -> None:
+def test_kernels_that_compile_refuse_a_transform_by_name(name: str) -> None:
     refusal = f"^kernel '{name}' does not support torch.func's transforms: compile the transformed function instead$"
     q, k, v = three_items(make, 8)
     with pytest.raises(NotImplementedError, match=refusal):
@@ -162,9 +157,7 @@ def options_of(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "kind", "causal"), REQUESTS)
 @pytest.mark.parametrize("keys", [8, 40])
-def test_fake_tensors_give_the_shape_without_data(
-    name: str, kind: str | None, *, causal: bool, keys: int, make: Make, make_mask: Any
-) -> None:
+def test_fake_tensors_give_the_shape_without_data(name: str, kind: str | None, *, causal: bool, keys: int) -> None:
     kernel, mode = KERNELS[name], FakeTensorMode()
     backward = kernel.capabilities.backward and name != "flex"
     q, k, v = (mode.from_tensor(t.detach()).requires_grad_(backward) for t in make(2, 4, 8, keys, 16, value_size=16))
@@ -191,7 +184,7 @@ EXPORTED_ALIKE = {"masked", "sdpa"}  # the other kernels are these, or are asked
 @pytest.mark.parametrize(("name", "kind", "causal"), [r for r in REQUESTS if r.values[0] in EXPORTED_ALIKE])
 @pytest.mark.parametrize("square", [True, False])
 def test_an_exported_kernel_serves_every_number_of_tokens(
-    name: str, kind: str | None, *, causal: bool, square: bool, make: Make, make_mask: Any
+    name: str, kind: str | None, *, causal: bool, square: bool
 ) -> None:
     def inputs(queries: int, keys: int) -> tuple[Any, ...]:
         hidden = None if kind is None else make_mask(kind, queries, keys)
@@ -207,7 +200,7 @@ def test_an_exported_kernel_serves_every_number_of_tokens(
 
 
 @pytest.mark.parametrize("name", sorted({request.values[0] for request in REQUESTS} - EXPORTED_ALIKE))
-def test_any_other_kernel_is_exported_or_refuses_by_name(name: str, make: Make) -> None:
+def test_any_other_kernel_is_exported_or_refuses_by_name(name: str) -> None:
     tokens = Dim("tokens")
     attention, inputs = Attention(name, causal=name != "manual"), [t.detach() for t in make(2, 4, 24, 24, 8)]
     if name in COUNTS_ARE_FIXED:
@@ -220,7 +213,7 @@ def test_any_other_kernel_is_exported_or_refuses_by_name(name: str, make: Make) 
 
 
 @pytest.mark.parametrize("name", ["manual", "masked", "sdpa", "blockwise"])
-def test_a_kernel_compiled_for_any_length_gives_what_it_does_plainly(name: str, make: Make) -> None:
+def test_a_kernel_compiled_for_any_length_gives_what_it_does_plainly(name: str) -> None:
     kernel, causal = KERNELS[name], name != "manual"
     torch.compiler.reset()
     attend = torch.compile(lambda q, k, v: kernel(q, k, v, causal=causal), backend="aot_eager", dynamic=True)

@@ -55,7 +55,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         served = [
             {name: asked[name] for name in wanted} for asked in every if kernel.capabilities.lacks(**asked) is None
         ]
-        alone = {*metafunc.fixturenames} - {"kernel", *wanted, *SHARED}  # what is made anew for each node
+        given = {mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")}
+        alone = {*metafunc.fixturenames} - {"kernel", *wanted, *given, *SHARED}  # what is made anew for each node
         if alone or len(served) == 1:
             rows += [pytest.param(kernel, *asked.values(), id=_spell(kernel, asked)) for asked in served]
         elif served:

@@ -3,7 +3,6 @@
 import io
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import onnx
@@ -12,7 +11,6 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-import attention
 from attention import KERNELS, MODULES, MultiHeadAttention, TinyTransformer, reference
 
 TRACED = ("manual", "masked", "sdpa")
@@ -192,16 +190,6 @@ def test_traced_and_exported_modules_give_outputs_and_gradients_for_every_other_
                 torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["blockwise", "decode", "compiled"])
-def test_modules_over_a_kernel_that_refuses_say_so(name: str) -> None:
-    for module in modules_over(name):
-        with (
-            torch.no_grad(),
-            pytest.raises(NotImplementedError, match=f"^kernel '{name}' does not support torch.jit.tr"),
-        ):
-            torch.jit.trace(module, (tokens_for(module, 2, 8),))
-
-
 @torch.no_grad()
 def test_a_cache_is_not_traced() -> None:
     module = MultiHeadAttention(D_MODEL, HEADS)
@@ -211,18 +199,3 @@ def test_a_cache_is_not_traced() -> None:
     ):
         torch.jit.trace(Called(module, cache=cache), (torch.randn(2, 3, D_MODEL),))
     assert cache.length == 0
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["mha", "mhaloop", "block", "tiny"])
-def test_a_module_itself_goes_through_the_older_export_to_onnx(name: str) -> None:
-    modules: dict[str, Any] = {**attention.MODULES, "tiny": partial(attention.TinyTransformer, 40, context=8)}
-    module = modules[name](d_model=16, n_heads=2).eval()
-    x = torch.randint(0, 40, (2, 5)) if name == "tiny" else torch.randn(2, 5, 16)
-    file: Any = io.BytesIO()  # the older export takes one
-    with torch.no_grad():
-        torch.onnx.export(module, (x,), file, dynamo=False)
-        want = module(x)
-    model = onnx.load_from_string(file.getvalue())
-    (got,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x.numpy()})
-    torch.testing.assert_close(torch.from_numpy(got), want)

@@ -1,4 +1,4 @@
-"""Where else a kernel runs: autocast, inference mode, double backward, torch.compile, meta tensors."""
+"""Where else a kernel runs: autocast, inference mode, double backward, torch.compile."""
 
 import functools
 from collections.abc import Iterator
@@ -97,17 +97,6 @@ def test_kernel_compiles_without_a_graph_break(*, kernel: Kernel, mask: str | No
     results = [(f(q, k, v), *torch.autograd.grad(f(q, k, v).sum(), (q, k, v))) for f in (compiled, attend)]
     for got, want in zip(*results, strict=True):
         torch.testing.assert_close(got, want)
-
-
-@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), grouped=(False, True), value_size=True)
-def test_meta_tensors_give_the_shape_without_the_work(
-    *, kernel: Kernel, mask: str | None, causal: bool, grouped: bool
-) -> None:
-    q, k, v = (t.to("meta") for t in make(kv_heads=2 if grouped else 4, value_size=8))
-    hidden = None if mask is None else make_mask(mask, 33, 49).to("meta")
-    for attend in (kernel, reference):
-        out = attend(q, k, v, mask=hidden, causal=causal)
-        assert (out.shape, out.device.type) == ((2, 4, 33, 8), "meta")
 
 
 def test_sdpa_stays_on_the_fused_backend_where_pytorch_would_leave_it() -> None:

@@ -116,9 +116,10 @@ def test_inf_in_a_query_makes_its_row_nan_or_zero_only_where_the_docstring_says_
 @pytest.mark.parametrize("name", ON_CPU)
 def test_size_of_zero_gives_an_empty_or_zero_result_of_the_right_shape(name: str, sizes: dict[str, int]) -> None:
     kernel = stand_in(KERNELS[name], by_name=False)
+    given: Any = {"queries": 5, "keys": 7} | sizes
     for kind in (None, "bool", "float"):
         for causal in (False, True):
-            q, k, v = (t.detach() for t in make(**{"queries": 5, "keys": 7} | sizes))
+            q, k, v = (t.detach() for t in make(**given))
             asked: dict[str, Any] = {
                 "mask": kind, "causal": causal, "grouped": q.shape[1] != k.shape[1], "dtype": q.dtype, "device": "cpu",
                 "value_size": q.shape[3] != v.shape[3],

@@ -66,7 +66,8 @@ def test_output_and_gradients_are_the_oracle_s_whatever_the_request(kernel: Kern
     results = []
     for attend in (kernel, reference):
         leaves = {name: t.clone().requires_grad_(kernel.capabilities.backward) for name, t in tensors.items()}
-        out = attend(**leaves, **options)
+        asked: dict[str, Any] = {**leaves, **options}
+        out = attend(**asked)
         found = {"out": out.detach()}
         if kernel.capabilities.backward:
             upstream = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
@@ -75,8 +76,7 @@ def test_output_and_gradients_are_the_oracle_s_whatever_the_request(kernel: Kern
     got, want = results
     for name, exact in want.items():
         size, tolerance = 1 + exact.abs().max().item(), 1e-9 if exact.dtype == torch.float64 else 1e-5
-        close = {"rtol": tolerance, "atol": tolerance * size}
-        torch.testing.assert_close(got[name], exact, **close, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(got[name], exact, rtol=tolerance, atol=tolerance * size, msg=f"{name} differs")
 
 
 @pytest.mark.request_of(

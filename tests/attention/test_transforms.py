@@ -91,7 +91,8 @@ def test_what_is_learned_has_a_gradient_of_each_sample(
     values = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
 
     def loss(q: Tensor, k: Tensor, v: Tensor, value: Tensor) -> Tensor:
-        return KERNELS[name](q, k, v, **{learned: value}, **options).square().sum()
+        given: dict[str, Any] = {learned: value, **options}
+        return KERNELS[name](q, k, v, **given).square().sum()
 
     for dim, each in ((None, [values[0]] * 3), (0, list(values))):  # one for all samples, and one for each
         got = vmap(grad(loss, argnums=3), (0, 0, -1, dim))(q, k, v.movedim(0, -1), values[0] if dim is None else values)

@@ -57,7 +57,7 @@ class Inputs:
         """Draw which keys are seen, bool (batch, heads, Tq, Tk): three in four, and always the last."""
         generator = torch.Generator().manual_seed(1)
         seen = torch.rand(batch, heads, self.q.shape[2], self.k.shape[2], generator=generator) < 0.75
-        seen[..., -1] = True
+        seen[..., -1:] = True
         return seen
 
     def mask(self, kind: str | None, hidden: str | None = None) -> Tensor | None:

@@ -23,6 +23,8 @@ from .naive import naive_attention
 GROUPED = ("b1h2kv1t2d64", "b1h3kv1t2k3d64", "b2h4kv2t3k5d64", "b1h6kv2t3k5d128", "b1h6kv2t17k33d64")
 # Longer than most windows; causal attention has no queries that come before every key, as in the last.
 FAR = ("b1h1t1d64", "b2h2t3k5d64", "b1h4kv2t130d64", "b1h2t33k149d64", "b1h2t1k149d64", "b1h2t80k9d64")
+# A vector of fp32 values has at most 16 lanes: with fewer keys, kernels for CPUs may lose NaN.
+LANES = (*SIZES, "b1h1t5k15d64")
 WINDOWS = (1, 2, 16, 63, 65, 10**12)
 TOLERANCE = 1e-4  # by which rounding may break an identity, but in float64
 TOLERANCE_FP64 = 1e-9
@@ -91,7 +93,7 @@ def _attend(kernel: Attend, x: Inputs, **options: Any) -> Tensor:
         return kernel(q, k, v, **{"mask": None, "causal": False, "scale": None} | options)
 
 
-def _differentiate(
+def differentiate(
     kernel: Attend, inputs: Sequence[Tensor], upstream: Tensor, *, backward: bool = True, **options: Any
 ) -> list[Tensor]:
     """Return the output of q, k and v, and their gradients."""
@@ -197,7 +199,7 @@ def _checkpointed(kernel: Attend, x: Inputs, *, causal: bool) -> Complaints:
         out: Tensor = checkpoint(partial(kernel, **options), *leaves, use_reentrant=False)
         return out
 
-    found = (_differentiate(each, x.tensors, x.upstream, causal=causal) for each in (attend, kernel))
+    found = (differentiate(each, x.tensors, x.upstream, causal=causal) for each in (attend, kernel))
     yield from _all_close(*found)
 
 
@@ -220,7 +222,7 @@ def _layouts(kernel: Attend, x: Inputs, *, layout: str, kind: str | None = None,
         strided = plain
     yield from _all_close(
         *(
-            _differentiate(kernel, inputs[:3], inputs[3], mask=mask, **options)
+            differentiate(kernel, inputs[:3], inputs[3], mask=mask, **options)
             for inputs, mask in zip((strided, plain), masks, strict=True)
         )
     )
@@ -245,7 +247,7 @@ def _unwritten(kernel: Attend, x: Inputs, *, kind: str | None = None, backward: 
     mask = x.mask(kind, "every key from one query")
     given = [*x.tensors, x.upstream, *([] if mask is None else [mask])]
     before = [t.clone() for t in given]
-    _differentiate(kernel, given[:3], given[3], backward=backward, mask=mask)
+    differentiate(kernel, given[:3], given[3], backward=backward, mask=mask)
     if not all(torch.equal(t, b) for t, b in zip(given, before, strict=True)):
         yield "it writes to its inputs"
 
@@ -291,7 +293,7 @@ def _nan_key(kernel: Attend, x: Inputs, *, name: str, tokens: slice, **options: 
         seen = seen & (mask if mask.dtype == torch.bool else mask != -torch.inf)[0, 0].cpu()
     given = dict(zip("qkv", (t.clone() for t in x.tensors), strict=True))
     given[name][:, :, tokens, 3] = torch.nan
-    found = _differentiate(kernel, [*given.values()], x.upstream, mask=mask, **options)
+    found = differentiate(kernel, [*given.values()], x.upstream, mask=mask, **options)
     # Of a single key the gradient is zero in exact arithmetic.
     for result, what, keys in zip(found, ("row", "gradient"), (1, 2), strict=False):
         if not result[:, :, seen[:, 0] & (seen.sum(dim=1) >= keys)].isnan().any(dim=-1).all():
@@ -309,7 +311,7 @@ def _hidden_value(kernel: Attend, x: Inputs, *, value: float, kind: str = "", **
         v[:, :, 0] = min(value, torch.finfo(v.dtype).max ** 0.75) if isfinite(value) else value
     options["mask"] = x.written(seen, kind) if kind else None
     upstream = x.upstream * (torch.ones(queries) if kind else far)[:, None].to(x.upstream)
-    found, clean = (_differentiate(kernel, (x.q, x.k, values), upstream, **options) for values in (v, x.v))
+    found, clean = (differentiate(kernel, (x.q, x.k, values), upstream, **options) for values in (v, x.v))
     if not torch.equal(found[0][:, :, far], clean[0][:, :, far]):
         yield f"a value of {value} that is hidden from a query reaches its output"
     if not kind:  # of the gradients of k and v, those that see the value have a part
@@ -513,11 +515,12 @@ RULES = (
     Rule("an output stays as it is when the next call comes", _own_output),
     Rule("order of keys does not matter", _key_order),
     Rule("weights sum to one", _ones, _CAUSAL),
-    Rule("NaN in a query makes its row NaN and no other", _nan_query, (*_CAUSAL, *_KINDS, *_CAUSAL_KINDS)),
+    Rule("NaN in a query makes its row NaN and no other", _nan_query, (*_CAUSAL, *_KINDS, *_CAUSAL_KINDS), LANES),
     Rule(
         "inf in a query makes its row NaN or zero and leaves the others",
         _nan_query,
         _both((*_CAUSAL, *_LOW), tuple((str(value), {"value": value}) for value in (inf, -inf))),
+        LANES,
     ),
     Rule(
         "NaN in a key or value makes every row and gradient NaN that sees it",
@@ -530,6 +533,7 @@ RULES = (
             ),
             _ENDS,
         ),
+        LANES,
     ),
     Rule(
         "a value that is masked from all reaches no output",

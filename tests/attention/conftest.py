@@ -1,6 +1,6 @@
 """Every kernel with every request it claims to serve, inputs for them, and the error rule they are held to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import wraps
 from inspect import signature
@@ -13,7 +13,9 @@ from hypothesis import is_hypothesis_test
 from torch import Tensor
 
 from attention import KERNELS, Kernel, compiling
+from bench.suite.contract import REFUSED, examine
 from bench.suite.matrix import COMPILING, VARIANTS
+from bench.suite.rules import RULES
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -197,3 +199,20 @@ def make_mask(
     if kind == "bool":
         return seen
     return torch.randn(shape, generator=generator).masked_fill(~seen, -torch.inf).to(dtype)
+
+
+def pretend_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a kernel that compiles be called without a compiler, and on any CPU: run eagerly, it needs neither."""
+    monkeypatch.setattr("attention.compiling._missing", lambda _: None)
+    monkeypatch.setattr("attention.compiling.vector_bits", lambda: 256)
+
+
+def hold_to_rule(
+    attend: Callable[..., Tensor], name: str, size: str, dtype: torch.dtype = torch.float32, **options: Any
+) -> None:
+    """Hold one request to a rule of the contract; skip if the kernel refuses it."""
+    (rule,) = (rule for rule in RULES if rule.name == name)
+    (found,) = examine(attend, [replace(rule, variants=(("", options),), sizes=(size,))], dtype=dtype)
+    if found.outcome == REFUSED:
+        pytest.skip(found.why)
+    assert found.why == ""

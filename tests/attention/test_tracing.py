@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import onnx
@@ -49,13 +50,10 @@ def inputs(queries: int, keys: int, kind: str | None, kv_heads: int, batch: int 
 
 def asked() -> Iterator[tuple[str, str | None, bool, tuple[int, int]]]:
     """What is asked of a kernel, and the sizes of an example: for few keys and one query, sdpa decides otherwise."""
-    for name in TRACED:
-        for kind in (None, "bool", "float"):
-            for causal in (False, True):
-                can = KERNELS[name].capabilities
-                if can.lacks(mask=kind, causal=causal, grouped=True, dtype=torch.float32, device="cpu") is None:
-                    for example in ((8, 8), (24, 24), (1, 24), (5, 24)):
-                        yield name, kind, causal, example
+    for name, kind, causal in product(TRACED, (None, "bool", "float"), (False, True)):
+        can = KERNELS[name].capabilities
+        if can.lacks(mask=kind, causal=causal, grouped=True, dtype=torch.float32, device="cpu") is None:
+            yield from ((name, kind, causal, example) for example in ((8, 8), (24, 24), (1, 24), (5, 24)))
 
 
 OTHERS = ((8, 8), (24, 24), (1, 24), (1, 1), (5, 24), (40, 40))
@@ -66,20 +64,6 @@ def wrong(call: Any, sizes: tuple[int, int], kind: str | None, *, causal: bool, 
     mask = given[3] if kind else None
     want = reference(*given[:3], mask=mask, causal=causal)
     return not torch.allclose(call(*given).double(), want, rtol=1e-5, atol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("kv_heads", [HEADS, 2])
-def test_a_traced_kernel_is_right_for_every_other_size(kv_heads: int) -> None:
-    failed = []
-    for name, kind, causal, example in asked():
-        traced = torch.jit.trace(Attention(name, causal=causal), inputs(*example, kind, kv_heads))
-        failed += [
-            (name, kind, causal, example, sizes)
-            for sizes in OTHERS
-            if wrong(traced, sizes, kind, causal=causal, kv_heads=kv_heads)
-        ]
-    assert failed == []
 
 
 def exported(module: nn.Module, given: tuple[Tensor, ...], axes: list[dict[int, str]]) -> Any:
@@ -105,18 +89,19 @@ def exported(module: nn.Module, given: tuple[Tensor, ...], axes: list[dict[int, 
 
 @torch.no_grad()
 @pytest.mark.parametrize("kv_heads", [HEADS, 2])
-def test_a_kernel_exported_to_onnx_is_right_for_every_other_size(kv_heads: int) -> None:
+def test_a_traced_or_exported_kernel_is_right_for_every_other_size(kv_heads: int) -> None:
+    queries, keys = {0: "batch", 2: "queries"}, {0: "batch", 2: "keys"}
     failed = []
     for name, kind, causal, example in asked():
-        if example not in {(8, 8), (1, 24)}:
-            continue
-        queries, keys = {0: "batch", 2: "queries"}, {0: "batch", 2: "keys"}
-        axes = [queries, keys, keys, *([{0: "queries", 1: "keys"}] if kind else [])]
-        model = exported(Attention(name, causal=causal), inputs(*example, kind, kv_heads), axes)
+        module, given = Attention(name, causal=causal), inputs(*example, kind, kv_heads)
+        calls: list[Any] = [torch.jit.trace(module, given)]
+        if example in {(8, 8), (1, 24)}:  # an export takes longer
+            axes = [queries, keys, keys, *([{0: "queries", 1: "keys"}] if kind else [])]
+            calls.append(exported(module, given, axes))
         failed += [
-            (name, kind, causal, example, sizes)
-            for sizes in OTHERS
-            if wrong(model, sizes, kind, causal=causal, kv_heads=kv_heads)
+            (type(call), name, kind, causal, example, sizes)
+            for call, sizes in product(calls, OTHERS)
+            if wrong(call, sizes, kind, causal=causal, kv_heads=kv_heads)
         ]
     assert failed == []
 

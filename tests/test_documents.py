@@ -219,7 +219,7 @@ CHANGES = {
     "add an axis to the covering arrays": "suite/covering.py",
     "hold outputs to a tighter budget": "observing/drift.py",
     "change the frozen yardstick": "suite/naive.py",
-    "add a rule to a kernel's contract": "suite/contract.py",
+    "add a rule to a kernel's contract": "suite/rules.py",
     "recognise another signature of kernels": "suite/signatures.py",
     "allow another key in a repository's own file": "suite/config.py",
     "record another fact of a call": "plain/execution.py",

@@ -226,7 +226,7 @@ def test_where_most_is_refused_the_last_line_says_so_and_the_exit_code_is_4_or_1
 ) -> None:
     path = tmp_path / "report.md"
     assert main(["conformance", f"--kernel={half_precision()}", "--dtype=fp32", f"--markdown={path}"]) == 4
-    said = r"mostly refused: (\d+) of (\d+) rows, .* dtype torch.float32 on cpu \(RuntimeError: .*: give --dtype=bf16$"
+    said = r"mostly refused: (\d+) of (\d+) rules, .* dtype torch.float32 on cpu \(RuntimeError: .*: give --dtype=bf16$"
     last = capsys.readouterr().out.splitlines()[-2]  # a blank line follows
     found = re.match(said, last)
     assert found is not None
@@ -234,5 +234,5 @@ def test_where_most_is_refused_the_last_line_says_so_and_the_exit_code_is_4_or_1
     assert "mostly refused: " in path.read_text()
     assert main(["conformance", f"--kernel={half_precision(scale='1.0')}", "--dtype=fp32"]) == 1  # its rows in bf16
     capsys.readouterr()
-    assert main(["conformance", "--kernel=attention.manual:manual"]) == 4  # in a dtype that it takes
+    assert main(["conformance", "--kernel=attention.sliding_window:sliding_window"]) == 4  # in a dtype that it takes
     assert capsys.readouterr().out.splitlines()[-2].endswith(": most of the contract was not checked")

@@ -51,51 +51,45 @@ def test_batch_and_tokens_may_be_zero(module: Callable[..., nn.Module]) -> None:
         assert built(torch.zeros(shape)).shape == shape
 
 
-@EVERY_MODULE
-@pytest.mark.parametrize(
-    ("sizes", "options", "message"),
-    [
-        ((30, 4), {}, "d_model must be a multiple of n_heads; saw d_model=30, n_heads=4"),
-        ((32, 0), {}, "d_model must be a multiple of n_heads; saw d_model=32, n_heads=0"),
-        ((0, 4), {}, "d_model must be a multiple of n_heads; saw d_model=0, n_heads=4"),
-        ((32, 4), {"n_kv_heads": 3}, "n_heads must be a multiple of n_kv_heads; saw 4 and 3"),
-        ((32, 4), {"n_kv_heads": 8}, "n_heads must be a multiple of n_kv_heads; saw 4 and 8"),
-        ((32, 4), {"n_kv_heads": 0}, "n_heads must be a multiple of n_kv_heads; saw 4 and 0"),
-        ((32, 4), {"kernel": "fastest"}, f"no kernel is named 'fastest'; there are {', '.join(KERNELS)}"),
-    ],
-)
-def test_sizes_and_kernels_that_cannot_be_are_refused_when_built(
-    module: Callable[..., nn.Module], sizes: tuple[int, int], options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        module(*sizes, **options)
+def tokens(*shape: int) -> Tensor:
+    return torch.zeros(shape or (2, 3, 32))
+
+
+def hiding(*shape: int) -> Tensor:
+    return torch.ones(shape, dtype=torch.bool)
+
+
+UNDIVIDED, UNGROUPED = "d_model must be a multiple of n_heads; saw", "n_heads must be a multiple of n_kv_heads; saw"
+MISFIT = "mask must broadcast to (B, Hq, Tq, Tk) = (2, 4, 3, 3); saw"
+# What is done with a module's class, and what it raises.
+REFUSED: list[tuple[Callable[[Any], object], type[Exception], str]] = [
+    (lambda cls: cls(30, 4), ValueError, f"{UNDIVIDED} d_model=30, n_heads=4"),
+    (lambda cls: cls(32, 0), ValueError, f"{UNDIVIDED} d_model=32, n_heads=0"),
+    (lambda cls: cls(0, 4), ValueError, f"{UNDIVIDED} d_model=0, n_heads=4"),
+    (lambda cls: cls(32, 4, n_kv_heads=3), ValueError, f"{UNGROUPED} 4 and 3"),
+    (lambda cls: cls(32, 4, n_kv_heads=8), ValueError, f"{UNGROUPED} 4 and 8"),
+    (lambda cls: cls(32, 4, n_kv_heads=0), ValueError, f"{UNGROUPED} 4 and 0"),
+    (lambda cls: cls(32, 4, kernel="x"), ValueError, f"no kernel is named 'x'; there are {', '.join(KERNELS)}"),
+    (lambda cls: cls(32, 4)(tokens(3, 32)), ValueError, "x must be (batch, tokens, 32); saw (3, 32)"),
+    (lambda cls: cls(32, 4)(tokens(2, 3, 31)), ValueError, "x must be (batch, tokens, 32); saw (2, 3, 31)"),
+    (lambda cls: cls(32, 4)(tokens(1, 2, 3, 32)), ValueError, "x must be (batch, tokens, 32); saw (1, 2, 3, 32)"),
+    (lambda cls: cls(32, 4)(tokens(), mask=hiding(3, 4)), ValueError, f"{MISFIT} (3, 4)"),
+    (lambda cls: cls(32, 4)(tokens(), mask=hiding(2, 1, 3, 3, 3)), ValueError, f"{MISFIT} (2, 1, 3, 3, 3)"),
+    (lambda cls: cls(32, 4)(tokens(), mask=hiding(3, 3, 3)), ValueError, f"{MISFIT} (3, 3, 3)"),
+    (
+        lambda cls: cls(32, 4, kernel="manual")(tokens(), mask=hiding(3, 3)),
+        NotImplementedError,
+        "kernel 'manual' does not support a bool mask",
+    ),
+]
 
 
 @EVERY_MODULE
-@pytest.mark.parametrize("shape", [(3, 32), (2, 3, 31), (1, 2, 3, 32)])
-def test_tokens_of_another_shape_are_quoted(module: Callable[..., nn.Module], shape: tuple[int, ...]) -> None:
-    message = f"x must be (batch, tokens, 32); saw {shape}"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        module(32, 4)(torch.zeros(shape))
-
-
-@EVERY_MODULE
-@pytest.mark.parametrize("shape", [(3, 4), (2, 1, 3, 3, 3), (3, 3, 3)])
-def test_mask_that_does_not_fit_the_heads_is_quoted(module: Callable[..., nn.Module], shape: tuple[int, ...]) -> None:
-    message = f"mask must broadcast to (B, Hq, Tq, Tk) = (2, 4, 3, 3); saw {shape}"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        module(32, 4)(torch.zeros(2, 3, 32), mask=torch.ones(shape, dtype=torch.bool))
-
-
-@EVERY_MODULE
-def test_dropout_is_not_offered_by_a_module(module: Callable[..., nn.Module]) -> None:
+def test_what_cannot_be_is_quoted_and_dropout_is_not_offered(module: Callable[..., nn.Module]) -> None:
+    for ask, error, message in REFUSED:
+        with pytest.raises(error, match=f"^{re.escape(message)}$"):
+            ask(module)
     with pytest.raises(TypeError, match="unexpected keyword argument 'dropout'"):
         module(32, 4, dropout=0.1)
     with pytest.raises(TypeError, match="unexpected keyword argument 'dropout_p'"):
-        module(32, 4)(torch.zeros(2, 3, 32), dropout_p=0.1)
-
-
-@EVERY_MODULE
-def test_request_beyond_the_kernel_is_refused_through_the_module(module: Callable[..., nn.Module]) -> None:
-    with pytest.raises(NotImplementedError, match=r"^kernel 'manual' does not support a bool mask$"):
-        module(32, 4, kernel="manual")(torch.zeros(2, 3, 32), mask=torch.ones(3, 3, dtype=torch.bool))
+        module(32, 4)(tokens(), dropout_p=0.1)

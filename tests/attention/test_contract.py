@@ -16,6 +16,7 @@ from torch import Tensor
 import attention
 from attention import KERNELS, Kernel, reference
 from bench.observing.drift import hold_to_budget
+from bench.suite.cases import Shape
 from bench.suite.contract import FAILS, HOLDS, REFUSED, Inputs, Rule, examine
 from bench.suite.matrix import COMPILING, matrix
 from bench.suite.oracle import oracle, yardstick
@@ -73,6 +74,18 @@ def test_every_rule_holds_or_is_refused_by_name(name: str, monkeypatch: pytest.M
     by_torch = {why for why in refused if why.startswith("PyTorch's flash backend refuses")}
     assert {why.removeprefix(f"kernel '{name}' does not support ") for why in refused - by_torch} == REFUSES[name]
     assert name == "sdpa_flash" or not by_torch  # what is empty, and a mask that is learned
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("name", [name for name in ON_CPU if "float" in KERNELS[name].capabilities.masks])
+def test_a_float_mask_of_another_dtype_is_rounded_to_that_of_the_queries(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_to_compile(monkeypatch)
+    x = Inputs.make(Shape.parse("b2h4kv2t17k33d64"), torch.float16, "cpu")
+    mask = 10 * torch.randn(17, 33, generator=torch.Generator().manual_seed(0))
+    with torch.compiler.set_stance("force_eager" if name in COMPILING else "default"):
+        assert torch.equal(*(KERNELS[name](*x.tensors, mask=each) for each in (mask, mask.half())))
 
 
 @pytest.mark.parametrize("name", ["decode", "sdpa"])

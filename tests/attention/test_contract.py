@@ -62,8 +62,10 @@ def as_asked(name: str) -> Callable[..., Tensor]:
 @pytest.mark.parametrize("name", ON_CPU)
 def test_every_rule_holds_or_is_refused_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_to_compile(monkeypatch)
+    # FlexAttention takes ten times as long as others where no code is generated.
+    rules = [replace(rule, sizes=rule.sizes[::2]) for rule in RULES] if name == "flex" else RULES
     with torch.compiler.set_stance("force_eager" if name in COMPILING else "default"):
-        found = list(examine(as_asked(name), RULES))
+        found = list(examine(as_asked(name), rules))
     failing = [finding for finding in found if finding.outcome == FAILS]
     if name in SPREADING:
         assert {finding.rule for finding in failing} <= HIDDEN_VALUES

@@ -21,7 +21,8 @@ def test_bool_mask_causal_window_and_groups_are_within_budget_blind_rows_zero_an
     hold_to_rule(FLEX, BUDGET, size, kind="bool", hidden=hidden, causal=True, window=16)
     x = Inputs.make(Shape.parse(size), torch.float32, "cpu")
     x.q[:, :, 4] = torch.nan
-    out = FLEX(*x.tensors, mask=x.mask("bool", hidden), causal=True, window=16)
+    with torch.no_grad():  # or else code is generated once more
+        out = FLEX(*x.tensors, mask=x.mask("bool", hidden), causal=True, window=16)
     assert not out[:, :, 0].any()
     assert out[:, :, 4].isfinite().all()
 

@@ -214,18 +214,13 @@ _LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _layouts(kernel: Attend, x: Inputs, *, layout: str, kind: str | None = None, **options: Any) -> Complaints:
-    strided = [_LAYOUTS[layout](t) for t in (*x.tensors, x.upstream)]
-    plain = [t.contiguous() for t in strided]
-    seen = x.seen(x.q.shape[0], x.q.shape[1])
-    masks = [None if kind is None else x.written(f(seen), kind) for f in (_LAYOUTS[layout], lambda t: t)]
-    if kind is not None:  # only the mask lies otherwise
-        strided = plain
-    yield from _all_close(
-        *(
-            differentiate(kernel, inputs[:3], inputs[3], mask=mask, **options)
-            for inputs, mask in zip((strided, plain), masks, strict=True)
-        )
-    )
+    """Compare with contiguous tensors; with a mask, only that lies otherwise."""
+    lay = _LAYOUTS[layout]
+    plain = [*x.tensors, x.upstream] if kind else [lay(t).contiguous() for t in (*x.tensors, x.upstream)]
+    mask = None if kind is None else x.written(x.seen(x.q.shape[0], x.q.shape[1]), kind)
+    strided = plain if kind else [lay(t) for t in (*x.tensors, x.upstream)]
+    found = differentiate(kernel, strided[:3], strided[3], mask=None if mask is None else lay(mask), **options)
+    yield from _all_close(found, differentiate(kernel, plain[:3], plain[3], mask=mask, **options))
 
 
 def _repeatable(kernel: Attend, x: Inputs, *, causal: bool) -> Complaints:

@@ -65,7 +65,9 @@ class Inputs:
         if kind is None:
             return None
         seen = self.seen()
-        if hidden is not None:
+        if hidden == NO_KEY:
+            seen[:] = True
+        elif hidden is not None:
             rows, columns = HIDDEN[hidden]
             seen[:, :, rows, columns(seen.shape[3])] = False
         return self.written(seen, kind)
@@ -79,6 +81,7 @@ class Inputs:
         return bias.masked_fill(~seen, torch.finfo(bias.dtype).min if kind == "lowest" else -torch.inf)
 
 
+NO_KEY = "no key"  # a mask that hides nothing, for which a kernel may have a shorter way
 # What a mask hides besides one key in four: from these queries, these keys of so many.
 HIDDEN: dict[str, tuple[slice, Callable[[int], slice]]] = {
     "every key from one query": (slice(0, 1), lambda _: slice(None)),

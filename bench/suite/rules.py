@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from attention import reference
 
 from ..observing.drift import hold_to_budget
-from .contract import HIDDEN, SIZES, Attend, Complaints, Inputs, Rule
+from .contract import HIDDEN, NO_KEY, SIZES, Attend, Complaints, Inputs, Rule
 from .naive import naive_attention
 
 # A single key head, and groups of two and three.
@@ -416,7 +416,7 @@ RULES = (
     ),
     Rule(
         "whatever keys a mask hides, output and gradients are within the error budget",
-        _each("hidden", tuple(HIDDEN), "with {} hidden"),
+        _each("hidden", (NO_KEY, *HIDDEN), "with {} hidden"),
         _with((*_KINDS, *_CAUSAL_KINDS), backward=True),
         SIZES[2:],
     ),

@@ -1,8 +1,7 @@
-"""Every kernel with every request it claims to serve, inputs for them, and the error rule they are held to."""
+"""Every kernel with every request it claims to serve, inputs for them, and the rules they are held to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
 from inspect import signature
 from itertools import product
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from hypothesis import is_hypothesis_test
 from torch import Tensor
 
-from attention import KERNELS, Kernel, compiling
+from attention import KERNELS, Kernel
 from bench.suite.contract import REFUSED, examine
 from bench.suite.matrix import COMPILING, VARIANTS
 from bench.suite.rules import RULES
@@ -52,7 +51,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     choices = [value if isinstance(value, tuple) else (value,) for value in request.values()]
     wanted = [name for name in request if name in metafunc.fixturenames]
     rows = []
-    for kernel in (stand_in(k, by_name=by_name) for k in KERNELS.values() if covered(k)):
+    for kernel in (k if by_name else stand_in(k) for k in KERNELS.values() if covered(k)):
         every = [dict(zip(request, values, strict=True)) for values in product(*choices)]
         served = [
             {name: asked[name] for name in wanted} for asked in every if kernel.capabilities.lacks(**asked) is None
@@ -98,16 +97,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-def stand_in(kernel: Kernel, *, by_name: bool) -> Kernel:
-    """The kernel as most tests call it; itself, if the test finds it in the registry.
+def stand_in(kernel: Kernel) -> Kernel:
+    """The kernel as most tests call it.
 
     One that must have a window gets a window that hides nothing, and one without a backward pass no request for it.
     Where a variant refuses inputs, in a way that its capabilities cannot tell beforehand, the test is skipped with its
     reason.
     """
     needed: dict[str, Any] = {}
-    if by_name:
-        return kernel
     if not kernel.capabilities.windowless:
         needed = {"window": 10**9}
     elif kernel.name not in VARIANTS and kernel.capabilities.backward:
@@ -129,31 +126,6 @@ class ForwardOnly(Kernel):
     def __call__(self, *args: Any, **options: Any) -> Tensor:
         with torch.no_grad():
             return super().__call__(*args, **options)
-
-
-def compile_with(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have ``torch.compile`` use the backend, which knows nothing of the options of torch's own."""
-    own = torch.compile
-
-    @wraps(own)
-    def compile_(function: Any, *, options: object = None, **how: Any) -> Any:
-        return own(function, backend=backend, **how)
-
-    monkeypatch.setattr(torch, "compile", compile_)
-
-
-@pytest.fixture
-def aot_eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Have ``torch.compile`` trace, and run what it traced without generating code; the backend counts the graphs."""
-    from torch._dynamo.testing import CompileCounterWithBackend  # noqa: PLC0415  # a second, for the few that use it
-
-    counter = CompileCounterWithBackend("aot_eager")
-    compile_with(counter, monkeypatch)
-    torch.compiler.reset()
-    compiling.compile_whole.cache_clear()
-    yield counter
-    compiling.compile_whole.cache_clear()
-    torch.compiler.reset()
 
 
 def make(

@@ -5,21 +5,46 @@ Code is generated where it is held to its budget, which takes seconds; the other
 
 import re
 import sys
+from collections.abc import Iterator
+from functools import wraps
 from math import nan
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch._dynamo.testing import CompileCounter
+from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 
 from attention import KERNELS, Kernel, compiling
 from bench.suite.matrix import COMPILING, matrix
 
-from .conftest import compile_with, hold_to_rule, make
+from .conftest import hold_to_rule, make
 
 EVERY_KERNEL = pytest.mark.parametrize("attend", [KERNELS[name] for name in COMPILING], ids=COMPILING)
 ASKED: dict[str, Any] = {"causal": True, "grouped": True, "dtype": torch.float32, "device": "cpu"}
+
+
+def compile_with(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ``torch.compile`` use the backend, which knows nothing of the options of torch's own."""
+    own = torch.compile
+
+    @wraps(own)
+    def compile_(function: Any, *, options: object = None, **how: Any) -> Any:
+        return own(function, backend=backend, **how)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+
+
+@pytest.fixture
+def aot_eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Have ``torch.compile`` trace, and run what it traced without generating code; the backend counts the graphs."""
+    counter = CompileCounterWithBackend("aot_eager")
+    compile_with(counter, monkeypatch)
+    torch.compiler.reset()
+    compiling.compile_whole.cache_clear()
+    yield counter
+    compiling.compile_whole.cache_clear()
+    torch.compiler.reset()
 
 
 @EVERY_KERNEL

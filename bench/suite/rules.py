@@ -68,7 +68,7 @@ def _budget(
             return
     # Of few keys, or scores that saturate, the yardstick may be exact: a few units in the last place are allowed.
     few = x.k.shape[2] < FEW_KEYS or hidden is not None or not capped
-    allowed = max(32 * torch.finfo(torch.float32).eps, 8 * torch.finfo(x.q.dtype).eps if few else 0.0)
+    allowed = max(32 * torch.finfo(torch.float32).eps, 8 * torch.finfo(x.q.dtype).eps) if few else 0.0
     far = {name for name, want in exact.items() if any(_close(got[name].double(), want, name, allowed))}
     if far:
         naive = results(naive_attention, x.q.dtype)
@@ -303,7 +303,7 @@ def _hidden_value(kernel: Attend, x: Inputs, *, value: float, kind: str = "", **
     far = ~seen[0, 0, :, 0] if kind else torch.arange(keys - queries, keys).abs() >= options["window"]
     v = x.v.clone()
     if bool(far.any()):
-        v[:, :, 0] = min(value, torch.finfo(v.dtype).max ** 0.75) if isfinite(value) else value
+        v[:, :, 0] = min(value, torch.finfo(v.dtype).max / 1e3) if isfinite(value) else value
     options["mask"] = x.written(seen, kind) if kind else None
     upstream = x.upstream * (torch.ones(queries) if kind else far)[:, None].to(x.upstream)
     found, clean = (differentiate(kernel, (x.q, x.k, values), upstream, **options) for values in (v, x.v))

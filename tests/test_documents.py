@@ -245,7 +245,7 @@ def test_another_repository_s_ten_lines_give_inputs_that_the_workflow_has() -> N
 
 # Files that a newcomer looks for: to add or to change a shape, an axis, a budget, a rule, an option and so on.
 SOUGHT = """
-    suite/matrix.py suite/covering.py suite/naive.py suite/contract.py suite/signatures.py suite/config.py
+    suite/matrix.py suite/covering.py suite/naive.py suite/rules.py suite/signatures.py suite/config.py
     observing/drift.py plain/execution.py judging/fingerprint_diff.py judging/statistics.py judging/replication.py
     judging/judge.py judging/advice.py timing/clock.py timing/measure.py sources/world.py sources/repository.py
     sessions/difference.py report/as_html.py report/formats.py options.py selftest/faults.py

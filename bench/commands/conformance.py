@@ -17,6 +17,7 @@ from ..report.escaping import markdown as cell
 from ..sources.target import Target
 from ..suite.cases import DEVICES, DTYPES
 from ..suite.contract import FAILS, REFUSED, Finding, examine
+from ..suite.rules import RULES
 from ..suite.side import load
 from ..timing.environment import present_devices
 
@@ -39,7 +40,7 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Try every rule on every kernel and print a table of each.
 
-    Returns 1 where some rule fails, 4 where a kernel refuses most of what it was asked, and else 0.
+    Returns 1 where some rule fails, 4 where a kernel refuses most rules, and else 0.
 
     Raises:
         CannotDo: a kernel cannot be imported or has an unknown signature, there is no such device, or a report cannot
@@ -80,7 +81,7 @@ class Examined:
         """Try every rule in a dtype, by default the first that the kernel takes."""
         taken = tuple(word for word, of_torch in DTYPES.items() if _takes(kernel, device, of_torch))
         chosen = dtype or next(iter(taken), DEFAULT_DTYPE)
-        return cls(name, device, chosen, taken, tuple(examine(kernel, device, DTYPES[chosen])))
+        return cls(name, device, chosen, taken, tuple(examine(kernel, RULES, device, DTYPES[chosen])))
 
     @property
     def heading(self) -> str:
@@ -92,15 +93,16 @@ class Examined:
 
     @property
     def mostly_refused(self) -> str | None:
-        """Say so if more was refused than was judged, and what to do."""
-        refused = [finding for finding in self.findings if finding.outcome == REFUSED]
-        if 2 * len(refused) <= len(self.findings):
+        """Say so if of more than half of the rules every row was refused, and what to do."""
+        rules = {finding.rule for finding in self.findings}
+        refused = rules - {finding.rule for finding in self.findings if finding.outcome != REFUSED}
+        if 2 * len(refused) <= len(rules):
             return None
-        ((words, _),) = Counter(finding.why for finding in refused).most_common(1)
+        ((words, _),) = Counter(finding.why for finding in self.findings if finding.rule in refused).most_common(1)
         cure = "most of the contract was not checked"
         if self.taken and self.dtype not in self.taken:
             cure = f"give --dtype={self.taken[0]}"
-        return f"mostly refused: {len(refused)} of {len(self.findings)} rows, most often as {words!r}: {cure}"
+        return f"mostly refused: {len(refused)} of {len(rules)} rules, most often as {words!r}: {cure}"
 
     @property
     def closing(self) -> list[str]:

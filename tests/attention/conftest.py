@@ -1,11 +1,9 @@
-"""Every kernel with every request it claims to serve, inputs for them, and the error rule they are held to."""
+"""Every kernel with every request it claims to serve, inputs for them, and the rules they are held to."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
 from inspect import signature
 from itertools import product
-from math import inf
 from typing import Any
 
 import pytest
@@ -13,10 +11,10 @@ import torch
 from hypothesis import is_hypothesis_test
 from torch import Tensor
 
-from attention import KERNELS, Kernel, compiling, reference
-from bench.observing.drift import hold_to_budget
+from attention import KERNELS, Kernel
+from bench.suite.contract import REFUSED, examine
 from bench.suite.matrix import COMPILING, VARIANTS
-from bench.suite.naive import naive_attention
+from bench.suite.rules import RULES
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "by_name: the test finds the kernel in the registry, so it gets no stand-in")
 
 
-SHARED = {"make", "make_mask", "check", "request", "_one_thread", "_little_garbage"}  # fixtures of the whole session
+SHARED = {"request", "_one_thread", "_little_garbage"}  # fixtures of the whole session
 REQUESTS: dict[tuple[str, str], list[dict[str, Any]]] = {}  # by test and kernel, of those that it serves
 
 
@@ -53,12 +51,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     choices = [value if isinstance(value, tuple) else (value,) for value in request.values()]
     wanted = [name for name in request if name in metafunc.fixturenames]
     rows = []
-    for kernel in (stand_in(k, by_name=by_name) for k in KERNELS.values() if covered(k)):
+    for kernel in (k if by_name else stand_in(k) for k in KERNELS.values() if covered(k)):
         every = [dict(zip(request, values, strict=True)) for values in product(*choices)]
         served = [
             {name: asked[name] for name in wanted} for asked in every if kernel.capabilities.lacks(**asked) is None
         ]
-        alone = {*metafunc.fixturenames} - {"kernel", *wanted, *SHARED}  # what is made anew for each node
+        given = {mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")}
+        alone = {*metafunc.fixturenames} - {"kernel", *wanted, *given, *SHARED}  # what is made anew for each node
         if alone or len(served) == 1:
             rows += [pytest.param(kernel, *asked.values(), id=_spell(kernel, asked)) for asked in served]
         elif served:
@@ -98,16 +97,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-def stand_in(kernel: Kernel, *, by_name: bool) -> Kernel:
-    """The kernel as most tests call it; itself, if the test finds it in the registry.
+def stand_in(kernel: Kernel) -> Kernel:
+    """The kernel as most tests call it.
 
     One that must have a window gets a window that hides nothing, and one without a backward pass no request for it.
     Where a variant refuses inputs, in a way that its capabilities cannot tell beforehand, the test is skipped with its
     reason.
     """
     needed: dict[str, Any] = {}
-    if by_name:
-        return kernel
     if not kernel.capabilities.windowless:
         needed = {"window": 10**9}
     elif kernel.name not in VARIANTS and kernel.capabilities.backward:
@@ -131,37 +128,7 @@ class ForwardOnly(Kernel):
             return super().__call__(*args, **options)
 
 
-def compile_with(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have ``torch.compile`` use the backend, which knows nothing of the options of torch's own."""
-    own = torch.compile
-
-    @wraps(own)
-    def compile_(function: Any, *, options: object = None, **how: Any) -> Any:
-        return own(function, backend=backend, **how)
-
-    monkeypatch.setattr(torch, "compile", compile_)
-
-
-@pytest.fixture
-def aot_eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Have ``torch.compile`` trace, and run what it traced without generating code; the backend counts the graphs."""
-    from torch._dynamo.testing import CompileCounterWithBackend  # noqa: PLC0415  # a second, for the few that use it
-
-    counter = CompileCounterWithBackend("aot_eager")
-    compile_with(counter, monkeypatch)
-    torch.compiler.reset()
-    compiling.compile_whole.cache_clear()
-    yield counter
-    compiling.compile_whole.cache_clear()
-    torch.compiler.reset()
-
-
-@pytest.fixture(scope="session")
-def make() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-    return _make
-
-
-def _make(
+def make(
     batch: int = 2,
     heads: int = 4,
     queries: int = 33,
@@ -184,12 +151,7 @@ def _make(
     return q.to(dtype).requires_grad_(), k.to(dtype).requires_grad_(), v.to(dtype).requires_grad_()
 
 
-@pytest.fixture(scope="session")
-def make_mask() -> Callable[..., Tensor]:
-    return _make_mask
-
-
-def _make_mask(
+def make_mask(
     kind: str,
     *shape: int,
     dtype: torch.dtype = torch.float32,
@@ -211,50 +173,18 @@ def _make_mask(
     return torch.randn(shape, generator=generator).masked_fill(~seen, -torch.inf).to(dtype)
 
 
-@pytest.fixture(scope="session")
-def check() -> Callable[..., dict[str, Tensor]]:
-    return _check
+def pretend_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a kernel that compiles be called without a compiler, and on any CPU: run eagerly, it needs neither."""
+    monkeypatch.setattr("attention.compiling._missing", lambda _: None)
+    monkeypatch.setattr("attention.compiling.vector_bits", lambda: 256)
 
 
-def _check(
-    attend: Callable[..., Tensor],
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    mask: Tensor | None = None,
-    causal: bool = False,
-    scale: float | None = None,
-    window: int | None = None,
-    capped: bool = True,
-) -> dict[str, Tensor]:
-    """Hold output and gradients to the budget of ``checking.drift``, without the caps on request, and return them.
-
-    A kernel without a backward pass is held to the output.
-    """
-    backward = not isinstance(attend, ForwardOnly)
-    generator = torch.Generator().manual_seed(2)
-    upstream = torch.randn(*q.shape[:-1], v.shape[-1], generator=generator).to(q.dtype)
-    options: dict[str, Any] = {"mask": mask, "causal": causal, "scale": scale, "window": window}
-    got = _results(lambda q, k, v: attend(q, k, v, **options), (q, k, v), upstream, backward)
-    exact = _results(
-        lambda q, k, v: reference(q, k, v, **options),
-        [t.double() for t in (q, k, v)],
-        upstream.double(),
-        backward,
-    )
-    naive = _results(lambda q, k, v: naive_attention(q, k, v, **options), (q, k, v), upstream, backward)
-    complaints = [
-        c for error in hold_to_budget(got, exact, naive, looser=1.0 if capped else inf) for c in error.complaints
-    ]
-    assert complaints == []
-    return got
-
-
-def _results(attend: Callable[..., Tensor], inputs: Any, upstream: Tensor, backward: bool) -> dict[str, Tensor]:
-    leaves = [t.detach().requires_grad_() for t in inputs]
-    out = attend(*leaves)
-    if not backward:
-        return {"out": out.detach()}
-    gradients = torch.autograd.grad(out, leaves, upstream)
-    return {"out": out.detach(), **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}
+def hold_to_rule(
+    attend: Callable[..., Tensor], name: str, size: str, dtype: torch.dtype = torch.float32, **options: Any
+) -> None:
+    """Hold one request to a rule of the contract; skip if the kernel refuses it."""
+    (rule,) = (rule for rule in RULES if rule.name == name)
+    (found,) = examine(attend, [replace(rule, variants=(("", options),), sizes=(size,))], dtype=dtype)
+    if found.outcome == REFUSED:
+        pytest.skip(found.why)
+    assert found.why == ""

@@ -1,20 +1,17 @@
-"""Blockwise attention: no size of block shows in the result, and no score matrix in memory."""
+"""Blockwise attention: no size of block shows in the result."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from attention import KERNELS
 from attention.blockwise import BLOCK
-from bench.observing.fingerprint import fingerprint
 
-Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+from .conftest import make, make_mask
+
 FUNCTION: Any = KERNELS["blockwise"].function  # it takes a block size, which a kernel's callers do not choose
 
 
@@ -35,8 +32,6 @@ def test_size_of_a_block_changes_neither_output_nor_gradients(
     queries: int,
     keys: int,
     window: int | None,
-    make: Make,
-    make_mask: Any,
 ) -> None:
     q, k, v = make(1, 4, queries, keys, 8, kv_heads=2, value_size=5, dtype=torch.float64)
     leaves = [q, k, v]
@@ -54,14 +49,14 @@ def test_size_of_a_block_changes_neither_output_nor_gradients(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_sums_are_taken_in_float32_whatever_the_inputs(dtype: torch.dtype, make: Make) -> None:
+def test_sums_are_taken_in_float32_whatever_the_inputs(dtype: torch.dtype) -> None:
     q, k, v = make(1, 2, 300, 600, dtype=dtype)
     wide = [t.detach().float().requires_grad_() for t in (q, k, v)]
     out, exact = (KERNELS["blockwise"](*inputs, causal=True) for inputs in ((q, k, v), wide))
     assert torch.equal(out, exact.to(dtype))
 
 
-def test_gradient_of_a_mask_is_summed_over_what_it_was_broadcast_to(make: Make, make_mask: Any) -> None:
+def test_gradient_of_a_mask_is_summed_over_what_it_was_broadcast_to() -> None:
     q, k, v = make(2, 4, 33, 49)
     for shape in [(49,), (33, 1), (4, 1, 49), (2, 1, 33, 49), ()]:
         bias = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -73,29 +68,7 @@ def test_gradient_of_a_mask_is_summed_over_what_it_was_broadcast_to(make: Make, 
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_peak_of_live_bytes_is_linear_in_the_tokens(causal: bool, make: Make) -> None:
-    def peak(name: str, tokens: int) -> int:
-        q, k, v = make(1, 1, tokens, tokens, 8)
-        return fingerprint(
-            lambda: torch.autograd.grad(KERNELS[name](q, k, v, causal=causal).sum(), (q, k, v))
-        ).peak_bytes
-
-    peaks = [peak("blockwise", n * BLOCK) for n in (4, 8, 16)]
-    assert peaks[2] - peaks[1] == pytest.approx(2 * (peaks[1] - peaks[0]), rel=0.05)  # a line
-    assert peaks[2] < peak("masked", 4 * BLOCK)  # four times the tokens in less than the formula takes
-
-
-def test_causal_skips_the_blocks_that_it_hides(make: Make) -> None:
-    q, k, v = (t.detach() for t in make(1, 1, 4 * BLOCK, 4 * BLOCK, 8))
-    products = [
-        fingerprint(partial(KERNELS["blockwise"], q, k, v, causal=causal, window=window)).ops["aten.bmm"]
-        for causal, window in ((False, None), (True, None), (True, BLOCK + 1))
-    ]
-    assert products == [2 * 16, 2 * 10, 2 * 7]  # two products a tile
-
-
-def test_second_derivative_is_refused_by_every_way_of_asking(make: Make) -> None:
+def test_second_derivative_is_refused_by_every_way_of_asking() -> None:
     q, k, v = make()
     (gradient,) = torch.autograd.grad(KERNELS["blockwise"](q, k, v).sum(), q, create_graph=True)
     assert gradient.isfinite().all()

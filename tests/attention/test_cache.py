@@ -14,6 +14,8 @@ from bench.observing.drift import hold_to_budget
 from bench.observing.fingerprint import fingerprint
 from bench.suite.naive import naive_attention, naive_multihead
 
+from .conftest import make_mask
+
 TOKENS, D_MODEL, HEADS = 9, 32, 4
 SPLITS = {"one_by_one": [1] * 9, "prefill_then_one_by_one": [6, 1, 1, 1], "in_chunks": [4, 3, 2], "whole": [9]}
 
@@ -48,7 +50,7 @@ def decode(built: MultiHeadAttention, x: Tensor, split: Sequence[int], **options
 @pytest.mark.request_of(mask=(None, "bool", "float"), causal=True, grouped=(False, True))
 @pytest.mark.parametrize("split", SPLITS)
 def test_decoding_gives_the_full_causal_pass_within_the_error_budget(
-    *, kernel: Kernel, mask: str | None, grouped: bool, split: str, make_mask: Any
+    *, kernel: Kernel, mask: str | None, grouped: bool, split: str
 ) -> None:
     built, x = module(kernel, 2 if grouped else HEADS), normal(2, TOKENS, D_MODEL)
     hidden = None if mask is None else make_mask(mask, 2, HEADS, TOKENS, TOKENS, blind=3)
@@ -119,14 +121,15 @@ def test_appending_keeps_order_and_what_was_there() -> None:
     assert (cache.length, cache.capacity) == (5, 5)
 
 
-def test_a_truncated_cache_goes_on_from_there() -> None:
+@pytest.mark.parametrize("kept", [0, 4])
+def test_a_truncated_cache_goes_on_from_there(kept: int) -> None:
     built, x = module(), normal(1, TOKENS, D_MODEL)
     cache = built.make_cache(1, TOKENS)
     with torch.no_grad():
         first = built(x, cache=cache, causal=True)
-        cache.truncate(4)
-        again = built(x[:, 4:], cache=cache, causal=True)
-    torch.testing.assert_close(again, first[:, 4:], rtol=1e-5, atol=1e-5)
+        cache.truncate(kept)
+        again = built(x[:, kept:], cache=cache, causal=True)
+    torch.testing.assert_close(again, first[:, kept:], rtol=1e-5, atol=1e-5)
 
 
 def test_a_cache_made_in_inference_mode_serves_outside_of_it_and_the_other_way_round() -> None:

@@ -1,7 +1,6 @@
 """The kernel that decodes: what each step is given, what it takes, and what it refuses."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,8 @@ from torch import Tensor
 from attention import KERNELS
 from bench.observing.fingerprint import fingerprint
 
-Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+from .conftest import make
+
 DECODE = KERNELS["decode"]
 
 
@@ -27,7 +27,7 @@ DECODE = KERNELS["decode"]
     ],
 )
 def test_half_of_the_queries_come_first_and_each_step_sees_views_of_one_cache(
-    queries: int, causal: bool, sizes: list[tuple[int, int]], make: Make, monkeypatch: pytest.MonkeyPatch
+    queries: int, causal: bool, sizes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple[Tensor, Tensor, Tensor]] = []
     sdpa = KERNELS["sdpa"]
@@ -44,28 +44,10 @@ def test_half_of_the_queries_come_first_and_each_step_sees_views_of_one_cache(
 
 
 @torch.no_grad()
-def test_steps_copy_each_key_and_value_once(make: Make) -> None:
+def test_steps_copy_each_key_and_value_once() -> None:
     q, k, v = (t.detach() for t in make(1, 2, 6, 2048, kv_heads=2))
     executed = fingerprint(lambda: DECODE(q, k, v, causal=True))
     assert executed.peak_bytes < 1.25 * (k.nbytes + v.nbytes)
-
-
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize(
-    "sizes", [{"batch": 0}, {"heads": 0}, {"queries": 0}, {"queries": 0, "keys": 0}, {"value_size": 0}, {"keys": 0}]
-)
-def test_size_of_zero_gives_an_empty_or_zero_result(causal: bool, sizes: dict[str, int], make: Make) -> None:
-    q, k, v = (t.detach() for t in make(**{"queries": 5, "keys": 7} | sizes))
-    if q.shape[2] > k.shape[2]:
-        causal = False
-    out = DECODE(q, k, v, causal=causal)
-    assert out.shape == (*q.shape[:3], v.shape[3])
-    assert not out.any()
-
-
-def test_gradient_is_refused(make: Make) -> None:
-    with pytest.raises(NotImplementedError, match=r"^kernel 'decode' does not support a backward pass$"):
-        DECODE(*make())
 
 
 def test_a_caller_may_be_compiled_with_the_cache_inside() -> None:

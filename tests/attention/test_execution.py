@@ -1,8 +1,7 @@
-"""Where else a kernel runs: autocast, inference mode, double backward, torch.compile, meta tensors."""
+"""Where else a kernel runs: autocast, inference mode, double backward, torch.compile."""
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,7 +11,8 @@ from attention import KERNELS, Kernel, reference
 from bench.observing.fingerprint import fingerprint
 from bench.suite.naive import naive_attention
 
-Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+from .conftest import make, make_mask
+
 KINDS = ("bool", "float")
 # Their docstrings say so, and how they say no.
 NO_SECOND_DERIVATIVE = {
@@ -24,7 +24,7 @@ NO_SECOND_DERIVATIVE = {
 
 @pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))
 def test_autocast_computes_in_its_dtype_and_gives_gradients_in_the_inputs_dtype(
-    *, kernel: Kernel, mask: str | None, causal: bool, make: Make, make_mask: Any
+    *, kernel: Kernel, mask: str | None, causal: bool
 ) -> None:
     q, k, v = make()
     hidden = None if mask is None else make_mask(mask, 33, 49, blind=2)
@@ -41,7 +41,7 @@ def test_autocast_computes_in_its_dtype_and_gives_gradients_in_the_inputs_dtype(
         assert gradient.isfinite().all()
 
 
-def test_autocast_does_not_hide_inputs_of_different_dtypes(kernel: Kernel, make: Make) -> None:
+def test_autocast_does_not_hide_inputs_of_different_dtypes(kernel: Kernel) -> None:
     q, k, v = make()
     with (
         torch.autocast("cpu", torch.bfloat16),
@@ -52,7 +52,7 @@ def test_autocast_does_not_hide_inputs_of_different_dtypes(kernel: Kernel, make:
 
 @pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))
 def test_inference_mode_and_no_grad_give_the_same_result_as_training(
-    *, kernel: Kernel, mask: str | None, causal: bool, make: Make, make_mask: Any
+    *, kernel: Kernel, mask: str | None, causal: bool
 ) -> None:
     q, k, v = make()
     hidden = None if mask is None else make_mask(mask, 33, 49, blind=2)
@@ -65,9 +65,7 @@ def test_inference_mode_and_no_grad_give_the_same_result_as_training(
 
 
 @pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), dtype=torch.float64, backward=True)
-def test_second_derivative_is_exact_or_refused(
-    *, kernel: Kernel, mask: str | None, causal: bool, make: Make, make_mask: Any
-) -> None:
+def test_second_derivative_is_exact_or_refused(*, kernel: Kernel, mask: str | None, causal: bool) -> None:
     inputs = make(1, 2, 3, 4, 2, dtype=torch.float64)
     hidden = None if mask is None else make_mask(mask, 3, 4, dtype=torch.float64, blind=1)
     try:
@@ -87,11 +85,9 @@ def _fresh_compiler() -> Iterator[None]:
 # torch's own tracing of an autograd function warns of what it does itself.
 @pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")
 @pytest.mark.usefixtures("_fresh_compiler")
-@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), grouped=(False, True), backward=True)
-def test_kernel_compiles_without_a_graph_break(
-    *, kernel: Kernel, mask: str | None, causal: bool, grouped: bool, make: Make, make_mask: Any
-) -> None:
-    q, k, v = make(kv_heads=2 if grouped else 4)
+@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), grouped=True, backward=True)
+def test_kernel_compiles_without_a_graph_break(*, kernel: Kernel, mask: str | None, causal: bool) -> None:
+    q, k, v = make(kv_heads=2)
     hidden = None if mask is None else make_mask(mask, 33, 49, blind=2)
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -103,33 +99,13 @@ def test_kernel_compiles_without_a_graph_break(
         torch.testing.assert_close(got, want)
 
 
-@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), grouped=(False, True), value_size=True)
-def test_meta_tensors_give_the_shape_without_the_work(
-    *, kernel: Kernel, mask: str | None, causal: bool, grouped: bool, make: Make, make_mask: Any
-) -> None:
-    q, k, v = (t.to("meta") for t in make(kv_heads=2 if grouped else 4, value_size=8))
-    hidden = None if mask is None else make_mask(mask, 33, 49).to("meta")
-    for attend in (kernel, reference):
-        out = attend(q, k, v, mask=hidden, causal=causal)
-        assert (out.shape, out.device.type) == ((2, 4, 33, 8), "meta")
-
-
-def test_sdpa_stays_on_the_fused_backend_where_pytorch_would_leave_it(make: Make) -> None:
+def test_sdpa_stays_on_the_fused_backend_where_pytorch_would_leave_it() -> None:
     q, k, v = make()
     strided = [tuple(x.mT.contiguous().mT if x is odd else x for x in (q, k, v)) for odd in (q, k, v)]
     for inputs in ((q, k, v), *strided, make(value_size=8), make(value_size=24), make(keys=8, queries=8)):
         assert fingerprint(functools.partial(KERNELS["sdpa"], *inputs)).backend == "flash"
 
 
-def test_formula_that_sdpa_takes_for_a_learned_mask_shows_in_the_fingerprint(make: Make, make_mask: Any) -> None:
+def test_formula_that_sdpa_takes_for_a_learned_mask_shows_in_the_fingerprint() -> None:
     bias = make_mask("float", 33, 49).requires_grad_()
     assert fingerprint(lambda: KERNELS["sdpa"](*make(), mask=bias)).backend == "math"
-
-
-@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))
-def test_result_is_within_budget_with_the_fused_backends_turned_off(
-    *, kernel: Kernel, mask: str | None, causal: bool, make: Make, make_mask: Any, check: Any
-) -> None:
-    hidden = None if mask is None else make_mask(mask, 33, 49, blind=2)
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        check(kernel, *make(), mask=hidden, causal=causal)

@@ -1,76 +1,46 @@
 """FlexAttention: what it is asked for, with code generated once, since that takes seconds, and what it refuses."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from attention import KERNELS, reference
-from bench.observing.drift import hold_to_budget
+from attention import KERNELS
+from bench.suite.cases import Shape
+from bench.suite.contract import Inputs
 from bench.suite.matrix import matrix
-from bench.suite.naive import naive_attention
 
-Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+from .conftest import hold_to_rule, make, pretend_to_compile
+
 FLEX = KERNELS["flex"]
-needs_compiler = pytest.mark.skipif(
-    (lacks := FLEX.capabilities.lacks(mask=None, causal=False, grouped=False, dtype=torch.float32, device="cpu"))
-    is not None,
-    reason=str(lacks),
-)
+BUDGET = "output is within the error budget"
 
 
-def pretend_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attention.compiling._missing", lambda _: None)
-    monkeypatch.setattr("attention.compiling.vector_bits", lambda: 256)
+def test_bool_mask_causal_window_and_groups_are_within_budget_blind_rows_zero_and_nan_as_documented() -> None:
+    size, hidden = "b2h4kv2t130k149d16", "every key from one query"  # more than a block of queries and of keys
+    hold_to_rule(FLEX, BUDGET, size, kind="bool", hidden=hidden, causal=True, window=16)
+    x = Inputs.make(Shape.parse(size), torch.float32, "cpu")
+    x.q[:, :, 4] = torch.nan
+    with torch.no_grad():  # or else code is generated once more
+        out = FLEX(*x.tensors, mask=x.mask("bool", hidden), causal=True, window=16)
+    assert not out[:, :, 0].any()
+    assert out[:, :, 4].isfinite().all()
 
 
-def hold(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-    """Hold the output to the budget of ``bench.observing.drift``, and return it."""
-    asked = {"mask": None, "causal": False} | options
-    with torch.no_grad():  # the inputs may require gradients all the same
-        got = FLEX(q, k, v, **asked)
-        exact, naive = reference(q.double(), k.double(), v.double(), **asked), naive_attention(q, k, v, **asked)
-    (error,) = hold_to_budget({"out": got}, {"out": exact}, {"out": naive})
-    assert error.complaints == ()
-    return got
-
-
-@needs_compiler
-def test_bool_mask_causal_window_and_groups_are_within_budget_blind_rows_zero_and_nan_as_documented(
-    make: Make, make_mask: Any
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("options", [{"keys": 24}, {"keys": 24, "scale": 0.3}, {"keys": 23, "sinks": True}], ids=str)
+def test_a_feature_of_zeros_beside_q_and_k_changes_nothing(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    q, k, v = (t.detach() for t in make(queries=130, keys=149, kv_heads=2))  # more than a block of either
-    options: dict[str, Any] = {"mask": make_mask("bool", 2, 1, 130, 149, blind=5), "causal": True, "window": 16}
-    got = hold(q, k, v, **options)
-    assert not got[:, :, 5].any()
-    q[:, :, 4] = torch.nan
-    assert FLEX(q, k, v, **options)[:, :, 4].isfinite().all()
+    pretend_to_compile(monkeypatch)
+    asked = dict(options)
+    keys = asked.pop("keys")
+    with torch.compiler.set_stance("force_eager"):
+        for size in (8, 16):
+            hold_to_rule(FLEX, BUDGET, f"b2h4t33k{keys}d{size}", **asked)
 
 
-@needs_compiler
-@pytest.mark.usefixtures("aot_eager")
-def test_float_mask_and_window_are_within_budget_and_blind_rows_zero(make: Make, make_mask: Any) -> None:
-    got = hold(*make(queries=130, keys=149), mask=make_mask("float", 130, 149, blind=5).requires_grad_(), window=16)
-    assert not got[:, :, 5].any()
-
-
-@needs_compiler
-@pytest.mark.usefixtures("aot_eager")
-def test_every_key_with_values_of_another_size_is_within_budget(make: Make) -> None:
-    hold(*make(value_size=24))
-
-
-@needs_compiler
-@pytest.mark.usefixtures("aot_eager")
-@pytest.mark.parametrize("size", [8, 16])
-@pytest.mark.parametrize("options", [{}, {"scale": 0.3}, {"sinks": torch.tensor([0.5] * 4)}], ids=str)
-def test_a_feature_of_zeros_beside_q_and_k_changes_nothing(size: int, options: dict[str, Any], make: Make) -> None:
-    hold(*make(keys=23 if "sinks" in options else 24, size=size), **options)
-
-
-def test_a_cpu_without_avx2_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_avx2_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attention.compiling._missing", lambda _: None)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     refusal = "device cpu here: PyTorch's FlexAttention needs AVX2, and uses DEFAULT on this CPU"
@@ -78,27 +48,10 @@ def test_a_cpu_without_avx2_is_refused(make: Make, monkeypatch: pytest.MonkeyPat
         FLEX(*(t.detach() for t in make()))
 
 
-def test_backward_on_cpu_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_to_compile(monkeypatch)
-    with pytest.raises(NotImplementedError, match=r"^kernel 'flex' does not support a backward pass on cpu$"):
-        FLEX(*make(), causal=True)
-
-
-def test_double_precision_is_refused(make: Make) -> None:
+def test_double_precision_is_refused() -> None:
     q, k, v = (t.detach() for t in make(dtype=torch.float64))
     with pytest.raises(NotImplementedError, match=r"^kernel 'flex' does not support dtype torch.float64$"):
         FLEX(q, k, v)
-
-
-@pytest.mark.parametrize("sizes", [{"batch": 0}, {"heads": 0}, {"queries": 0}, {"value_size": 0}, {"keys": 0}], ids=str)
-def test_size_of_zero_gives_an_empty_or_zero_result(
-    sizes: dict[str, int], make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pretend_to_compile(monkeypatch)
-    q, k, v = (t.detach() for t in make(**{"queries": 5, "keys": 7} | sizes))
-    out = FLEX(q, k, v)
-    assert out.shape == (*q.shape[:3], v.shape[3])
-    assert not out.any()
 
 
 def test_it_is_measured_forward_in_the_rows_of_what_compiles(monkeypatch: pytest.MonkeyPatch) -> None:

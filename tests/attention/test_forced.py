@@ -1,7 +1,7 @@
 """Forced backends: the one that was named runs, or the request is refused."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -15,19 +15,19 @@ from attention import KERNELS, forced, operators
 from attention.forced import ON_CPU
 from bench.observing.fingerprint import fingerprint
 
-Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+from .conftest import make
 
 
 @pytest.mark.parametrize("name", ["flash", "math"])
 @pytest.mark.parametrize("causal", [False, True])
-def test_backend_that_was_named_is_the_one_that_runs(name: str, causal: bool, make: Make) -> None:
+def test_backend_that_was_named_is_the_one_that_runs(name: str, causal: bool) -> None:
     q, k, v = make()
     assert fingerprint(lambda: KERNELS[f"sdpa_{name}"](q, k, v, causal=causal)).backend == name
 
 
 @pytest.mark.filterwarnings("ignore:.*kernel not used because", "ignore:.*fused kernels require")
 @pytest.mark.parametrize("loud", [False, True], ids=["warnings", "warnings_as_errors"])
-def test_backend_that_torch_refuses_is_named_and_nothing_runs_instead(loud: bool, make: Make, recwarn: Any) -> None:
+def test_backend_that_torch_refuses_is_named_and_nothing_runs_instead(loud: bool, recwarn: Any) -> None:
     q, k, v = make()
     bias = torch.zeros(33, 49, requires_grad=True)
     message = (
@@ -41,13 +41,13 @@ def test_backend_that_torch_refuses_is_named_and_nothing_runs_instead(loud: bool
 
 
 @pytest.mark.parametrize("name", ["efficient", "cudnn"])
-def test_backend_of_another_device_is_refused(name: str, make: Make) -> None:
+def test_backend_of_another_device_is_refused(name: str) -> None:
     q, k, v = (t.half() for t in make())
     with pytest.raises(NotImplementedError, match=rf"^kernel 'sdpa_{name}' does not support device cpu$"):
         KERNELS[f"sdpa_{name}"](q, k, v)
 
 
-def test_error_that_is_no_refusal_is_left_as_it_is(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_that_is_no_refusal_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> Tensor:
         raise RuntimeError("out of memory")
 
@@ -57,7 +57,7 @@ def test_error_that_is_no_refusal_is_left_as_it_is(make: Make, monkeypatch: pyte
 
 
 def test_flash_is_given_each_head_s_own_keys_by_a_torch_that_does_not_group_them(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     q, k, v = make(2, 4, 33, 49, 16)
     k, v = k[:, :2], v[:, :2]
@@ -124,7 +124,7 @@ class Noted(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_threads_that_force_backends_get_each_their_own_and_leave_no_flag_changed(make: Make) -> None:
+def test_threads_that_force_backends_get_each_their_own_and_leave_no_flag_changed() -> None:
     flags = (
         torch.backends.cuda.flash_sdp_enabled,
         torch.backends.cuda.math_sdp_enabled,
@@ -149,7 +149,7 @@ def test_threads_that_force_backends_get_each_their_own_and_leave_no_flag_change
     assert [flag() for flag in flags] == before  # type: ignore[no-untyped-call]  # likewise
 
 
-def test_threads_that_force_a_backend_on_a_gpu_take_turns(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_force_a_backend_on_a_gpu_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     inside: list[object] = []
 
     @contextmanager

@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Iterator
-from functools import partial
+from itertools import product
 from typing import Any
 
 import onnx
@@ -12,7 +12,6 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-import attention
 from attention import KERNELS, MODULES, MultiHeadAttention, TinyTransformer, reference
 
 TRACED = ("manual", "masked", "sdpa")
@@ -51,13 +50,10 @@ def inputs(queries: int, keys: int, kind: str | None, kv_heads: int, batch: int 
 
 def asked() -> Iterator[tuple[str, str | None, bool, tuple[int, int]]]:
     """What is asked of a kernel, and the sizes of an example: for few keys and one query, sdpa decides otherwise."""
-    for name in TRACED:
-        for kind in (None, "bool", "float"):
-            for causal in (False, True):
-                can = KERNELS[name].capabilities
-                if can.lacks(mask=kind, causal=causal, grouped=True, dtype=torch.float32, device="cpu") is None:
-                    for example in ((8, 8), (24, 24), (1, 24), (5, 24)):
-                        yield name, kind, causal, example
+    for name, kind, causal in product(TRACED, (None, "bool", "float"), (False, True)):
+        can = KERNELS[name].capabilities
+        if can.lacks(mask=kind, causal=causal, grouped=True, dtype=torch.float32, device="cpu") is None:
+            yield from ((name, kind, causal, example) for example in ((8, 8), (24, 24), (1, 24), (5, 24)))
 
 
 OTHERS = ((8, 8), (24, 24), (1, 24), (1, 1), (5, 24), (40, 40))
@@ -68,20 +64,6 @@ def wrong(call: Any, sizes: tuple[int, int], kind: str | None, *, causal: bool, 
     mask = given[3] if kind else None
     want = reference(*given[:3], mask=mask, causal=causal)
     return not torch.allclose(call(*given).double(), want, rtol=1e-5, atol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("kv_heads", [HEADS, 2])
-def test_a_traced_kernel_is_right_for_every_other_size(kv_heads: int) -> None:
-    failed = []
-    for name, kind, causal, example in asked():
-        traced = torch.jit.trace(Attention(name, causal=causal), inputs(*example, kind, kv_heads))
-        failed += [
-            (name, kind, causal, example, sizes)
-            for sizes in OTHERS
-            if wrong(traced, sizes, kind, causal=causal, kv_heads=kv_heads)
-        ]
-    assert failed == []
 
 
 def exported(module: nn.Module, given: tuple[Tensor, ...], axes: list[dict[int, str]]) -> Any:
@@ -107,18 +89,19 @@ def exported(module: nn.Module, given: tuple[Tensor, ...], axes: list[dict[int, 
 
 @torch.no_grad()
 @pytest.mark.parametrize("kv_heads", [HEADS, 2])
-def test_a_kernel_exported_to_onnx_is_right_for_every_other_size(kv_heads: int) -> None:
+def test_a_traced_or_exported_kernel_is_right_for_every_other_size(kv_heads: int) -> None:
+    queries, keys = {0: "batch", 2: "queries"}, {0: "batch", 2: "keys"}
     failed = []
     for name, kind, causal, example in asked():
-        if example not in {(8, 8), (1, 24)}:
-            continue
-        queries, keys = {0: "batch", 2: "queries"}, {0: "batch", 2: "keys"}
-        axes = [queries, keys, keys, *([{0: "queries", 1: "keys"}] if kind else [])]
-        model = exported(Attention(name, causal=causal), inputs(*example, kind, kv_heads), axes)
+        module, given = Attention(name, causal=causal), inputs(*example, kind, kv_heads)
+        calls: list[Any] = [torch.jit.trace(module, given)]
+        if example in {(8, 8), (1, 24)}:  # an export takes longer
+            axes = [queries, keys, keys, *([{0: "queries", 1: "keys"}] if kind else [])]
+            calls.append(exported(module, given, axes))
         failed += [
-            (name, kind, causal, example, sizes)
-            for sizes in OTHERS
-            if wrong(model, sizes, kind, causal=causal, kv_heads=kv_heads)
+            (type(call), name, kind, causal, example, sizes)
+            for call, sizes in product(calls, OTHERS)
+            if wrong(call, sizes, kind, causal=causal, kv_heads=kv_heads)
         ]
     assert failed == []
 
@@ -192,16 +175,6 @@ def test_traced_and_exported_modules_give_outputs_and_gradients_for_every_other_
                 torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["blockwise", "decode", "compiled"])
-def test_modules_over_a_kernel_that_refuses_say_so(name: str) -> None:
-    for module in modules_over(name):
-        with (
-            torch.no_grad(),
-            pytest.raises(NotImplementedError, match=f"^kernel '{name}' does not support torch.jit.tr"),
-        ):
-            torch.jit.trace(module, (tokens_for(module, 2, 8),))
-
-
 @torch.no_grad()
 def test_a_cache_is_not_traced() -> None:
     module = MultiHeadAttention(D_MODEL, HEADS)
@@ -211,18 +184,3 @@ def test_a_cache_is_not_traced() -> None:
     ):
         torch.jit.trace(Called(module, cache=cache), (torch.randn(2, 3, D_MODEL),))
     assert cache.length == 0
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["mha", "mhaloop", "block", "tiny"])
-def test_a_module_itself_goes_through_the_older_export_to_onnx(name: str) -> None:
-    modules: dict[str, Any] = {**attention.MODULES, "tiny": partial(attention.TinyTransformer, 40, context=8)}
-    module = modules[name](d_model=16, n_heads=2).eval()
-    x = torch.randint(0, 40, (2, 5)) if name == "tiny" else torch.randn(2, 5, 16)
-    file: Any = io.BytesIO()  # the older export takes one
-    with torch.no_grad():
-        torch.onnx.export(module, (x,), file, dynamo=False)
-        want = module(x)
-    model = onnx.load_from_string(file.getvalue())
-    (got,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x.numpy()})
-    torch.testing.assert_close(torch.from_numpy(got), want)

@@ -1,6 +1,8 @@
 """Kernels under torch.func, without data, exported, compiled for any length: as the plain call, or refused by name."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import product
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from torch.func import grad, vmap
 from attention import KERNELS, Kernel
 from bench.suite.matrix import COMPILING
 
-Make = Callable[..., tuple[Tensor, Tensor, Tensor]]
+from .conftest import make, make_mask
+
 KINDS = ("bool", "float")
 COUNTS_ARE_FIXED = {"blockwise", "decode", "sliding_window"}
 pytestmark = [
@@ -24,17 +27,15 @@ pytestmark = [
 ]
 
 
-def three_items(make: Make, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+def three_items(tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     q, k, v = make(6, 4, tokens, tokens, 8)
     return q.detach().unflatten(0, (3, 2)), k.detach().unflatten(0, (3, 2)), v.detach().unflatten(0, (3, 2))
 
 
-@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))
 @pytest.mark.parametrize("tokens", [8, 24])
-def test_vmap_gives_what_a_loop_does(
-    *, kernel: Kernel, mask: str | None, causal: bool, tokens: int, make: Make, make_mask: Any
-) -> None:
-    inputs = three_items(make, tokens)
+@pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True))
+def test_vmap_gives_what_a_loop_does(*, kernel: Kernel, mask: str | None, causal: bool, tokens: int) -> None:
+    inputs = three_items(tokens)
     hidden = None if mask is None else make_mask(mask, tokens, tokens, blind=2)
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -54,9 +55,9 @@ def test_vmap_gives_what_a_loop_does(
 @pytest.mark.request_of(mask=(None, *KINDS), causal=(False, True), backward=True)
 @pytest.mark.parametrize("tokens", [8, 24])
 def test_gradients_of_each_sample_are_those_of_a_loop(
-    *, kernel: Kernel, mask: str | None, causal: bool, tokens: int, make: Make, make_mask: Any
+    *, kernel: Kernel, mask: str | None, causal: bool, tokens: int
 ) -> None:
-    inputs = three_items(make, tokens)
+    inputs = three_items(tokens)
     hidden = None if mask is None else make_mask(mask, tokens, tokens, blind=2)
 
     def loss(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -73,45 +74,36 @@ def test_gradients_of_each_sample_are_those_of_a_loop(
         torch.testing.assert_close(got, torch.stack(wants))
 
 
+LEARNED: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
+    *(("mask", shape, {}) for shape in ((9,), (9, 9), (1, 4, 9, 9), (2, 1, 9, 9))),
+    ("sinks", (4,), {"softcap": 2.0, "causal": True}),
+]
+
+
 @pytest.mark.parametrize("name", ["masked", "blockwise", "sdpa"])
-@pytest.mark.parametrize("shape", [(9,), (9, 9), (1, 4, 9, 9), (2, 1, 9, 9)], ids=str)
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_learned_mask_has_a_gradient_of_each_sample(
-    name: str, shape: tuple[int, ...], *, shared: bool, make: Make
+@pytest.mark.parametrize(("learned", "shape", "options"), LEARNED, ids=str)
+def test_what_is_learned_has_a_gradient_of_each_sample(
+    name: str, learned: str, shape: tuple[int, ...], options: dict[str, Any]
 ) -> None:
-    q, k, v = three_items(make, 9)
-    masks = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    if not getattr(KERNELS[name].capabilities, learned, True):
+        pytest.skip(f"{name} takes no {learned}")
+    q, k, v = three_items(9)
+    values = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
 
-    def loss(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        return KERNELS[name](q, k, v, mask=mask).square().sum()
+    def loss(q: Tensor, k: Tensor, v: Tensor, value: Tensor) -> Tensor:
+        given: dict[str, Any] = {learned: value, **options}
+        return KERNELS[name](q, k, v, **given).square().sum()
 
-    got = vmap(grad(loss, argnums=3), (0, 0, -1, None if shared else 0))(
-        q, k, v.movedim(0, -1), masks[0] if shared else masks
-    )
-    for i in range(3):
-        leaf = masks[0 if shared else i].clone().requires_grad_()
-        torch.testing.assert_close(got[i], torch.autograd.grad(loss(q[i], k[i], v[i], leaf), leaf)[0])
-
-
-@pytest.mark.parametrize("name", ["masked", "blockwise"])
-def test_learned_sinks_have_a_gradient_of_each_sample_beside_a_softcap(name: str, make: Make) -> None:
-    q, k, v = three_items(make, 9)
-    sinks = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-
-    def loss(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor) -> Tensor:
-        return KERNELS[name](q, k, v, sinks=sinks, softcap=2.0, causal=True).square().sum()
-
-    got = vmap(grad(loss, argnums=3))(q, k, v, sinks)
-    for i in range(3):
-        leaf = sinks[i].clone().requires_grad_()
-        torch.testing.assert_close(got[i], torch.autograd.grad(loss(q[i], k[i], v[i], leaf), leaf)[0])
+    for dim, each in ((None, [values[0]] * 3), (0, list(values))):  # one for all samples, and one for each
+        got = vmap(grad(loss, argnums=3), (0, 0, -1, dim))(q, k, v.movedim(0, -1), values[0] if dim is None else values)
+        for i in range(3):
+            leaf = each[i].clone().requires_grad_()
+            torch.testing.assert_close(got[i], torch.autograd.grad(loss(q[i], k[i], v[i], leaf), leaf)[0])
 
 
 @pytest.mark.parametrize("lowered", [False, True])
-def test_sdpa_names_the_float_masks_whose_gradients_it_cannot_give_under_a_transform(
-    make: Make, *, lowered: bool
-) -> None:
-    q, k, v = three_items(make, 24)
+def test_sdpa_names_the_float_masks_whose_gradients_it_cannot_give_under_a_transform(*, lowered: bool) -> None:
+    q, k, v = three_items(24)
     mask = torch.full((24, 24), -1e30) if lowered else torch.zeros(3, 24, 24)
 
     def loss(q: Tensor, mask: Tensor) -> Tensor:
@@ -121,8 +113,8 @@ def test_sdpa_names_the_float_masks_whose_gradients_it_cannot_give_under_a_trans
         vmap(grad(loss), (0, None if lowered else 0))(q, mask)
 
 
-def test_blockwise_names_the_derivatives_that_it_does_not_have(make: Make) -> None:
-    q, k, v = (t[0] for t in three_items(make, 8))
+def test_blockwise_names_the_derivatives_that_it_does_not_have() -> None:
+    q, k, v = (t[0] for t in three_items(8))
 
     def attend(q: Tensor) -> Tensor:
         return KERNELS["blockwise"](q, k, v).sum()
@@ -134,46 +126,41 @@ def test_blockwise_names_the_derivatives_that_it_does_not_have(make: Make) -> No
 
 
 @pytest.mark.parametrize("name", COMPILING)
-def test_kernels_that_compile_refuse_a_transform_by_name(name: str, make: Make) -> None:
+def test_kernels_that_compile_refuse_a_transform_by_name(name: str) -> None:
     refusal = f"^kernel '{name}' does not support torch.func's transforms: compile the transformed function instead$"
-    q, k, v = three_items(make, 8)
+    q, k, v = three_items(8)
     with pytest.raises(NotImplementedError, match=refusal):
         vmap(KERNELS[name])(q, k, v)
     with pytest.raises(NotImplementedError, match=refusal):
         grad(lambda q: KERNELS[name](q, k[0], v[0]).sum())(q[0])
 
 
-def every_request() -> Iterator[Any]:
-    for name, kernel in KERNELS.items():
-        can = kernel.capabilities
-        for kind in (None, *KINDS):
-            for causal in (False, True):
-                asked: dict[str, Any] = {"mask": kind, "causal": causal, "grouped": False, "dtype": torch.float32}
-                if can.lacks(**asked, device="cpu", window=None if can.windowless else 5) is None:
-                    yield pytest.param(name, kind, causal, id=f"{name}-{kind}-{'causal' if causal else 'full'}")
-
-
-REQUESTS = list(every_request())
+def requests_of(name: str) -> Iterator[tuple[str | None, bool]]:
+    """The masks, and causal or not, that a kernel serves."""
+    can = KERNELS[name].capabilities
+    for kind, causal in product((None, *KINDS), (False, True)):
+        asked: dict[str, Any] = {"mask": kind, "causal": causal, "grouped": False, "dtype": torch.float32}
+        if can.lacks(**asked, device="cpu", **options_of(name)) is None:
+            yield kind, causal
 
 
 def options_of(name: str) -> dict[str, Any]:
     return {} if KERNELS[name].capabilities.windowless else {"window": 5}
 
 
-@pytest.mark.parametrize(("name", "kind", "causal"), REQUESTS)
-@pytest.mark.parametrize("keys", [8, 40])
-def test_fake_tensors_give_the_shape_without_data(
-    name: str, kind: str | None, *, causal: bool, keys: int, make: Make, make_mask: Any
-) -> None:
-    kernel, mode = KERNELS[name], FakeTensorMode()
+@pytest.mark.parametrize("name", [name for name in KERNELS if any(requests_of(name))])
+def test_tensors_without_data_give_the_shape_and_that_of_gradients(name: str) -> None:
+    kernel, fake = KERNELS[name], FakeTensorMode()
     backward = kernel.capabilities.backward and name != "flex"
-    q, k, v = (mode.from_tensor(t.detach()).requires_grad_(backward) for t in make(2, 4, 8, keys, 16, value_size=16))
-    hidden = None if kind is None else mode.from_tensor(make_mask(kind, 8, keys))
-    with mode:
-        out = kernel(q, k, v, mask=hidden, causal=causal, **options_of(name))
-        assert (type(out), out.shape) == (type(q), (2, 4, 8, 16))
-        if backward:
-            assert torch.autograd.grad(out.sum(), k)[0].shape == k.shape
+    for (kind, causal), keys in product(requests_of(name), (8, 40)):
+        for mode, emptied in ((fake, fake.from_tensor), (nullcontext(), lambda t: t.to("meta"))):
+            q, k, v = (emptied(t.detach()).requires_grad_(backward) for t in make(2, 4, 8, keys, 16))
+            hidden = None if kind is None else emptied(make_mask(kind, 8, keys))
+            with mode:
+                out = kernel(q, k, v, mask=hidden, causal=causal, **options_of(name))
+                assert (type(out), out.shape) == (type(q), (2, 4, 8, 16))
+                if backward:
+                    assert torch.autograd.grad(out.sum(), k)[0].shape == k.shape
 
 
 class Attention(nn.Module):
@@ -188,10 +175,12 @@ class Attention(nn.Module):
 EXPORTED_ALIKE = {"masked", "sdpa"}  # the other kernels are these, or are asked one request
 
 
-@pytest.mark.parametrize(("name", "kind", "causal"), [r for r in REQUESTS if r.values[0] in EXPORTED_ALIKE])
+@pytest.mark.parametrize("name", sorted(EXPORTED_ALIKE))
+@pytest.mark.parametrize("kind", [None, *KINDS])
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("square", [True, False])
 def test_an_exported_kernel_serves_every_number_of_tokens(
-    name: str, kind: str | None, *, causal: bool, square: bool, make: Make, make_mask: Any
+    name: str, kind: str | None, *, causal: bool, square: bool
 ) -> None:
     def inputs(queries: int, keys: int) -> tuple[Any, ...]:
         hidden = None if kind is None else make_mask(kind, queries, keys)
@@ -206,8 +195,8 @@ def test_an_exported_kernel_serves_every_number_of_tokens(
         torch.testing.assert_close(program(*inputs(n_queries, n_keys)), want)
 
 
-@pytest.mark.parametrize("name", sorted({request.values[0] for request in REQUESTS} - EXPORTED_ALIKE))
-def test_any_other_kernel_is_exported_or_refuses_by_name(name: str, make: Make) -> None:
+@pytest.mark.parametrize("name", [n for n in KERNELS if n not in EXPORTED_ALIKE and any(requests_of(n))])
+def test_any_other_kernel_is_exported_or_refuses_by_name(name: str) -> None:
     tokens = Dim("tokens")
     attention, inputs = Attention(name, causal=name != "manual"), [t.detach() for t in make(2, 4, 24, 24, 8)]
     if name in COUNTS_ARE_FIXED:
@@ -222,7 +211,7 @@ def test_any_other_kernel_is_exported_or_refuses_by_name(name: str, make: Make) 
 
 
 @pytest.mark.parametrize("name", ["manual", "masked", "sdpa", "blockwise"])
-def test_a_kernel_compiled_for_any_length_gives_what_it_does_plainly(name: str, make: Make) -> None:
+def test_a_kernel_compiled_for_any_length_gives_what_it_does_plainly(name: str) -> None:
     kernel, causal = KERNELS[name], name != "manual"
     torch.compiler.reset()
     attend = torch.compile(lambda q, k, v: kernel(q, k, v, causal=causal), backend="aot_eager", dynamic=True)

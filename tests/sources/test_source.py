@@ -1,4 +1,7 @@
-"""What git and directories give as a source: a checkout's files, the same digest for the same files, or a sentence."""
+"""What git and directories give as a source: a checkout's files, the same digest for the same files, or a sentence.
+
+Over 300 lines: each of git's ways to hold a file, and each refusal, has a test.
+"""
 
 import io
 import os

@@ -1,7 +1,7 @@
 """``python -m bench conformance``: a table of the contract's rules: which ones a kernel keeps, refuses or breaks."""
 
 import argparse
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..plain.strict_json import dumps
 from ..report.escaping import markdown as cell
 from ..sources.target import Target
 from ..suite.cases import DEVICES, DTYPES
-from ..suite.contract import FAILS, REFUSED, Finding, examine
+from ..suite.contract import FAILS, HOLDS, REFUSED, Finding, examine
 from ..suite.rules import RULES
 from ..suite.side import load
 from ..timing.environment import present_devices
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         write_atomically(options.json, dumps({one.name: [asdict(f) for f in one.findings] for one in found}, indent=1))
     if options.markdown is not None:
         write_atomically(options.markdown, as_markdown(found))
-    if any(one.counts[FAILS] for one in found):
+    if any(FAILS in one.outcomes.values() for one in found):
         return 1
     return 4 if any(one.mostly_refused for one in found) else 0
 
@@ -88,27 +88,37 @@ class Examined:
         return f"{self.name}, in {self.dtype} on {self.device}"
 
     @property
-    def counts(self) -> Counter[str]:
-        return Counter(finding.outcome for finding in self.findings)
+    def outcomes(self) -> dict[str, str]:
+        """Whether each rule fails in some row, is refused in most of its rows, or else holds.
+
+        Rules are counted and not rows: a rule about masks has many rows, all of which a kernel without masks refuses.
+        """
+        rows: dict[str, list[str]] = defaultdict(list)
+        for finding in self.findings:
+            rows[finding.rule].append(finding.outcome)
+        return {
+            rule: FAILS if FAILS in found else REFUSED if 2 * found.count(REFUSED) > len(found) else HOLDS
+            for rule, found in rows.items()
+        }
 
     @property
     def mostly_refused(self) -> str | None:
-        """Say so if of more than half of the rules every row was refused, and what to do."""
-        rules = {finding.rule for finding in self.findings}
-        refused = rules - {finding.rule for finding in self.findings if finding.outcome != REFUSED}
-        if 2 * len(refused) <= len(rules):
+        """Say so if more rules were refused than tried, and what to do."""
+        outcomes = Counter(self.outcomes.values())
+        if 2 * outcomes[REFUSED] <= outcomes.total():
             return None
-        ((words, _),) = Counter(finding.why for finding in self.findings if finding.rule in refused).most_common(1)
+        ((words, _),) = Counter(finding.why for finding in self.findings if finding.outcome == REFUSED).most_common(1)
         cure = "most of the contract was not checked"
         if self.taken and self.dtype not in self.taken:
             cure = f"give --dtype={self.taken[0]}"
-        return f"mostly refused: {len(refused)} of {len(rules)} rules, most often as {words!r}: {cure}"
+        return f"mostly refused: {outcomes[REFUSED]} of {outcomes.total()} rules, most often as {words!r}: {cure}"
 
     @property
     def closing(self) -> list[str]:
-        """Count the outcomes, and say whether most was refused."""
-        counts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
-        return [counts, *([self.mostly_refused] if self.mostly_refused else [])]
+        """Count the rules by outcome, and say whether most were refused."""
+        found = Counter(self.outcomes.values())
+        counts = ", ".join(f"{found[outcome]} {outcome}" for outcome in (HOLDS, REFUSED, FAILS) if found[outcome])
+        return [f"{found.total()} rules: {counts}", *([self.mostly_refused] if self.mostly_refused else [])]
 
 
 def _takes(kernel: Any, device: str, dtype: torch.dtype) -> bool:
@@ -119,7 +129,7 @@ def _takes(kernel: Any, device: str, dtype: torch.dtype) -> bool:
 
 
 def as_text(one: Examined) -> str:
-    """Show a kernel's findings as lines, with their count at the end."""
+    """Show a kernel's findings as lines, with the count of rules at the end."""
     width = max(len(_row(finding)) for finding in one.findings)
     lines = [f"{_row(finding):<{width}}  {finding.outcome:<7}  {_why(finding)}".rstrip() for finding in one.findings]
     return "\n".join([one.heading, *lines, *one.closing, ""])

@@ -21,8 +21,9 @@ from .naive import naive_attention
 
 # A single key head, and groups of two and three.
 GROUPED = ("b1h2kv1t2d64", "b1h3kv1t2k3d64", "b2h4kv2t3k5d64", "b1h6kv2t3k5d128", "b1h6kv2t17k33d64")
-# Longer than most windows; causal attention has no queries that come before every key, as in the last.
-FAR = ("b1h1t1d64", "b2h2t3k5d64", "b1h4kv2t130d64", "b1h2t33k149d64", "b1h2t1k149d64", "b1h2t80k9d64")
+# Longer than most windows. No query is beyond every key: kernels from anywhere differ in what a window that hides every
+# key gives, and our own have that in ``tests/attention/test_contract.py``.
+FAR = ("b1h1t1d64", "b2h2t3k5d64", "b1h4kv2t130d64", "b1h2t33k149d64", "b1h2t1k149d64")
 # A vector of fp32 values has at most 16 lanes: with fewer keys, kernels for CPUs may lose NaN.
 LANES = (*SIZES, "b1h1t5k15d64")
 WINDOWS = (1, 2, 16, 63, 65, 10**12)
@@ -396,8 +397,6 @@ RULES = (
             *_KINDS,
             *_CAUSAL_KINDS,
             *_LOW,
-            ("window", {"window": 2}),
-            ("causal, window", {"window": 2, "causal": True}),
             *_SCORING,
         ),
         (*SIZES, "b1h2t9k5d64"),

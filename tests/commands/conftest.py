@@ -25,8 +25,7 @@ def flash_attn_func(q, k, v, dropout_p=0.0, softmax_scale=None, causal=False, wi
     seen = seen if left < 0 else seen.triu(offset - {left})
     seen = seen if right < 0 else seen.tril(offset + right)
     seen = seen.tril({diagonal}) if causal else seen
-    weights = torch.softmax(scores.masked_fill(~seen, float("-inf")), -1)
-    out = weights.masked_fill(~seen.any(-1, keepdim=True), 0.0) @ vf
+    out = torch.softmax(scores.masked_fill(~seen, float("-inf")), -1) @ vf
     return out.transpose(1, 2).to(q.dtype)
 """
 RIGHT = {

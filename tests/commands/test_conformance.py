@@ -234,5 +234,5 @@ def test_where_most_is_refused_the_last_line_says_so_and_the_exit_code_is_4_or_1
     assert "mostly refused: " in path.read_text()
     assert main(["conformance", f"--kernel={half_precision(scale='1.0')}", "--dtype=fp32"]) == 1  # its rows in bf16
     capsys.readouterr()
-    assert main(["conformance", "--kernel=attention.sliding_window:sliding_window"]) == 4  # in a dtype that it takes
+    assert main(["conformance", "--kernel=attention.manual:manual"]) == 4  # in a dtype that it takes
     assert capsys.readouterr().out.splitlines()[-2].endswith(": most of the contract was not checked")

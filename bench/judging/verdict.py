@@ -26,7 +26,7 @@ class Verdict(StrEnum):
     @property
     def tone(self) -> str:
         """How reports show it: their style or colour is that of the tone."""
-        return _TONES.get(self, "fail")
+        return _TONES_OF_PASSING.get(self, "fail")
 
     @property
     def what_to_do(self) -> str | None:
@@ -36,7 +36,7 @@ class Verdict(StrEnum):
     @property
     def fails(self) -> bool:
         """Whether one case of it fails the run."""
-        return self.tone == "fail"
+        return self not in _TONES_OF_PASSING
 
     @property
     def rank(self) -> int:
@@ -49,7 +49,7 @@ class Verdict(StrEnum):
         return self not in (Verdict.NEW, Verdict.SKIPPED, Verdict.MISSING)
 
 
-_TONES = {
+_TONES_OF_PASSING = {
     Verdict.INCONCLUSIVE: "doubt",
     Verdict.WAIVED: "doubt",
     Verdict.FASTER: "gain",

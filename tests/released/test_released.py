@@ -81,7 +81,7 @@ PACKAGES = (
         "0.8.0",
         "3ac3cdac4fe907f41ed4ba2c16ef52aaa77e07a52fab274c75c2d855714c912b",
         ("benchmarks/bench_fft.py", "pyproject.toml"),
-        ("benchmarks/bench_fft.py", "-k", "trnfft_pytorch and (FFT1D and 256 or GEMM and not 1024 or Linear)"),
+        ("benchmarks/bench_fft.py", "-k", "trnfft_pytorch and (GEMM and (128 or 256) or Linear and shape0)"),
         (),
     ),
     Released(
@@ -164,4 +164,4 @@ def test_a_released_package_is_compared_with_an_earlier_release(package: Release
     for name in package.faster:
         assert [v for id_, v in verdicts.items() if name in id_] == ["FASTER"], outcome.output
     assert len(verdicts) >= 2
-    assert set(verdicts.values()) <= {"UNCHANGED", "FASTER"}, outcome.output
+    assert set(verdicts.values()) <= {"UNCHANGED", "FASTER", "INCONCLUSIVE"}, outcome.output

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from ..plain.errors import CannotDo
 from ..plain.files import check_writable, write_atomically
 from ..plain.printable import table
 from ..plain.strict_json import dumps
@@ -19,7 +18,7 @@ from ..suite.cases import DEVICES, DTYPES
 from ..suite.contract import FAILS, HOLDS, REFUSED, Finding, examine
 from ..suite.rules import RULES
 from ..suite.side import load
-from ..timing.environment import present_devices
+from ..timing import environment
 
 DEFAULT_DTYPE = "fp32"  # of a kernel that takes none of ours
 
@@ -47,11 +46,10 @@ def run(options: argparse.Namespace) -> int:
             be written.
 
     """
-    if options.device not in present_devices():
-        raise CannotDo(f"--device={options.device}: torch sees only {', '.join(present_devices())} here")
+    environment.check_device(options.device)
     for path in filter(None, (options.json, options.markdown)):
         check_writable(path)
-    torch.set_num_threads(1)
+    environment.hold_still(threads=1)
     side = load(Target(tuple(options.kernel)), (options.device,))
     found: list[Examined] = []
     for name, kernel in side.kernels.items():

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -142,17 +141,6 @@ def imported(names: Sequence[str]) -> Source:
 def installed(origin: str) -> Source:
     """Return a source without files, which stands for the packages that an interpreter has installed."""
     return Source(origin, _packed({}, origin))
-
-
-def from_revision(repository: Path, revision: str, names: Sequence[str] = (PACKAGE,)) -> Source:
-    """Pack packages and modules as a checkout of a git revision of the repository would hold them.
-
-    Raises:
-        CannotDo: no such revision, or one of the packages is not in it.
-
-    """
-    with tempfile.TemporaryDirectory(prefix="attention-revision-") as scratch:
-        return checked_out(repository, revision, names, Path(scratch).resolve())[0]
 
 
 def checked_out(repository: Path, revision: str, names: Sequence[str], into: Path) -> tuple[Source, tuple[Path, ...]]:

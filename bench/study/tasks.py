@@ -13,7 +13,7 @@ from ..suite.cases import Case
 from ..suite.oracle import oracle
 from ..suite.workload import build
 from ..timing.clock import Clock
-from ..timing.machine import steady_allocator
+from ..timing.environment import hold_still
 from .measuring import Setting, Values, take, take_each, time_rounds
 from .published import BY_HAND, PYTORCH
 from .results import NotMeasured, Quantity, Series
@@ -74,8 +74,7 @@ def _in_fresh_process(case: Case, left_s: float) -> list[float]:
 
 def time_first_calls(case: Case, calls: int, threads: int) -> list[float]:
     """Make the call, and return the ns of the first, second, ... time that this process makes it."""
-    torch.set_num_threads(threads)
-    steady_allocator()
+    hold_still(threads)
     with torch.no_grad():
         work, clock = call(case), Clock.of(case.device)
         return [clock.burst(work, 1) for _ in range(calls)]

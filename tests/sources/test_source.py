@@ -6,8 +6,9 @@ Over 300 lines: each of git's ways to hold a file, and each refusal, has a test.
 import io
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from bench.plain.errors import CannotDo
 from bench.sources import source
 from bench.sources.repository import NAMING_A_REPOSITORY, git, top_level
-from bench.sources.source import Source, from_directory, from_revision, names_directory
+from bench.sources.source import Source, checked_out, from_directory, names_directory
 
 Git = Callable[..., str]
 INIT = "KERNELS = {'k': len}\n"
@@ -35,6 +36,11 @@ def repository(root: Path) -> Git:
     run("init", "-q", "-b", "trunk")
     committed(run)
     return run
+
+
+def from_revision(root: Path, revision: str, names: Sequence[str] = ("attention",)) -> Source:
+    with TemporaryDirectory() as scratch:
+        return checked_out(root, revision, names, Path(scratch).resolve())[0]
 
 
 @pytest.fixture

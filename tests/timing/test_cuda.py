@@ -5,7 +5,7 @@ Over 300 lines: all of it needs the fake device.
 
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -35,6 +35,8 @@ from bench.suite.workload import build
 from bench.timing import cuda, environment
 from bench.timing.clock import PATIENCE_NS, RECOVERY_S, RETAKES, Clock, CudaClock, LaunchClock, Stopwatch
 from bench.timing.measure import BURST_NS, burst_of, measure
+
+from .conftest import StopAfter
 
 FLUSH_NS = 100_000
 
@@ -92,15 +94,6 @@ class FakeEvent:
         assert self.at_ns is not None
         assert end_event.at_ns <= self.device.done_ns, "read before the device was waited for"
         return float(end_event.at_ns - self.at_ns) * 1e-6
-
-
-@dataclass(frozen=True)
-class StopAfter:
-    least_pairs = 1
-    pairs: int
-
-    def is_certain(self, ordered: Sequence[float]) -> bool:
-        return len(ordered) >= self.pairs
 
 
 def test_each_call_has_a_pair_of_events_and_a_cold_cache_and_a_burst_is_waited_for_once_at_its_end() -> None:

@@ -23,16 +23,9 @@ from bench.timing.measure import (
     measure,
 )
 
+from .conftest import StopAfter
+
 STARTED_NS = 10**12  # what a clock shows at the start is no part of what it measures
-
-
-@dataclass(frozen=True)
-class StopAfter:
-    least_pairs = 1
-    pairs: int
-
-    def is_certain(self, ordered: Sequence[float]) -> bool:
-        return len(ordered) >= self.pairs
 
 
 @dataclass

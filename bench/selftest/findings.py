@@ -1,4 +1,4 @@
-"""What a self-test found: values, the table against the targets, and JSON. Pure."""
+"""What a self-test found: values, the table against the targets, and JSON, printed and written. No torch here."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping

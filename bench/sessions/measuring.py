@@ -1,7 +1,8 @@
 """How a run times the calls at which both sessions of a test wait: in twins, or in pairs of processes.
 
-Both take the seconds of a test out of the budget, and raise ``SideFailed`` where a side raised, ended, or did not get
-so far in another pair. Their ``notes`` are what a reader of the verdicts must know of how they were measured.
+Both raise ``SideFailed`` where a side raised, ended, or did not reach the call in another pair. Twins share the budget
+of the run among its tests; a pair of processes takes too long for that, so each test has the most that one may take.
+``notes`` tell a reader of the verdicts how they were measured.
 """
 
 from dataclasses import dataclass, field, replace

@@ -20,7 +20,7 @@ from .sources.repository import commit_of
 from .sources.target import SUITE, place_of
 from .suite import code
 from .suite.base import Base
-from .suite.code import Code
+from .suite.code import PackageCode
 from .suite.forked import IMAGE, Twins, starts_of, twins
 from .suite.pairs import process_pairs
 from .suite.sides import Sides
@@ -35,7 +35,7 @@ class Compared:
 
     sides: Sides
     base: Base
-    head: Code
+    head: PackageCode
 
 
 @contextmanager
@@ -81,7 +81,9 @@ def _loaded(starts: dict[str, Start], scratch: Path, base: Base) -> Iterator[tup
         yield sides, base
 
 
-def _starts(settings: Settings, codes: Mapping[str, Code], scratch: Path, *, warm: bool = False) -> dict[str, Start]:
+def _starts(
+    settings: Settings, codes: Mapping[str, PackageCode], scratch: Path, *, warm: bool = False
+) -> dict[str, Start]:
     target, devices, threads = settings.target, settings.devices, settings.threads
     return starts_of(codes, target, devices, threads, scratch, graphs=settings.graphs, warm=warm)
 
@@ -116,7 +118,7 @@ def lasting_base(settings: Settings) -> str | None:
     return name if Path(name).is_dir() else commit_of(place, name)[:12]
 
 
-def _base(settings: Settings, scratch: Path, config: pytest.Config) -> tuple[Code, Baseline | None]:
+def _base(settings: Settings, scratch: Path, config: pytest.Config) -> tuple[PackageCode, Baseline | None]:
     """Find the base that was asked for, and the stored baseline that it is from, if it is."""
     if settings.base is None:
         stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, settings.compare))
@@ -127,7 +129,7 @@ def _base(settings: Settings, scratch: Path, config: pytest.Config) -> tuple[Cod
 
 
 def _base_of_another_interpreter(
-    settings: Settings, head: Code, config: pytest.Config
+    settings: Settings, head: PackageCode, config: pytest.Config
 ) -> tuple[source.Source, Baseline | None]:
     if settings.base is None and not settings.compare:  # its own packages of a named kernel, else this code
         own = source.installed(f"packages of {settings.base_python}")

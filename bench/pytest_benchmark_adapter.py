@@ -113,7 +113,7 @@ def latest_baseline(directory: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Call:
+class BenchmarkCall:
     """What a test hands to the fixture. ``arguments`` makes those of the next call, and ``teardown`` follows each call.
 
     A call that is not ``prepared`` has the same arguments each time, and nothing to follow it.
@@ -154,7 +154,7 @@ class Call:
         return taken
 
 
-def redirect(benchmark: BenchmarkFixture, run: Callable[[Call, Callable[[], Any]], Any]) -> None:
+def redirect(benchmark: BenchmarkFixture, run: Callable[[BenchmarkCall, Callable[[], Any]], Any]) -> None:
     """Hand what a test gives the fixture to ``run``, which returns what the test gets.
 
     The second argument of ``run`` has the fixture do with it what it would have done.
@@ -163,7 +163,7 @@ def redirect(benchmark: BenchmarkFixture, run: Callable[[Call, Callable[[], Any]
     own_pedantic: Any = benchmark._raw_pedantic
 
     def raw(target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return run(Call(target, lambda: (args, kwargs)), lambda: own_raw(target, *args, **kwargs))
+        return run(BenchmarkCall(target, lambda: (args, kwargs)), lambda: own_raw(target, *args, **kwargs))
 
     def raw_pedantic(
         target: Callable[..., Any],
@@ -184,7 +184,7 @@ def redirect(benchmark: BenchmarkFixture, run: Callable[[Call, Callable[[], Any]
             return tuple(own_args), own_kwargs
 
         return run(
-            Call(target, arguments, teardown, prepared=setup is not None or teardown is not None),
+            BenchmarkCall(target, arguments, teardown, prepared=setup is not None or teardown is not None),
             lambda: own_pedantic(target, args, kwargs, setup=setup, teardown=teardown, **repeats),
         )
 

@@ -28,7 +28,7 @@ from .plain.execution import Ceiling
 from .plain.interrupt import ending_cleanly
 from .sessions.opening import Selection
 from .sessions.session import Session
-from .sessions.settings import Settings as SessionSettings
+from .sessions.settings import SessionSettings
 from .sources import baseline, source
 from .sources.source import Source
 from .sources.target import importable
@@ -37,6 +37,7 @@ from .suite.base import Base
 from .suite.cases import DEVICES, Case
 from .suite.forked import IMAGE
 from .suite.gate import Gate
+from .suite.matrix import without_coverings
 from .suite.side import load
 from .suite.sides import Sides, in_process
 from .timing import environment
@@ -97,14 +98,15 @@ class GateSession:
 
         """
         self.started = gate
-        sides, asked = gate.sides, (self.settings.devices, self.settings.rows)
+        sides, tier, devices, rows = gate.sides, self.settings.tier, self.settings.devices, self.settings.rows
         try:
-            self.cases = sides.head.ask("cases", self.settings.tier, *asked)
+            self.cases = sides.head.ask("cases", tier, devices, rows)
             if gate.base is not None:
-                self.known_ids = {case.id for case in sides.head.ask("cases", None, DEVICES, self.settings.rows)}
+                self.known_ids = {case.id for case in sides.head.ask("cases", None, DEVICES, rows)}
                 base_ids = set(gate.base.stored_ids)
                 if sides.base is not None:
-                    own, subjects = sides.base.ask("ids", self.settings.tier, *asked)
+                    rows = rows if self.settings.base_python is None else without_coverings(rows)
+                    own, subjects = sides.base.ask("ids", tier, devices, rows)
                     # A baseline has times of a kernel from outside and not its source, so its absence is no loss.
                     base_ids = {id_ for id_ in base_ids if id_.partition("-")[0] in subjects} | own
                 # Which cases a kernel is only checked on changes with what it supports: they must run, others be there.
@@ -325,8 +327,9 @@ class GateSession:
         """The kernels that were named and selected, without a case that this part of the run compared."""
         if not self.settings.target.kernels:
             return []
-        compared = {r.id.partition("-")[0] for r in self.results if r.verdict.compared}
-        return sorted({case.subject for case in self.chosen} - compared)
+        compared = {result.id for result in self.results if result.verdict.compared}
+        subjects = {case.subject for case in self.chosen if case.id in compared}
+        return sorted({case.subject for case in self.chosen} - subjects)
 
     def finish(self) -> Run:
         """Sum up the run: its results, and cases that are missing or have none."""

@@ -2,9 +2,11 @@
 
 import gc
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +78,30 @@ def browser() -> Iterator["Browser"]:
         browser = playwright.chromium.launch(executable_path=path)
         yield browser
         browser.close()
+
+
+def not_needed_by(*distributions: str) -> list[str]:
+    """Return the top-level modules that are installed here and that these distributions run without."""
+    needed: set[str] = set()
+    names = list(distributions)
+    while names:
+        name = _normal(names.pop())
+        if name not in needed:
+            needed.add(name)
+            names += [found[0] for r in _required(name) if "extra ==" not in r and (found := re.match(r"[\w.-]+", r))]
+    owners = packages_distributions().items()
+    return sorted(module for module, of in owners if not needed & set(map(_normal, of)))
+
+
+def _required(distribution: str) -> list[str]:
+    try:
+        return requires(distribution) or []
+    except PackageNotFoundError:  # of another platform
+        return []
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 @dataclass

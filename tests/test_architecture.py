@@ -3,9 +3,12 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+from tests.conftest import not_needed_by
 
 REPOSITORY = Path(__file__).parents[1]
 BENCH = REPOSITORY / "bench"
@@ -21,7 +24,7 @@ SUITE = """
 """.split()  # noqa: SIM905
 ORDER = [*ENGINE, *SUITE]
 PURE = """
-    plain judging report history sources.source sources.baseline suite.source_lines twins.between timing.budget
+    plain judging report history sources.source sources.baseline twins.between timing.budget
     timing.machine_load observing.compilation selftest.simulation selftest.replay selftest.findings
     commands.explain_text commands.github commands.comment study.results study.published study.estimate study.judgement
     study.tables study.plots study.report
@@ -84,10 +87,21 @@ def test_no_file_of_bench_imports_itself_through_others() -> None:
     TopologicalSorter(needed).prepare()
 
 
+def test_a_class_has_a_name_of_its_own() -> None:
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in PYTHON_FILES if "tests" not in path.parts)
+    names = Counter(node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
+    assert {name for name, times in names.items() if times > 1} == set()
+
+
 def test_the_top_of_bench_is_small_and_holds_no_page_or_picture() -> None:
     assert len(list(BENCH.glob("*.py"))) <= 14
     misplaced = [p for p in BENCH.rglob("*") if p.suffix in {".md", ".png", ".svg"} and BENCH / "docs" not in p.parents]
     assert misplaced == []
+
+
+def test_what_is_listed_as_pure_exists() -> None:
+    named = {BENCH.joinpath(*name.split(".")) for name in PURE}
+    assert {path for path in named if not path.is_dir() and not path.with_suffix(".py").exists()} == set()
 
 
 def is_pure(path: Path) -> bool:
@@ -106,10 +120,9 @@ for name in {pure}:
 
 
 def test_a_side_in_a_process_of_its_own_needs_nothing_but_torch_and_loads_little_of_it() -> None:
-    others = ["psutil", "pytest", "pytest_benchmark", "jinja2", "scipy", "tqdm", "matplotlib", "attention"]
     code = f"""import sys
-sys.modules.update(dict.fromkeys({others}))
-import bench.twins.interpreter, torch
+sys.modules.update(dict.fromkeys({[*not_needed_by("torch"), "attention"]}))
+import bench.twins.interpreter, bench.suite.worker, torch
 from bench.observing.fingerprint import fingerprint
 x = torch.ones(4)
 fingerprint(lambda: x * 2)

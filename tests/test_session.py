@@ -14,7 +14,7 @@ from bench.sessions.opening import Selection
 from bench.sources.source import Source
 from bench.sources.world import World
 from bench.suite.cases import Case
-from bench.suite.code import Code
+from bench.suite.code import PackageCode
 
 from .test_options import settings
 
@@ -43,7 +43,7 @@ def test_a_benchmark_of_its_own_needs_a_base_whose_tests_can_run_and_the_whole_r
 
 
 def test_under_another_interpreter_alone_the_base_is_the_head_s_own_code_or_what_is_installed_there() -> None:
-    head = Code(Source("working tree", b""), World(Path()))
+    head = PackageCode(Source("working tree", b""), World(Path()))
     config: Any = None  # it is asked for stored baselines alone
     for kernel, origin in (([], "working tree"), (["math:sqrt"], "packages of python")):
         asked = settings(gate_base=None, gate_base_python="python", kernel=kernel)

@@ -64,6 +64,9 @@ def run(options: argparse.Namespace) -> int:
     return 4 if any(one.mostly_refused for one in found) else 0
 
 
+_COUNTED = {HOLDS: "kept", REFUSED: "refused", FAILS: "broken"}  # outcome -> how its count is written
+
+
 @dataclass(frozen=True)
 class Examined:
     """What the rules found of one kernel; ``dtype`` is that of most rules, and it takes those in ``taken``."""
@@ -115,7 +118,7 @@ class Examined:
     def closing(self) -> list[str]:
         """Count the rules by outcome, and say whether most were refused."""
         found = Counter(self.outcomes.values())
-        counts = ", ".join(f"{found[outcome]} {outcome}" for outcome in (HOLDS, REFUSED, FAILS) if found[outcome])
+        counts = ", ".join(f"{found[outcome]} {word}" for outcome, word in _COUNTED.items() if found[outcome])
         return [f"{found.total()} rules: {counts}", *([self.mostly_refused] if self.mostly_refused else [])]
 
 

@@ -14,7 +14,7 @@ from ..sources import baseline
 from ..sources.target import Target
 from ..suite import code
 from ..suite.cases import DEVICES, Case
-from ..suite.code import Code
+from ..suite.code import PackageCode
 from ..suite.forked import LayOut, opened
 from ..suite.matrix import ROWS, Rows
 from ..suite.side import load
@@ -98,7 +98,7 @@ def find(case_id: str, head: Party, rows: Rows = ROWS) -> Case:
     return case
 
 
-def base_of(name: str | None, target: Target, scratch: Path) -> Code:
+def base_of(name: str | None, target: Target, scratch: Path) -> PackageCode:
     """Return the code of the base that was asked for, or else of the latest stored baseline, laid out in ``scratch``.
 
     Raises:

@@ -15,7 +15,7 @@ WAIVERS = Path(__file__).parents[1] / "waivers.toml"
 
 
 @dataclass(frozen=True)
-class Kind:
+class EntryKind:
     """A kind of entry: the key of its bound, which bounds make sense, and how a report shows one."""
 
     key: str
@@ -26,14 +26,14 @@ class Kind:
 
 
 KINDS = {
-    "waiver": Kind(
+    "waiver": EntryKind(
         "ratio",
         1,
         10,
         "head/base above 1 and at most 10, such as 1.1",
         lambda ratio: f"accepted up to half the threshold above {ratio:g}",
     ),
-    "threshold": Kind(
+    "threshold": EntryKind(
         "threshold",
         0,
         1,

@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from ctypes import string_at
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -113,8 +114,8 @@ def _precision() -> tuple[Read, Turn]:
 def _generators() -> dict[str, _State]:
     """Return the random generators that are loaded."""
 
-    def written(state: Any) -> bytes:
-        return bytes(state.numpy())
+    def written(state: torch.Tensor) -> bytes:
+        return string_at(state.data_ptr(), state.nbytes)  # without NumPy, which torch may lack
 
     states = {
         "torch's random generator": _State(torch.get_rng_state, torch.set_rng_state, written),

@@ -20,7 +20,7 @@ N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
-class Kind(Generic[N]):
+class ArgumentKind(Generic[N]):
     """A kind of number: its name in the help, what to give, how text becomes a number, and which numbers make sense."""
 
     metavar: str
@@ -53,17 +53,19 @@ def _share(text: str) -> float:
     return float(text.removesuffix("%")) / 100
 
 
-THREADS = Kind("N", f"a whole number from 1 to {MOST_THREADS}", int, lambda n: 1 <= n <= MOST_THREADS)
-COUNT = Kind("N", f"a whole number from 1 to {MOST_COUNT}", int, lambda n: 1 <= n <= MOST_COUNT)
-SECONDS = Kind(
+THREADS = ArgumentKind("N", f"a whole number from 1 to {MOST_THREADS}", int, lambda n: 1 <= n <= MOST_THREADS)
+COUNT = ArgumentKind("N", f"a whole number from 1 to {MOST_COUNT}", int, lambda n: 1 <= n <= MOST_COUNT)
+SECONDS = ArgumentKind(
     "SECONDS",
     f"a positive number of seconds, at most {MOST_SECONDS}, such as 3",
     float,
     lambda seconds: 0 < seconds <= MOST_SECONDS,
 )
 # 5% is read as 0.05. Below 0.1% no time would be enough, and whoever writes 0.05 means 5%.
-PERCENT = Kind("PERCENT", "a percentage from 0.1% to 1000%, such as 5%", _share, lambda share: 0.001 <= share <= 10)
-PORTION = Kind(  # a share, which may be zero
+PERCENT = ArgumentKind(
+    "PERCENT", "a percentage from 0.1% to 1000%, such as 5%", _share, lambda share: 0.001 <= share <= 10
+)
+PORTION = ArgumentKind(  # a share, which may be zero
     "PERCENT",
     "0% or a percentage from 0.1% to 100%, such as 5%",
     _share,

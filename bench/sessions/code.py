@@ -17,7 +17,7 @@ from .stored import Stored
 
 
 @dataclass(frozen=True)
-class Code:
+class RepositoryCode:
     """One side's code: where it is from in words, a digest of its files, and what its process sees.
 
     ``own`` is the world of a revision with its own tests, where the head's are to be laid over ``world``. ``named`` is
@@ -31,13 +31,13 @@ class Code:
     named: str | None = None
 
 
-def of_disk(root: Path) -> Code:
+def of_disk(root: Path) -> RepositoryCode:
     """Return the code on disk; ``root`` is the folder that pytest calls its root."""
     top = top_level(root) or root
-    return Code("working tree", _digest(top, _own_files(top)), _world(top))
+    return RepositoryCode("working tree", _digest(top, _own_files(top)), _world(top))
 
 
-def of_head(root: Path, revision: str, scratch: Path) -> Code:
+def of_head(root: Path, revision: str, scratch: Path) -> RepositoryCode:
     """Return the code of a revision that is compared instead of what is on disk.
 
     Raises:
@@ -48,7 +48,7 @@ def of_head(root: Path, revision: str, scratch: Path) -> Code:
     return of_commit(root, Stored(commit, {}), f"revision {revision} ({commit[:12]})", scratch)
 
 
-def of_name(root: Path, wanted: str, scratch: Path) -> tuple[Code, tuple[str, ...]]:
+def of_name(root: Path, wanted: str, scratch: Path) -> tuple[RepositoryCode, tuple[str, ...]]:
     """Return the code of a directory, of a stored baseline, or of a revision; and warnings about the choice.
 
     What git has is checked out below ``scratch``.
@@ -65,7 +65,7 @@ def of_name(root: Path, wanted: str, scratch: Path) -> tuple[Code, tuple[str, ..
         place = Path(name).resolve()
         paths = tuple(folder for folder in (place, place / "src") if folder.is_dir())
         world = replace(_world(top), paths=paths)
-        return Code(f"directory {name}{why}", _digest(place, _below(place)), world, named=str(place)), ()
+        return RepositoryCode(f"directory {name}{why}", _digest(place, _below(place)), world, named=str(place)), ()
     commit, warnings = known_commit(top, name), tuple[str, ...]()
     try:
         git(top, "merge-base", "--is-ancestor", commit, "HEAD")
@@ -75,7 +75,7 @@ def of_name(root: Path, wanted: str, scratch: Path) -> tuple[Code, tuple[str, ..
     return of_commit(root, Stored(commit, {}), f"revision {name} ({commit[:12]}){why}", scratch), warnings
 
 
-def of_stored(root: Path, path: Path, scratch: Path) -> Code:
+def of_stored(root: Path, path: Path, scratch: Path) -> RepositoryCode:
     """Return the code that a stored baseline was measured with.
 
     Raises:
@@ -90,7 +90,7 @@ def of_stored(root: Path, path: Path, scratch: Path) -> Code:
     return replace(code, named=str(path))
 
 
-def of_commit(root: Path, found: Stored, origin: str, scratch: Path) -> Code:
+def of_commit(root: Path, found: Stored, origin: str, scratch: Path) -> RepositoryCode:
     """Return the code of a commit and of edits to it, checked out twice: the tests of one are replaced."""
     top = top_level(root) or root
     folders = [scratch.resolve() / name for name in ("checkout", "untouched")]
@@ -100,7 +100,7 @@ def of_commit(root: Path, found: Stored, origin: str, scratch: Path) -> Code:
             files_of(top, found.commit, origin, folder)
             found.apply(folder)
     world, own = (replace(_world(top), checkout=folder) for folder in folders)
-    return Code(origin, _digest(folders[0], _below(folders[0])), world, own, found.commit[:12])
+    return RepositoryCode(origin, _digest(folders[0], _below(folders[0])), world, own, found.commit[:12])
 
 
 def lay_over(tests: Iterable[Path], settings: Path | None, world: World) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 from ..plain.errors import CannotDo
 from ..twins.interpreter import interpreter, place_of_gate
 from . import code
-from .code import Code
+from .code import RepositoryCode
 from .measuring import InProcesses, InTwins, Measuring
 from .meeting import Arrived, SessionStart
 from .pair import Launch, SessionPair, forked, launcher, pair
-from .settings import Settings
+from .settings import SessionSettings
 
 NEEDED = ("pytest", "pytest_benchmark")  # of another interpreter
 
@@ -43,8 +43,8 @@ class Selection:
 class Opened:
     """Both sides of a run. ``versions`` are those of the base's own interpreter, if it has one."""
 
-    head: Code
-    base: Code
+    head: RepositoryCode
+    base: RepositoryCode
     pair: SessionPair
     own: "OwnTests"
     measuring: Measuring
@@ -102,7 +102,7 @@ class OwnTests:
 
 
 @contextmanager
-def opened(settings: Settings, selection: Selection) -> Iterator[Opened]:
+def opened(settings: SessionSettings, selection: Selection) -> Iterator[Opened]:
     """Hold both sessions for as long as the context lasts.
 
     Raises:
@@ -133,7 +133,9 @@ def opened(settings: Settings, selection: Selection) -> Iterator[Opened]:
         yield Opened(head, base, both, own, measuring, versions, warnings)
 
 
-def _start(settings: Settings, selection: Selection, label: str, side: Code, scratch: Path) -> SessionStart:
+def _start(
+    settings: SessionSettings, selection: Selection, label: str, side: RepositoryCode, scratch: Path
+) -> SessionStart:
     root = code.moved(selection.root, side.world)
     file = None if selection.settings is None else code.moved(selection.settings, side.world)
     given = ("-c", str(file)) if file is not None and file.exists() else ()
@@ -151,7 +153,7 @@ def _start(settings: Settings, selection: Selection, label: str, side: Code, scr
     )
 
 
-def _start_of_own(settings: Settings, selection: Selection, base: Code, scratch: Path) -> SessionStart:
+def _start_of_own(settings: SessionSettings, selection: Selection, base: RepositoryCode, scratch: Path) -> SessionStart:
     """Return how the base's own tests are run."""
     start = _start(settings, selection, "base", base, scratch)
     asked: list[str] = []

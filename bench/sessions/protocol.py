@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from .. import pytest_benchmark_adapter
 from ..judging.verdict import CaseResult, Verdict
 from ..plain.errors import CannotDo, CannotGoOn
-from ..pytest_benchmark_adapter import Call
+from ..pytest_benchmark_adapter import BenchmarkCall
 from ..report.terminal import describe
 from .ending import ENDING, VERDICT
 from .marker import own
@@ -30,7 +30,7 @@ def check_by_reference(item: pytest.Item, benchmark: BenchmarkFixture) -> None:
         pytest_benchmark_adapter.redirect(benchmark, partial(_checked, oracle))
 
 
-def _checked(oracle: Reference, call: Call, go_on: Callable[[], Any]) -> Any:
+def _checked(oracle: Reference, call: BenchmarkCall, go_on: Callable[[], Any]) -> Any:
     args, kwargs = call.arguments()
     try:
         expected = expect(oracle, args, kwargs)

@@ -23,14 +23,14 @@ from .meeting import Arrived, Own, Step
 from .opening import Selection, opened
 from .pair import failure_of, finished
 from .reports import error_line, error_of, skip_of
-from .settings import Settings
+from .settings import SessionSettings
 
 
 @dataclass
 class Session:
     """State of one run."""
 
-    settings: Settings
+    settings: SessionSettings
     environment: Mapping[str, Plain]
     resources: ExitStack = field(default_factory=ExitStack)
     replications: Replications = field(init=False)

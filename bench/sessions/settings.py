@@ -21,7 +21,7 @@ _TABLES = ("waiver", "threshold")
 
 
 @dataclass(frozen=True)
-class Settings:
+class SessionSettings:
     """What to compare, and how strictly.
 
     ``base`` is None where the base is the head's code under another interpreter. ``head`` is a revision that is
@@ -64,7 +64,7 @@ def add(group: pytest.OptionGroup) -> None:
     option("--gate-slowed", metavar="PERCENT", help="make the head slower, to test the gate")
 
 
-def read(config: pytest.Config) -> Settings | None:
+def read(config: pytest.Config) -> SessionSettings | None:
     """Read the options, and the file; None where no comparison is asked for.
 
     Raises:
@@ -88,7 +88,7 @@ def read(config: pytest.Config) -> Settings | None:
         where = option("gate_config") or f"[{SECTION}] in pyproject.toml"
         raise CannotDo(f'--gate asks for the base that {where} names, and it names none: write base = "main" there')
     threads, slowed = option("gate_threads") or written.get("threads", str(DEFAULT_THREADS)), option("gate_slowed")
-    return Settings(
+    return SessionSettings(
         base=base,
         policy=policy_options.policy(config, written),
         threads=THREADS.read("--gate-threads", threads),

@@ -21,7 +21,7 @@ from pytest_benchmark.fixture import BenchmarkFixture, PauseInstrumentation
 from .. import pytest_benchmark_adapter
 from ..plain.errors import CannotDo
 from ..plain.printable import first_line
-from ..pytest_benchmark_adapter import Call
+from ..pytest_benchmark_adapter import BenchmarkCall
 from ..sources.caches import NVIDIA, own_caches
 from ..sources.source import folders_of
 from ..sources.world import in_repository
@@ -94,7 +94,7 @@ class _Twin:
         self._errors: dict[str, str] = {}
         self._reports: list[dict[str, Any]] = []
         self._config: pytest.Config
-        self._call: Call
+        self._call: BenchmarkCall
         self._result: Any = None
 
     # What the parent asks, while a test waits at the fixture.
@@ -175,7 +175,7 @@ class _Twin:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
         self._reports.append(data)
 
-    def meet(self, node: pytest.Item, fixture: BenchmarkFixture, call: Call) -> Any:
+    def meet(self, node: pytest.Item, fixture: BenchmarkFixture, call: BenchmarkCall) -> Any:
         """Call once, and wait with the call until the parent has timed it; returns what that first call returned."""
         asked, oracle = own(node)
         args, kwargs = call.arguments()

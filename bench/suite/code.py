@@ -13,14 +13,14 @@ from ..sources.world import World
 
 
 @dataclass(frozen=True)
-class Code:
+class PackageCode:
     """What a side consists of, and what its process sees."""
 
     source: Source
     world: World
 
 
-def of_head(target: Target, gated: Path) -> Code:
+def of_head(target: Target, gated: Path) -> PackageCode:
     """Return the code that is on disk, as it is imported here.
 
     ``gated`` is a folder of the checkout whose code is gated.
@@ -31,14 +31,14 @@ def of_head(target: Target, gated: Path) -> Code:
     """
     for name in target.names:
         _refuse_another_place(name, gated)
-    return Code(source.imported(target.names), _world(target))
+    return PackageCode(source.imported(target.names), _world(target))
 
 
-def of_working_tree(target: Target) -> Code:
+def of_working_tree(target: Target) -> PackageCode:
     return of_head(target, place_of(target.names[0]))
 
 
-def of_name(target: Target, name: str, scratch: Path) -> Code:
+def of_name(target: Target, name: str, scratch: Path) -> PackageCode:
     """Return the code of a directory, or of a revision, which is checked out below ``scratch``.
 
     Raises:
@@ -49,10 +49,10 @@ def of_name(target: Target, name: str, scratch: Path) -> Code:
     if not source.names_directory(place, name):
         return of_revision(target, name, scratch)
     found = source.from_directory(Path(name), target.names)
-    return Code(found, replace(_world(target), paths=source.folders_of(Path(name), target.names), closed=True))
+    return PackageCode(found, replace(_world(target), paths=source.folders_of(Path(name), target.names), closed=True))
 
 
-def of_revision(target: Target, revision: str, scratch: Path) -> Code:
+def of_revision(target: Target, revision: str, scratch: Path) -> PackageCode:
     """Return the code of a revision, which is checked out below ``scratch``.
 
     Raises:
@@ -62,10 +62,10 @@ def of_revision(target: Target, revision: str, scratch: Path) -> Code:
     place = place_of(target.names[0])
     into = _empty(scratch, "checkout")
     found, folders = source.checked_out(place, revision, target.names, into)
-    return Code(found, replace(_world(target), paths=folders, checkout=into))
+    return PackageCode(found, replace(_world(target), paths=folders, checkout=into))
 
 
-def of_archive(target: Target, archive: Source, scratch: Path) -> Code:
+def of_archive(target: Target, archive: Source, scratch: Path) -> PackageCode:
     """Return the code of a source that was stored, unpacked below ``scratch``.
 
     Raises:
@@ -76,13 +76,14 @@ def of_archive(target: Target, archive: Source, scratch: Path) -> Code:
         raise CannotDo(
             f"the source in {archive.origin} holds no {min(missing)}: store the baseline anew, with the same --kernel"
         )
-    return Code(archive, replace(_world(target), paths=(_unpacked(archive, scratch),), closed=True))
+    return PackageCode(archive, replace(_world(target), paths=(_unpacked(archive, scratch),), closed=True))
 
 
-def alone(archive: Source, scratch: Path) -> Code:
+def alone(archive: Source, scratch: Path) -> PackageCode:
     """Return the code of a source for an interpreter that sees nothing else of this one's; without files, its own."""
     into = _unpacked(archive, scratch)
-    return Code(archive, World(scratch, (into,) if archive.names else ()))  # an empty folder: nothing is found there
+    # Without files the folder is empty, and nothing is to be found there.
+    return PackageCode(archive, World(scratch, (into,) if archive.names else ()))
 
 
 def _world(target: Target) -> World:

@@ -10,8 +10,6 @@ from functools import cache
 from itertools import product
 from typing import Any
 
-from allpairspy import AllPairs
-
 from .cases import Case, Shape, lacks
 
 # A new axis is a line here, its plainest word first. Each word goes with each word of the other axes.
@@ -83,4 +81,6 @@ def _supported(kernel: Any, device: str) -> Mapping[str, Sequence[str]]:
 @cache
 def _pairs(axes: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
     """Choose a word of each axis for each case."""
+    from allpairspy import AllPairs  # noqa: PLC0415  # a base under another interpreter has torch and nothing else
+
     return [tuple(words) for words in AllPairs(list(map(list, axes)))] if axes else ()

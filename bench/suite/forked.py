@@ -13,18 +13,23 @@ from ..twins.bursts import measure_twins
 from ..twins.fork import fork_to_serve, start_server
 from ..twins.parties import Parties
 from ..twins.party import Remote
-from .code import Code
+from .code import PackageCode
 from .examiner import Examiner
 from .sides import notes_of
 from .worker import Start, Worker
 
 IMAGE = f"{__package__}.image"  # of the suite's sides
 
-LayOut = Callable[[Path], Code]  # finds code, and lays it out in a scratch folder where it has to be
+LayOut = Callable[[Path], PackageCode]  # finds code, and lays it out in a scratch folder where it has to be
 
 
 def starts_of(
-    codes: Mapping[str, Code], target: Target, devices: tuple[str, ...], threads: int, scratch: Path, **more: bool
+    codes: Mapping[str, PackageCode],
+    target: Target,
+    devices: tuple[str, ...],
+    threads: int,
+    scratch: Path,
+    **more: bool,
 ) -> dict[str, Start]:
     """Return what the processes of sides need, by label; ``more`` are fields of ``Start``."""
     return {
@@ -126,7 +131,7 @@ def twins(starts: dict[str, Start], scratch: Path, order: tuple[str, ...] = Twin
 @contextmanager
 def opened(
     codes: Mapping[str, LayOut], target: Target, devices: tuple[str, ...], threads: int
-) -> Iterator[tuple[Twins, Mapping[str, Code]]]:
+) -> Iterator[tuple[Twins, Mapping[str, PackageCode]]]:
     """Hold twins of code that is laid out in a scratch folder, by label, for as long as the context lasts.
 
     Raises:

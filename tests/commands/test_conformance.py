@@ -200,6 +200,7 @@ def test_the_table_is_printed_and_written_and_a_failure_is_exit_code_1(
     assert lines[0] == "mine, in fp32 on cpu"
     assert any("(bool mask)" in line and line.endswith("refused  a | mask") for line in lines)
     assert any("(full)" in line and "fails    b2h2t3k5d64 float32 cpu: out: error" in line for line in lines)
+    assert re.fullmatch(rf"{len(RULES)} rules: \d+ kept, \d+ refused, \d+ broken", lines[-2])
     found = json.loads(files["json"].read_text())["mine"]
     assert found[0]["rule"] == "output is within the error budget"
     assert found[0]["smallest"] == "b2h2t3k5d64 float32 cpu"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.plain.arguments import COUNT, PERCENT, PORTION, SECONDS, THREADS, Kind, Parser
+from bench.plain.arguments import COUNT, PERCENT, PORTION, SECONDS, THREADS, ArgumentKind, Parser
 from bench.plain.errors import CannotDo
 
 
@@ -25,7 +25,7 @@ from bench.plain.errors import CannotDo
         (PORTION, "100%", 1.0),
     ],
 )
-def test_what_makes_sense_is_read(kind: Kind[float], text: str, number: float) -> None:
+def test_what_makes_sense_is_read(kind: ArgumentKind[float], text: str, number: float) -> None:
     assert kind.read("--option", text) == number
 
 
@@ -48,7 +48,7 @@ def test_what_makes_sense_is_read(kind: Kind[float], text: str, number: float) -
         (PORTION, "nan", "0% or a percentage from 0.1% to 100%, such as 5%"),
     ],
 )
-def test_what_makes_none_is_refused_with_what_to_give(kind: Kind[float], text: str, form: str) -> None:
+def test_what_makes_none_is_refused_with_what_to_give(kind: ArgumentKind[float], text: str, form: str) -> None:
     with pytest.raises(CannotDo) as refusal:
         kind.read("--option", text)
     assert str(refusal.value) == f"--option={text}: give {form}"

@@ -11,7 +11,7 @@ import pytest
 from bench.sources import source
 from bench.sources.target import Target
 from bench.suite import code
-from bench.suite.code import Code
+from bench.suite.code import PackageCode
 from bench.suite.forked import IMAGE
 from bench.twins.fork import start_server
 
@@ -33,11 +33,11 @@ def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
     """Give the inner runs of a test another head: a copy of the package, with text appended to a file of it."""
     root = tmp_path / "head"
 
-    def of_head(target: Target, gated: Path) -> Code:
+    def of_head(target: Target, gated: Path) -> PackageCode:
         found = of_disk(target, gated)
         if not root.exists():  # nothing is edited yet
             return found
-        return Code(source.from_directory(root), replace(found.world, paths=(root,)))
+        return PackageCode(source.from_directory(root), replace(found.world, paths=(root,)))
 
     def append(stem: str, text: str) -> Path:
         if not root.exists():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import attention
+from tests.conftest import not_needed_by
 
 Bench = Callable[..., pytest.RunResult]
 
@@ -35,7 +36,8 @@ def test_base_and_head_run_in_processes_of_which_too_few_decide_nothing_and_a_fa
             "KERNELS['masked'] = Kernel('masked', broken, masked.capabilities)\n"
         )
     both = "(sdpa or masked) and b1h4t64d32-full-fp32-cpu-fwd]"
-    words = (f"--gate-base={pytester.path}", f"--gate-base-python={sys.executable}", "--gate-json=report.json")
+    python = interpreter_with(pytester, "")
+    words = (f"--gate-base={pytester.path}", f"--gate-base-python={python}", "--gate-json=report.json")
     result = bench(*words, case=both)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     report = json.loads((pytester.path / "report.json").read_text())
@@ -49,15 +51,17 @@ def test_base_and_head_run_in_processes_of_which_too_few_decide_nothing_and_a_fa
         del side["calls"]["first_call_s"]  # a time
     assert case["fingerprint"]["base"] == case["fingerprint"]["head"]
     assert report["base"]["torch"] == torch.__version__
-    assert report["base"]["origin"].endswith(f" under {sys.executable} (torch {torch.__version__})")
+    assert report["base"]["origin"].endswith(f" under {python} (torch {torch.__version__})")
     assert report["policy"]["budget_s"] == 120
     assert report["notes"][0].startswith("base and head ran in 1 pair of processes, each of which is one pair in the")
 
 
 def interpreter_with(pytester: pytest.Pytester, text: str) -> Path:
-    """An interpreter that has, as a package of its own, a module ``theirs`` of this text."""
+    """An interpreter that has torch, and as a package of its own a module ``theirs`` of this text, and nothing else."""
     own = pytester.mkdir("packages")
     (own / "theirs.py").write_text(text)
+    lacking = f"import sys\nsys.modules.update(dict.fromkeys({not_needed_by('torch')}))\n"
+    (own / "sitecustomize.py").write_text(lacking)
     python = pytester.path / "python"
     python.write_text(
         f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(own))}:$PYTHONPATH exec {shlex.quote(sys.executable)} "$@"\n'

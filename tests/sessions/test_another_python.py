@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.sources.target import SUITE
+from tests.conftest import not_needed_by
 
 from .conftest import Repository
 
@@ -16,12 +17,14 @@ Make = Callable[[Mapping[str, str]], Repository]
 
 @pytest.fixture
 def python(tmp_path: Path) -> Path:
-    """Make an interpreter that has its own package ``m``, and pytest from here."""
+    """Make an interpreter that has its own package ``m``, pytest and pytest-benchmark from here, and nothing else."""
     place = tmp_path / "other"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
     (packages,) = place.glob("lib/python*/site-packages")
     here = next(path for path in sys.path if path.endswith("site-packages"))
     (packages / "here.pth").write_text(f"{here}\n")
+    lacking = f"import sys\nsys.modules.update(dict.fromkeys({not_needed_by('pytest', 'pytest-benchmark')}))\n"
+    (packages / "sitecustomize.py").write_text(lacking)
     (packages / "m.py").write_text("def f():\n    return [3]\n")
     return place / "bin" / "python"
 

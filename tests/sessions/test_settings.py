@@ -10,7 +10,7 @@ from bench import policy_options
 from bench.__main__ import main
 from bench.plain.errors import CannotDo
 from bench.sessions import plugin, settings
-from bench.sessions.settings import Settings
+from bench.sessions.settings import SessionSettings
 from tests.config import Config
 
 from .conftest import Repository
@@ -23,7 +23,7 @@ def declare(parser: Any) -> None:
     settings.add(parser)
 
 
-def read(folder: Path, text: str = "", **given: Any) -> Settings | None:
+def read(folder: Path, text: str = "", **given: Any) -> SessionSettings | None:
     (folder / "pyproject.toml").write_text(text)
     config: Any = Config(declare, folder, **given)
     asked = settings.read(config)

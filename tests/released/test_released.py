@@ -33,7 +33,6 @@ class Released:
     faster: tuple[str, ...]
     requirements: tuple[str, ...] = ()  # of the head
     older: tuple[str, ...] = ()  # of the base alone
-    another_python: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -97,8 +96,6 @@ PACKAGES = (
         ("tests/benchmarks", "-k", "build_schema or serializer_to_json", "-o", "addopts="),
         ("test_build_schema",),
         ("typing_extensions==4.16.0", "dirty-equals==0.11"),
-        ("typing_extensions==4.16.0",),
-        another_python=True,
     ),
 )
 
@@ -127,35 +124,17 @@ def unpack(package: Released, folder: Path) -> None:
                 archive.extract(member, folder / "suite", filter="data")
 
 
-def python_with(place: Path, *requirements: str) -> Path:
-    """Make an interpreter that has these releases, and all else that this one has."""
-    run(sys.executable, "-m", "venv", "--without-pip", place)
-    (packages,) = place.glob("lib/python*/site-packages")
-    install(packages, *requirements)
-    here = next(path for path in sys.path if path.endswith("site-packages"))
-    (packages / "here.pth").write_text(f"{here}\n")
-    return place / "bin" / "python"
-
-
 @pytest.mark.parametrize("package", PACKAGES, ids=str)
 def test_a_released_package_is_compared_with_an_earlier_release(package: Released, tmp_path: Path) -> None:
     unpack(package, tmp_path)
     head = install(tmp_path / "head", f"{package.name}=={package.head}", *package.requirements)
-    older = (f"{package.name}=={package.base}", *package.older)
-    base: str | None = None
-    arguments: tuple[str, ...] = ()
-    if package.another_python:
-        python = python_with(tmp_path / "older", *older)
-        arguments = (f"--gate-base-python={python}", "--gate-json", str(tmp_path / "verdicts.json"))
-    else:
-        base = str(install(tmp_path / "older", *older))
+    base = install(tmp_path / "older", f"{package.name}=={package.base}", *package.older)
     theirs = Repository(tmp_path / "suite")
     outcome: Outcome = theirs.pytest(
         *package.arguments,
         "--gate-threshold=30%",
         "--gate-undecided=100%",  # other tests keep the machine busy
-        *arguments,
-        base=base,
+        base=str(base),
         path=(str(SUITE), str(head)),
         autoload=True,
     )

@@ -1,6 +1,6 @@
 """What a run is compared with: head and base, found and started as processes, and what is accepted of the head."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -11,7 +11,7 @@ import pytest
 
 from . import pytest_benchmark_adapter
 from .judging import waivers
-from .judging.waivers import Exceptions
+from .judging.waivers import Exceptions, Known
 from .options import Settings
 from .plain.errors import CannotDo
 from .sources import baseline, source
@@ -95,7 +95,7 @@ def _gated(settings: Settings) -> Path:
     return Path.cwd() if settings.target.kernels else SUITE
 
 
-def accepted(settings: Settings, known: Collection[str]) -> Exceptions:
+def accepted(settings: Settings, known: Known) -> Exceptions:
     """Read what is accepted of the head: waivers and thresholds of single cases, whose ids must be known.
 
     Raises:

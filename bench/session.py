@@ -56,7 +56,6 @@ class GateSession:
     head_source: Source
     started: Gate | None = None  # None until the sides are there
     cases: dict[Case, str | None] = field(default_factory=dict)  # the tier's, each with the reason if it cannot run
-    known_ids: set[str] = field(default_factory=set)  # of the head's cases of all tiers
     missing_ids: list[str] = field(default_factory=list)  # of the base's cases, and of those stored, that the head lost
     allocator: str = ""
     exceptions: Exceptions = field(default_factory=Exceptions)
@@ -102,7 +101,6 @@ class GateSession:
         try:
             self.cases = sides.head.ask("cases", tier, devices, rows)
             if gate.base is not None:
-                self.known_ids = {case.id for case in sides.head.ask("cases", None, DEVICES, rows)}
                 base_ids = set(gate.base.stored_ids)
                 if sides.base is not None:
                     rows = rows if self.settings.base_python is None else without_coverings(rows)
@@ -110,10 +108,15 @@ class GateSession:
                     # A baseline has times of a kernel from outside and not its source, so its absence is no loss.
                     base_ids = {id_ for id_ in base_ids if id_.partition("-")[0] in subjects} | own
                 # Which cases a kernel is only checked on changes with what it supports: they must run, others be there.
-                gone = (base_ids & gate.base.timed_ids) - self.known_ids
+                timed = base_ids & gate.base.timed_ids
+                gone = timed - self.known_ids() if timed else timed
                 self.missing_ids = sorted(gone | sides.head.ask("lacks", base_ids))
         except SideFailed as failure:
             raise CannotDo(f"{failure}: choose one whose kernels say what they support") from failure
+
+    def known_ids(self) -> set[str]:
+        """Return the ids of the head's cases of all tiers, which takes a while to find."""
+        return {case.id for case in self.sides.head.ask("cases", None, DEVICES, self.settings.rows)}
 
     @property
     def gate(self) -> Gate:

@@ -13,6 +13,8 @@ from .policy import Accepted
 
 WAIVERS = Path(__file__).parents[1] / "waivers.toml"
 
+Known = Callable[[], Collection[str]]  # finds the ids of cases, which takes a while and is done if there are entries
+
 
 @dataclass(frozen=True)
 class EntryKind:
@@ -80,7 +82,7 @@ class Exceptions:
         )
 
 
-def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
+def read(path: Path, known_ids: Known, today: date) -> Exceptions:
     """Read the file of our own kernels; one that does not exist holds nothing.
 
     Raises:
@@ -96,7 +98,7 @@ def read(path: Path, known_ids: Collection[str], today: date) -> Exceptions:
     return entries(file, known_ids, today)
 
 
-def entries(file: Toml, known_ids: Collection[str], today: date, *, all_known: bool = True) -> Exceptions:
+def entries(file: Toml, known_ids: Known, today: date, *, all_known: bool = True) -> Exceptions:
     """Read the waivers and thresholds of a file that may hold other things too.
 
     ``all_known``: an entry must match one of the known ids; otherwise there may be more than those.
@@ -111,17 +113,18 @@ def entries(file: Toml, known_ids: Collection[str], today: date, *, all_known: b
     return Exceptions(waivers, thresholds)
 
 
-def _entries(file: Toml, kind: str, known_ids: Collection[str], today: date, *, all_known: bool) -> Iterator[Entry]:
+def _entries(file: Toml, kind: str, known_ids: Known, today: date, *, all_known: bool) -> Iterator[Entry]:
     tables = file.document.get(kind, [])
     if not isinstance(tables, list):
         raise CannotDo(f"{file.at(kind)}: write each {kind} as a table headed [[{kind}]]")
     given = [_entry(file, kind, number, table, today) for number, table in enumerate(tables)]
+    ids = known_ids() if given else ()
     for number, entry in enumerate(given):
-        if all_known and not any(map(entry.covers, known_ids)):
+        if all_known and not any(map(entry.covers, ids)):
             raise CannotDo(
                 f"{file.at(kind, number, 'case')}: {entry.case!r} matches no case: correct it, or remove the entry"
             )
-    for id_ in known_ids:
+    for id_ in ids:
         matching = [repr(entry.case) for entry in given if entry.covers(id_)]
         if len(matching) > 1:
             raise CannotDo(f"{file.path.name}: {' and '.join(matching)} both match {id_}: keep one of them")

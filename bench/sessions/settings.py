@@ -51,7 +51,7 @@ class SessionSettings:
             return Exceptions()
         today = date.today()  # noqa: DTZ011  # a day where the user is
         tables = {key: value for key, value in self.file.document.items() if isinstance(value, list)}
-        return waivers.entries(replace(self.file, document=tables), ids, today, all_known=False)
+        return waivers.entries(replace(self.file, document=tables), lambda: ids, today, all_known=False)
 
 
 def add(group: pytest.OptionGroup) -> None:

@@ -66,7 +66,7 @@ PACKAGES = (
         (
             "tests/benchmarks/test_indexing.py",
             "-k",
-            "slice_indexing and not latency and 10 and not -10",
+            "slice_indexing and not latency and 10 and not -10 and None-",
             "-o",
             "addopts=",
         ),

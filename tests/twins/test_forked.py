@@ -129,9 +129,12 @@ FAILURES = {
 WHEN = {"the check": 1, "the timing": 40}  # the number of the call
 
 
-@pytest.mark.parametrize("who", ["head", "base"])
-def test_a_side_that_fails_is_an_error_that_says_how_and_the_next_case_is_compared(theirs: Theirs, who: str) -> None:
-    failures = list(product(FAILURES.items(), WHEN.values()))
+# Each way for the head; for the base two, a process that ends and an exception.
+@pytest.mark.parametrize(("who", "ways"), [("head", tuple(FAILURES)), ("base", ("os.abort()", "sys.exit(3)"))])
+def test_a_side_that_fails_is_an_error_that_says_how_and_the_next_case_is_compared(
+    theirs: Theirs, who: str, ways: tuple[str, ...]
+) -> None:
+    failures = list(product(((way, FAILURES[way]) for way in ways), WHEN.values()))
     # The batch says how a case fails; a case of one item does not.
     table = [f"({number}, lambda: {action})" for (action, _), number in failures]
     failing = f"""

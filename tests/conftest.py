@@ -36,9 +36,9 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _little_garbage() -> None:
-    gc.freeze()  # what was imported and collected until now: going through it takes a third of a second each time
+    gc.freeze()  # what was imported until now: going through it takes a third of a second each time
     gc.enable()
 
 

@@ -136,7 +136,7 @@ def test_a_run_that_is_stopped_leaves_no_file_behind(copy: Path) -> None:
             character = process.stdout.read(1)
             assert character, seen  # the run ended before it began
             seen += character
-        time.sleep(1)  # until it measures, which it does for a minute
+        time.sleep(0.3)  # until it measures, which it does for a minute
         killed_now = list(copy.rglob("*.json"))
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()

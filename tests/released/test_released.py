@@ -108,7 +108,8 @@ def run(*command: str | Path) -> None:
 
 
 def install(place: Path, *requirements: str) -> Path:
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", place, *requirements)
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile")
+    run(*pip, "--target", place, *requirements)
     return place
 
 

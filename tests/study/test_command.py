@@ -1,4 +1,4 @@
-"""``python -m bench study`` as a user types it, with a limit of two seconds, and its refusals."""
+"""``python -m bench study`` as a user types it, with a limit of one second, and its refusals."""
 
 import json
 from functools import partial
@@ -15,7 +15,7 @@ from bench.study.parts import Part, parts
 from bench.study.results import Series
 from bench.study.subjects import case_of, kernels
 
-WORDS = ("--time-limit=2", "--device=cpu", "--kernel=sdpa")
+WORDS = ("--time-limit=1", "--device=cpu", "--kernel=sdpa")
 
 
 def test_a_short_study_names_what_did_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,7 +29,7 @@ def test_a_short_study_names_what_did_not_fit(tmp_path: Path, capsys: pytest.Cap
     assert (tmp_path / "study.html").exists()
     values = json.loads((tmp_path / "study.json").read_text())
     assert {"A1", "A2", "A3", "A4", "B", "B1", "B2", "B3", "growth"} <= {s["part"] for s in values["series"]}
-    assert values["environment"]["measuring"].endswith("time limit 2 s")
+    assert values["environment"]["measuring"].endswith("time limit 1 s")
 
 
 def test_what_cannot_be_done_is_refused_before_anything_is_measured(

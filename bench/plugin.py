@@ -15,7 +15,7 @@ from . import options, policy_options, pytest_benchmark_adapter
 from .judging.run import Run
 from .judging.verdict import Verdict
 from .plain.errors import CannotDo, CannotGoOn
-from .plain.files import check_writable
+from .report import formats
 from .report.terminal import describe
 from .session import GateSession
 from .sessions import arguments, protocol
@@ -61,8 +61,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config, gate = session.config, session.config.stash[SESSION]
     with usage_errors():
         pytest_benchmark_adapter.save_atomically(config)
-        for path in gate.settings.reports.values():
-            check_writable(path)
+        formats.check(gate.settings.reports)
         if gate.settings.comparing:
             gate.prepare_comparison(config)
 

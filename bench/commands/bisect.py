@@ -80,9 +80,10 @@ def conclude(commits: "Commits", judge: Judge, options: argparse.Namespace) -> i
     """Search, print each step, and report on the commit that is found; or judge one commit alone; as ``run`` returns.
 
     Raises:
-        CannotDo: no such revision, or good and bad do not differ with certainty.
+        CannotDo: no such revision, a report cannot be written, or good and bad do not differ with certainty.
 
     """
+    formats.check(formats.asked(options))
     if options.step:
         return step(judge, "" if options.bad is None else known_commit(commits.place, options.bad))
     report(commits, *search(commits, judge, known_commit(commits.place, options.bad or "HEAD")), options)

@@ -27,6 +27,7 @@ def run(options: argparse.Namespace) -> int:
         CannotDo: the files cannot be read, are not the shards of one run, or a report cannot be written.
 
     """
+    formats.check(formats.asked(options))
     merged = merge({str(path): _read(path) for path in options.shards})
     write_table(merged, _Output())
     formats.write_asked(merged, options)

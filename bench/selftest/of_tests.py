@@ -9,15 +9,14 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..judging.policy import Policy
 from ..plain.arguments import DEFAULT_THREADS, PERCENT, SECONDS, THREADS
-from ..plain.errors import CannotDo
 from ..plain.files import check_writable
+from ..plain.optional import require
 from ..report.text import counts
 from ..sessions.stored import as_of_now
 from ..timing.machine import describe_machine, steady_allocator
@@ -51,8 +50,7 @@ def run(options: argparse.Namespace) -> None:
         CannotDo: the tests cannot be compared, scipy is not installed, or a file cannot be written.
 
     """
-    if find_spec("scipy") is None:
-        raise CannotDo("selftest counts with scipy, which is not installed: pip install 'twinbench[selftest]'")
+    require("scipy", "selftest", "selftest")
     if options.json is not None:
         check_writable(options.json)
     found = Findings(describe_machine(steady_allocator()), Policy(options.gate_threshold))

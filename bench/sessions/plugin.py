@@ -13,8 +13,8 @@ from .. import policy_options
 from ..judging.shards import deal
 from ..plain.errors import CannotDo
 from ..plain.evidence import Place
-from ..plain.files import check_writable
 from ..plain.interrupt import ending_cleanly
+from ..report import formats
 from ..timing.machine import describe_machine, steady_allocator
 from ..twins.fork import start_server
 from . import arguments, protocol, settings, stored
@@ -45,8 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if asked is None:
             return
         _refuse_untimed(config)
-        for path in asked.reports.values():
-            check_writable(path)
+        formats.check(asked.reports)
         session = Session(asked, describe_machine(steady_allocator()) | {"threads": asked.threads})
     session.resources.enter_context(ending_cleanly())
     config.stash[SESSION] = session

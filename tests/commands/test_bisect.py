@@ -141,12 +141,14 @@ def test_a_step_tells_git_bisect_run_what_the_working_tree_is(
     assert main(["bisect", CASE, f"--good={good}", *given]) == code
 
 
-def test_a_revision_or_case_that_is_not_there_is_one_sentence(
-    commit: Commit, capsys: pytest.CaptureFixture[str]
+def test_a_revision_or_case_that_is_not_there_or_a_report_that_cannot_be_is_one_sentence(
+    commit: Commit, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     good = commit(KERNEL.format(result="out"))
     commit(KERNEL.format(result="out * 2"))
-    kernel = "--kernel=bisected:mine"
+    kernel, page = "--kernel=bisected:mine", tmp_path / "bisected.py" / "x.html"
+    assert main(["bisect", CASE, f"--good={good}", "--bad=nowhere", kernel, f"--html={page}"]) == 4
+    assert "x.html cannot be written" in capsys.readouterr().err  # before anything is judged
     assert main(["bisect", CASE, f"--good={good}", "--bad=nowhere", kernel]) == 4
     assert "'nowhere' is neither a directory nor a revision that git knows here" in capsys.readouterr().err
     assert main(["bisect", "mine-b1h4t64d32-fulll-fp32-cpu-fwd", f"--good={good}", kernel]) == 4

@@ -21,7 +21,6 @@ from bench.judging.policy import Policy
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair
 from bench.selftest import of_suite as selftest
-from bench.selftest import of_tests
 from bench.selftest.faults import FAULTS
 from bench.selftest.findings import Findings, Injection, UnchangedRun, document, table
 from bench.selftest.picture import draw, noise
@@ -185,14 +184,6 @@ def test_one_round_measures_and_reports(
 def test_only_cases_that_exist_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["selftest", "-k", "nothing"]) == 4
     assert "-k nothing: no case of tier smoke has it in its id; give part of one" in capsys.readouterr().err
-
-
-def test_a_self_test_without_scipy_says_so_before_it_measures(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(of_tests, "find_spec", lambda _: None)
-    assert main(["selftest", "benchmarks/"]) == 4
-    assert "scipy, which is not installed: pip install 'twinbench[selftest]'" in capsys.readouterr().err
 
 
 def test_a_picture_of_another_form_is_refused_before_it_is_measured(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,10 @@
-"""The wheel: what it holds, and that it works without torch where no file of this repository is in reach.
+"""The wheel: what it holds, and that it works with what it asks for and no file of this repository in reach.
 
 Its plugin without a name, and its reports, are shown where the workflow for any benchmarks runs.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from bench.sources.target import SUITE
+from tests.conftest import not_needed_by
 
-from .conftest import Repository
+from .conftest import Outcome, Repository
+
+ASKED_FOR = ("psutil", "pytest", "pytest-benchmark")
 
 
 @pytest.fixture(scope="module")
@@ -45,35 +49,73 @@ def test_it_holds_one_package_and_asks_for_no_torch(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"twinbench"}
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra" not in line]
     names = {line.partition(": ")[2].partition(">")[0] for line in required}
-    assert names == {"psutil", "pytest", "pytest-benchmark"}
+    assert names == set(ASKED_FOR)
 
 
-def test_each_of_its_modules_is_imported_without_torch(wheel: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def installed(wheel: Path, tmp_path: Path) -> Path:
+    """A folder with what is in the wheel; nothing can be imported beside it but what it asks for."""
+    place = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path)
-        files = [name for name in archive.namelist() if name.endswith(".py")]
-    files = [name for name in files if "/observing/" not in name]  # what holds tensors of torch to a reference
-    modules = [name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in files]
+        archive.extractall(place)
+    lacking = f"import sys\nsys.modules.update(dict.fromkeys({not_needed_by(*ASKED_FOR)}))\n"
+    (place / "sitecustomize.py").write_text(lacking)
+    return place
+
+
+def run(installed: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=installed,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_each_of_its_modules_is_imported_by_what_it_asks_for(installed: Path) -> None:
+    files = [path.relative_to(installed).with_suffix("") for path in (installed / "twinbench").rglob("*.py")]
+    # What holds tensors to a reference is imported where torch is loaded.
+    modules = [".".join(path.parts).removesuffix(".__init__") for path in files if "observing" not in path.parts]
     assert "twinbench.sessions.plugin" in modules
-    code = f"""import importlib, sys, scipy.stats
-sys.modules["torch"] = None
-for name in {modules!r}: importlib.import_module(name)"""
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    done = run(installed, "-c", f"import importlib\nfor name in {modules!r}: importlib.import_module(name)")
+    assert done.returncode == 0, done.stderr
 
 
-def test_it_gates_a_repository_without_torch_where_plugins_are_named(
-    wheel: Path, repository: Callable[[Mapping[str, str]], Repository], tmp_path: Path
+def test_its_commands_do_without_what_extras_bring_or_name_the_extra(installed: Path) -> None:
+    shutil.copytree(SUITE / ".benchmarks", installed / ".benchmarks")
+    for words, exit_code, said in (
+        (["--help"], 0, "selftest"),
+        (["history"], 0, "change points were not looked for"),
+        (["history", "--html=x.html"], 4, "an HTML page needs jinja2, which is not installed: pip install 'twinbench"),
+        (
+            ["selftest", "benchmarks"],
+            4,
+            "selftest needs scipy, which is not installed: pip install 'twinbench[selftest]",
+        ),
+    ):
+        done = run(installed, "-m", "twinbench", *words)
+        assert done.returncode == exit_code, done.stderr
+        assert said in done.stdout + done.stderr
+
+
+def test_it_gates_a_repository_by_what_it_asks_for_where_plugins_are_named(
+    installed: Path, repository: Callable[[Mapping[str, str]], Repository]
 ) -> None:
-    installed = tmp_path / "installed"
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(installed)
-    Repository(installed).write({"torch/__init__.py": "raise ImportError('there is no torch')\n"})
     test = "import m\n\ndef test_f(benchmark):\n    benchmark(m.f)\n"
     theirs = repository({"m.py": "def f():\n    return 1\n", "conftest.py": "", "benchmarks/test_f.py": test})
     named = ("-p", "pytest_benchmark.plugin", "-p", "twinbench.sessions.plugin")
-    outcome = theirs.pytest(
-        "benchmarks", *named, plugin=False, PYTHONPATH=str(installed), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"
-    )
+
+    def gated(*options: str) -> Outcome:
+        return theirs.pytest(
+            "benchmarks", *named, *options, plugin=False, path=(str(installed),), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"
+        )
+
+    outcome = gated()
     assert outcome.exit_code == 0, outcome.output
     assert outcome.verdicts == {"test_f": "UNCHANGED"}
+    refused = gated("--gate-html=page.html")
+    assert refused.exit_code == 4
+    assert refused.document is None  # it is refused before anything is measured
+    assert "ERROR: an HTML page needs jinja2" in refused.output

@@ -73,9 +73,8 @@ def check_mask(mask: Tensor, scores_shape: tuple[int, int, int, int], device: to
         raise ValueError(f"mask must be bool (True = attend) or floating (added to the scores); saw {mask.dtype}")
     if mask.device != device:
         raise ValueError(f"mask must be on q's device {device}; saw {mask.device}")
-    fits = mask.dim() <= 4 and all(
-        m in (1, s) for m, s in zip(reversed(mask.shape), reversed(scores_shape), strict=False)
-    )
+    # By index: older torch cannot compile zip() of two lengths.
+    fits = mask.dim() <= 4 and all(mask.shape[-i] in (1, scores_shape[-i]) for i in range(1, mask.dim() + 1))
     if not fits:
         raise ValueError(f"mask must broadcast to (B, Hq, Tq, Tk) = {scores_shape}; saw {tuple(mask.shape)}")
 

@@ -5,6 +5,8 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..plain.errors import CannotDo, CannotGoOn
@@ -100,7 +102,7 @@ class Remote:
 
     def send(self, method: str, *arguments: object) -> None:
         with suppress(OSError):  # ``receive`` will say why
-            self._connection.send_bytes(pickle.dumps((method, arguments), protocol=4))
+            self._connection.send_bytes(dumps((method, arguments)))
 
     def receive(self) -> Any:
         return _answer(self.label, *pickle.loads(self._received()))  # noqa: S301  # from a process that we started
@@ -150,6 +152,24 @@ class Remote:
         return status
 
 
+def dumps(value: object) -> bytes:
+    """Pickle a value so that any Python can read it that may be at the other end."""
+    written = BytesIO()
+    _Pickler(written, protocol=4).dump(value)
+    return written.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Writes paths as texts: since Python 3.13 their classes are in a module that older ones lack."""
+
+    def reducer_override(self, value: object) -> Any:
+        return (_path, (str(value),)) if isinstance(value, Path) else NotImplemented
+
+
+def _path(text: str) -> Path:
+    return Path(text)
+
+
 def serve(obeying: object, connection: "Connection[Any, Any]") -> None:
     """Obey the commands that come through a connection until it is closed; an interrupt is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -170,7 +190,7 @@ def obey(obeying: object, connection: "Connection[Any, Any]", until: str | None 
 
 def answer(connection: "Connection[Any, Any]", outcome: str, value: object) -> None:
     """Send the answer to a command: how it ended, and the value or the message."""
-    connection.send_bytes(pickle.dumps((outcome, value), protocol=4))
+    connection.send_bytes(dumps((outcome, value)))
 
 
 def answer_to(obeying: object, method: str, arguments: tuple[object, ...]) -> tuple[str, Any]:

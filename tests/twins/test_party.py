@@ -2,12 +2,13 @@
 
 import pickle
 from multiprocessing.connection import Pipe
+from pathlib import Path
 
 import pytest
 
 from bench.plain.errors import CannotDo, CannotGoOn
 from bench.twins import party
-from bench.twins.party import Local, Misbehaved, Remote, SideFailed, Unsupported
+from bench.twins.party import Local, Misbehaved, Remote, SideFailed, Unsupported, dumps
 
 
 class Obeying:
@@ -113,3 +114,9 @@ def test_a_process_that_does_not_answer_in_time_is_ended() -> None:
     with pytest.raises(SideFailed, match=r"^head did not answer for 0\.01 s in its own process: it hangs, or compiles"):
         far.remote.receive()
     assert far.killed
+
+
+def test_a_path_is_read_by_a_python_that_has_its_class_in_another_module() -> None:
+    sent = dumps({"folder": Path("a") / "b"})
+    assert pickle.loads(sent) == {"folder": Path("a") / "b"}
+    assert b"pathlib" not in sent

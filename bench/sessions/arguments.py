@@ -33,11 +33,15 @@ _PARENT_S = frozenset(
 def selection(
     config: pytest.Config, items: Sequence[pytest.Item], deselected: Iterable[str], elsewhere: Iterable[str] = ()
 ) -> Selection:
-    """Return what pytest selected, and how a twin is to be started for it; ``elsewhere`` are tests of other shards."""
+    """Return what pytest selected, and how a twin is to be started for it; ``elsewhere`` are tests of other shards.
+
+    Where all tests are, the twins collect their files, and run none.
+    """
+    paths = [item.path for item in items] or [config.rootpath / id_.partition("::")[0] for id_ in elsewhere]
     return Selection(
         root=config.rootpath,
         settings=config.inipath,
-        files=tuple(dict.fromkeys(item.path for item in items)),
+        files=tuple(dict.fromkeys(paths)),
         tests=tuple(item.nodeid for item in items if uses_fixture(item)),
         known=frozenset([*(item.nodeid for item in items), *deselected]),
         elsewhere=tuple(elsewhere),

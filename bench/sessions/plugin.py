@@ -78,10 +78,12 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
-    if SESSION not in config.stash or config.option.collectonly or session.testsfailed or not session.items:
+    if SESSION not in config.stash or config.option.collectonly or session.testsfailed:
+        return
+    deselected, elsewhere = config.stash[DESELECTED], config.stash[ELSEWHERE]
+    if not session.items and not elsewhere:
         return
     with usage_errors():
-        deselected, elsewhere = config.stash[DESELECTED], config.stash[ELSEWHERE]
         selected = arguments.selection(config, session.items, deselected, elsewhere)
         if not selected.tests and not elsewhere:
             raise CannotDo("no test uses the benchmark fixture, so nothing can be compared: name some that do")

@@ -1,5 +1,6 @@
 """What a run is asked: options, ``[tool.twinbench]``, waivers, and shards."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,6 @@ def test_waivers_annotations_and_shards_are_those_of_every_run(
     assert "to reproduce it: pytest benchmarks/test_m.py::test_third --gate-threshold=50% --gate-base=" in told
     assert main(["merge", str(parts[0])]) == 4
     assert "1 of 2 shards missing: run shard 2/2 again" in capsys.readouterr().err
+    empty = theirs.pytest("benchmarks", "--gate", "--gate-shard=4/4", f"--gate-json={parts[0]}", base=None)
+    assert (empty.exit_code, json.loads(parts[0].read_text())["cases"]) == (0, []), empty.output
+    assert "gate: EMPTY, shard 4/4 has no case to compare" in empty.output

@@ -80,8 +80,8 @@ def browser() -> Iterator["Browser"]:
         browser.close()
 
 
-def not_needed_by(*distributions: str) -> list[str]:
-    """Return the top-level modules that are installed here and that these distributions run without."""
+def lacking_all_but(*distributions: str) -> str:
+    """Return code that lets an interpreter import these distributions and what they require, and no other."""
     needed: set[str] = set()
     names = list(distributions)
     while names:
@@ -90,7 +90,8 @@ def not_needed_by(*distributions: str) -> list[str]:
             needed.add(name)
             names += [found[0] for r in _required(name) if "extra ==" not in r and (found := re.match(r"[\w.-]+", r))]
     owners = packages_distributions().items()
-    return sorted(module for module, of in owners if not needed & set(map(_normal, of)))
+    lacking = sorted(module for module, of in owners if not needed & set(map(_normal, of)))
+    return f"import sys\nsys.modules.update(dict.fromkeys({lacking}))\n"
 
 
 def _required(distribution: str) -> list[str]:

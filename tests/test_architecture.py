@@ -8,7 +8,7 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from tests.conftest import not_needed_by
+from tests.conftest import lacking_all_but
 
 REPOSITORY = Path(__file__).parents[1]
 BENCH = REPOSITORY / "bench"
@@ -120,8 +120,8 @@ for name in {pure}:
 
 
 def test_a_side_in_a_process_of_its_own_needs_nothing_but_torch_and_loads_little_of_it() -> None:
-    code = f"""import sys
-sys.modules.update(dict.fromkeys({[*not_needed_by("torch"), "attention"]}))
+    code = f"""{lacking_all_but("torch")}
+sys.modules["attention"] = None
 import bench.twins.interpreter, bench.suite.worker, torch
 from bench.observing.fingerprint import fingerprint
 x = torch.ones(4)

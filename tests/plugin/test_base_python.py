@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import attention
-from tests.conftest import not_needed_by
+from tests.conftest import lacking_all_but
 
 Bench = Callable[..., pytest.RunResult]
 
@@ -60,8 +60,7 @@ def interpreter_with(pytester: pytest.Pytester, text: str) -> Path:
     """An interpreter that has torch, and as a package of its own a module ``theirs`` of this text, and nothing else."""
     own = pytester.mkdir("packages")
     (own / "theirs.py").write_text(text)
-    lacking = f"import sys\nsys.modules.update(dict.fromkeys({not_needed_by('torch')}))\n"
-    (own / "sitecustomize.py").write_text(lacking)
+    (own / "sitecustomize.py").write_text(lacking_all_but("torch"))
     python = pytester.path / "python"
     python.write_text(
         f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(own))}:$PYTHONPATH exec {shlex.quote(sys.executable)} "$@"\n'

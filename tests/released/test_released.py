@@ -137,7 +137,7 @@ def test_a_released_package_is_compared_with_an_earlier_release(package: Release
         "--gate-undecided=100%",  # other tests keep the machine busy
         base=str(base),
         path=(str(SUITE), str(head)),
-        autoload=True,
+        autoload=any("pytest" in requirement for requirement in package.requirements),
     )
     assert outcome.exit_code == 0, outcome.output
     verdicts = outcome.verdicts

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.sources.target import SUITE
-from tests.conftest import not_needed_by
+from tests.conftest import lacking_all_but
 
 from .conftest import Repository
 
@@ -23,8 +23,7 @@ def python(tmp_path: Path) -> Path:
     (packages,) = place.glob("lib/python*/site-packages")
     here = next(path for path in sys.path if path.endswith("site-packages"))
     (packages / "here.pth").write_text(f"{here}\n")
-    lacking = f"import sys\nsys.modules.update(dict.fromkeys({not_needed_by('pytest', 'pytest-benchmark')}))\n"
-    (packages / "sitecustomize.py").write_text(lacking)
+    (packages / "sitecustomize.py").write_text(lacking_all_but("pytest", "pytest-benchmark"))
     (packages / "m.py").write_text("def f():\n    return [3]\n")
     return place / "bin" / "python"
 

@@ -9,6 +9,7 @@ import pickle
 import random
 import signal
 import sys
+import traceback
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,6 +67,9 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
         code = pytest.main([*arguments, *start.files], plugins=[twin])
     except SystemExit as error:  # of a conftest
         code = error.code
+    except Exception:  # noqa: BLE001  # of a plugin that cannot be loaded
+        traceback.print_exc()
+        code = int(pytest.ExitCode.INTERNAL_ERROR)
     del held
     if not twin.has_collected:
         said = printed.read_text(encoding="utf-8", errors="replace")[-SAID:].strip()

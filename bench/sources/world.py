@@ -14,6 +14,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 LARGEST_COPY = 64 << 20  # bytes of a compiled module
+NO_EXECUTION: int = getattr(os, "ST_NOEXEC", 0)  # a flag of file systems, which Linux tells
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class World:
     def enter(self, extensions: Path | None = None) -> None:
         """Make this process see it; for a process that holds one side and nothing else.
 
-        Compiled modules are copied to ``extensions``, if that is given, and imported from there.
+        Compiled modules are copied to ``extensions``, if that is given, and imported from there, unless its file system
+        lets nothing be executed.
         """
         if self.environment is not None:
             os.environ.clear()
@@ -46,6 +48,8 @@ class World:
         sys.path[:] = [*map(str, self.paths), *kept]
         sys.path_importer_cache.clear()
         common = frozenset(name.partition(".")[0] for name in sys.modules)
+        if extensions is not None and os.statvfs(extensions.parent).f_flag & NO_EXECUTION:
+            extensions = None
         sys.meta_path.insert(0, _Finder(self, common, extensions))
 
     def own(self, path: Path) -> bool:

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bench.plain.errors import CannotDo
-from bench.sources.world import in_repository
+from bench.sources.world import World, in_repository
 from bench.suite import code
 
 from .conftest import TARGET, Theirs, head_alone_is_off, of_batch, written
@@ -190,3 +192,19 @@ def test_a_virtual_environment_in_the_repository_is_not_the_repository_s(tmp_pat
     assert not in_repository(tmp_path.parent / "a.py", tmp_path)
     packages = Path(sysconfig.get_path("purelib"))
     assert not in_repository(packages / "a.py", packages.parents[3])
+
+
+@pytest.mark.parametrize(("flags", "is_copied"), [(0, True), (8, False)])
+def test_a_compiled_module_is_loaded_from_a_copy_where_that_can_be_executed(
+    flags: int, is_copied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / f"compiled{EXTENSION_SUFFIXES[0]}"
+    file.write_bytes(b"")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.setattr("bench.sources.world.NO_EXECUTION", 8)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flags))
+    World(Path.cwd()).enter(tmp_path / "copies")
+    spec = sys.meta_path[0].find_spec("compiled", None)
+    assert spec is not None
+    assert spec.origin == str(tmp_path / "copies" / "compiled" / file.name if is_copied else file)

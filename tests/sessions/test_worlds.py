@@ -110,8 +110,13 @@ def test_a_plugin_that_cannot_be_loaded_in_a_twin_is_named(repository: Make) -> 
         if os.environ.setdefault("RUN", str(os.getpid())) != str(os.getpid()):
             raise ImportError("not in a second process")
     """
-    theirs = repository({**FLAT, "fragile.py": fragile})
-    outcome = theirs.pytest("benchmarks", "-p", "fragile", path=(str(SUITE), str(theirs.path)))
+    installed = {
+        "fragile.py": fragile,
+        "fragile-1.dist-info/METADATA": "Name: fragile\nVersion: 1\n",
+        "fragile-1.dist-info/entry_points.txt": "[pytest11]\nfragile = fragile\n",
+    }
+    theirs = repository({**FLAT, **installed})
+    outcome = theirs.pytest("benchmarks", autoload=True, path=(str(SUITE), str(theirs.path)))
     assert outcome.exit_code == 4
     assert "before the head had collected tests: " in outcome.output
     assert "ImportError: not in a second process" in outcome.output

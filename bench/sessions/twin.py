@@ -67,7 +67,7 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
         code = pytest.main([*arguments, *start.files], plugins=[twin])
     except SystemExit as error:  # of a conftest
         code = error.code
-    except Exception:  # noqa: BLE001  # of a plugin that cannot be loaded
+    except Exception:  # noqa: BLE001  # of a plugin
         traceback.print_exc()
         code = int(pytest.ExitCode.INTERNAL_ERROR)
     del held

@@ -103,23 +103,21 @@ def test_a_run_that_the_system_ends_leaves_nothing_behind(repository: Make) -> N
         assert not list(Path(temporary).glob("twinbench-*"))
 
 
-def test_a_plugin_that_cannot_be_loaded_in_a_twin_is_named(repository: Make) -> None:
+def test_a_plugin_that_fails_in_a_twin_alone_is_named(repository: Make) -> None:
     fragile = """
         import os
 
-        if os.environ.setdefault("RUN", str(os.getpid())) != str(os.getpid()):
-            raise ImportError("not in a second process")
+        os.environ.setdefault("RUN", str(os.getpid()))
+
+        def pytest_addoption():
+            if os.environ["RUN"] != str(os.getpid()):
+                raise RuntimeError("not in a second process")
     """
-    installed = {
-        "fragile.py": fragile,
-        "fragile-1.dist-info/METADATA": "Name: fragile\nVersion: 1\n",
-        "fragile-1.dist-info/entry_points.txt": "[pytest11]\nfragile = fragile\n",
-    }
-    theirs = repository({**FLAT, **installed})
-    outcome = theirs.pytest("benchmarks", autoload=True, path=(str(SUITE), str(theirs.path)))
+    theirs = repository({**FLAT, "fragile.py": fragile})
+    outcome = theirs.pytest("benchmarks", "-p", "fragile", path=(str(SUITE), str(theirs.path)))
     assert outcome.exit_code == 4
     assert "before the head had collected tests: " in outcome.output
-    assert "ImportError: not in a second process" in outcome.output
+    assert "RuntimeError: not in a second process" in outcome.output
 
 
 def test_a_place_for_temporary_files_that_is_too_long_for_a_socket_is_named(repository: Make, tmp_path: Path) -> None:

@@ -93,13 +93,14 @@ def _options(config: pytest.Config) -> dict[str, Any]:
 
 
 def _selecting(config: pytest.Config, items: Iterable[pytest.Item]) -> tuple[str, ...]:
-    """Return the paths and expressions by which the parent selects tests, with whole paths."""
+    """Return the paths, modules and expressions by which the parent selects tests, with whole paths."""
     if config.getoption("lf", default=False):  # it leaves out tests, and whole files, without a word
         return tuple(dict.fromkeys(str(item.path) for item in items))
-    found = []
+    found = ["--pyargs"] if config.option.pyargs else []
     for argument in config.args:
         path, colons, rest = argument.partition("::")
-        found.append(f"{(config.invocation_params.dir / path).resolve()}{colons}{rest}")
+        place = (config.invocation_params.dir / path).resolve()
+        found.append(argument if config.option.pyargs and not place.exists() else f"{place}{colons}{rest}")
     for name, value in (("-k", config.option.keyword), ("-m", config.option.markexpr)):
         if value:
             found.append(f"{name}{value}")

@@ -24,8 +24,8 @@ NEEDED = ("pytest", "pytest_benchmark")  # of another interpreter
 class Selection:
     """What pytest selected in the head. ``known`` are all its tests, deselected ones too.
 
-    ``elsewhere`` are those that other shards run. ``asked`` are the paths and expressions by which they were selected,
-    as arguments of pytest; ``settings`` is the file of its settings.
+    ``elsewhere`` are those that other shards run. ``asked`` are the paths, modules and expressions by which they were
+    selected, as arguments of pytest; ``settings`` is the file of its settings.
     """
 
     root: Path
@@ -153,13 +153,19 @@ def _start(
     )
 
 
-def _start_of_own(settings: SessionSettings, selection: Selection, base: RepositoryCode, scratch: Path) -> SessionStart:
-    """Return how the base's own tests are run."""
+def _start_of_own(
+    settings: SessionSettings, selection: Selection, base: RepositoryCode, scratch: Path
+) -> SessionStart | None:
+    """Return how the base's own tests are run; None where it has nothing of what was selected."""
     start = _start(settings, selection, "base", base, scratch)
-    asked: list[str] = []
+    options, places = [], []
     for argument in selection.asked:
         path, colons, rest = argument.partition("::")
         there = code.moved(Path(path), start.world)
-        if argument.startswith("-") or there.exists():
-            asked.append(f"{there}{colons}{rest}" if there.exists() else argument)
-    return replace(start, files=tuple(asked), scratch=scratch / "own")
+        if argument.startswith("-"):
+            options.append(argument)
+        elif not Path(path).is_absolute():  # a module
+            places.append(argument)
+        elif there.exists():
+            places.append(f"{there}{colons}{rest}")
+    return replace(start, files=(*options, *places), scratch=scratch / "own") if places else None

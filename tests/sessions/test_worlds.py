@@ -103,6 +103,25 @@ def test_a_run_that_the_system_ends_leaves_nothing_behind(repository: Make) -> N
         assert not list(Path(temporary).glob("twinbench-*"))
 
 
+def test_a_new_file_and_a_module_that_are_selected_miss_no_other_test(repository: Make) -> None:
+    test = "import m\n\ndef test_{}(benchmark):\n    benchmark(m.f)\n"
+    theirs = repository(
+        {
+            "m.py": "def f():\n    return 1\n",
+            "conftest.py": "",
+            "benchmarks/test_old.py": test.format("old"),
+            "inside/__init__.py": "",
+            "inside/test_inside.py": test.format("inside"),
+        }
+    )
+    theirs.write({"benchmarks/test_new.py": test.format("new")})
+    for selected, found in ((("benchmarks/test_new.py",), "test_new"), (("--pyargs", "inside"), "test_inside")):
+        outcome = theirs.pytest(*selected)
+        assert (outcome.exit_code, outcome.verdicts) == (0, {found: "UNCHANGED"}), outcome.output
+    theirs.write({"inside/test_inside.py": test.format("other")})
+    assert theirs.pytest("--pyargs", "inside").verdicts["test_inside"] == "MISSING"
+
+
 def test_a_plugin_that_fails_in_a_twin_alone_is_named(repository: Make) -> None:
     fragile = """
         import os

@@ -115,11 +115,14 @@ def test_a_new_file_and_a_module_that_are_selected_miss_no_other_test(repository
         }
     )
     theirs.write({"benchmarks/test_new.py": test.format("new")})
-    for selected, found in ((("benchmarks/test_new.py",), "test_new"), (("--pyargs", "inside"), "test_inside")):
+    for selected, found in (
+        (("benchmarks/test_new.py",), "test_new"),
+        (("--pyargs", "inside.test_inside"), "test_inside"),
+    ):
         outcome = theirs.pytest(*selected)
         assert (outcome.exit_code, outcome.verdicts) == (0, {found: "UNCHANGED"}), outcome.output
     theirs.write({"inside/test_inside.py": test.format("other")})
-    assert theirs.pytest("--pyargs", "inside").verdicts["test_inside"] == "MISSING"
+    assert theirs.pytest("--pyargs", "inside.test_inside").verdicts["test_inside"] == "MISSING"
 
 
 def test_a_plugin_that_fails_in_a_twin_alone_is_named(repository: Make) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from . import pytest_benchmark_adapter
 from .judging import waivers
-from .judging.waivers import Exceptions, Known
+from .judging.waivers import Exceptions, KnownIds
 from .options import Settings
 from .plain.errors import CannotDo
 from .sources import baseline, source
@@ -95,7 +95,7 @@ def _gated(settings: Settings) -> Path:
     return Path.cwd() if settings.target.kernels else SUITE
 
 
-def accepted(settings: Settings, known: Known) -> Exceptions:
+def accepted(settings: Settings, known: KnownIds) -> Exceptions:
     """Read what is accepted of the head: waivers and thresholds of single cases, whose ids must be known.
 
     Raises:

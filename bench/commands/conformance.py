@@ -21,6 +21,7 @@ from ..suite.side import load
 from ..timing import environment
 
 DEFAULT_DTYPE = "fp32"  # of a kernel that takes none of ours
+_COUNTED = {HOLDS: "kept", REFUSED: "refused", FAILS: "broken"}  # outcome -> how its count is written
 
 
 def add_command(commands: Any) -> None:
@@ -62,9 +63,6 @@ def run(options: argparse.Namespace) -> int:
     if any(FAILS in one.outcomes.values() for one in found):
         return 1
     return 4 if any(one.mostly_refused for one in found) else 0
-
-
-_COUNTED = {HOLDS: "kept", REFUSED: "refused", FAILS: "broken"}  # outcome -> how its count is written
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from .policy import Accepted
 
 WAIVERS = Path(__file__).parents[1] / "waivers.toml"
 
-Known = Callable[[], Collection[str]]  # finds the ids of cases, which takes a while and is done if there are entries
+KnownIds = Callable[[], Collection[str]]  # takes a while, so it is called where there are entries
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Exceptions:
         )
 
 
-def read(path: Path, known_ids: Known, today: date) -> Exceptions:
+def read(path: Path, known_ids: KnownIds, today: date) -> Exceptions:
     """Read the file of our own kernels; one that does not exist holds nothing.
 
     Raises:
@@ -98,7 +98,7 @@ def read(path: Path, known_ids: Known, today: date) -> Exceptions:
     return entries(file, known_ids, today)
 
 
-def entries(file: Toml, known_ids: Known, today: date, *, all_known: bool = True) -> Exceptions:
+def entries(file: Toml, known_ids: KnownIds, today: date, *, all_known: bool = True) -> Exceptions:
     """Read the waivers and thresholds of a file that may hold other things too.
 
     ``all_known``: an entry must match one of the known ids; otherwise there may be more than those.
@@ -113,7 +113,7 @@ def entries(file: Toml, known_ids: Known, today: date, *, all_known: bool = True
     return Exceptions(waivers, thresholds)
 
 
-def _entries(file: Toml, kind: str, known_ids: Known, today: date, *, all_known: bool) -> Iterator[Entry]:
+def _entries(file: Toml, kind: str, known_ids: KnownIds, today: date, *, all_known: bool) -> Iterator[Entry]:
     tables = file.document.get(kind, [])
     if not isinstance(tables, list):
         raise CannotDo(f"{file.at(kind)}: write each {kind} as a table headed [[{kind}]]")

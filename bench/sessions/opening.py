@@ -74,10 +74,15 @@ class Opened:
 
 @dataclass(frozen=True)
 class OwnTests:
-    """The tests that the base had before the head's were laid over it; none where ``start`` is None."""
+    """The tests that the base had before the head's were laid over it; none where ``start`` is None.
+
+    ``asked`` are the paths, and what follows them in a node id, by which tests were asked for. The base collects whole
+    files, since pytest collects nothing at all if it does not know one of several node ids.
+    """
 
     start: SessionStart | None
     launch: Launch = forked
+    asked: tuple[tuple[Path, str], ...] = ()
 
     @cached_property
     def ids(self) -> frozenset[str]:
@@ -86,7 +91,8 @@ class OwnTests:
             return frozenset()
         try:
             with pair({"base": self.start}, ("base",), self.launch) as own:
-                return frozenset(id_ for id_, uses in own.collected["base"].tests.items() if uses)
+                tests = own.collected["base"].tests
+                return frozenset(id_ for id_, uses in tests.items() if uses and self._is_asked(self.start, id_))
         except CannotDo:
             return frozenset()
 
@@ -99,6 +105,14 @@ class OwnTests:
                 return isinstance(own.begin(node_id, {"base": None})["base"], Arrived)
         except CannotDo:
             return False
+
+    def _is_asked(self, start: SessionStart, node_id: str) -> bool:
+        file, _, inside = node_id.partition("::")
+        path = (start.root / file).resolve()
+        return any(
+            path.is_relative_to(place) and (not rest or inside == rest or inside.startswith((f"{rest}::", f"{rest}[")))
+            for place, rest in self.asked
+        )
 
 
 @contextmanager
@@ -121,10 +135,10 @@ def opened(settings: SessionSettings, selection: Selection) -> Iterator[Opened]:
             launch, versions = launcher(python, scratch), interpreter(python, NEEDED, place_of_gate(scratch))
             origin = f"{base.origin} under {python} (Python {versions['python']})"
             base = replace(base, origin=origin, world=replace(base.world, environment=None))  # that of its own process
-        start = None
+        own, sides = OwnTests(None), {"head": head, "base": base}
         if base.own is not None and settings.head is None:  # else the tests are those on disk, whatever the head had
-            start = _start_of_own(settings, selection, replace(base, world=base.own), scratch)
-        own, sides = OwnTests(start, launch), {"head": head, "base": base}
+            start, asked = _start_of_own(settings, selection, replace(base, world=base.own), scratch)
+            own = OwnTests(start, launch, asked)
         for side in sides.values():
             code.lay_over(selection.files, selection.settings, side.world)
         starts = {label: _start(settings, selection, label, side, scratch) for label, side in sides.items()}
@@ -155,17 +169,20 @@ def _start(
 
 def _start_of_own(
     settings: SessionSettings, selection: Selection, base: RepositoryCode, scratch: Path
-) -> SessionStart | None:
-    """Return how the base's own tests are run; None where it has nothing of what was selected."""
+) -> tuple[SessionStart | None, tuple[tuple[Path, str], ...]]:
+    """Return how the base's own tests are run, and which were asked for; None where it has nothing of these."""
     start = _start(settings, selection, "base", base, scratch)
-    options, places = [], []
+    options, places, asked = [], [], []
     for argument in selection.asked:
-        path, colons, rest = argument.partition("::")
-        there = code.moved(Path(path), start.world)
+        path, _, rest = argument.partition("::")
+        there = code.moved(Path(path), start.world).resolve()
         if argument.startswith("-"):
             options.append(argument)
         elif not Path(path).is_absolute():  # a module
             places.append(argument)
+            asked.append((Path("/"), ""))
         elif there.exists():
-            places.append(f"{there}{colons}{rest}")
-    return replace(start, files=(*options, *places), scratch=scratch / "own") if places else None
+            places.append(str(there))
+            asked.append((there, rest))
+    files = (*options, *dict.fromkeys(places))
+    return replace(start, files=files, scratch=scratch / "own") if places else None, tuple(asked)

@@ -125,6 +125,22 @@ def test_a_new_file_and_a_module_that_are_selected_miss_no_other_test(repository
     assert theirs.pytest("--pyargs", "inside.test_inside").verdicts["test_inside"] == "MISSING"
 
 
+def test_a_lost_test_is_missing_though_another_node_id_is_new(repository: Make) -> None:
+    many = "import m\n\nclass TestAll:\n    def test_one(self, benchmark):\n        benchmark(m.f)\n"
+    lost = "\n    def test_two(self, benchmark):\n        benchmark(m.f)\n"
+    apart = "\ndef test_apart(benchmark):\n    benchmark(m.f)\n"
+    new = "\ndef test_new(benchmark):\n    benchmark(m.f)\n"
+    file = "benchmarks/test_all.py"
+    theirs = repository({"m.py": "def f():\n    return 1\n", "conftest.py": "", file: many + lost + apart})
+    theirs.write({file: many + new})
+    outcome = theirs.pytest(f"{file}::TestAll", f"{file}::test_new")
+    assert outcome.verdicts == {
+        "TestAll::test_one": "UNCHANGED",
+        "test_new": "UNCHANGED",
+        "TestAll::test_two": "MISSING",
+    }, outcome.output
+
+
 def test_a_plugin_that_fails_in_a_twin_alone_is_named(repository: Make) -> None:
     fragile = """
         import os

@@ -103,9 +103,11 @@ def known_commit(directory: Path, revision: str, side: str = "base") -> str:
             return git(directory, "merge-base", commit, "HEAD").decode().strip()
         return commit_of(directory, revision)
     except GitFailed as error:
+        cure = "check the name, or fetch it (a shallow clone lacks older revisions)"
+        if top_level(directory) is None:  # it may be above the repository, where pytest's settings are
+            cure = "run pytest with --rootdir=DIR of a repository that git opens"
         raise CannotDo(
-            f"{side} {revision!r} is neither a directory nor a revision that git knows here ({error}): "
-            "check the name, or fetch it (a shallow clone lacks older revisions)"
+            f"{side} {revision!r} is neither a directory nor a revision that git knows in {directory} ({error}): {cure}"
         ) from error
 
 

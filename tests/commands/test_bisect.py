@@ -150,7 +150,7 @@ def test_a_revision_or_case_that_is_not_there_or_a_report_that_cannot_be_is_one_
     assert main(["bisect", CASE, f"--good={good}", "--bad=nowhere", kernel, f"--html={page}"]) == 4
     assert "x.html cannot be written" in capsys.readouterr().err  # before anything is judged
     assert main(["bisect", CASE, f"--good={good}", "--bad=nowhere", kernel]) == 4
-    assert "'nowhere' is neither a directory nor a revision that git knows here" in capsys.readouterr().err
+    assert "'nowhere' is neither a directory nor a revision that git knows in" in capsys.readouterr().err
     assert main(["bisect", "mine-b1h4t64d32-fulll-fp32-cpu-fwd", f"--good={good}", kernel]) == 4
     assert f"did you mean {CASE}" in capsys.readouterr().err
     assert bisect.UNDECIDED == 125

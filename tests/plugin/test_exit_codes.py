@@ -34,7 +34,7 @@ def sentence(result: pytest.RunResult) -> str:
         (["-n2"], "timing under -n (pytest-xdist) measures the other workers: drop -n"),
         (["--benchmark-compare"], "no baseline is stored in "),
         (["--kernel=math:pi"], "--kernel=math:pi: pi is not callable: name a kernel function"),
-        (["--gate-base=" + 5000 * "x"], "x' is neither a directory nor a revision that git knows here"),
+        (["--gate-base=" + 5000 * "x"], "x' is neither a directory nor a revision that git knows in"),
     ],
 )
 def test_a_senseless_request_ends_in_one_sentence_and_exit_code_4_at_whatever_stage_it_is_seen(

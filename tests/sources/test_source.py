@@ -285,9 +285,9 @@ def test_compiled_files_are_not_source(package: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("revision", "message"),
     [
-        ("no-such", "base 'no-such' is neither a directory nor a revision that git knows here .*: check the name"),
+        ("no-such", "base 'no-such' is neither a directory nor a revision that git knows in .*: check the name"),
         ("--output=x", "is neither a directory nor a revision"),
-        (5000 * "x", "x' is neither a directory nor a revision that git knows here"),
+        (5000 * "x", "x' is neither a directory nor a revision that git knows in"),
         ("HEAD", r"revision HEAD \(\w{12}\) has no attention/: choose one that has the package"),
     ],
 )
@@ -297,6 +297,11 @@ def test_a_revision_that_cannot_be_had_is_one_sentence(here: tuple[Path, Git], r
     committed(run)
     with pytest.raises(CannotDo, match=message):
         from_revision(root, revision)
+
+
+def test_outside_of_a_repository_a_revision_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CannotDo, match=r"not a git repository.*: run pytest with --rootdir=DIR of a repository"):
+        from_revision(tmp_path, "main")
 
 
 def test_a_directory_without_the_package_is_one_sentence(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..plain.errors import CannotDo
 from ..sources import source
-from ..sources.repository import MERGE_BASE, GitFailed, files_of, git, known_commit, known_files, top_level
+from ..sources.repository import MERGE_BASE, GitFailed, files_of, git, known_commit, known_files
 from ..sources.world import World
 from . import stored
 from .stored import Stored
@@ -31,24 +31,23 @@ class RepositoryCode:
     named: str | None = None
 
 
-def of_disk(root: Path) -> RepositoryCode:
-    """Return the code on disk; ``root`` is the folder that pytest calls its root."""
-    top = top_level(root) or root
+def of_disk(top: Path) -> RepositoryCode:
+    """Return the code on disk; ``top`` is the root of the repository, or of pytest where git knows of none."""
     return RepositoryCode("working tree", _digest(top, _own_files(top)), _world(top))
 
 
-def of_head(root: Path, revision: str, scratch: Path) -> RepositoryCode:
+def of_head(top: Path, revision: str, scratch: Path) -> RepositoryCode:
     """Return the code of a revision that is compared instead of what is on disk.
 
     Raises:
         CannotDo: git knows none of that name, or cannot give its files.
 
     """
-    commit = known_commit(top_level(root) or root, revision, "head")
-    return of_commit(root, Stored(commit, {}), f"revision {revision} ({commit[:12]})", scratch)
+    commit = known_commit(top, revision, "head")
+    return of_commit(top, Stored(commit, {}), f"revision {revision} ({commit[:12]})", scratch)
 
 
-def of_name(root: Path, wanted: str, scratch: Path) -> tuple[RepositoryCode, tuple[str, ...]]:
+def of_name(top: Path, wanted: str, scratch: Path) -> tuple[RepositoryCode, tuple[str, ...]]:
     """Return the code of a directory, of a stored baseline, or of a revision; and warnings about the choice.
 
     What git has is checked out below ``scratch``.
@@ -57,10 +56,9 @@ def of_name(root: Path, wanted: str, scratch: Path) -> tuple[RepositoryCode, tup
         CannotDo: there is none of that name, it means several, or git cannot give its files.
 
     """
-    top = top_level(root) or root
     name, why = source.choice(top, wanted)
     if name.endswith(".json"):
-        return of_stored(root, Path(name), scratch), ()
+        return of_stored(top, Path(name), scratch), ()
     if not name.endswith(MERGE_BASE) and source.names_directory(top, name):
         place = Path(name).resolve()
         paths = tuple(folder for folder in (place, place / "src") if folder.is_dir())
@@ -72,10 +70,10 @@ def of_name(root: Path, wanted: str, scratch: Path) -> tuple[RepositoryCode, tup
     except GitFailed:
         why_not = f"{name} is not an ancestor of HEAD, so its own changes since then are compared too"
         warnings = (f"{why_not}: --gate-base={name}{MERGE_BASE} compares with the commit where HEAD left it",)
-    return of_commit(root, Stored(commit, {}), f"revision {name} ({commit[:12]}){why}", scratch), warnings
+    return of_commit(top, Stored(commit, {}), f"revision {name} ({commit[:12]}){why}", scratch), warnings
 
 
-def of_stored(root: Path, path: Path, scratch: Path) -> RepositoryCode:
+def of_stored(top: Path, path: Path, scratch: Path) -> RepositoryCode:
     """Return the code that a stored baseline was measured with.
 
     Raises:
@@ -83,16 +81,14 @@ def of_stored(root: Path, path: Path, scratch: Path) -> RepositoryCode:
 
     """
     found = stored.read(path)
-    top = top_level(root) or root
     found = replace(found, commit=known_commit(top, found.commit))
     edits = f" with {len(found.edits)} edited files" if found.edits else ""
-    code = of_commit(root, found, f"baseline {path.name} ({found.commit[:12]}{edits})", scratch)
+    code = of_commit(top, found, f"baseline {path.name} ({found.commit[:12]}{edits})", scratch)
     return replace(code, named=str(path))
 
 
-def of_commit(root: Path, found: Stored, origin: str, scratch: Path) -> RepositoryCode:
+def of_commit(top: Path, found: Stored, origin: str, scratch: Path) -> RepositoryCode:
     """Return the code of a commit and of edits to it, checked out twice: the tests of one are replaced."""
-    top = top_level(root) or root
     folders = [scratch.resolve() / name for name in ("checkout", "untouched")]
     for folder in folders:
         with writing(scratch):

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..plain.errors import CannotDo
+from ..sources.repository import top_level
 from ..twins.interpreter import interpreter, place_of_gate
 from . import code
 from .code import RepositoryCode
@@ -124,11 +125,13 @@ def opened(settings: SessionSettings, selection: Selection) -> Iterator[Opened]:
 
     """
     with TemporaryDirectory(prefix="twinbench-") as directory, ExitStack() as stack:
-        scratch, root = Path(directory).resolve(), selection.root
-        head = code.of_disk(root) if settings.head is None else code.of_head(root, settings.head, scratch / "head")
-        base, warnings = code.of_disk(root), tuple[str, ...]()
-        if settings.base is not None:
-            base, warnings = code.of_name(root, settings.base, scratch / "base")
+        scratch, top = Path(directory).resolve(), top_level(selection.root) or selection.root
+        head = code.of_disk(top) if settings.head is None else code.of_head(top, settings.head, scratch / "head")
+        warnings: tuple[str, ...] = ()
+        if settings.base is None:
+            base = code.of_disk(top)
+        else:
+            base, warnings = code.of_name(top, settings.base, scratch / "base")
         launch: Launch = forked
         versions: Mapping[str, str] = {}
         if (python := settings.base_python) is not None:

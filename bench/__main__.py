@@ -8,6 +8,7 @@ if __name__ == "__main__" and __package__ == "twinbench" and not sys.flags.safe_
 
 import importlib
 import os
+import traceback
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -42,22 +43,29 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 4 it cannot be done as asked, or what the command returns.
 
-    Where a reader of the output stops reading, it is 141, as a shell reports a process that SIGPIPE ended.
+    ``git bisect run`` takes 1 to 127 for a bad commit, and stops at 128: with ``--step``, that is the code of a command
+    that is refused or fails. Where a reader of the output stops reading, it is 141, as a shell reports a process that
+    SIGPIPE ended.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = parser_of(arguments)
+    stepping = not {"--step", "--ste", "--st"}.isdisjoint(arguments)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a message or a name may hold what it cannot encode
     try:
-        options = parser.parse_args(arguments)
+        options = parser_of(arguments).parse_args(arguments)
         exit_code: int | None = options.run(options)
         sys.stdout.flush()
     except (CannotDo, CannotGoOn) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 4
+        return 128 if stepping else 4
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes the rest at exit
         return 141
+    except Exception:
+        if not stepping:
+            raise
+        traceback.print_exc()
+        return 128
     return exit_code or 0
 
 

@@ -95,7 +95,7 @@ def refuse_alone(config: pytest.Config, names: tuple[str, ...] = COMPARING, *, i
 
     """
     for name in names:
-        if config.getoption(name):
+        if config.getoption(name) not in {None, False}:
             raise CannotDo(f"{spelt(name)} is about a comparison and none was asked for: add {instead}")
 
 

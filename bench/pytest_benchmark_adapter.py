@@ -84,7 +84,8 @@ def find_baseline(config: pytest.Config, wanted: str | bool) -> Path:
             f"--benchmark-compare took {name!r} as the id of a baseline: write it last, or as --benchmark-compare=ID"
         )
     try:
-        found = storage.query(name) or storage.query(f"*/{name}")
+        numbered = name.zfill(4) if name.isdecimal() else name
+        found = next(filter(None, map(storage.query, (numbered, f"*/{numbered}", name, f"*/{name}"))), [])
     except (ValueError, NotImplementedError):  # it is no pattern for files in the storage
         found = []
     if len(found) != 1:

@@ -42,7 +42,7 @@ def declare(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--step",
         action="store_true",
-        help=f"judge --bad alone, for git bisect run: exit code 0 good, 1 bad, {UNDECIDED} neither is certain",
+        help=f"judge --bad alone, for git bisect run: exit code 0 good, 1 bad, {UNDECIDED} uncertain, 128 refused",
     )
     PERCENT.declare(parser, "--gate-threshold", f"{Policy.threshold:.0%}", "what counts as slower")
     SECONDS.declare(parser, "--gate-budget", f"{Policy.budget_s:g}", "most time one measurement of a step may take")

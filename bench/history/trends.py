@@ -178,6 +178,8 @@ class _NoBaselineError(ValueError):
 
 
 def _stored(path: Path) -> tuple[Environment, list[tuple[str, Point]]]:
+    if not path.is_file():  # reading a pipe would never end
+        raise _NoBaselineError("no regular file")
     document = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), list):
         raise _NoBaselineError("not stored by pytest-benchmark")

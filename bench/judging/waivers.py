@@ -127,7 +127,7 @@ def _entries(file: Toml, kind: str, known_ids: KnownIds, today: date, *, all_kno
     for id_ in ids:
         matching = [repr(entry.case) for entry in given if entry.covers(id_)]
         if len(matching) > 1:
-            raise CannotDo(f"{file.path.name}: {' and '.join(matching)} both match {id_}: keep one of them")
+            raise CannotDo(f"{file.name}: {' and '.join(matching)} both match {id_}: keep one of them")
     yield from given
 
 

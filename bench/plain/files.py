@@ -1,7 +1,8 @@
-"""Writes files atomically: a run that is killed leaves the old file or the new one."""
+"""Writes files atomically: a run that is killed leaves the old file or the new one; and makes way for files."""
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,6 +57,21 @@ def check_writable(path: Path) -> None:
                 target.stat()  # such as a name that is too long
             with tempfile.NamedTemporaryFile(dir=_folder(target), prefix=TEMPORARY):
                 pass
+
+
+def make_way(path: Path, root: Path) -> None:
+    """Make the folders of a path below ``root``, and remove the link, file or folder that stands at the path.
+
+    A link or a file where a folder must be is removed too, so that whatever is written stays below ``root``.
+    """
+    for folder in reversed(path.relative_to(root).parents[:-1]):
+        if (root / folder).is_symlink() or not (root / folder).is_dir():
+            (root / folder).unlink(missing_ok=True)
+            (root / folder).mkdir()
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

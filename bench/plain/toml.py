@@ -12,15 +12,24 @@ from .errors import CannotDo
 
 @dataclass(frozen=True)
 class Toml:
-    """The values of a file, or of the section ``within`` it, and the file's text."""
+    """The values of a file, or of the section ``within`` it, and the file's text.
+
+    ``called`` is its name in messages, where that is not its name in its folder.
+    """
 
     path: Path
     text: str
     document: Mapping[str, Any]
     within: str = ""
+    called: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name in messages."""
+        return self.called or self.path.name
 
     @classmethod
-    def read(cls, path: Path) -> "Toml":
+    def read(cls, path: Path, called: str = "") -> "Toml":
         """Read a file.
 
         Raises:
@@ -30,11 +39,11 @@ class Toml:
         """
         try:
             text = path.read_text(encoding="utf-8")
-            return cls(path, text, tomllib.loads(text))
+            return cls(path, text, tomllib.loads(text), called=called)
         except FileNotFoundError:
             raise
         except (OSError, ValueError) as error:
-            raise CannotDo(f"{path.name} cannot be read ({error}): mend it") from error
+            raise CannotDo(f"{called or path.name} cannot be read ({error}): mend it") from error
 
     def section(self, name: str) -> "Toml":
         """Return the section of that dotted name; an empty one if it is not there.
@@ -48,7 +57,7 @@ class Toml:
             found = found.get(part, {}) if isinstance(found, dict) else None
         if not isinstance(found, dict):
             raise CannotDo(f"{self.at()}: write {name} as a table headed [{name}]")
-        return Toml(self.path, self.text, found, name)
+        return Toml(self.path, self.text, found, name, self.called)
 
     def at(self, table: str = "", number: int = 0, key: str = "") -> str:
         """Say where a key is, in the given entry of a table or above all tables: "gate.toml, line 7".
@@ -68,4 +77,4 @@ class Toml:
             elif inside and key and assignment.match(written):
                 found = line
                 break
-        return self.path.name if found is None else f"{self.path.name}, line {found}"
+        return self.name if found is None else f"{self.name}, line {found}"

@@ -1,6 +1,8 @@
 """What a run over the benchmarks of a repository was asked: options first, then ``[tool.twinbench]``, then defaults."""
 
+import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -14,6 +16,7 @@ from ..judging.waivers import Exceptions
 from ..plain.arguments import DEFAULT_SHARD, DEFAULT_THREADS, PORTION, THREADS, read_shard
 from ..plain.errors import CannotDo
 from ..plain.toml import Toml
+from ..sources.repository import top_level
 
 SECTION = "tool.twinbench"  # of pyproject.toml
 _VALUES = ("base", "threshold", "budget", "undecided", "threads")
@@ -85,13 +88,15 @@ def read(config: pytest.Config) -> SessionSettings | None:
     if base is None and option("gate"):
         base = written.get("base")
     if base is None and base_python is None:
-        where = option("gate_config") or f"[{SECTION}] in pyproject.toml"
+        where = option("gate_config") or f"[{SECTION}] in {'pyproject.toml' if file is None else file.name}"
         raise CannotDo(f'--gate asks for the base that {where} names, and it names none: write base = "main" there')
-    threads, slowed = option("gate_threads") or written.get("threads", str(DEFAULT_THREADS)), option("gate_slowed")
+    threads, slowed = option("gate_threads"), option("gate_slowed")
     return SessionSettings(
         base=base,
         policy=policy_options.policy(config, written),
-        threads=THREADS.read("--gate-threads", threads),
+        threads=THREADS.read(
+            "--gate-threads", written.get("threads", str(DEFAULT_THREADS)) if threads is None else threads
+        ),
         shard=read_shard("--gate-shard", option("gate_shard")),
         base_python=base_python,
         head=option("gate_head"),
@@ -103,16 +108,26 @@ def read(config: pytest.Config) -> SessionSettings | None:
 
 
 def _file(config: pytest.Config) -> Toml | None:
-    """Read the file that was named, or the section of ``pyproject.toml`` at pytest's root."""
+    """Read the file that was named, or the section of the nearest ``pyproject.toml`` that has it.
+
+    Those of pytest's root and of the folders above it count, up to the root of the git repository. Where none has the
+    section, it is an empty one of the topmost; None where there is no file.
+    """
     named = config.getoption("gate_config")
-    try:
-        if named is not None:
+    if named is not None:
+        try:
             return Toml.read(Path(named))
-        return Toml.read(config.rootpath / "pyproject.toml").section(SECTION)
-    except FileNotFoundError as error:
-        if named is None:
-            return None
-        raise CannotDo(f"--gate-config={named} is not there: name a TOML file") from error
+        except FileNotFoundError as error:
+            raise CannotDo(f"--gate-config={named} is not there: name a TOML file") from error
+    root = config.rootpath.resolve()
+    top, found = top_level(root) or root, None
+    for folder in (root, *(folder for folder in root.parents if folder.is_relative_to(top))):
+        with suppress(FileNotFoundError):
+            path = folder / "pyproject.toml"
+            found = Toml.read(path, os.path.relpath(path, root)).section(SECTION)
+        if found is not None and found.document:
+            break
+    return found
 
 
 def _values(file: Toml) -> dict[str, str]:

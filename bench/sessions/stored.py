@@ -4,6 +4,7 @@ pytest-benchmark stores the commit by itself, so whatever it stored in a clean c
 """
 
 import json
+import os
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plain.errors import CannotDo
+from ..plain.files import make_way
 from ..sources.repository import GitFailed, git, top_level
 
 KEY = "twinbench"  # of our part in pytest-benchmark's JSON
@@ -26,13 +28,14 @@ class Stored:
 
     def apply(self, folder: Path) -> None:
         """Make the edits in a checkout of the commit."""
-        for name, content in self.edits.items():
+        for name, content in sorted(self.edits.items(), key=lambda edit: edit[1] is not None):  # what is gone, first
             path = folder / name
-            if content is None:
-                path.unlink(missing_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            mode = path.stat().st_mode if path.is_file() else None
+            make_way(path, folder)
+            if content is not None:
+                path.write_bytes(content)
+                if mode is not None:
+                    path.chmod(mode)
 
 
 def our_part(root: Path) -> dict[str, Any] | None:
@@ -57,7 +60,13 @@ def _edits(top: Path) -> dict[str, bytes | None]:
         listed = git(top, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames")
     except GitFailed as error:
         raise CannotDo(f"git cannot list what was edited ({error}): repair that, or store no baseline") from error
-    names = [entry[3:].decode(errors="surrogateescape") for entry in listed.split(b"\0") if entry]
+    # An untracked repository, whose name ends in a slash, is no edit of this one.
+    entries = [entry for entry in listed.split(b"\0") if entry and not entry.endswith(b"/")]
+    names = [os.fsdecode(entry[3:]) for entry in entries]
+    if submodule := next((name for name in names if (top / name / ".git").exists()), None):
+        raise CannotDo(
+            f"{submodule} is a submodule that differed from the commit, and a baseline stores files alone: commit it"
+        )
     there = [name for name in names if (top / name).is_file()]
     if (size := sum((top / name).stat().st_size for name in there)) > MOST_BYTES:
         raise CannotDo(

@@ -90,6 +90,15 @@ def commit_of(directory: Path, revision: str) -> str:
         raise CannotDo(f"revision {revision!r} means several things ({error}): write {names}") from error
 
 
+def is_revision(directory: Path, name: str) -> bool:
+    """Whether git knows a revision of that name."""
+    try:
+        commit_of(directory, name)
+    except (GitFailed, CannotDo):
+        return False
+    return True
+
+
 def known_commit(directory: Path, revision: str, side: str = "base") -> str:
     """Return the commit that a revision given by the user names; one that ends in three dots is a merge base with HEAD.
 
@@ -97,17 +106,28 @@ def known_commit(directory: Path, revision: str, side: str = "base") -> str:
         CannotDo: git knows none of that name, it means several commits, or there is no merge base.
 
     """
+    name = revision.removesuffix(MERGE_BASE)
     try:
-        if revision.endswith(MERGE_BASE):
-            commit = commit_of(directory, revision.removesuffix(MERGE_BASE))
-            return git(directory, "merge-base", commit, "HEAD").decode().strip()
-        return commit_of(directory, revision)
+        commit = commit_of(directory, name)
     except GitFailed as error:
+        if os.path.isdir(revision):  # noqa: PTH112  # Path would raise for a name that is too long
+            raise CannotDo(
+                f"{side} {revision!r} is a directory, and must be a revision: give a commit, a branch or a tag"
+            ) from error
         cure = "check the name, or fetch it (a shallow clone lacks older revisions)"
         if top_level(directory) is None:  # it may be above the repository, where pytest's settings are
             cure = "run pytest with --rootdir=DIR of a repository that git opens"
         raise CannotDo(
             f"{side} {revision!r} is neither a directory nor a revision that git knows in {directory} ({error}): {cure}"
+        ) from error
+    if name == revision:
+        return commit
+    try:
+        return git(directory, "merge-base", commit, "HEAD").decode().strip()
+    except GitFailed as error:
+        raise CannotDo(
+            f"{side} {revision!r} is the merge base of {name} and HEAD, and git finds none in {directory}: fetch more "
+            f"history (git fetch --unshallow), or give {name} without the dots"
         ) from error
 
 
@@ -179,6 +199,15 @@ def leading_nowhere(folder: Path) -> Path | None:
     """Find a broken link in a folder, or the folder itself if it is one."""
     paths = [folder, *sorted(folder.rglob("*"))]
     return next((path for path in paths if path.is_symlink() and not path.exists()), None)
+
+
+def is_ignored(directory: Path, path: str) -> bool:
+    """Whether git ignores a file, or the folder that it lies in."""
+    try:
+        git(directory, "check-ignore", "--quiet", "--", path)
+    except (GitFailed, CannotDo):
+        return False
+    return True
 
 
 def known_files(directory: Path, name: str) -> dict[str, bool] | None:

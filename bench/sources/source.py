@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..plain.errors import CannotDo
-from .repository import GitFailed, commit_of, files_of, known_commit, known_files, leading_nowhere
+from .repository import MERGE_BASE, GitFailed, commit_of, files_of, known_commit, known_files, leading_nowhere
 from .target import PACKAGE, place_of
 
 MOST_BYTES = 256 << 20  # more is not source code
@@ -69,7 +69,7 @@ def choice(repository: Path, wanted: str) -> tuple[str, str]:
     for number, name in enumerate(earlier):
         try:
             if not os.path.isdir(name):  # noqa: PTH112
-                commit_of(repository, name)
+                commit_of(repository, name.removesuffix(MERGE_BASE))
         except GitFailed:
             continue
         return name, _passed_over(earlier[:number])

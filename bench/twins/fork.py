@@ -19,7 +19,7 @@ from typing import Any
 from ..plain.errors import CannotDo
 from ..sources.target import SUITE
 from ..timing.machine import steady_allocator
-from .party import Remote, no_process, serve
+from .party import Remote, full_disk_answered, no_process, serve
 
 FAREWELL_S = 2.0
 CANNOT_FORK = "base and head must be processes forked from one image, which this system cannot do"
@@ -121,7 +121,8 @@ def fork_to_serve(label: str, make: Callable[[], object]) -> Remote:
 def _run(run: Callable[["Connection[Any, Any]"], None], connection: "Connection[Any, Any]") -> None:
     if _servers != [os.getppid()]:
         raise RuntimeError("this process was not forked from the gate's image")
-    run(connection)
+    with full_disk_answered(connection):
+        run(connection)
 
 
 def _serve_made(make: Callable[[], object], connection: "Connection[Any, Any]") -> None:

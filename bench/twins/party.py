@@ -1,10 +1,11 @@
 """How the gate speaks with a side or the examiner: commands go in, answers come out, in this process or another."""
 
+import errno
 import pickle
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -191,6 +192,18 @@ def obey(obeying: object, connection: "Connection[Any, Any]", until: str | None 
 def answer(connection: "Connection[Any, Any]", outcome: str, value: object) -> None:
     """Send the answer to a command: how it ended, and the value or the message."""
     connection.send_bytes(dumps((outcome, value)))
+
+
+@contextmanager
+def full_disk_answered(connection: "Connection[Any, Any]") -> Iterator[None]:
+    """Answer that the disk is full where that is what ends this process: it may have no place to print a traceback."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        why = f"a process of base or head cannot write its own files ({error.strerror})"
+        answer(connection, "exhausted", f"{why}: set TMPDIR to a place with more room")
 
 
 def answer_to(obeying: object, method: str, arguments: tuple[object, ...]) -> tuple[str, Any]:

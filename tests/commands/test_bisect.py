@@ -141,6 +141,29 @@ def test_a_step_tells_git_bisect_run_what_the_working_tree_is(
     assert main(["bisect", CASE, f"--good={good}", *given]) == code
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["t.py::t", "--good=nowhere", "--step"],
+        ["t.py::t", "--good=HEAD", "--gate-budget=0", "--step"],
+        ["t.py::t", "--good=HEAD", "--no-such-option", "--ste"],
+        ["t.py::t", "--step"],
+    ],
+)
+def test_a_step_that_is_refused_stops_the_search_instead_of_blaming_a_commit(given: list[str]) -> None:
+    assert main(["bisect", *given]) == 128
+
+
+def test_a_step_that_fails_stops_the_search_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bisect, "conclude", lambda *_: 1 // 0)
+    assert main(["bisect", "t.py::t", "--good=HEAD", "--step"]) == 128
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        main(["bisect", "t.py::t", "--good=HEAD"])
+
+
 def test_a_revision_or_case_that_is_not_there_or_a_report_that_cannot_be_is_one_sentence(
     commit: Commit, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Stored baselines read back as trends, with a stand-in for the change-point library."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -113,6 +114,13 @@ def test_a_file_that_is_no_json_is_listed_too(store: Store, tmp_path: Path, text
     store(1, {"a": 1.0})
     (tmp_path / "foreign.json").write_text(text, errors="surrogateescape")
     assert [name for name, _ in read(tmp_path).refused] == ["foreign.json"]
+
+
+def test_a_pipe_and_a_folder_are_not_read(store: Store, tmp_path: Path) -> None:
+    store(1, {"a": 1.0})
+    os.mkfifo(tmp_path / "a.json")
+    (tmp_path / "b.json").mkdir()
+    assert read(tmp_path).refused == (("a.json", "no regular file"), ("b.json", "no regular file"))
 
 
 def test_no_baseline_at_all_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.plain.errors import CannotDo
-from bench.plain.files import check_writable, write_atomically
+from bench.plain.files import check_writable, make_way, write_atomically
 
 
 def test_a_file_is_written_with_its_folder(tmp_path: Path) -> None:
@@ -99,3 +99,29 @@ def test_a_name_as_long_as_a_name_can_be_is_written_and_a_longer_one_refused_bef
     assert longest.read_text() == "text"
     with pytest.raises(CannotDo, match="cannot be written"):
         check_writable(tmp_path / ("x" * 251 + ".json"))
+
+
+@pytest.mark.parametrize("standing", ["link to a file", "link to a folder", "broken link", "file", "folder", "nothing"])
+@pytest.mark.parametrize("place", ["a", "a/b", "a/b/c.py"])
+def test_what_stands_in_the_way_of_a_file_is_removed_and_nothing_outside(
+    tmp_path: Path, standing: str, place: str
+) -> None:
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    (outside / "b").mkdir(parents=True)
+    precious = [outside / "c.py", outside / "b" / "c.py"]
+    for file in precious:
+        file.write_text("precious")
+    there = root / place
+    there.parent.mkdir(parents=True)
+    if "link" in standing:
+        there.symlink_to({"link to a file": precious[0], "link to a folder": outside}.get(standing, outside / "none"))
+    elif standing == "file":
+        there.touch()
+    elif standing == "folder":
+        there.mkdir()
+        (there / "other").touch()
+    make_way(root / "a" / "b" / "c.py", root)
+    (root / "a" / "b" / "c.py").write_text("new")
+    assert (root / "a" / "b" / "c.py").resolve().is_relative_to(root.resolve())
+    assert [file.read_text() for file in precious] == ["precious", "precious"]
+    assert (there / "other").exists() == (standing == "folder" and place != "a/b/c.py")

@@ -38,6 +38,7 @@ def store(config: Any, *names: str) -> None:
         (["Other-CPython-3.12-64bit/0009_a.json"], True, "0009_a.json"),
         (["Here-CPython-3.11-64bit/0001_a.json", "Here-CPython-3.11-64bit/0002_b.json"], "0001", "0001_a.json"),
         (["Other-CPython-3.12-64bit/0009_a.json"], "0009", "0009_a.json"),
+        (["Here-CPython-3.11-64bit/1000_a.json", "Other-CPython-3.12-64bit/0001_b.json"], "1", "0001_b.json"),
         (["elsewhere.json"], "store/elsewhere.json", "elsewhere.json"),
     ],
 )

@@ -88,6 +88,25 @@ def test_a_file_of_its_own_is_read_in_place_of_the_section(tmp_path: Path) -> No
     assert found.base == "v2"
 
 
+def test_the_section_may_stand_above_pytest_s_root_up_to_the_root_of_the_repository(
+    tmp_path: Path, repository: Make
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.twinbench]\nbase = 'not of the repository'")
+    theirs = repository({"pyproject.toml": "[tool.twinbench]\nbase = 'main'", "a/b/pyproject.toml": ""}).path
+    found = read(theirs / "a" / "b", "[tool.another]", gate=True)
+    assert found is not None
+    assert found.base == "main"
+    nearer = read(theirs / "a" / "b", "[tool.twinbench]\nbase = 'v1'", gate=True)
+    assert nearer is not None
+    assert nearer.base == "v1"
+    (theirs / "pyproject.toml").write_text("")
+    with pytest.raises(CannotDo, match=r"in \.\./\.\./pyproject\.toml names, and it names none"):
+        read(theirs / "a" / "b", "[tool.another]", gate=True)
+    (theirs / "pyproject.toml").write_text("[tool.twinbench]\nbas = 'main'")
+    with pytest.raises(CannotDo, match=r"^\.\./\.\./pyproject\.toml, line 2: bas is no key of the gate"):
+        read(theirs / "a" / "b", "[tool.another]", gate=True)
+
+
 @pytest.mark.parametrize(
     ("text", "given", "said"),
     [
@@ -102,6 +121,8 @@ def test_a_file_of_its_own_is_read_in_place_of_the_section(tmp_path: Path) -> No
         ("", {"gate_shard": "1/2"}, "--gate-shard is about a comparison and none was asked for"),
         ("", {"gate_head": "v1"}, "--gate-head is about a comparison and none was asked for"),
         ("", {"gate_base_python": ""}, "--gate-base-python is empty: name an interpreter"),
+        ("", {"gate_base": "x", "gate_threads": ""}, "--gate-threads=: give a whole number"),
+        ("", {"gate_threads": ""}, "--gate-threads is about a comparison and none was asked for"),
         ("", {"gate_base": ""}, "--gate-base is empty: name a revision or a directory"),
         ("", {"gate_base": "x", "gate_threshold": "x"}, "--gate-threshold=x: give a percentage"),
         ("", {"gate_threshold": "2%"}, "--gate-threshold is about a comparison and none was asked for"),

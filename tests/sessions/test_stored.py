@@ -36,11 +36,37 @@ def test_a_run_is_compared_with_the_code_that_a_stored_one_measured(repository: 
     assert "with 2 edited files), head: working tree (identical source)" in with_edited.output
 
 
-def test_edits_are_made_in_a_checkout(tmp_path: Path) -> None:
-    (tmp_path / "gone.py").touch()
-    Stored("0" * 40, {"gone.py": None, "a/b.py": b"1"}).apply(tmp_path)
-    assert not (tmp_path / "gone.py").exists()
-    assert (tmp_path / "a" / "b.py").read_bytes() == b"1"
+def test_edits_are_made_in_a_checkout_and_nowhere_else(tmp_path: Path) -> None:
+    checkout, precious = tmp_path / "checkout", tmp_path / "precious.py"
+    precious.write_text("precious")
+    (checkout / "package").mkdir(parents=True)
+    for name in ("gone.py", "package/module.py", "script"):
+        (checkout / name).touch()
+    (checkout / "script").chmod(0o755)
+    (checkout / "link.py").symlink_to(precious)
+    edits = {"package": b"1", "package/module.py": None, "gone.py": None}
+    edits |= dict.fromkeys(["a/b.py", "link.py", "script"], b"1")
+    Stored("0" * 40, edits).apply(checkout)
+    made = {path.relative_to(checkout).as_posix(): path.read_text() for path in checkout.rglob("*") if path.is_file()}
+    assert made == dict.fromkeys(["package", "a/b.py", "link.py", "script"], "1")
+    assert precious.read_text() == "precious"
+    assert (checkout / "script").stat().st_mode & 0o111
+
+
+def test_an_edited_submodule_is_no_part_of_a_baseline_and_another_repository_no_edit(
+    repository: Make, tmp_path: Path
+) -> None:
+    theirs = repository({"m.py": "x = 1"})
+    for name in ("other", "sub"):
+        theirs.git("init", "--quiet", name)
+        Repository(theirs.path / name).commit({"n.py": "x = 1"})
+    theirs.git("add", "sub")
+    theirs.git("commit", "--quiet", "--message", "a submodule")
+    assert stored.our_part(theirs.path) is None
+    theirs.write({"sub/n.py": "x = 2"})
+    part = stored.our_part(theirs.path)
+    assert part is not None
+    assert part["refused"].startswith("sub is a submodule that differed from the commit")
 
 
 def test_edits_that_are_too_large_leave_pytest_benchmark_s_file_as_it_is(

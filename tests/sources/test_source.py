@@ -254,6 +254,7 @@ def test_of_several_names_the_first_that_git_knows_is_the_base_and_the_report_sa
     )
     assert source.choice(root, " HEAD^1") == ("HEAD^1", "")  # where the first is not set
     assert source.choice(root, "HEAD HEAD^1") == ("HEAD", "")
+    assert source.choice(root, "trunk... HEAD^1") == ("trunk...", "")
     assert source.choice(root, zeros) == (zeros, "")  # alone it is refused, as ever
     (root / "two words").mkdir()
     assert source.choice(root, str(root / "two words")) == (str(root / "two words"), "")
@@ -288,11 +289,15 @@ def test_compiled_files_are_not_source(package: Callable[..., Path]) -> None:
         ("no-such", "base 'no-such' is neither a directory nor a revision that git knows in .*: check the name"),
         ("--output=x", "is neither a directory nor a revision"),
         (5000 * "x", "x' is neither a directory nor a revision that git knows in"),
+        (".", "base '.' is a directory, and must be a revision"),
+        ("unrelated...", "is the merge base of unrelated and HEAD, and git finds none in .*: fetch more history"),
+        ("no-such...", "is neither a directory nor a revision"),
         ("HEAD", r"revision HEAD \(\w{12}\) has no attention/: choose one that has the package"),
     ],
 )
 def test_a_revision_that_cannot_be_had_is_one_sentence(here: tuple[Path, Git], revision: str, message: str) -> None:
     root, run = here
+    run("branch", "unrelated", run("commit-tree", "HEAD^{tree}", "-m", "unrelated").strip())
     run("rm", "-q", "-r", "attention")
     committed(run)
     with pytest.raises(CannotDo, match=message):

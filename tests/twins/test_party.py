@@ -1,5 +1,6 @@
 """How parties answer: what went wrong is told with the side's name, and a process that ended with how it ended."""
 
+import errno
 import pickle
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from bench.plain.errors import CannotDo, CannotGoOn
 from bench.twins import party
-from bench.twins.party import Local, Misbehaved, Remote, SideFailed, Unsupported, dumps
+from bench.twins.party import Local, Misbehaved, Remote, SideFailed, Unsupported, dumps, full_disk_answered
 
 
 class Obeying:
@@ -114,6 +115,16 @@ def test_a_process_that_does_not_answer_in_time_is_ended() -> None:
     with pytest.raises(SideFailed, match=r"^head did not answer for 0\.01 s in its own process: it hangs, or compiles"):
         far.remote.receive()
     assert far.killed
+
+
+def test_a_process_that_ends_because_the_disk_is_full_says_so() -> None:
+    far = Far(1)
+    with full_disk_answered(far.theirs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(CannotGoOn, match=r"cannot write its own files \(No space left on device\): set TMPDIR to"):
+        far.remote.receive()
+    with pytest.raises(FileNotFoundError), full_disk_answered(far.theirs):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
 
 def test_a_path_is_read_by_a_python_that_has_its_class_in_another_module() -> None:

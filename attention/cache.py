@@ -86,7 +86,8 @@ class KVCache:
                 raise ValueError(
                     f"{name} must be (B, Hkv, T, size) = ({own.shape[0]}, {own.shape[1]}, T, {own.shape[3]}) in "
                     f"{own.dtype} on {own.device}, with one T for k and v, to join the cache; saw k {tuple(k.shape)}, "
-                    f"v {tuple(v.shape)}, {name} in {new.dtype} on {new.device}"
+                    f"v {tuple(v.shape)}, {name} in {new.dtype} on {new.device}: make such a cache, as make_cache "
+                    "does under the same autocast"
                 )
         if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):
             raise NotImplementedError("KVCache does not support a backward pass: decode under torch.no_grad()")
@@ -115,3 +116,11 @@ class KVCache:
         if not 0 <= length <= self._length:
             raise ValueError(f"a cache of {self._length} tokens cannot be cut to {length}: give 0 to {self._length}")
         self._length = length
+
+
+def check_cache(cache: object) -> None:
+    """Raise ValueError unless it is a ``KVCache``."""
+    if not isinstance(cache, KVCache):
+        raise ValueError(  # noqa: TRY004  # as for every other input that is refused
+            f"a cache must be a KVCache, as make_cache makes one; saw a {type(cache).__name__}"
+        )

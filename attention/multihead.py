@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cache import KVCache
+from .cache import KVCache, check_cache
 from .registry import Kernel, kernel_named, register_module
-from .validation import check_mask, check_tokens
+from .validation import cast_dtype, check_causal, check_mask, check_tokens
 
 
 def attend_projected(
@@ -29,6 +29,8 @@ def attend_projected(
     if cache is None:
         out = kernel(q, k, v, mask=mask, causal=causal)  # (B, H, T, D)
     else:
+        check_cache(cache)
+        check_causal(causal)
         before = cache.length
         k, v = cache.append(k, v)
         try:
@@ -54,8 +56,8 @@ class MultiHeadAttention(nn.Module):
         kernel: name of a kernel in ``KERNELS``.
 
     Raises:
-        ValueError: sizes that do not divide, or an unknown kernel; on a call, an x of another shape, and whatever the
-            kernel raises.
+        ValueError: sizes that do not divide, or an unknown kernel; on a call, an x of another shape, dtype or
+            device, a cache that is none, and whatever the kernel raises.
 
     Hooks, adapters such as LoRA, pruning, parametrizations and ``quantize_dynamic`` act on ``out_proj``, which is
     called. ``in_proj_weight`` and ``in_proj_bias`` are parameters and no module, as PyTorch's are: pruning and
@@ -91,17 +93,22 @@ class MultiHeadAttention(nn.Module):
         With a cache, x holds the tokens that follow those in it, which are keys as well: T keys become
         ``cache.length + T`` in the mask and in the meaning of ``causal``. Then x joins the cache.
         """
-        check_tokens(x, self.d_model)
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, E + 2 Hkv D)
+        weight = self.in_proj_weight
+        check_tokens(x, self.d_model, weight)
+        qkv = F.linear(x, weight, self.in_proj_bias)  # (B, T, E + 2 Hkv D)
         heads = (self.n_heads, self.n_kv_heads, self.head_size)
         out = attend_projected(self.kernel, qkv, heads, mask, causal=causal, cache=cache)  # (B, T, E)
         projected: Tensor = self.out_proj(out)
         return projected
 
     def make_cache(self, batch: int, capacity: int) -> KVCache:
-        """Make an empty cache for so many sequences of at most ``capacity`` tokens, in the dtype of the weights."""
+        """Make an empty cache for so many sequences of at most ``capacity`` tokens, in the dtype of keys computed here.
+
+        That is the dtype of the weights, or autocast's under autocast.
+        """
         weight = self.in_proj_weight
-        return KVCache(batch, self.n_kv_heads, capacity, self.head_size, dtype=weight.dtype, device=weight.device)
+        dtype = cast_dtype(weight)
+        return KVCache(batch, self.n_kv_heads, capacity, self.head_size, dtype=dtype, device=weight.device)
 
 
 @register_module("mhaloop")
@@ -114,13 +121,13 @@ class MultiHeadAttentionLoop(MultiHeadAttention):
         """Attend among the tokens of x (B, T, E) -> (B, T, E); mask broadcastable to (B, H, T, T), as a kernel's."""
         if cache is not None:
             raise NotImplementedError("MultiHeadAttentionLoop does not support a cache: use MultiHeadAttention")
-        check_tokens(x, self.d_model)
+        weight, bias = self.in_proj_weight, self.in_proj_bias  # read once: a parametrization computes them each time
+        check_tokens(x, self.d_model, weight)
         batch, tokens, _ = x.shape
         if mask is not None:
             check_mask(mask, (batch, self.n_heads, tokens, tokens), x.device)
             mask = mask.expand(batch, self.n_heads, tokens, tokens)
         group = self.n_heads // self.n_kv_heads
-        weight, bias = self.in_proj_weight, self.in_proj_bias  # read once: a parametrization computes them each time
         outs = []
         for i in range(self.n_heads):
             rows = (i, self.n_heads + i // group, self.n_heads + self.n_kv_heads + i // group)

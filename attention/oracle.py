@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .validation import check_inputs
+from .validation import check_inputs, real
 
 
 def reference(
@@ -23,10 +23,10 @@ def reference(
     It shares no arithmetic with the kernels: keys are repeated for grouped queries, visibility is one bool tensor, and
     softmax is written out.
     """
-    check_inputs(q, k, v, mask, causal=causal, scale=scale, window=window, softcap=softcap, sinks=sinks)
+    check_inputs(q, k, v, mask, causal=causal, window=window, softcap=softcap, sinks=sinks)
     group = q.shape[1] // k.shape[1] if k.shape[1] else 1
     n_queries, n_keys = q.shape[-2], k.shape[-2]
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scale = q.shape[-1] ** -0.5 if scale is None else real(scale)
     k, v = k.repeat_interleave(group, dim=1).double(), v.repeat_interleave(group, dim=1).double()
 
     scores = torch.einsum("bhqd,bhkd->bhqk", q.double(), k) * scale  # (B, Hq, Tq, Tk)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .cache import KVCache
+from .cache import KVCache, check_cache
 from .multihead import MultiHeadAttention, attend_projected
 from .shapes import under_jit_trace
-from .validation import check_mask, check_tokens
+from .validation import cast_dtype, check_mask, check_tokens
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -99,6 +99,8 @@ class TensorParallelAttention(nn.Module):
             raise NotImplementedError(
                 "TensorParallelAttention does not support torch.jit.trace: trace the module it is of"
             )
+        if cache is not None:
+            check_cache(cache)
         if mask is not None:
             mask = self._own_part(mask, x, 0 if cache is None else cache.length)
         qkv = self.in_proj(x)  # (B, T, E + 2 Hkv D, divided by the processes)
@@ -111,7 +113,7 @@ class TensorParallelAttention(nn.Module):
         """Make an empty cache for this process's heads; as ``MultiHeadAttention.make_cache``."""
         weight = self.in_proj.weight
         _, n_kv_heads, head_size = self.local_heads
-        return KVCache(batch, n_kv_heads, capacity, head_size, dtype=weight.dtype, device=weight.device)
+        return KVCache(batch, n_kv_heads, capacity, head_size, dtype=cast_dtype(weight), device=weight.device)
 
     def gather(self, *, gradients: bool = False) -> dict[str, Tensor]:
         """Put the parameters together, or their gradients, as the module's state dict; every process calls it."""

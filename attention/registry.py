@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .shapes import under_jit_trace
-from .validation import check_inputs
+from .validation import check_inputs, real
 
 Module = TypeVar("Module", bound=nn.Module)
 # Optional arguments of a call: the capability that each needs -> its name in messages. A kernel that does not claim the
@@ -146,7 +146,8 @@ class Kernel:
                 rounding to q's dtype.
             causal: the last query sees every key and each earlier one sees one key less; needs ``Tq <= Tk``. If there
                 is a mask too, both apply.
-            scale: any float; None means ``1 / sqrt(D)``. To learn a scale, multiply q by it and give ``scale=1.0``.
+            scale: any real number; None means ``1 / sqrt(D)``. To learn a scale, multiply q by it and give
+                ``scale=1.0``.
             window: how many keys a query sees to each side, including the key at its own position. The last query has
                 the position of the last key; a query at position p sees the keys j with ``|p - j| < window``, with
                 ``causal`` those with ``p - window < j <= p``. None: no limit.
@@ -159,8 +160,8 @@ class Kernel:
 
         Raises:
             ValueError: shapes, dtypes or devices that do not go together, tensors that are not dense (nested, sparse),
-                a scale that is no number, a window that is not a whole number from 1, or a softcap that is not above
-                zero; the message quotes them.
+                a causal that is no bool, a scale that is no number, a window that is not a whole number from 1, or a
+                softcap that is not above zero; the message quotes them.
             NotImplementedError: a valid request that this kernel does not support.
 
         Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1; grouped queries: Ainslie et al. 2023;
@@ -173,7 +174,9 @@ class Kernel:
         ):  # without options, skipping this saves a microsecond
             asked = {"window": window, "softcap": softcap, "sinks": sinks}
             options = {name: value for name, value in asked.items() if value is not None}
-        grouped, value_size = check_inputs(q, k, v, mask, causal=causal, scale=scale, **options)
+        grouped, value_size = check_inputs(q, k, v, mask, causal=causal, **options)
+        if scale is not None and type(scale) is not float:
+            scale = real(scale)
         can = self.capabilities
         lacks = can.lacks(
             mask=None if mask is None else "bool" if mask.dtype == torch.bool else "float",

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cache import KVCache
+from .cache import KVCache, check_cache
 from .multihead import MultiHeadAttention
 from .registry import register_module
 from .validation import check_dense, check_tokens
@@ -124,6 +124,8 @@ class TinyTransformer(nn.Module):
         """
         if caches is not None and len(caches) != len(self.blocks):
             raise ValueError(f"give each of the {len(self.blocks)} blocks a cache, by make_caches; saw {len(caches)}")
+        for cache in caches or ():
+            check_cache(cache)
         check_dense(tokens=tokens)
         start = 0 if caches is None else caches[0].length
         end = start + tokens.shape[-1]

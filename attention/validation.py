@@ -1,7 +1,8 @@
 """Checks the inputs of kernels and modules; a ValueError quotes the shapes, dtypes or devices that do not match."""
 
-from math import inf
+import sys
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ def check_inputs(  # noqa: C901, PLR0912  # one line a rule
     mask: Tensor | None,
     *,
     causal: bool,
-    scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -50,13 +50,13 @@ def check_inputs(  # noqa: C901, PLR0912  # one line a rule
     device = q.device
     if k.device != device or v.device != device:
         raise ValueError(f"q, k and v must be on one device; saw {q.device}, {k.device}, {v.device}")
+    if causal is not True and causal is not False:
+        check_causal(causal)
     if causal and n_queries > n_keys:
         raise ValueError(f"causal attention needs at least as many keys as queries; {_seen(q, k, v)}")
-    if scale is not None and not isinstance(scale, int | float):
-        _check_scale(scale)
     if window is not None:
         _check_window(window)
-    if softcap is not None and not (isinstance(softcap, int | float) and 0 < softcap < inf):
+    if softcap is not None and not (isinstance(softcap, int | float) and 0 < softcap <= sys.float_info.max):
         raise ValueError(f"softcap must be a number above zero, or None for no cap; saw {softcap!r}")
     if sinks is not None:
         _check_sinks(sinks, n_heads, device)
@@ -99,21 +99,57 @@ def check_counts_known(kernel: str, q: Tensor, k: Tensor) -> None:
         )
 
 
-def check_tokens(x: Tensor, d_model: int) -> None:
-    """Raise ValueError unless x is (B, T, d_model)."""
+def check_causal(causal: object) -> None:
+    """Raise ValueError unless causal is a bool, or an exporter's."""
+    if not isinstance(causal, bool | torch.SymBool):
+        raise ValueError(  # noqa: TRY004  # as for every other input that is refused
+            f"causal must be True or False; saw {_shown(causal)}: give a mask as mask=..."
+        )
+
+
+def real(scale: Any) -> float:
+    """Return a scale as a float, an exporter's number as it is; ValueError unless it is a number that a float can hold.
+
+    A tensor is refused: no kernel computes its gradient.
+    """
+    if isinstance(scale, torch.SymInt | torch.SymFloat):
+        return scale  # type: ignore[return-value]  # torch takes it for one
+    try:
+        if isinstance(scale, Real):  # NumPy's scalars and fractions, too
+            return float(scale)
+    except OverflowError:
+        pass
+    raise ValueError(
+        f"scale must be a number, or None for 1 / sqrt(D); saw {_shown(scale)}: multiply q by it, and give scale=1.0"
+    )
+
+
+def check_tokens(x: Tensor, d_model: int, weight: Tensor | None = None) -> None:
+    """Raise ValueError unless x is (B, T, d_model), floating, and of the dtype and device of the weight that it meets.
+
+    Under autocast, it is enough that both are cast to one dtype.
+    """
     if type(x) is not Tensor or x.layout is not torch.strided or x.is_nested:
         check_dense(x=x)
     if x.dim() != 3 or x.shape[-1] != d_model:
         raise ValueError(f"x must be (batch, tokens, {d_model}); saw {tuple(x.shape)}")
-
-
-def _check_scale(scale: object) -> None:
-    """Accept NumPy's scalars and an exporter's numbers; refuse a tensor, whose gradient no kernel computes."""
-    if not isinstance(scale, Real | torch.SymInt | torch.SymFloat):
-        seen = f"a tensor {tuple(scale.shape)}" if isinstance(scale, Tensor) else repr(scale)
-        raise ValueError(  # noqa: TRY004  # as for every other input that is refused
-            f"scale must be a number, or None for 1 / sqrt(D); saw {seen}: multiply q by it, and give scale=1.0"
+    if not x.is_floating_point():
+        raise ValueError(f"x must be floating; saw {x.dtype}")
+    if weight is None or (x.dtype is weight.dtype and x.device == weight.device):
+        return
+    if x.device != weight.device or cast_dtype(x) != cast_dtype(weight):
+        raise ValueError(
+            f"x must be {weight.dtype} on {weight.device}, as the weights are; saw {x.dtype} on {x.device}: "
+            "move either with .to(...)"
         )
+
+
+def cast_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the dtype that autocast casts a floating tensor to: its own where autocast is off, and float64 always."""
+    device = tensor.device.type
+    if tensor.dtype == torch.float64 or device == "meta" or not torch.is_autocast_enabled(device):
+        return tensor.dtype
+    return torch.get_autocast_dtype(device)
 
 
 def _check_sinks(sinks: Tensor, n_heads: int, device: torch.device) -> None:
@@ -128,6 +164,10 @@ def _check_sinks(sinks: Tensor, n_heads: int, device: torch.device) -> None:
 def _check_window(window: object) -> None:
     if not isinstance(window, int) or isinstance(window, bool) or window < 1:
         raise ValueError(f"window must be a whole number from 1, or None for no window; saw {window!r}")
+
+
+def _shown(value: object) -> str:
+    return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)[:80]
 
 
 def _seen(q: Tensor, k: Tensor, v: Tensor) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attention import KERNELS, Kernel, KVCache, MultiHeadAttention, MultiHeadAttentionLoop, reference
+from attention import KERNELS, Kernel, KVCache, MultiHeadAttention, MultiHeadAttentionLoop, TinyTransformer, reference
 from bench.observing.drift import hold_to_budget
 from bench.observing.fingerprint import fingerprint
 from bench.suite.naive import naive_attention, naive_multihead
@@ -194,6 +194,31 @@ def test_gradients_through_a_cache_are_refused() -> None:
     with pytest.raises(NotImplementedError, match=r"^KVCache does not support a backward pass: decode under torch\."):
         built(normal(1, 2, D_MODEL), cache=cache)
     assert cache.length == 0
+
+
+def test_a_cache_that_is_made_under_autocast_is_of_its_dtype() -> None:
+    built, x = module(), normal(1, 2, D_MODEL)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        cache = built.make_cache(1, 4)
+        assert built(x, cache=cache).dtype == cache.keys.dtype == torch.bfloat16
+        with pytest.raises(
+            ValueError, match=r"k in torch\.bfloat16 on cpu: make such a cache, as make_cache does under "
+        ):
+            built(x, cache=KVCache(1, HEADS, 4, D_MODEL // HEADS))
+
+
+def test_what_is_no_cache_or_no_causal_beside_one_is_quoted() -> None:
+    model, x = TinyTransformer(8, D_MODEL, 4, n_heads=HEADS), normal(1, 2, D_MODEL)
+    calls: list[Callable[..., Any]] = [
+        lambda cache, **more: module()(x, cache=cache, **more),
+        lambda cache, **more: model(torch.zeros(1, 2, dtype=torch.int64), caches=[cache], **more),
+    ]
+    for call in calls:
+        with torch.no_grad():
+            with pytest.raises(ValueError, match=r"^a cache must be a KVCache, as make_cache makes one; saw a dict$"):
+                call({})
+            with pytest.raises(ValueError, match=r"^causal must be True or False; saw 'no'"):
+                call(module().make_cache(1, 4), causal="no")
 
 
 def test_the_loop_over_heads_says_that_it_takes_no_cache() -> None:

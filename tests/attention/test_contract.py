@@ -104,7 +104,9 @@ def test_budgets_are_kept_with_the_fused_backends_turned_off(name: str) -> None:
 @pytest.mark.parametrize("name", ["blockwise", "masked", "sliding_window"])
 def test_what_is_not_finite_outside_of_a_window_reaches_neither_output_nor_gradient(name: str) -> None:
     (rule,) = (rule for rule in RULES if rule.name.startswith("a value outside of a window"))
-    variants = [(str(value), {"value": value, "window": 2, "causal": c}) for value in (nan, inf, -inf) for c in (0, 1)]
+    variants = [
+        (str(value), {"value": value, "window": 2, "causal": c}) for value in (nan, inf, -inf) for c in (False, True)
+    ]
     assert {finding.outcome for finding in examine(KERNELS[name], [replace(rule, variants=variants)])} == {HOLDS}
 
 

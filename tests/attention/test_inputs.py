@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from itertools import product
 from typing import Any
 
@@ -107,10 +108,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     scale(torch.tensor(0.3), "a tensor ()"),
     scale(torch.ones(4, 1, 1), "a tensor (4, 1, 1)"),
     scale("0.3", "'0.3'"),
+    scale(10**400, f"{10**79}"),
+    *(
+        ({"causal": causal}, f"causal must be True or False; saw {seen}: give a mask as mask=...")
+        for causal, seen in (
+            (torch.ones(3, 5), "a tensor (3, 5)"),
+            (torch.tensor(0), "a tensor ()"),
+            ("no", "'no'"),
+            (1, "1"),
+        )
+    ),
     scale(1j, "1j"),
     *(
         ({"softcap": cap}, f"softcap must be a number above zero, or None for no cap; saw {cap!r}")
-        for cap in (0, -1.0, float("inf"), float("nan"), "2")
+        for cap in (0, -1.0, 10**400, float("inf"), float("nan"), "2")
     ),
     *(sinks(value) for value in (torch.zeros(2), torch.zeros(4, 1), torch.zeros(4, dtype=torch.long))),
 ]
@@ -135,7 +146,7 @@ def test_numbers_of_every_kind_are_scales_and_one_multiplied_into_q_is_learned(n
     attend: Any = ATTENDERS[name]
     inputs = {name: torch.randn(t.shape, dtype=torch.float64) for name, t in zeros().items()}
     want = attend(**inputs, scale=2.0)
-    for scale in (2, np.float32(2), np.float64(2), np.int64(2)):
+    for scale in (2, np.float32(2), np.float64(2), np.int64(2), Fraction(2)):
         torch.testing.assert_close(attend(**inputs, scale=scale), want)
     learned = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     out = attend(inputs["q"] * learned, inputs["k"], inputs["v"], scale=1.0)

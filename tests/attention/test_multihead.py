@@ -61,6 +61,7 @@ def hiding(*shape: int) -> Tensor:
 
 UNDIVIDED, UNGROUPED = "d_model must be a multiple of n_heads; saw", "n_heads must be a multiple of n_kv_heads; saw"
 MISFIT = "mask must broadcast to (B, Hq, Tq, Tk) = (2, 4, 3, 3); saw"
+CAUSAL, MEETS = "causal must be True or False; saw", "x must be torch.float32 on cpu, as the weights are; saw"
 # What is done with a module's class, and what it raises.
 REFUSED: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (lambda cls: cls(30, 4), ValueError, f"{UNDIVIDED} d_model=30, n_heads=4"),
@@ -73,6 +74,18 @@ REFUSED: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (lambda cls: cls(32, 4)(tokens(3, 32)), ValueError, "x must be (batch, tokens, 32); saw (3, 32)"),
     (lambda cls: cls(32, 4)(tokens(2, 3, 31)), ValueError, "x must be (batch, tokens, 32); saw (2, 3, 31)"),
     (lambda cls: cls(32, 4)(tokens(1, 2, 3, 32)), ValueError, "x must be (batch, tokens, 32); saw (1, 2, 3, 32)"),
+    (lambda cls: cls(32, 4)(tokens(), causal="no"), ValueError, f"{CAUSAL} 'no': give a mask as mask=..."),
+    (
+        lambda cls: cls(32, 4)(tokens(), None, hiding(3, 3)),
+        ValueError,
+        f"{CAUSAL} a tensor (3, 3): give a mask as mask=...",
+    ),
+    (lambda cls: cls(32, 4)(tokens().long()), ValueError, "x must be floating; saw torch.int64"),
+    (
+        lambda cls: cls(32, 4)(tokens().bfloat16()),
+        ValueError,
+        f"{MEETS} torch.bfloat16 on cpu: move either with .to(...)",
+    ),
     (lambda cls: cls(32, 4)(tokens(), mask=hiding(3, 4)), ValueError, f"{MISFIT} (3, 4)"),
     (lambda cls: cls(32, 4)(tokens(), mask=hiding(2, 1, 3, 3, 3)), ValueError, f"{MISFIT} (2, 1, 3, 3, 3)"),
     (lambda cls: cls(32, 4)(tokens(), mask=hiding(3, 3, 3)), ValueError, f"{MISFIT} (3, 3, 3)"),
@@ -82,6 +95,20 @@ REFUSED: list[tuple[Callable[[Any], object], type[Exception], str]] = [
         "kernel 'manual' does not support a bool mask",
     ),
 ]
+
+
+def test_tokens_elsewhere_than_the_weights_are_quoted() -> None:
+    for module in (MODULES["mha"], MODULES["mhaloop"]):
+        with pytest.raises(ValueError, match=f"^{MEETS} torch.float32 on meta: move either"):
+            module(32, 4)(tokens().to("meta"))
+
+
+def test_under_autocast_tokens_need_not_be_of_the_weights_dtype() -> None:
+    built, x = MODULES["mha"](32, 4), torch.randn(2, 3, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(built(x.bfloat16()), built(x))
+        with pytest.raises(ValueError, match=f"^{MEETS} torch.float64 on cpu: move either"):
+            built(x.double())
 
 
 @EVERY_MODULE

@@ -61,9 +61,14 @@ def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Seq
     except ValueError as error:
         raise CannotDo(f"--kernel={name}: {error}, or wrap it in a function that has one") from error
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(_called(function))
     except (TypeError, ValueError) as error:
-        raise CannotDo(f"--kernel={name}: its signature cannot be read ({error}): {_way(name, None)}") from error
+        raise CannotDo(
+            f"--kernel={name}: its signature cannot be read ({error}): {_way(name, function, None)}"
+        ) from error
+    if isinstance(function, type):
+        way = _way(name, function, signature)
+        raise CannotDo(f"--kernel={name}: it is a class, of which an instance may be a kernel: {way}")
     if takes(signature, 3, OURS, named=OURS):
         claims: Any = {name: name in signature.parameters for name in OPTIONS}
         return Kernel(attribute, function, Capabilities(**claims))  # what else it refuses, its cases show
@@ -74,7 +79,7 @@ def _adapt(name: str, attribute: str, function: Callable[..., Any], devices: Seq
         claims = {"masks": frozenset(), "window": window, "softcap": softcap}
         return Kernel(attribute, flash, Capabilities(**claims, obstacle=obstacle))
     if not takes(signature, 4, INTERFACE, named=INTERFACE[:2]):
-        raise CannotDo(f"--kernel={name}: its signature is {attribute}{signature}: {_way(name, signature)}")
+        raise CannotDo(f"--kernel={name}: its signature is {attribute}{signature}: {_way(name, function, signature)}")
     token, obstacle = _tried(name, Undeclared(InterfaceLayout(function)), devices)
     found = InterfaceLayout.found_by_trying(function, *token)
     causal = found.uses_causal or bool(found.masks)
@@ -114,9 +119,21 @@ def _tried(name: str, kernel: Undeclared, devices: Sequence[str]) -> "tuple[Toke
     return served[0], lacks if refused else None
 
 
-def _way(name: str, signature: inspect.Signature | None) -> str:
-    """Say how to wrap a function of an unknown signature."""
+def _called(function: Any) -> Any:
+    """Return what shows the signature: of a class, that of its instances; of a module, its ``forward``."""
+    of_class = isinstance(function, type)
+    if isinstance(function, torch.nn.Module) or (of_class and issubclass(function, torch.nn.Module)):
+        return function.forward
+    return function.__call__ if of_class else function
+
+
+def _way(name: str, function: Any, signature: inspect.Signature | None) -> str:
+    """Say how to wrap what has an unknown signature."""
     module, _, attribute = name.partition(":")
-    own, top = attribute.rpartition(".")[2], module.partition(".")[0]
-    written = wrapper(module, attribute, None if signature is None else signature.parameters)
+    owner, _, own = attribute.rpartition(".")
+    top = module.partition(".")[0]
+    parameters = None if signature is None else dict(signature.parameters)
+    unbound = parameters is not None and parameters.pop("self", None) is not None
+    made = attribute if isinstance(function, type) else owner if unbound else ""
+    written = wrapper(module, attribute, parameters, made)
     return f"wrap it as {ACCEPTED}, in a file wrapped.py say, for --kernel=wrapped:{own} --source={top}:\n\n{written}"

@@ -202,18 +202,27 @@ class Undeclared:
         return self.refusals[kind]
 
 
-def wrapper(module: str, attribute: str, parameters: Mapping[str, inspect.Parameter] | None) -> str:
+def wrapper(module: str, attribute: str, parameters: Mapping[str, inspect.Parameter] | None, made: str = "") -> str:
     """Write a function of our signature that calls another; where names do not tell what to pass, it is left open.
 
-    ``parameters`` are those of the other, None if they cannot be read.
+    ``parameters`` are those of the other, None if they cannot be read; one that takes any name is given ours. ``made``
+    names the class of which an instance has to be made first.
     """
     known = {} if parameters is None else dict(parameters)
     needed = [
         name for name, p in known.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
-    found = {ours: next((name for name in names if name in known), None) for ours, (names, *_) in _ELSEWHERE.items()}
-    positional = len(needed) >= 3 and not set(needed[:3]) & set(found.values())
-    given = ["q", "k", "v"] if positional or not needed else []
+    of_any_name = parameters is None or any(p.kind is p.VAR_KEYWORD for p in known.values())
+    found = {
+        ours: next((name for name in names if name in known), ours if of_any_name else None)
+        for ours, (names, *_) in _ELSEWHERE.items()
+    }
+    given = ["q", "k", "v"]
+    if first := needed[:3]:
+        is_open = len(first) < 3 or not set(first).isdisjoint(found.values())
+        by_name = [known[name].kind is inspect.Parameter.KEYWORD_ONLY for name in first]
+        named = [f"{name}={ours}" if by else ours for name, ours, by in zip(first, given, by_name, strict=False)]
+        given = [] if is_open else named
     given += [f"{name}=..." for name in needed[len(given) :] if name not in found.values()]
     given += [f"{name}={ours}" for ours, name in found.items() if name is not None]
     lacking = [_ELSEWHERE[ours][1:] for ours, name in found.items() if name is None]
@@ -221,11 +230,13 @@ def wrapper(module: str, attribute: str, parameters: Mapping[str, inspect.Parame
         f"    if {' or '.join(condition for condition, _ in lacking)}:",
         f'        raise NotImplementedError("{" or ".join(words for _, words in lacking)}")',
     ]
+    called = f"made{attribute.removeprefix(made)}" if made else f"theirs.{attribute}"
     return "\n".join(
         [
             f"import {module} as theirs",
+            *([f"made = theirs.{made}(...)"] if made else []),
             f"def {attribute.rpartition('.')[2]}(q, k, v, *, mask, causal, scale):  # (batch, heads, tokens, size)",
             *(refuse if lacking else []),
-            f"    return theirs.{attribute}({', '.join(given)})",
+            f"    return {called}({', '.join(given)})",
         ]
     )

@@ -1,4 +1,7 @@
-"""Which functions from outside are recognised, and the adapter for flash_attn's signature."""
+"""Which functions from outside are recognised, the adapters of other signatures, and the wrapper for any other one.
+
+Over 300 lines: one table of signatures for each of these.
+"""
 
 import re
 from collections.abc import Callable
@@ -187,8 +190,9 @@ def test_a_registered_kernel_keeps_its_capabilities() -> None:
 @pytest.mark.parametrize(
     ("text", "function", "message"),
     [
-        (None, "builtins:type", r": its signature cannot be read \(.*\): wrap it as "),
+        (None, "builtins:max", r": its signature cannot be read \(.*\): wrap it as "),
         ("import sys; sys.exit(0)", "mine", r": it cannot be imported \(SystemExit: 0\): give an importable module"),
+        ("class mine: ...", "mine", r": it is a class, of which an instance may be a kernel: wrap it as "),
         (
             "def größe(q, k, v, *, mask, causal, scale): ...\n",
             "größe",
@@ -204,26 +208,62 @@ def test_what_cannot_be_a_kernel_is_refused_and_does_not_end_the_run(
         only(name)
 
 
-def test_the_wrapper_that_a_refusal_shows_runs_as_it_stands(write: Callable[..., str]) -> None:
-    text = (
-        "import torch\n"
-        "class Mine:\n"
-        "    @staticmethod\n"
-        "    def attend(query, key, value, is_causal=False, sm_scale=None):\n"
-        "        return torch.nn.functional.scaled_dot_product_attention(\n"
-        "            query, key, value, is_causal=is_causal, scale=sm_scale)\n"
-    )
+SDPA = "torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=bool(causal), scale=scale)"
+WRAPPED = {  # a kernel of another signature, by the name in its module: with the number of lines of its wrapper
+    "Mine.attend": (f"""
+class Mine:
+    @staticmethod
+    def attend(query, key, value, is_causal=False, sm_scale=None):
+        causal, scale = is_causal, sm_scale
+        return {SDPA}
+""", 5),
+    "by_name": (f"def by_name(*, query, key, value, causal, scale=None): return {SDPA}", 5),
+    "partly_by_name": (f"def partly_by_name(query, *, key, value, causal, scale=None): return {SDPA}", 5),
+    "any_name": (f"""
+def any_name(*args, **kwargs):
+    query, key, value, causal, scale = *args, kwargs["causal"], kwargs["scale"]
+    if kwargs["mask"] is not None: raise NotImplementedError("a mask")
+    return {SDPA}
+""", 3),
+    "Module": (f"""
+class Module(torch.nn.Module):
+    def forward(self, query, key, value, is_causal=False, sm_scale=None):
+        causal, scale = is_causal, sm_scale
+        return {SDPA}
+""", 6),
+    "Called": (f"""
+class Called:
+    def __call__(self, query, key, value, causal, scale=None): return {SDPA}
+""", 6),
+    "Called.unbound": (f"""
+class Called:
+    def unbound(self, query, key, value, causal, scale=None): return {SDPA}
+""", 6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_the_wrapper_that_a_refusal_shows_runs_as_it_stands(write: Callable[..., str], name: str) -> None:
+    text, lines = WRAPPED[name]
     with pytest.raises(CannotDo) as refused:
-        only(write(text, "Mine.attend"))
+        only(write(f"import torch\n{text}", name))
     shown = str(refused.value).partition("\n\n")[2]
-    assert len(shown.splitlines()) == 5
-    kernel = only(write(shown, "attend"))
+    assert len(shown.splitlines()) == lines
+    kernel = only(write(shown.replace("(...)", "()"), name.rpartition(".")[2]))  # an instance is made by who reads it
     q = inputs()[0]
     torch.testing.assert_close(
         kernel(q, q, q, causal=True, scale=0.3), reference(q, q, q, causal=True, scale=0.3).float()
     )
     with pytest.raises(NotImplementedError, match=r"^a mask$"):
         kernel(q, q, q, mask=torch.ones(3, 3))
+
+
+def test_a_module_is_recognised_by_its_forward(write: Callable[..., str]) -> None:
+    text = (
+        "import torch\nclass Mine(torch.nn.Module):\n    def forward(self, q, k, v, *, mask, causal, scale): return q\n"
+    )
+    q = inputs()[0]
+    assert only(write(f"{text}mine = Mine()\n"))(q, q, q) is q
 
 
 def sdpa_forward(  # noqa: PLR0917  # as transformers' sdpa_attention_forward

@@ -1,9 +1,9 @@
 """``python -m bench init PKG.MOD:FN``: writes a repository's first ``--gate-config``, with what its kernel serves."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from ..plain.errors import CannotDo
 from ..plain.files import write_atomically
 from ..plain.printable import counted
 from ..sources.target import Target, importable
-from ..suite.cases import DTYPES, Shape
+from ..suite.cases import DTYPES, Case, Shape, lacks
+from ..suite.covering import KERNEL_AXES, Covering, case_of, served
 from ..suite.gate import Gate
 from ..suite.matrix import Row, matrix
 from ..suite.side import Side, load
@@ -37,6 +38,8 @@ DRAFTS = (
     _Checked("smoke", "b1h6kv2t33d64", masks=MIXED),
     _Checked("smoke", "b2h4kv1t33d64", masks=MIXED),
     _Checked("smoke", "b1h2t33d64scale0.3", masks=PLAIN),
+    _Checked("smoke", "b2h4kv2t20k28d64", masks="learnedmask causallearnedmask", directions="fwdbwd"),
+    _Checked("smoke", "b1h2t24d64peaked", masks=MIXED, directions="fwd"),
     _Checked("smoke", "b1h2t40k1100d64", masks="full causal causalwindow16", directions="fwd"),
     _Checked("smoke", "b1h2t1k1100d64", masks=PLAIN, directions="fwd"),
     _Timed("pr", "b1h2t512d64 b1h8t128d64", masks=PLAIN),
@@ -50,6 +53,22 @@ class FoundRow:
 
     row: Row | None
     left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a case fails; ``is_refusal``: the kernel says that it does not support it."""
+
+    text: str
+    is_refusal: bool = False
+
+
+@dataclass(frozen=True)
+class FoundCovering:
+    """A covering array of the words with which every case is right, and why other words were left out."""
+
+    covering: Covering
+    left_out: Mapping[str, str]
 
 
 def add_command(commands: Any) -> None:
@@ -79,9 +98,10 @@ def run(options: argparse.Namespace) -> None:
         found = [
             fitting(head, draft, devices) for draft in DRAFTS if _claimed(head, Shape.parse(draft.shapes.split()[0]))
         ]
-    if not any(one.row for one in found):
-        raise CannotDo(f"{options.kernel} is right in no case: {found[0].left_out[0]}")
-    write_atomically(path, as_toml(target, found))
+        if not any(one.row for one in found):
+            raise CannotDo(f"{options.kernel} is right in no case: {found[0].left_out[0]}")
+        covering = fitting_covering(head, devices)
+    write_atomically(path, as_toml(target, found, covering))
     print(
         f"wrote {path}: {counted(sum(one.row is not None for one in found), 'row')}; compare with "
         f"pytest {Path(__file__).parents[1]} --gate-config={path} --gate-base=REV-or-DIR"
@@ -126,21 +146,65 @@ def fitting(head: Side, draft: Row, devices: Sequence[str]) -> FoundRow:
     return FoundRow(row, tuple(left_out))
 
 
+def fitting_covering(head: Side, devices: Sequence[str]) -> FoundCovering | None:
+    """Keep the words of the covering array with which the kernel is right, by themselves and beside others.
+
+    Of a case that fails though its words do not, the first word goes without which it would not, until none fails.
+    What the kernel refuses by ``NotImplementedError`` will be SKIPPED in a run, and is no reason to leave out a word.
+    """
+    (name, kernel), device = next(iter(head.kernels.items())), devices[0]
+
+    @cache
+    def tried(case: Case) -> Failure | None:
+        lacking = lacks(kernel, case)
+        return Failure(lacking, is_refusal=True) if lacking is not None else next(_failures(head, case), None)
+
+    def failure(words: Mapping[str, str]) -> Failure | None:
+        return tried(case_of(name, kernel, device, words))
+
+    axes = dict(served(KERNEL_AXES, lambda words: failure(words) is None))
+    if not axes:
+        return None
+    plainest = {axis: words[0] for axis, words in axes.items()}
+    left_out = {
+        word: why.text if (why := failure(plainest | {axis: word})) else "it fails beside others"
+        for axis, words in KERNEL_AXES.items()
+        for word in words
+        if word not in axes[axis]
+    }
+    while True:
+        covering = Covering("smoke", "kernels", tuple(axes.items()))
+        failed = ((words, why) for words in covering.chosen(kernel, device) if (why := failure(words)) is not None)
+        words, why = next(((words, why) for words, why in failed if not why.is_refusal), ({}, None))
+        if why is None:
+            return FoundCovering(covering, left_out)
+        others = [axis for axis, word in words.items() if word != axes[axis][0]]
+        if not others:
+            return None
+        guilty = next((axis for axis in others if not failure({**words, axis: axes[axis][0]})), others[0])
+        left_out[words[guilty]] = why.text
+        axes[guilty] = [word for word in axes[guilty] if word != words[guilty]]
+
+
 def _against(head: Side, row: Row, devices: Sequence[str]) -> Iterator[str]:
     """Yield, for each case of a row that fails, why it fails."""
     for case, unsupported in matrix(head.kernels, {}, row.tier, devices, [row]).items():
         if unsupported is not None:
             yield unsupported
-            continue
-        try:
-            errors = Gate(in_process(head)).check(case).errors
-        except (SideFailed, Unsupported) as why:
-            yield str(why).partition("\n")[0]
         else:
-            yield from (complaint for error in errors for complaint in error.complaints)
+            yield from (failure.text for failure in _failures(head, case))
 
 
-def as_toml(target: Target, found: Sequence[FoundRow]) -> str:
+def _failures(head: Side, case: Case) -> Iterator[Failure]:
+    try:
+        errors = Gate(in_process(head)).check(case).errors
+    except (SideFailed, Unsupported) as why:
+        yield Failure(str(why).partition("\n")[0], isinstance(why, Unsupported))
+    else:
+        yield from (Failure(complaint) for error in errors for complaint in error.complaints)
+
+
+def as_toml(target: Target, found: Sequence[FoundRow], covering: FoundCovering | None) -> str:
     """Return the text of the file; its comments say what was left out of a row, and why."""
     lines = [
         "# What the attention gate compares here: pytest SUITE/bench --gate-config=FILE. A row is every combination of",
@@ -155,6 +219,11 @@ def as_toml(target: Target, found: Sequence[FoundRow]) -> str:
             keys = ("tier", "shapes", "masks", "dtypes", "directions")
             lines += ["[[row]]", *(f"{key} = {_quoted(getattr(one.row, key))}" for key in keys)]
             lines += [] if one.row.timed else ["timed = false"]
+    if covering is not None:
+        axes = {axis: " ".join(filter(None, words)) for axis, words in covering.covering.axes}
+        lines += ["", "# Each two of these words meet in a case that is checked and not timed."]
+        lines += [f"# without {word}: {why}" for word, why in covering.left_out.items()]
+        lines += ["[covering]", 'tier = "smoke"', *(f"{axis} = {_quoted(words)}" for axis, words in axes.items())]
     return "\n".join(lines) + "\n"
 
 

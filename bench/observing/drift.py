@@ -9,7 +9,7 @@ flash-attention's tests bound errors by a reference's in the same way (2x forwar
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import floor, log2, prod, sqrt
+from math import floor, isfinite, log2, prod, sqrt
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ GRADIENT_FACTOR = 3.0
 BASE_FACTOR = 2.0
 ULPS = 2.0
 RMS_ULPS = 0.1  # where the naive error happens to vanish
-# In float32, of the largest value: PyTorch's vectorised exp alone may be off by 20 ulp (``Vectorized::exp_u20``).
+# In float32, of the largest value, at normal scores: PyTorch's vectorised exp alone may be off by 20 ulp
+# (``Vectorized::exp_u20``), and what rounds a score changes its weight in proportion to the score.
 NOISE_ULPS = 12.0
 SUMMED = 8.0  # the cap of a one-dimensional gradient (a bias, sinks) grows with the root of its terms, over this
 
@@ -40,9 +41,9 @@ def hold_to_budget(
 ) -> tuple[TensorError, ...]:
     """Hold every output and gradient to its budget, and to the base's error where there is a base.
 
-    ``stored`` holds errors on the same inputs from an earlier run in the same environment. The absolute caps, which are
-    for standard normal inputs, are taken ``looser`` times; ``inf`` leaves them out. ``values`` is the size of those
-    whose mean an output is: it has their rounding, however small it is itself.
+    ``stored`` holds errors on the same inputs from an earlier run in the same environment. Noise and the absolute caps,
+    which are for standard normal inputs, are taken ``looser`` times; ``inf`` leaves the caps out. ``values`` is the
+    size of those whose mean an output is: it has their rounding, however small it is itself.
     """
     return tuple(
         _tensor_error(
@@ -53,7 +54,7 @@ def hold_to_budget(
             None if base is None else base[name],
             stored=(stored or {}).get(name),
             looser=looser,
-            values=values if name == "out" else 0.0,
+            values=values,
             terms=0.0 if name == "out" else _terms(exact["out"], exact[name]),
         )
         for name in exact
@@ -84,13 +85,14 @@ def _tensor_error(
     slack = ULPS * ulp(highest, naive.dtype)
     rms_slack = RMS_ULPS * ulp(_rms(exact), naive.dtype)
     factor = FORWARD_FACTOR if output else GRADIENT_FACTOR
-    noise = max(NOISE_ULPS, sqrt(terms)) * ulp(max(highest, values), torch.float32)
+    scored = NOISE_ULPS * (looser if isfinite(looser) else 1.0)
+    noise = max(scored, sqrt(terms)) * ulp(max(highest, values if output else 0.0), torch.float32)
     rms_noise = noise * _rms(exact) / highest if highest else 0.0
     budget = factor * max(naive_error.largest, noise) + slack
     rms_budget = factor * max(naive_error.rms, rms_noise) + rms_slack
     if naive.dtype in CAPS:
-        # A value of a bias or of sinks sums the errors of all rows.
-        summed = sqrt(terms) / SUMMED if exact.dim() == 1 else 1.0
+        # A value of a bias or of sinks sums the errors of all rows, each in proportion to the values.
+        summed = max(1.0, values) * sqrt(terms) / SUMMED if exact.dim() == 1 else 1.0
         budget = min(budget, CAPS[naive.dtype][0 if output else 1] * looser * max(1.0, highest, summed))
 
     # The first figure above its limit is reported.

@@ -24,7 +24,7 @@ _LATER = {
 
 # What a shape can say of the scores and of the memory of its tensors; ``suite/workload.py`` makes them so.
 SCORES = ("large", "peaked")
-LAYOUTS = ("transposed", "fused", "sliced", "expanded", "columns")
+LAYOUTS = ("transposed", "fused", "sliced", "expanded", "columns", "mixed")
 
 # Kinds of masks by their words: the kind that a kernel's capabilities name, and which sizes of the scores they have.
 _MASKS = {
@@ -55,7 +55,9 @@ class Shape:
     - ``transposed`` tensors lie in memory as (B, T, H, D), ``fused`` ones in one projection (B, T, (H + 2 Hkv) D), a
       module's input as (T, B, E). So does the gradient that reaches the output.
     - ``sliced`` tensors are parts of larger ones. ``expanded`` ones have strides of zero, the gradient is of a sum.
-    - ``columns`` lie in memory as (B, H, D, T).
+    - ``columns`` lie in memory as (B, H, D, T). Of ``mixed`` tensors no two lie alike.
+
+    A mask of four dimensions lies as the others do, where they are ``sliced`` or ``columns``.
     """
 
     batch: int

@@ -9,7 +9,8 @@ from typing import Any
 from ..plain.errors import CannotDo
 from ..plain.toml import Toml
 from ..sources.target import Target
-from .cases import DEVICES, DIRECTIONS, DTYPES, Mask, Shape
+from .cases import DEVICES, DIRECTIONS, DTYPES, Case, Mask, Shape
+from .covering import KERNEL_AXES, Covering, case_of
 from .matrix import ROWS, TIERS, Row, Rows
 
 TABLES = ("row", "waiver", "threshold")
@@ -26,10 +27,12 @@ class GateConfig:
     file: Toml
     target: Target
     own_rows: tuple[Row, ...]
+    covering: Covering | None = None
 
     @property
     def rows(self) -> Rows:
-        return self.own_rows or ROWS
+        own: Rows = self.own_rows if self.covering is None else (*self.own_rows, self.covering)
+        return own or ROWS
 
     @property
     def folder(self) -> Path:
@@ -44,9 +47,7 @@ class GateConfig:
 
         """
         if not (kernels or self.target.kernels):
-            raise CannotDo(
-                f"{self.file.path.name} names no kernels: give kernels = [...] there, or --kernel=PKG.MOD:FN"
-            )
+            raise CannotDo(f"{self.file.name} names no kernels: give kernels = [...] there, or --kernel=PKG.MOD:FN")
         return Target(tuple(kernels) or self.target.kernels, tuple(sources) or self.target.sources)
 
 
@@ -62,12 +63,12 @@ def read(path: Path) -> GateConfig:
     except FileNotFoundError as error:
         raise CannotDo(f"--gate-config={path} is not there: name a file that python -m bench init wrote") from error
     for key, value in file.document.items():
-        if key not in {"kernels", "sources", *TABLES}:
+        if key not in {"kernels", "sources", "covering", *TABLES}:
             tables = value if isinstance(value, list) else [value]
             where = file.at(key) if any(isinstance(table, dict) for table in tables) else file.at(key=key)
             raise CannotDo(
-                f"{where}: {key} is no key of a gate's file: write kernels, sources, [[row]], [[waiver]] and "
-                "[[threshold]]"
+                f"{where}: {key} is no key of a gate's file: write kernels, sources, [[row]], [covering], "
+                "[[waiver]] and [[threshold]]"
             )
     kernels = _texts(file, "kernels", _KERNEL, "kernels as package.module:function")
     sources = _texts(file, "sources", _NAME, "top-level packages or modules by name")
@@ -75,7 +76,8 @@ def read(path: Path) -> GateConfig:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise CannotDo(f"{file.at('row')}: row: write each row as a table headed [[row]]")
     rows = tuple(_row(file, n, table) for n, table in enumerate(tables))
-    return GateConfig(file, Target(kernels, sources), rows)
+    covering = _covering(file, file.document["covering"]) if "covering" in file.document else None
+    return GateConfig(file, Target(kernels, sources), rows, covering)
 
 
 def _texts(file: Toml, key: str, form: re.Pattern[str], kind: str) -> tuple[str, ...]:
@@ -104,6 +106,31 @@ def _row(file: Toml, number: int, table: dict[str, Any]) -> Row:
     if len(table.get("tier", DEFAULT_TIER).split()) != 1:
         raise CannotDo(f"{file.at('row', number, 'tier')}: tier: give one of {', '.join(TIERS)}")
     return Row(**{"tier": DEFAULT_TIER, **table})
+
+
+def _covering(file: Toml, table: Any) -> Covering:
+    """Read the words of the covering array; an axis that is not named has the suite's."""
+    where = file.at("covering")
+    if not isinstance(table, dict) or not all(isinstance(words, str) for words in table.values()):
+        raise CannotDo(f"{where}: covering: write a table headed [covering], with words in one text for each axis")
+    axes = dict(KERNEL_AXES)
+    plainest = {axis: words[0] for axis, words in axes.items()}
+    for key, value in table.items():
+        where = f"{file.at('covering', key=key)}: {key}"
+        if key not in {"tier", *axes}:
+            raise CannotDo(f"{where}: [covering] has tier, {', '.join(axes)}: remove it")
+        if key == "tier":
+            _check_word(where, key, value)
+            continue
+        axes[key] = tuple(value.split()) if plainest[key] else ("", *value.split())
+        if not axes[key]:
+            raise CannotDo(f"{where}: give words in one text, such as {' '.join(KERNEL_AXES[key])!r}")
+        for word in axes[key]:
+            try:
+                Case.parse(case_of("kernel", object(), "cpu", plainest | {key: word}).id, ())
+            except ValueError as error:
+                raise CannotDo(f"{where}: {error}") from error
+    return Covering(table.get("tier", DEFAULT_TIER), "kernels", tuple(axes.items()))
 
 
 _CHOICES = {"tier": TIERS, "dtypes": tuple(DTYPES), "directions": DIRECTIONS, "subjects": SUBJECTS, "devices": DEVICES}

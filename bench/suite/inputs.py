@@ -1,5 +1,7 @@
 """Makes tensors as a case's id asks: hidden keys, the size of scores, the layout in memory."""
 
+from itertools import cycle
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ NORMAL_SCORE = 4.0  # about the largest of standard normal inputs
 LARGE_SCORES = {"fp32": 300.0, "bf16": 300.0, "fp16": 20.0}
 _PEAK = 46.0  # of every q and k where scores are peaked: 46 * 46 * 64 is beyond fp16, and an eighth of it is not
 _GAP = 3.0  # what lies beside a slice
+_MIXED = ("transposed", "sliced", "columns")  # of q, k and v
 
 
 def enlarge(case: Case, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,6 +42,8 @@ def laid_out(tensors: dict[str, Tensor], layout: str | None) -> dict[str, Tensor
         return dict(zip(tensors, fused.transpose(1, 2).split(sizes, dim=1), strict=True))
     if layout == "expanded":  # x and q along the batch, k and v along the heads
         return {name: (t[:, :1] if name in ("k", "v") else t[:1]).expand_as(t) for name, t in tensors.items()}
+    if layout == "mixed":
+        return {name: _lying(t, one) for (name, t), one in zip(tensors.items(), cycle(_MIXED), strict=False)}
     return {name: _lying(t, layout) for name, t in tensors.items()}
 
 
@@ -46,7 +51,7 @@ def upstream_laid_out(gradient: Tensor, layout: str | None) -> Tensor:
     """Return the gradient of an output in the layout that the next layer would give it; ones if that layer is a sum."""
     if layout == "expanded":
         return gradient.new_ones(()).expand(gradient.shape)
-    return _lying(gradient, "transposed" if layout == "fused" else layout)
+    return _lying(gradient, "transposed" if layout in ("fused", "mixed") else layout)
 
 
 def _lying(tensor: Tensor, layout: str | None) -> Tensor:
@@ -77,7 +82,7 @@ def mask(case: Case, generator: torch.Generator) -> Tensor | None:
     made = _mask(case, hiding, size, generator).to(case.device)
     if shape.layout == "expanded":
         return made.expand(shape.batch, shape.heads, shape.queries, shape.keys)
-    return made
+    return _lying(made, shape.layout) if made.dim() == 4 and shape.layout in ("sliced", "columns") else made
 
 
 def _mask(case: Case, hiding: Mask, size: tuple[int, ...], generator: torch.Generator) -> Tensor:

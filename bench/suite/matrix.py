@@ -117,7 +117,7 @@ ROWS: Rows = (
     # What wrong kernels get wrong, one kind of fault a row, each as small as it can be.
     Checked("smoke", "b1h2t24d8scale0", "causal", directions="fwdbwd"),
     Checked("smoke", "b1h2t24d64large", "full", "fp32 fp16"),
-    Checked("smoke", "b1h2t24d64peaked", "full", "fp16"),
+    Checked("smoke", "b1h2t24d64peaked", "full causal boolmask", "fp16"),
     Checked("smoke", "b1h1t270d16large", "full", directions="fwdbwd"),
     Checked("smoke", "b2h2t20d64fused b2h2t20d64expanded", "full", directions="fwdbwd"),
     Checked("smoke", "b2h2t20d64expanded", "floatmask"),
@@ -126,6 +126,7 @@ ROWS: Rows = (
     ),
     Checked("smoke", "b2h2t20d64expanded", "lowmask", directions="fwdbwd", subjects="modules"),
     Checked("smoke", "b2h2t20k28d64", "boolmaskbhqk boolmaskbhk floatmaskbhqk learnedmaskbhqk", directions="fwdbwd"),
+    Checked("smoke", "b2h4kv2t20k28d64", "causallearnedmask", "fp32 bf16 fp16", directions="fwdbwd"),
     Checked("smoke", "b2h2t20k28d64", "lowmask floatmaskbqk", directions="fwd fwdbwd"),
     Checked("smoke", "b2h2t20k28d64", "causaltruemask paddingmask boolmaskk floatmaskqk"),
     # Positions that half precision cannot tell apart: from 257 in bf16, from 2,049 in fp16.
@@ -140,6 +141,7 @@ ROWS: Rows = (
     Checked("smoke", "b2h8t1k17d64 b1h1t257d16", "full causal", directions="fwdbwd"),
     Checked("smoke", "b2h1t65d16", "window1 causalwindow64"),
     Checked("smoke", "b1h2t270d16softcap2sinks", "causalwindow16 window16", directions="fwdbwd"),
+    Checked("smoke", "b2h2t20d64sinks", "full", directions="fwdbwd"),
     Checked("smoke", "b2h2t20k28d64transposed b2h2t20k28d64v16", "full", subjects="variants"),
     Checked("pr", "b1h2t24d64softcap50large b1h2t24d64sinkslarge", "causal", directions="fwdbwd"),
     Checked("pr", "b1h1t270d16", "boolmaskk"),

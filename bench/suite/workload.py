@@ -18,6 +18,9 @@ BLOCK_SCORES = 2**26  # of a case that has more, oracle and yardstick are comput
 _YARDSTICK_SCORES = {"fwd": 4, "fwdbwd": 8}
 _ORACLE_SCORES = {"fwd": 5, "fwdbwd": 8}
 
+WROTE = "wrote to its inputs"
+Marks = tuple[int, bool, bool]  # of a tensor: torch's count of writes to it, requires_grad, and whether it has a grad
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -43,8 +46,10 @@ class Workload:
 
     @property
     def looser(self) -> float:
-        """How many times the absolute caps of errors are taken, since scores are larger than normal ones."""
-        return LARGE_SCORES[self.case.dtype] / NORMAL_SCORE if self.case.shape.scores == "large" else 1.0
+        """How many times larger than normal scores are, and so the errors of their rounding may be."""
+        shape = self.case.shape
+        large = LARGE_SCORES[self.case.dtype] / NORMAL_SCORE if shape.scores == "large" else 1.0
+        return max(large, 0.0 if shape.scale is None else abs(shape.scale) * shape.head_size**0.5)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -52,16 +57,19 @@ class Workload:
         mask = [] if self.mask is None else [self.mask]
         return [*self.inputs.values(), *self.frozen.values(), self.upstream, *mask]
 
-    def snapshot(self) -> list[tuple[Tensor, int]]:
-        """Copy every tensor that a side is given, with the number of times that torch has written to it."""
-        return [(t.detach().clone(), t._version) for t in self.tensors]  # noqa: SLF001  # torch has no other name for it
+    def snapshot(self) -> list[tuple[Tensor, Marks]]:
+        """Copy every tensor that a side is given, with its marks."""
+        return [(t.detach().clone(), _marks(t)) for t in self.tensors]
 
-    def differs_from(self, snapshot: list[tuple[Tensor, int]]) -> bool:
-        """Whether a tensor was written to since the snapshot, even if its values were put back afterwards."""
-        return any(
-            t._version != version or not torch.equal(t, copy)  # noqa: SLF001
-            for t, (copy, version) in zip(self.tensors, snapshot, strict=True)
-        )
+    def differs_from(self, snapshot: list[tuple[Tensor, Marks]]) -> str | None:
+        """Say what was done to a tensor since the snapshot, even if its values were put back; None if nothing."""
+        for t, (copy, (version, *flags)) in zip(self.tensors, snapshot, strict=True):
+            now, *flags_now = _marks(t)
+            if now != version or not torch.equal(t, copy):
+                return WROTE
+            if flags_now != flags:
+                return "changed requires_grad or grad of its inputs"
+        return None
 
 
 @dataclass(frozen=True)
@@ -204,6 +212,10 @@ def bind(workload: Workload, side: Side) -> Call:
         forward = partial(side.kernels[case.subject], q, k, v, mask=mask, causal=causal, **options)
     names = [f"d{name}" for name in inputs]
     return Call(forward, list(leaves.values()), names, workload.upstream, case.backward, side.tried_longer, module)
+
+
+def _marks(tensor: Tensor) -> Marks:
+    return tensor._version, tensor.requires_grad, tensor.grad is not None  # noqa: SLF001  # it has no public name
 
 
 def _module(case: Case, side: Side) -> torch.nn.Module:

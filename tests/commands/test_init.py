@@ -4,11 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention as sdpa
 
+from attention.registry import Capabilities, Kernel
 from bench.__main__ import main
 from bench.commands import init
 from bench.suite import config
 from bench.suite.cases import Shape
+from bench.suite.covering import KERNEL_AXES
+from bench.suite.side import Side
 
 KERNEL = """
 import torch
@@ -20,13 +26,20 @@ def {name}(q, k, v, *, mask, causal, scale):
 """
 
 
+@pytest.fixture
+def without_covering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the covering array, which takes a second."""
+    monkeypatch.setattr(init, "fitting_covering", lambda *_: None)
+
+
+@pytest.mark.usefixtures("without_covering")
 def test_the_rows_are_those_that_the_kernel_serves_rightly_and_the_others_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "initial_kernel.py").write_text(KERNEL.format(name="mine"))
     path = tmp_path / "gate.toml"
     assert main(["init", "initial_kernel:mine", f"--output={path}"]) == 0
-    assert f"wrote {path}: 8 rows; compare with pytest " in capsys.readouterr().out
+    assert f"wrote {path}: 9 rows; compare with pytest " in capsys.readouterr().out
     found = config.read(path)
     assert found.target.kernels == ("initial_kernel:mine",)
     assert {row.masks for row in found.own_rows} == {"full causal"}
@@ -74,8 +87,32 @@ def test_a_kernel_of_half_precision_has_rows_in_it_of_all_that_it_serves(
     assert any(1 < shape.queries < shape.keys for shape in shapes)
     assert any(shape.queries == 1 for shape in shapes)
     assert all("causalwindow16" in row.masks and "fwdbwd" in row.directions for row in rows[:2])
+    covering = config.read(path).covering
+    assert covering is not None
+    words = dict(covering.axes)
+    assert words["dtype"] == ("bf16", "fp16")
+    assert words["mask"] == ("full", "causal", "window7", "causalwindow40")
+    assert words["layout"] == KERNEL_AXES["layout"]
 
 
+def test_a_word_that_fails_beside_others_alone_is_left_out_of_the_covering_array() -> None:
+    def serve(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+        if mask is not None or causal:
+            raise NotImplementedError("what is not plain")
+        out = sdpa(q, k, v, scale=scale, enable_gqa=True)
+        return out if q.shape[0] < 3 or q.dtype != torch.bfloat16 else out * 2  # wrong for three items in bf16
+
+    capabilities = Capabilities(masks=frozenset(), causal=False)
+    head = Side("head", {"serve": Kernel("serve", serve, capabilities)}, {})
+    found = init.fitting_covering(head, ("cpu",))
+    assert found is not None
+    (apart,) = found.left_out.keys() & {"b3", "bf16"}  # one of them is enough
+    assert found.left_out[apart].startswith("out: error ")
+    assert found.left_out["causal"] == "serve does not support causal attention"
+    assert set(dict(found.covering.axes)["head_size"]) == set(KERNEL_AXES["head_size"])
+
+
+@pytest.mark.usefixtures("without_covering")
 def test_a_direction_is_kept_where_every_dtype_that_is_kept_serves_it(tmp_path: Path) -> None:
     text = (
         "import torch\n"
@@ -92,6 +129,7 @@ def test_a_direction_is_kept_where_every_dtype_that_is_kept_serves_it(tmp_path: 
     assert "# without fwdbwd: no fp16" in path.read_text()
 
 
+@pytest.mark.usefixtures("without_covering")
 def test_a_kernel_that_serves_causal_attention_alone_has_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(init, "DRAFTS", init.DRAFTS[:1])
     text = KERNEL.format(name="mine").replace("if mask is not None", "if not causal or mask is not None")

@@ -7,6 +7,7 @@ import pytest
 from bench.plain.errors import CannotDo
 from bench.sources.target import Target
 from bench.suite import config
+from bench.suite.covering import KERNEL_AXES, Covering
 from bench.suite.matrix import ROWS, Row
 
 GOOD = """# our kernels
@@ -48,6 +49,10 @@ def test_the_file_says_kernels_sources_and_rows_and_may_leave_out_all(tmp_path: 
     assert read(tmp_path, "").rows == ROWS
     (row,) = read(tmp_path, '[[row]]\nshapes = "b1h4t64d32"\nmodel = "Llama 3.1 8B"\n').own_rows
     assert row.model == "Llama 3.1 8B"
+    *_, covering = read(tmp_path, f'{GOOD}\n[covering]\ntier = "smoke"\nhead_size = "d96"\nlayout = ""\n').rows
+    assert covering == Covering(
+        "smoke", "kernels", tuple({**KERNEL_AXES, "head_size": ("d96",), "layout": ("",)}.items())
+    )
 
 
 def test_the_command_line_goes_before_the_file_and_one_of_them_names_a_kernel(tmp_path: Path) -> None:
@@ -95,6 +100,19 @@ def test_the_command_line_goes_before_the_file_and_one_of_them_names_a_kernel(tm
             "gate.toml, line 14: model: give words in one text, such as 'Llama 3.1 8B'; saw 3",
         ),
         ((GOOD, '[row]\nshapes = "b1h2"'), "gate.toml, line 1: row: write each row as a table headed [[row]]"),
+        (
+            ("[[waiver]]", '[covering]\ndtype = "fp8"\n'),
+            "gate.toml, line 18: dtype: kernel-b1h1t17d64-full-fp8-cpu-fwd",
+        ),
+        (
+            ("[[waiver]]", '[covering]\nmask = ""\n'),
+            "gate.toml, line 18: mask: give words in one text, such as",
+        ),
+        (("[[waiver]]", '[covering]\nlayout = "upside"\n'), "gate.toml, line 18: layout: a shape is written like "),
+        (("[[waiver]]", '[covering]\nsize = "d64"\n'), "gate.toml, line 18: size: [covering] has tier, mask, dtype, "),
+        (("[[waiver]]", '[covering]\ntier = "quick"\n'), "gate.toml, line 18: tier: it is made of smoke, pr, "),
+        (("[[waiver]]", "[covering]\nmask = 3\n"), "gate.toml, line 17: covering: write a table headed [covering], "),
+        ((GOOD, "covering = 3"), "gate.toml: covering: write a table headed [covering]"),
         (("[[row]]", "[row]"), "gate.toml cannot be read ("),
         (("[[row]]", "[[row"), "gate.toml cannot be read ("),
     ],

@@ -340,8 +340,8 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
             "qkv.view(batch, n_heads + 2 * n_kv_heads, tokens, head_size)",
         ),
         "input bias forgotten": (
-            "F.linear(x, self.in_proj_weight, self.in_proj_bias)",
-            "F.linear(x, self.in_proj_weight)",
+            "F.linear(x, weight, self.in_proj_bias)",
+            "F.linear(x, weight)",
         ),
         "output bias forgotten": ("self.out_proj(out)", "F.linear(out, self.out_proj.weight)"),
         "causal not passed on": (" kernel(q, k, v, mask=mask, causal=causal)", " kernel(q, k, v, mask=mask)"),
@@ -350,7 +350,7 @@ MUTATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "every head takes the first one's mask": ("mask[:, i : i + 1]", "mask[:, :1]"),
         "every item takes the first one's mask": ("mask[:, i : i + 1]", "mask[:1, i : i + 1]"),
         "tokens read as if they were contiguous": (
-            "F.linear(x, self.in_proj_weight, self.in_proj_bias)",
+            "F.linear(x, weight, self.in_proj_bias)",
             f"F.linear({contiguous('x')}, self.in_proj_weight, self.in_proj_bias)",
         ),
         "heads merged by a view": ("out.transpose(1, 2).reshape(batch", "out.transpose(1, 2).view(batch"),

@@ -36,7 +36,12 @@ def test_blocks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> No
                 found.append((oracle.oracle(workload), oracle.yardstick(workload)))
         for whole, parts in zip(*found, strict=True):
             for name, tensor in whole.items():
-                torch.testing.assert_close(parts[name], tensor, equal_nan=True, msg=f"{case.id}: {name}")
+                rtol, atol = (
+                    (1e-3, 1e-3) if workload.looser > 1 else (None, None)
+                )  # large scores magnify their rounding
+                torch.testing.assert_close(
+                    parts[name], tensor, rtol=rtol, atol=atol, equal_nan=True, msg=f"{case.id}: {name}"
+                )
 
 
 @pytest.mark.parametrize(

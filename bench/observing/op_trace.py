@@ -42,6 +42,7 @@ class OpTrace(EagerMode):
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[Step] = []
+        self.written: set[int] = set()  # the addresses of storages that an op wrote to in place
         self._ended = self._live_bytes = self._peak_bytes = self._allocated_bytes = 0
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
@@ -56,6 +57,8 @@ class OpTrace(EagerMode):
                 # A storage that came in by an argument is not the call's own; this is slow, so it is asked last.
                 came_in = any(storage is given.untyped_storage() for given in tensors_in((args, kwargs)))
                 self._take_note(storage, 0 if came_in else storage.nbytes())
+        if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:  # noqa: SLF001  # it has no public name
+            self.written.update(t.untyped_storage().data_ptr() for t in tensors_in(_written_by(func, args, kwargs)))
         self.steps.append(Step(str(func.overloadpacket), self._live_bytes))
         return out
 
@@ -86,6 +89,12 @@ class OpTrace(EagerMode):
 
     def _free(self, size: int) -> None:
         self._live_bytes -= size
+
+
+def _written_by(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    arguments = func._schema.arguments  # noqa: SLF001  # it has no public name
+    given = dict(zip((one.name for one in arguments), args, strict=False)) | kwargs
+    return [given.get(one.name) for one in arguments if one.alias_info is not None and one.alias_info.is_write]
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -1,8 +1,9 @@
-"""What a call leaves changed for whoever calls it: random generators, and torch's switches.
+"""What a call leaves changed for whoever calls it: random generators, the garbage collector and torch's switches.
 
 It is a short list of what harms callers. A twin has all of it for itself, so nothing here is about keeping sides apart.
 """
 
+import gc
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -28,33 +29,39 @@ class _State:
 
 
 @contextmanager
-def watching() -> Iterator[list[str]]:
-    """Watch calls; when they are done, the list names what they left changed, which is turned back where torch can."""
+def watching(*, turn_back: bool = True) -> Iterator[list[str]]:
+    """Watch code; when it is done, the list names what it left changed, which is turned back where torch can.
+
+    Without ``turn_back``, what it left changed stays so.
+    """
     left: list[str] = []
-    generators = _generators()
-    states = _switches() | generators
+    states = _switches() | _generators()
     before = {name: state.read() for name, state in states.items()}
-    _draw()  # so that a generator that is always seeded alike shows
-    moved = before | {name: state.read() for name, state in generators.items()}
+    _stir()
+    stirred = {name: state.read() for name, state in states.items()}
     try:
         yield left
     finally:
         for name, state in states.items():
             now = state.key(state.read())
-            if now != state.key(moved[name]):
+            if changed := now != state.key(stirred[name]):
                 left.append(name)
-            if now != state.key(before[name]) and state.turn is not None:
+            if now != state.key(before[name]) and state.turn is not None and (turn_back or not changed):
                 state.turn(before[name])
 
 
 @cache
 def _switches() -> dict[str, _State]:
-    """Return the switches of torch that a caller sets."""
+    """Return the switches of torch, and of garbage collection, that a caller sets."""
     sdpa, products = torch.backends.cuda, torch.backends.cuda.matmul
     in_half = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
     switches: dict[str, tuple[Read, Turn | None]] = {
         "the number of threads": (torch.get_num_threads, torch.set_num_threads),
         "the gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
+        "autograd's threads": (
+            torch._C._is_multithreading_enabled,  # noqa: SLF001  # it has no public name
+            torch.autograd.set_multithreading_enabled,
+        ),
         "the inference mode": (torch.is_inference_mode_enabled, None),
         "autocast": _of_device(torch.is_autocast_enabled, torch.set_autocast_enabled, "cpu"),
         "CUDA's autocast": _of_device(torch.is_autocast_enabled, torch.set_autocast_enabled, "cuda"),
@@ -70,6 +77,7 @@ def _switches() -> dict[str, _State]:
         "SDPA's efficient backend": (sdpa.mem_efficient_sdp_enabled, sdpa.enable_mem_efficient_sdp),
         "SDPA's cuDNN backend": (sdpa.cudnn_sdp_enabled, sdpa.enable_cudnn_sdp),
         "sums in half precision": _attributes(*((products, name) for name in in_half)),
+        "garbage collection": (gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
         "the flushing of denormal numbers": (lambda: sys.float_info.min / 2 == 0.0, torch.set_flush_denormal),
     }
     return {name: _State(read, turn) for name, (read, turn) in switches.items()}
@@ -142,7 +150,9 @@ def _plain(state: Any) -> Any:
     return state.tobytes() if hasattr(state, "tobytes") else state
 
 
-def _draw() -> None:
+def _stir() -> None:
+    """Make it show that code always seeds a generator alike, or disables garbage collection that is disabled."""
+    gc.enable()
     torch.rand(())
     random.random()
     if (numpy := sys.modules.get("numpy.random")) is not None:

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
     """Keep Python from collecting garbage by itself: in a call that is timed, or whose garbage is counted."""
-    was_enabled = gc.isenabled()
-    gc.disable()
+    threshold = gc.get_threshold()[0]
+    gc.set_threshold(0)  # it stays enabled, so that code inside that disables it can be seen to
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        gc.set_threshold(threshold)

@@ -32,10 +32,11 @@ from ..observing.profiling import launches
 from ..observing.tolerance import CAPS, Results, distance, same_bits, unlike
 from ..plain.collecting import no_garbage_collection
 from ..plain.execution import Calls, Fingerprint
+from ..twins.party import Misbehaved
 from .contents import OtherContents, first_item, resized
 from .lengths import at_new_lengths, compiles_each_length
 from .returned import Returned
-from .workload import Call, Workload
+from .workload import WROTE, Call, Workload
 
 Mode = AbstractContextManager[Any]
 
@@ -48,17 +49,21 @@ def execute(call: Call, workload: Workload) -> tuple[dict[str, Tensor], Fingerpr
     """Do the work for its results, which compiles what is to be compiled, for its fingerprint, and to compare calls.
 
     Raises:
-        NotPlain: a result is no plain tensor on the case's device.
+        Misbehaved: it wrote to an input, or a result is no plain tensor on the case's device.
 
     """
     device, before = workload.case.device, counters()
     others = OtherContents(workload) if workload.case.watched else None
-    with others or nullcontext(), states.watching() as left:
+    with others or nullcontext(), no_garbage_collection(), states.watching() as left:
         first = Returned.by(call, device)
     compiled = counters().since(before)
     own = first if others is None else Returned.by(call, device)
-    print_, calls = _Observer(call, workload, others, first, own, compiled).observe()
-    aliased = own.within({t.untyped_storage().data_ptr() for t in workload.tensors if t.numel()})
+    observer = _Observer(call, workload, others, first, own, compiled)
+    print_, calls = observer.observe()
+    inputs = {t.untyped_storage().data_ptr() for t in workload.tensors if t.numel()}
+    if not inputs.isdisjoint(observer.recorder.written):  # through ``.data``, which torch does not count
+        raise Misbehaved(WROTE)
+    aliased = own.within(inputs)
     overwritten = {*own.overwritten, *first.overwritten}.difference(aliased)
     out = own.given["out"]
     calls = replace(
@@ -69,8 +74,7 @@ def execute(call: Call, workload: Workload) -> tuple[dict[str, Tensor], Fingerpr
         strides=tuple(stride if size > 1 else 0 for stride, size in zip(out.stride(), out.shape, strict=True)),
         result_bytes=None if "out" in aliased else out.untyped_storage().nbytes(),
     )
-    given_to_gpu = launches(call) if device == "cuda" else None
-    return own.copies, replace(print_, calls=calls, launches=given_to_gpu)
+    return own.copies, replace(print_, calls=calls, launches=launches(call) if device == "cuda" else None)
 
 
 @dataclass(frozen=True)
@@ -152,8 +156,8 @@ class _Observer:
 
         def take(recorder: OpTrace) -> Fingerprint:
             seen.clear()
-            both = backward if self.call.backward else None
-            return fingerprint(forward, both, device=self._device, compiled=self.compiled, recorder=recorder)
+            both, device = backward if self.call.backward else None, self.workload.case.device
+            return fingerprint(forward, both, device=device, compiled=self.compiled, recorder=recorder)
 
         with no_garbage_collection():
             try:
@@ -237,15 +241,11 @@ class _Observer:
                         found.add(name)
             return found
 
-    @property
-    def _device(self) -> str:
-        return self.workload.case.device
-
     def _garbage(self) -> int | None:
         """Return the bytes that a call leaves to the garbage collector; None where there are none."""
         if self.others is None:
             return None
-        if self._device == "cuda":
+        if self.workload.case.device == "cuda":
             grown = self._grown()
             grown(self.call)
             return -grown(gc.collect) or None
@@ -254,12 +254,12 @@ class _Observer:
 
     def _keeps(self) -> bool:
         """Whether a call left bytes alive."""
-        if self._device == "cuda" or self.compiled.any:
+        if self.workload.case.device == "cuda" or self.compiled.any:
             return self._grown()(self.call) > 0
         return self.recorder.live_bytes > 0
 
     def _grown(self) -> leaks.Grown:
-        return leaks.counting(on_gpu=self._device == "cuda", compiled=self.compiled.any)
+        return leaks.counting(on_gpu=self.workload.case.device == "cuda", compiled=self.compiled.any)
 
     def _batch_invariant(self) -> bool | None:
         """Say whether the first item gets the same output alone; None if it is alone anyway, or cannot be."""

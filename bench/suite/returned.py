@@ -8,11 +8,8 @@ import torch
 from torch import Tensor
 
 from ..observing.tolerance import Results, unlike
+from ..twins.party import Misbehaved
 from .workload import Call
-
-
-class NotPlain(Exception):
-    """A call returned something that may compute when it is read, or lies elsewhere; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,14 @@ class Returned:
         """Make the call.
 
         Raises:
-            NotPlain: a result is no plain tensor on the device.
+            Misbehaved: a result is no plain tensor on the device.
 
         """
         start_s = time.perf_counter()
         returned = call.returned()
         for name, result in returned.items():
             if (unfit := _unfit(result, device)) is not None:
-                raise NotPlain(f"returns {name} as {unfit}: return a plain tensor on {device}")
+                raise Misbehaved(f"returns {name} as {unfit}: return a plain tensor on {device}")
         results = {name: t.detach() for name, t in returned.items()}
         copies = {name: t.clone() for name, t in results.items()}
         return cls(results, copies, time.perf_counter() - start_s)
@@ -58,4 +55,6 @@ def _unfit(result: Any, device: str) -> str | None:
         return f"a tensor of layout {result.layout}"
     if result.device.type != device:
         return f"a tensor on {result.device}"
+    if result.requires_grad and not torch.is_grad_enabled():
+        return "a tensor that requires a gradient, under torch.no_grad()"
     return "a view that negates or conjugates when it is read" if result.is_neg() or result.is_conj() else None

@@ -5,19 +5,20 @@ import importlib
 import platform
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from ..observing import compilation
+from ..observing import compilation, states
 from ..observing.tolerance import Results, unlike
+from ..plain.collecting import no_garbage_collection
 from ..plain.errors import CannotDo
 from ..plain.evidence import Place
 from ..plain.execution import Fingerprint, Observed
 from ..sources.caches import own_caches
 from ..sources.target import PACKAGE, Target
-from ..sources.world import World
+from ..sources.world import Lent, World
 from ..timing.clock import Clock, LaunchClock, Stopwatch
 from ..timing.cuda import graphed
 from ..timing.machine import shuffle_memory, steady_allocator
@@ -28,10 +29,9 @@ from .cases import Case
 from .matrix import ROWS, Rows, matrix
 from .observe import observe
 from .purity import execute
-from .returned import NotPlain
 from .side import Side, load
 from .slowing import slowed_on_gpu
-from .workload import Call, Workload, bind, parameter_sizes
+from .workload import Call, Marks, Workload, bind, parameter_sizes
 
 # The generation of what came since the last collection: to go through all that torch's compiler holds is slow.
 YOUNG = 0
@@ -78,13 +78,15 @@ class Worker:
         self._graphs = self._warm = False
         self._slowdown: float | None = None
         self._error = 0.0
+        self._left_by_import: tuple[str, ...] = ()
         self._side: Side
         self._workload: Workload
-        self._before: list[tuple[torch.Tensor, int]]
+        self._before: list[tuple[torch.Tensor, Marks]]
         self._call: Call
         self._results: Results
         self._timed: Callable[[], object]
         self._clock: Stopwatch | None = None
+        self._lent = Lent()
         if side is not None:
             self._side = side
 
@@ -101,7 +103,7 @@ class Worker:
             raise CannotDo(f"{min(loaded)} was imported before the {start.label}'s own: import it in no sitecustomize")
         if PACKAGE not in start.target.names:
             importlib.import_module(f"{PACKAGE}.registry")  # the suite's own, whatever the side's world has
-        start.world.enter()
+        self._lent = start.world.enter()
         pin(cores)
         own_caches(start.caches, on_gpu="cuda" in start.devices)
         allocator = steady_allocator()
@@ -109,7 +111,9 @@ class Worker:
         if "cuda" in start.devices:
             _claim_gpu(start.label)
         try:
-            self._side = load(start.target, start.devices, start.label)
+            # Whoever uses the side has what its import leaves changed, so it stays.
+            with no_garbage_collection(), states.watching(turn_back=False) as left:
+                self._side = load(start.target, start.devices, start.label)
         except CannotDo as error:
             if start.label == "head":  # whoever reads it knows which that is
                 raise
@@ -119,6 +123,8 @@ class Worker:
                 f"the {start.label}, {start.origin}, does not import ({type(error).__name__}: {error}): "
                 f"choose a {start.label} that runs with the packages installed here"
             ) from error
+        self._lent.refuse_compiled()
+        self._left_by_import = tuple(f"{state} (by its import)" for state in left)
         return {"python": platform.python_version(), "torch": torch.__version__, "malloc": allocator}
 
     def cases(self, tier: str | None, devices: Sequence[str], rows: Rows = ROWS) -> dict[Case, str | None]:
@@ -164,7 +170,7 @@ class Worker:
 
         Raises:
             Unsupported: a kernel from outside does not support it.
-            Misbehaved: it wrote to its inputs.
+            Misbehaved: it did something to its inputs, or returned no plain tensor.
 
         """
         compilation.forget()  # so that nothing compiles in what is timed later
@@ -172,17 +178,18 @@ class Worker:
             self.take(given)
             with self._gradients():
                 self._results, print_ = execute(self._call, self._workload)
-        except NotPlain as error:
-            raise Misbehaved(str(error)) from error
         except Exception as error:
-            if hasattr(self, "_before") and self.wrote():
-                raise Misbehaved("wrote to its inputs") from error
+            if hasattr(self, "_before") and (done := self.did_to_inputs()):
+                raise Misbehaved(done) from error
             undeclared = self._workload.case.subject in self._side.undeclared
             if undeclared and isinstance(error, NotImplementedError):
                 raise Unsupported(str(error)) from error
             raise
-        if self.wrote():
-            raise Misbehaved("wrote to its inputs")
+        if done := self.did_to_inputs():
+            raise Misbehaved(done)
+        if self._left_by_import and (calls := print_.calls) is not None:
+            calls = replace(calls, left_changed=(*self._left_by_import, *calls.left_changed))
+            print_ = replace(print_, calls=calls)
         if self._error:
             self._results = {name: t * (1 + self._error) for name, t in self._results.items()}
         if shown is None:
@@ -240,19 +247,19 @@ class Worker:
         """Go back to all cores after timing.
 
         Raises:
-            Misbehaved: a call wrote to its inputs while it was timed.
+            Misbehaved: a call changed its inputs while it was timed.
 
         """
         pin(cores)
-        if self.wrote():
-            raise Misbehaved("wrote to its inputs while it was timed")
+        if done := self.did_to_inputs():
+            raise Misbehaved(f"{done} while it was timed")
 
     def notes(self) -> tuple[str, ...]:
-        """Return what the clock has to say of the bursts so far."""
-        return () if self._clock is None else self._clock.notes
+        """Return what the clock has to say of the bursts so far, and which files of the head's the side has."""
+        return (*self._lent.notes, *(() if self._clock is None else self._clock.notes))
 
-    def wrote(self) -> bool:
-        """Whether the inputs were written to since the case was taken up, put back afterwards or not."""
+    def did_to_inputs(self) -> str | None:
+        """Say what was done to the inputs since the case was taken up; None if nothing."""
         return self._workload.differs_from(self._before)
 
     def slow_down(self, share: float | None) -> None:

@@ -1,5 +1,6 @@
 """What a call leaves changed is named and turned back, however the caller had set it."""
 
+import gc
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ CHANGES: dict[str, tuple[str, Callable[[], object]]] = {
     "flushes": ("the flushing of denormal numbers", lambda: torch.set_flush_denormal(sys.float_info.min / 2 != 0.0)),
     "threads": ("the number of threads", lambda: torch.set_num_threads(torch.get_num_threads() + 2)),
     "gradients": ("the gradient mode", lambda: torch.set_grad_enabled(not torch.is_grad_enabled())),
+    "autograd's threads": ("autograd's threads", lambda: torch.autograd.set_multithreading_enabled(mode=False)),
+    "garbage": ("garbage collection", gc.disable),
     "autocast": ("autocast", lambda: torch.set_autocast_enabled("cpu", True)),
     "double": ("the default dtype", lambda: torch.set_default_dtype(torch.float64)),
 }
@@ -82,3 +85,27 @@ def test_it_is_named_whatever_the_caller_had_set(had: str) -> None:
                 change()
             assert left == [name], how
             assert _read() == before, how
+
+
+def test_code_that_disables_garbage_collection_is_named_though_it_was_disabled() -> None:
+    gc.disable()
+    try:
+        with states.watching() as left:
+            gc.disable()
+        assert left == ["garbage collection"]
+        with states.watching() as left:
+            pass
+        assert left == []
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_what_is_not_turned_back_stays_and_nothing_else_changes() -> None:
+    before = _read()
+    with states.watching(turn_back=False) as left:
+        torch.set_num_threads(torch.get_num_threads() + 2)
+    assert left == ["the number of threads"]
+    assert torch.get_num_threads() == before["the number of threads"] + 2
+    torch.set_num_threads(before["the number of threads"])
+    assert _read() == before

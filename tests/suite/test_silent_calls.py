@@ -168,6 +168,22 @@ def warming_up_once(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
     return masked(q, k, v, **rest)
 
 
+def requiring_gradients(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    k.requires_grad_()
+    return masked(q, k, v, **rest)
+
+
+def put_back(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor, **rest: Any) -> Tensor:
+    out = masked(q, k, v, mask=~mask.data.logical_not_(), **rest)
+    mask.data.logical_not_()
+    return out
+
+
+def filling_grad(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> Tensor:
+    (0 * k).sum().backward()
+    return masked(q, k, v, **rest)
+
+
 @torch.library.custom_op("silent_calls::accumulated", mutates_args=())
 def accumulated(x: Tensor) -> Tensor:
     """Add to uninitialised memory, where no dispatch mode looks from outside."""
@@ -241,7 +257,17 @@ KINDS: dict[str, tuple[Function, str, Verdict, str]] = {
     "gradients kept": (backwards(gradients_kept), BOTH, CHANGED, f"keeps {2 * 24 * 8 * 4} bytes a call alive"),
     "one kept": (one_kept, FWD, UNCHANGED, f"keeps {2 * 24 * 24 * 4} bytes alive between calls, and the base 0"),
     "negated": (after(lambda out: torch._neg_view(-out)), FWD, ERROR, "head returns out as a view that negates"),
+    "requiring a gradient": (
+        after(lambda out: out.detach().requires_grad_()), FWD, ERROR, "head returns out as a tensor that requires a",
+    ),
     "sparse": (after(Tensor.to_sparse), FWD, ERROR, "head returns out as a tensor of layout torch.sparse_coo"),
+    "requires_grad of an input": (requiring_gradients, FWD, ERROR, "head changed requires_grad or grad of its inputs"),
+    "put back": (put_back, "k-b2h2t24d8-boolmask-fp32-cpu-fwd", ERROR, "head wrote to its inputs"),
+    "put back through out": (
+        lambda q, k, v, **rest: masked(q, torch.mul(k, 1, out=k.data), v, **rest), FWD, ERROR, "head wrote to its inp",
+    ),
+    "a view in place": (lambda q, k, v, **rest: masked(q, k.data.unsqueeze_(0)[0], v, **rest), FWD, UNCHANGED, ""),
+    "grad of an input": (filling_grad, BOTH, ERROR, "head changed requires_grad or grad of its inputs"),
     "freed": (after(FreesWhatItSaved.apply), BOTH, CHANGED, "a second backward pass through the same graph raises"),
     "strides": (  # none where there is one item
         after(lambda out: out.mT.contiguous().mT), FWD, CHANGED,

@@ -41,7 +41,8 @@ CHANGES = {
     "a module": ("import sys; sys.modules['theirs_common'] = torch", "'theirs_common' in __import__('sys').modules"),
     "a method of tensors": ("torch.Tensor.theirs = 1", "hasattr(torch.Tensor, 'theirs')"),
     "the working directory": ("import os; os.chdir('/')", "__import__('os').getcwd() == '/'"),
-    "the collector": ("import gc; gc.set_threshold(7)", "__import__('gc').get_threshold()[0] == 7"),
+    # The first threshold is zero where the gate keeps garbage from being collected.
+    "the collector": ("import gc; gc.set_threshold(700, 7)", "__import__('gc').get_threshold()[1] == 7"),
 }
 
 

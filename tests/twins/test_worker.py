@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import attention
+from bench.observing import states
 from bench.plain.errors import CannotDo
 from bench.sources.target import ATTENTION, Target
-from bench.sources.world import World
+from bench.sources.world import Lent, World
 from bench.suite.cases import Case, Shape
 from bench.suite.code import of_name
 from bench.suite.forked import starts_of
@@ -133,11 +134,29 @@ def test_a_gpu_that_serves_one_process_alone_is_told_the_way_out(
     def busy(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nmore")
 
-    monkeypatch.setattr(World, "enter", lambda _: None)
+    monkeypatch.setattr(World, "enter", lambda _: Lent())
     monkeypatch.setattr(torch, "empty", busy)
     start = Start("base", "here", World(tmp_path), Target(("theirs_gpu:attend",)), ("cpu", "cuda"), 1, tmp_path)
     with pytest.raises(CannotDo, match=r"^the base gets no context on the GPU \(CUDA error: .* unavailable\); in ex"):
         Worker().load(start)
+
+
+def test_what_the_import_of_a_side_leaves_changed_is_said_of_each_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def imported(*_: object) -> Side:
+        torch.set_grad_enabled(False)
+        return Side("head", {"k": fine}, {})
+
+    monkeypatch.setattr(World, "enter", lambda _: Lent())
+    monkeypatch.setattr("bench.suite.worker.load", imported)
+    start = Start("head", "here", World(tmp_path), Target(("theirs_import:k",)), ("cpu",), 1, tmp_path)
+    made = Worker()
+    with states.watching():  # which turns it back
+        made.load(start)
+        calls = made.check(deepcopy(WORKLOAD), None).fingerprint.calls
+    assert calls is not None
+    assert calls.left_changed == ("the gradient mode (by its import)",)
 
 
 def test_what_a_clock_has_to_say_is_said_once_for_both_sides() -> None:

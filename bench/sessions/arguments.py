@@ -1,7 +1,9 @@
 """How the parent's command line becomes that of its twins."""
 
 import os
+import shlex
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from .twin import FIXTURE
 
 COMMON = ("numpy", "torch")  # libraries that are large, and may be imported before a process is forked
 OWN = f"{__package__}.plugin"
+_BETWEEN = ("pluggy", __name__.partition(".")[0])  # who calls a hook, and its implementation
 
 # Values of options that are the parent's alone: what it selects, shows, repeats and writes, and where it stops. A twin
 # runs the tests that the parent asks for.
@@ -24,8 +27,8 @@ _PARENT_S = frozenset(
     """
     keyword markexpr deselect collectonly maxfail file_or_dir plugins inifilename rootdir confcutdir override_ini
     importmode basetemp cacheclear cacheshow lf failedfirst newfirst last_failed_no_failures stepwise stepwise_skip
-    usepdb usepdb_cls trace xmlpath junitprefix durations durations_min numprocesses maxprocesses dist tx distload
-    looponfail report_log version help traceconfig debug setupplan setuponly setupshow
+    ignore ignore_glob usepdb usepdb_cls trace xmlpath junitprefix durations durations_min numprocesses maxprocesses
+    dist tx distload looponfail report_log version help traceconfig debug setupplan setuponly setupshow
     """.split()  # noqa: SIM905  # a list of words reads best as words
 )
 
@@ -43,9 +46,10 @@ def selection(
         settings=config.inipath,
         files=tuple(dict.fromkeys(paths)),
         tests=tuple(item.nodeid for item in items if uses_fixture(item)),
-        known=frozenset([*(item.nodeid for item in items), *deselected]),
+        known=frozenset([*(item.nodeid for item in items if uses_fixture(item)), *deselected, *elsewhere]),
         elsewhere=tuple(elsewhere),
-        asked=_selecting(config, items),
+        asked=_places(config, items),
+        filters=_filters(config),
         arguments=_shared(config),
         options=_options(config),
     )
@@ -68,7 +72,7 @@ def uses_fixture(item: pytest.Item) -> bool:
 
 def _shared(config: pytest.Config) -> tuple[str, ...]:
     """Return the arguments that a twin's pytest needs to find and load what the parent's has."""
-    found = ["-p", "no:cacheprovider", f"--import-mode={config.option.importmode}"]
+    found = [f"--import-mode={config.option.importmode}", "-k", "", "-m", ""]  # the parent selects
     # The image has imported pytest-benchmark, and the gate, which need no rewritten assertions.
     found += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     for value in config.option.override_ini or ():
@@ -92,19 +96,42 @@ def _options(config: pytest.Config) -> dict[str, Any]:
     }
 
 
-def _selecting(config: pytest.Config, items: Iterable[pytest.Item]) -> tuple[str, ...]:
-    """Return the paths, modules and expressions by which the parent selects tests, with whole paths."""
+def _places(config: pytest.Config, items: Iterable[pytest.Item]) -> tuple[str, ...]:
+    """Return the paths and modules in which the parent selects tests, with whole paths."""
     if config.getoption("lf", default=False):  # it leaves out tests, and whole files, without a word
-        return tuple(dict.fromkeys(str(item.path) for item in items))
-    found = ["--pyargs"] if config.option.pyargs else []
+        return tuple(f"{item.path}::{item.nodeid.partition('::')[2]}" for item in items)
+    found = []
     for argument in config.args:
         path, colons, rest = argument.partition("::")
-        place = (config.invocation_params.dir / path).resolve()
+        place = Path(os.path.normpath(config.invocation_params.dir / path))  # a link keeps its name, as in node ids
         found.append(argument if config.option.pyargs and not place.exists() else f"{place}{colons}{rest}")
-    for name, value in (("-k", config.option.keyword), ("-m", config.option.markexpr)):
-        if value:
-            found.append(f"{name}{value}")
     return tuple(found)
+
+
+def _filters(config: pytest.Config) -> tuple[str, ...]:
+    """Return the options of the command line that leave out tests: settings of the base have their own."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("-k", "-m"):
+        parser.add_argument(name, dest=name)
+    for name in ("--deselect", "--ignore", "--ignore-glob"):
+        parser.add_argument(name, dest=name, action="append", default=[])
+    given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, config.invocation_params.args)]
+    options, _ = parser.parse_known_args(given)
+    found = ["--pyargs"] if config.option.pyargs else []
+    for name, value in vars(options).items():
+        if isinstance(value, list):
+            found += [f"{name}={one}" for one in value]
+        elif value is not None:
+            found += [name, value]
+    return tuple(found)
+
+
+def is_deselected_by_settings() -> bool:
+    """Whether pytest itself, by -k, -m or --deselect, called the hook ``pytest_deselected``, which calls this."""
+    frame = sys._getframe(1)  # noqa: SLF001  # the hook does not say who called it
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in _BETWEEN:
+        frame = frame.f_back
+    return frame.f_globals["__name__"] in ("_pytest.mark", "_pytest.main")
 
 
 def image(config: pytest.Config, base: str | None) -> tuple[str, ...]:
@@ -121,6 +148,7 @@ def image(config: pytest.Config, base: str | None) -> tuple[str, ...]:
 def _is_plain(value: object) -> bool:
     return (
         value is None
-        or isinstance(value, (bool, int, float, str, Path))
-        or (isinstance(value, (list, tuple)) and all(map(_is_plain, value)))
+        or isinstance(value, (bool, int, float, complex, str, bytes, Path))
+        or (isinstance(value, (list, tuple, set, frozenset)) and all(map(_is_plain, value)))
+        or (isinstance(value, dict) and all(map(_is_plain, value.items())))
     )

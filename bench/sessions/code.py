@@ -4,16 +4,20 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from ..plain.errors import CannotDo
+from ..plain.files import make_way
 from ..sources import source
-from ..sources.repository import MERGE_BASE, GitFailed, files_of, git, known_commit, known_files
+from ..sources.repository import MERGE_BASE, GitFailed, files_of, git, is_revision, known_commit, known_files
 from ..sources.world import World
 from . import stored
 from .stored import Stored
+
+CODE = frozenset(all_suffixes())  # of the names of files that Python imports
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,12 @@ class RepositoryCode:
 
 
 def of_disk(top: Path) -> RepositoryCode:
-    """Return the code on disk; ``top`` is the root of the repository, or of pytest where git knows of none."""
-    return RepositoryCode("working tree", _digest(top, _own_files(top)), _world(top))
+    """Return the code on disk; ``top`` is the root of the repository, or of pytest where git knows of none.
+
+    Files that git does not track count if they are Python's: others, such as reports, may come with each run.
+    """
+    source = (path for path, tracked in _known(top).items() if tracked or path.suffix in CODE)
+    return RepositoryCode("working tree", _digest(top, source), _world(top))
 
 
 def of_head(top: Path, revision: str, scratch: Path) -> RepositoryCode:
@@ -57,10 +65,14 @@ def of_name(top: Path, wanted: str, scratch: Path) -> tuple[RepositoryCode, tupl
 
     """
     name, why = source.choice(top, wanted)
-    if name.endswith(".json"):
+    if name.endswith(".json") and (Path(name).is_file() or not is_revision(top, name)):
         return of_stored(top, Path(name), scratch), ()
     if not name.endswith(MERGE_BASE) and source.names_directory(top, name):
         place = Path(name).resolve()
+        if top.is_relative_to(place) and place != top:
+            raise CannotDo(
+                f"base {name} holds the repository {top} itself: name the folder that holds the base's package"
+            )
         paths = tuple(folder for folder in (place, place / "src") if folder.is_dir())
         world = replace(_world(top), paths=paths)
         return RepositoryCode(f"directory {name}{why}", _digest(place, _below(place)), world, named=str(place)), ()
@@ -111,13 +123,16 @@ def lay_over(tests: Iterable[Path], settings: Path | None, world: World) -> None
     replaced = {path for test in tests for path in (test, *_conftests(test, world.repository))}
     replaced |= set() if settings is None else {settings}
     folders = {test.parent for test in tests} - {world.repository}
-    beside = {path for path in _own_files(world.repository) if folders & set(path.parents) and path.is_file()}
+    known = (path for path in _known(world.repository) if folders & set(path.parents))
+    beside = {path for path in (*known, *_data(folders)) if path.is_file() and os.access(path, os.R_OK)}
     for path in sorted(replaced | beside):
         target = moved(path, world)
         if target != path and (path in replaced or not target.exists()):
+            through = target.parent.resolve() / target.name  # links of folders
             with writing(world.checkout):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, target)
+                place = through if through.is_relative_to(world.checkout) else target
+                make_way(place, world.checkout)
+                shutil.copy2(path, place)
 
 
 @contextmanager
@@ -126,15 +141,18 @@ def writing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CannotDo(f"{place} cannot be written ({error.strerror}): set TMPDIR to a place with more room") from error
+        named = place if error.filename is None else error.filename
+        raise CannotDo(f"{named} cannot be written ({error.strerror}): set TMPDIR to a place with more room") from error
 
 
 def moved(path: Path, world: World) -> Path:
     """Return where the base's checkout has a path of the repository; the path itself where there is no checkout."""
     if world.checkout is None or world.repository is None:
         return path
-    inside, repository = path.resolve(), world.repository.resolve()
-    return world.checkout / inside.relative_to(repository) if inside.is_relative_to(repository) else path
+    for inside, repository in ((path, world.repository), (path.resolve(), world.repository.resolve())):
+        if inside.is_relative_to(repository):  # as it is named, since node ids are: links lead elsewhere
+            return world.checkout / inside.relative_to(repository)
+    return path
 
 
 def _world(top: Path) -> World:
@@ -149,12 +167,24 @@ def _conftests(test: Path, repository: Path) -> Iterator[Path]:
             return
 
 
-def _own_files(top: Path) -> Iterable[Path]:
+def _known(top: Path) -> dict[Path, bool]:
+    """Map each file that git does not ignore to whether git tracks it; outside of git every file counts."""
     try:
         known = known_files(top, ".")
     except GitFailed:
         known = None
-    return _below(top) if known is None else (top / name for name in known)
+    if known is None:
+        return dict.fromkeys(_below(top), True)
+    return {top / name: tracked for name, tracked in known.items()}
+
+
+def _data(folders: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files below folders that are no code, whatever git says of them, but for hidden ones."""
+    for folder in folders:
+        for path in _below(folder):
+            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if path.suffix not in CODE and not hidden:
+                yield path
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -166,5 +196,7 @@ def _below(folder: Path) -> Iterator[Path]:
 def _digest(root: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in files if path.is_file()):
-        digest.update(os.fsencode(path.relative_to(root)) + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(os.fsencode(path.relative_to(root)) + b"\0")
+        with suppress(PermissionError), path.open("rb") as file:  # what cannot be read is nobody's code
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

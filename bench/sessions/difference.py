@@ -1,94 +1,204 @@
 """How two results of a benchmark differ, whatever they are."""
 
+import cmath
 import math
-import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Any
 
-from ..plain.printable import readable
+from ..plain.printable import first_line, readable
 
 LONGEST = 80  # characters of a value that is shown
+MOST = 10_000  # places at which two results differ that are told apart
 
 
 @dataclass(frozen=True)
 class Difference:
-    """``found`` says where two results differ, ``unknown`` why that cannot be told; neither: they are the same."""
+    """``found`` says how two results differ, by place; ``unknown`` why that cannot be told. Neither: they are the same.
 
-    found: str | None = None
+    A place is ``the result``, followed by the keys and indices that lead to it.
+    """
+
+    found: Mapping[str, str] = field(default_factory=dict)
     unknown: str | None = None
 
+    def beside(self, varying: "Difference") -> str | None:
+        """Return how they differ where the results of one side, of which ``varying`` is the difference, do not."""
+        return next((said for place, said in self.found.items() if not any(map(place.startswith, varying.found))), None)
 
-SAME = Difference()
 
-
-def between(head: object, base: object, where: str = "the result") -> Difference:
+def between(head: object, base: object, places: Mapping[Path, Path] | None = None) -> Difference:
     """Compare two results: tensors and arrays by the tolerances of their dtype, containers by item, others by ``==``.
 
-    NaN equals NaN. Tolerances are those of ``torch.testing.assert_close``, for arrays of NumPy too.
+    Objects without a usable ``==`` are compared by what pickle would store of them. NaN equals NaN. Tolerances are
+    those of ``torch.testing.assert_close``, for arrays of NumPy too. Of texts and paths that hold one of ``places``,
+    checkouts of the repository, it counts as the repository's place.
     """
-    if type(head).__qualname__ != type(base).__qualname__:
-        return Difference(f"{where} is of type {type(head).__qualname__}, and {type(base).__qualname__} in the base")
-    try:
-        return _of_one_type(head, base, where)
-    except Exception as error:  # noqa: BLE001  # whatever ``==`` of a class does
-        return Difference(unknown=f"{where} cannot be compared ({type(error).__name__}: {error})")
+    found = _Comparison({str(checkout): str(repository) for checkout, repository in (places or {}).items()})
+    found.compare(head, base, "the result")
+    return Difference(found.found, found.unknown)
 
 
-def _of_one_type(head: Any, base: Any, where: str) -> Difference:
-    if _is_array(head):
-        return _of_arrays(head, base, where)
-    if isinstance(head, Mapping):
+class _Comparison:
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self.found: dict[str, str] = {}
+        self.unknown: str | None = None
+        self._places = places
+        self._compared: dict[tuple[int, int], tuple[object, object]] = {}  # kept alive, since ids are used again
+
+    def compare(self, head: Any, base: Any, where: str) -> None:
+        if head is base or len(self.found) >= MOST:
+            return
+        if type(head).__qualname__ != type(base).__qualname__:
+            self._add(where, f" is of type {type(head).__qualname__}, and {type(base).__qualname__} in the base")
+            return
+        try:
+            self._compare(head, base, where)
+        except Exception as error:  # noqa: BLE001  # whatever a class does
+            self._cannot_tell(f"{where} cannot be compared ({type(error).__name__}: {first_line(str(error))})")
+
+    def _compare(self, head: Any, base: Any, where: str) -> None:
+        if _is_array(head):
+            self._compare_arrays(head, base, where)
+        elif isinstance(head, Mapping):
+            self._compare_mappings(head, base, where)
+        elif isinstance(head, (str, bytes, PurePath)):
+            if self._at_home(head) != self._at_home(base):
+                self._differ(head, base, where)
+        elif isinstance(head, Sequence) and not isinstance(head, (bytearray, memoryview, range)):
+            self._compare_sequences(head, base, where)
+        elif isinstance(head, (float, complex)):
+            if not _same_number(head, base):
+                self._differ(head, base, where)
+        else:
+            self._compare_objects(head, base, where)
+            return
+        own = getattr(head, "__dict__", None)  # such as the unit of an array, or what a subclass of list counts
+        if own and type(head).__module__.partition(".")[0] not in ("numpy", "torch"):
+            self.compare(own, base.__dict__, f"{where}.__dict__")
+
+    def _compare_mappings(self, head: Mapping[Any, Any], base: Mapping[Any, Any], where: str) -> None:
         if head.keys() != base.keys():
-            only = sorted(map(repr, head.keys() ^ base.keys()))
-            return Difference(f"{where} has other keys than in the base: {_short(', '.join(only))} on one side alone")
-        return _first(between(value, base[key], f"{where}[{key!r}]") for key, value in head.items())
-    if isinstance(head, Sequence) and not isinstance(head, (str, bytes, bytearray, memoryview, range)):
+            only = ", ".join(sorted(map(repr, head.keys() ^ base.keys())))
+            self._add(where, f" has other keys than in the base: {_short(only)} on one side alone")
+            return
+        for key, value in head.items():
+            self.compare(value, base[key], f"{where}[{key!r}]")
+
+    def _compare_sequences(self, head: Sequence[Any], base: Sequence[Any], where: str) -> None:
         if len(head) != len(base):
-            return Difference(f"{where} has {len(head)} items, and {len(base)} in the base")
-        pairs = zip(head, base, strict=True)
-        return _first(between(one, other, f"{where}[{i}]") for i, (one, other) in enumerate(pairs))
-    if isinstance(head, float) and math.isnan(head) and math.isnan(base):
-        return SAME
-    return _of_objects(head, base, where)
+            self._add(where, f" has {len(head)} items, and {len(base)} in the base")
+            return
+        for i, (one, other) in enumerate(zip(head, base, strict=True)):
+            self.compare(one, other, f"{where}[{i}]")
+
+    def _compare_objects(self, head: Any, base: Any, where: str) -> None:
+        equal: object = None
+        if isinstance(head, AbstractSet) or getattr(type(head), "__eq__") is not object.__eq__:  # noqa: B009  # for mypy
+            try:
+                equal = head == base
+            except Exception:  # noqa: BLE001  # such as the truth of an array that is one of its fields
+                equal = None
+        if equal is False and not _compares_fields(type(head)):
+            self._differ(head, base, where)
+        elif equal is not True:
+            self._compare_states(head, base, where)
+
+    def _compare_states(self, head: Any, base: Any, where: str) -> None:
+        """Compare what pickle would store of two objects; they may refer to each other in a circle."""
+        if (id(head), id(base)) in self._compared:
+            return
+        self._compared[id(head), id(base)] = head, base
+        one, other = _Stored.of(head), _Stored.of(base)
+        if one.make is not other.make or one.attributes.keys() != other.attributes.keys():
+            self._cannot_tell(f"{where} is of type {type(head).__qualname__}, which holds other attributes in the base")
+            return
+        self.compare(one.parts, other.parts, f"{where}, as pickled, ")
+        for name, value in one.attributes.items():
+            self.compare(value, other.attributes[name], f"{where}.{name}")
+
+    def _compare_arrays(self, head: Any, base: Any, where: str) -> None:
+        """Compare by ``torch.testing`` or ``numpy.testing``; an array of objects, or with fields, by its parts."""
+        torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+        try:
+            if torch is not None and isinstance(head, torch.Tensor):
+                torch.testing.assert_close(head, base, equal_nan=True, check_stride=False)
+                return
+            assert numpy is not None  # it is an array
+            _assert_of_one_kind(head, base)
+            if head.dtype.names:
+                for name in head.dtype.names:
+                    self.compare(head[name], base[name], f"{where}[{name!r}]")
+            elif head.dtype.kind == "O":
+                self.compare(head.tolist(), base.tolist(), where)
+            elif isinstance(head, numpy.ma.MaskedArray):
+                hidden = numpy.ma.getmaskarray(head)
+                _assert_values_close(hidden, numpy.ma.getmaskarray(base))
+                _assert_values_close(head.data[~hidden], base.data[~hidden])
+            else:
+                _assert_values_close(head, base)
+        except AssertionError as error:
+            self._add(where, f": {' '.join(readable(str(error)).split())}")
+
+    def _at_home(self, text: Any) -> Any:
+        """Return a text with the repository's place for that of a checkout; a path as its text."""
+        if isinstance(text, PurePath):
+            text = str(text)
+        for checkout, repository in self._places.items():
+            if isinstance(text, bytes):
+                text = text.replace(checkout.encode(), repository.encode())
+            else:
+                text = text.replace(checkout, repository)
+        return text
+
+    def _differ(self, head: object, base: object, where: str) -> None:
+        try:
+            one, other = _where_they_differ(repr(head), repr(base))
+        except Exception:  # noqa: BLE001  # such as an integer of too many digits
+            self._add(where, f" is another {type(head).__qualname__} than in the base")
+        else:
+            self._add(where, f" is {one}, and {other} in the base")
+
+    def _add(self, where: str, said: str) -> None:
+        self.found.setdefault(where, f"{where}{said}")
+
+    def _cannot_tell(self, why: str) -> None:
+        self.unknown = self.unknown or why
 
 
-def _of_objects(head: Any, base: Any, where: str) -> Difference:
-    if not isinstance(head, AbstractSet) and getattr(type(head), "__eq__") is object.__eq__:  # noqa: B009  # as mypy asks
-        same_bits = pickle.dumps(head) == pickle.dumps(base)
-        name = type(head).__qualname__
-        return SAME if same_bits else Difference(unknown=f"{where} is of type {name}, which defines no equality")
-    equal = head == base
-    if equal is True:
-        return SAME
-    if hasattr(equal, "all"):  # of a class that compares item by item
-        return SAME if bool(equal.all()) else _of_states(head, base, where)
-    if equal is False:
-        one, other = _where_they_differ(repr(head), repr(base))
-        return Difference(f"{where} is {one}, and {other} in the base")
-    return Difference(
-        unknown=f"{where}: == of {type(head).__qualname__} gives a {type(equal).__qualname__}, not a bool"
-    )
+@dataclass(frozen=True)
+class _Stored:
+    """What pickle stores of an object: what makes it, its attributes, and the other parts."""
+
+    make: object
+    attributes: Mapping[str, Any]
+    parts: Sequence[Any]
+
+    @classmethod
+    def of(cls, value: Any) -> "_Stored":
+        make, arguments, *rest = value.__reduce_ex__(4)
+        state, *items = rest or [None]
+        states = state if isinstance(state, tuple) and len(state) == 2 else (state,)  # with slots, it is two
+        named = [part for part in states if isinstance(part, dict)]
+        attributes = {str(name): held for part in named for name, held in part.items()}
+        others = [] if named else [state]
+        parts = [arguments, *others, *(None if part is None else list(part) for part in items[:2])]
+        return cls(make, {n: v for n, v in attributes.items() if n not in _uncompared(type(value))}, parts)
 
 
-def _of_states(head: Any, base: Any, where: str) -> Difference:
-    """Compare what pickle would store of two objects whose ``==`` finds items that differ, with tolerances."""
-    (make, *stored), (other_make, *other) = (value.__reduce_ex__(4) for value in (head, base))
-    if make is not other_make:
-        return Difference(f"{where} is of type {type(head).__qualname__}, which is made otherwise in the base")
-    return between(stored, other, f"what {where} holds")
+def _compares_fields(kind: type) -> bool:
+    """Whether ``==`` was generated to compare fields, as that of a dataclass is; they are compared with tolerances."""
+    return getattr(getattr(kind.__eq__, "__code__", None), "co_filename", "").startswith("<")
 
 
-def _first(found: Any) -> Difference:
-    """Return the first difference, else the first that cannot be told."""
-    unknown = SAME
-    for one in found:
-        if one.found is not None:
-            return one  # type: ignore[no-any-return]  # of ``between``
-        unknown = one if unknown is SAME else unknown
-    return unknown
+def _uncompared(kind: type) -> set[str]:
+    """Return the names of fields that ``==`` of a dataclass, or of a class by attrs, leaves out."""
+    dataclass_fields = getattr(kind, "__dataclass_fields__", {}).values()
+    attrs_fields = getattr(kind, "__attrs_attrs__", ())
+    return {one.name for one in dataclass_fields if not one.compare} | {one.name for one in attrs_fields if not one.eq}
 
 
 def _is_array(value: object) -> bool:
@@ -98,26 +208,23 @@ def _is_array(value: object) -> bool:
     )
 
 
-def _of_arrays(head: Any, base: Any, where: str) -> Difference:
-    """Compare by ``torch.testing`` or ``numpy.testing``."""
-    torch = sys.modules.get("torch")
-    try:
-        if torch is not None and isinstance(head, torch.Tensor):
-            torch.testing.assert_close(head, base, equal_nan=True, check_stride=False)
-        else:
-            _assert_arrays_close(head, base)
-    except AssertionError as error:
-        said = " ".join(readable(str(error)).split())
-        return Difference(f"{where}: {said}")
-    return SAME
+def _same_number(one: complex, other: complex) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or (math.isnan(one) and math.isnan(other))
+    if not (cmath.isnan(one) or cmath.isnan(other)):
+        return one == other
+    return _same_number(one.real, other.real) and _same_number(one.imag, other.imag)
 
 
-def _assert_arrays_close(head: Any, base: Any) -> None:
-    import numpy as np  # noqa: PLC0415  # it is loaded: there are arrays
-
+def _assert_of_one_kind(head: Any, base: Any) -> None:
     for what, one, other in (("dtype", head.dtype, base.dtype), ("shape", head.shape, base.shape)):
         if one != other:  # no assert statement: python -O leaves those out
             raise AssertionError(f"{what} {one}, and {other} in the base")
+
+
+def _assert_values_close(head: Any, base: Any) -> None:
+    import numpy as np  # noqa: PLC0415  # it is loaded: there are arrays
+
     if head.dtype.kind not in "fc":
         np.testing.assert_array_equal(head, base)
         return

@@ -63,12 +63,13 @@ class Own:
 class Arrived:
     """A test has called ``benchmark``, and waits there.
 
-    ``unsaved`` says why what the call returned cannot be compared with the other side's. ``errors`` are those around a
-    reference, if the test names one. ``fingerprint`` is what a call executed, where torch is loaded; ``unobserved``
-    says why there is none then.
+    ``kind`` is the name of the type that the call returned; ``unsaved`` says why what it returned cannot be compared
+    with the other side's. ``errors`` are those around a reference, if the test names one. ``fingerprint`` is what a
+    call executed, where torch is loaded; ``unobserved`` says why there is none then.
     """
 
     own: Own
+    kind: str
     unsaved: str | None = None
     errors: tuple[TensorError, ...] = ()
     fingerprint: Fingerprint | None = None
@@ -77,9 +78,13 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Finished:
-    """A test is over, with the reports of its phases as pytest serialises them."""
+    """A test is over, with the reports of its phases as pytest serialises them.
+
+    ``raised`` is what the first call of the fixture raised, even if the test expected that.
+    """
 
     reports: tuple[dict[str, Any], ...]
+    raised: str | None = None
 
 
 Step = Arrived | Finished

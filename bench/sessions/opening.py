@@ -10,7 +10,9 @@ from typing import Any
 
 from ..plain.errors import CannotDo
 from ..sources.repository import top_level
+from ..sources.world import Lent
 from ..twins.interpreter import interpreter, place_of_gate
+from ..twins.party import SideFailed
 from . import code
 from .code import RepositoryCode
 from .measuring import InProcesses, InTwins, Measuring
@@ -23,10 +25,11 @@ NEEDED = ("pytest", "pytest_benchmark")  # of another interpreter
 
 @dataclass(frozen=True)
 class Selection:
-    """What pytest selected in the head. ``known`` are all its tests, deselected ones too.
+    """What pytest selected in the head.
 
-    ``elsewhere`` are those that other shards run. ``asked`` are the paths, modules and expressions by which they were
-    selected, as arguments of pytest; ``settings`` is the file of its settings.
+    ``known`` are the tests that the head has not lost: ``tests``, and those that a plugin left out, which may leave out
+    others of the base's. ``elsewhere`` are those that other shards run. ``asked`` are the paths and modules, and
+    ``filters`` the options of the command line, by which they were selected. ``settings`` is the file of pytest's.
     """
 
     root: Path
@@ -35,6 +38,7 @@ class Selection:
     tests: tuple[str, ...]  # that use the fixture, by node id
     known: frozenset[str]
     asked: tuple[str, ...]
+    filters: tuple[str, ...]
     arguments: tuple[str, ...]
     options: Mapping[str, Any]
     elsewhere: tuple[str, ...] = ()
@@ -56,6 +60,20 @@ class Opened:
     def notes(self) -> tuple[str, ...]:
         return (*self.warnings, *self.measuring.notes)
 
+    def lent(self) -> Lent:
+        """Return which files of the head's repository the base has because git ignores them.
+
+        Raises:
+            CannotDo: the base lacks compiled ones.
+
+        """
+        try:
+            found: Lent = self.pair.parties["base"].ask("lent")
+        except SideFailed:  # its process has ended
+            return Lent()
+        found.refuse_compiled()
+        return found
+
     def refuse_code_that_nobody_imports(self) -> None:
         """Refuse a base whose code no test has imported: both sides ran the same.
 
@@ -63,8 +81,10 @@ class Opened:
             CannotDo: it is such a base.
 
         """
-        base = self.pair.parties["base"]
-        if self.pair.starts["base"].installed or not base.is_alive or base.ask("imports_own"):
+        try:
+            if self.pair.starts["base"].installed or self.pair.parties["base"].ask("imports_own"):
+                return
+        except SideFailed:  # its process has ended
             return
         place = ", ".join(map(str, self.base.world.paths)) or self.base.origin
         raise CannotDo(
@@ -86,20 +106,21 @@ class OwnTests:
     asked: tuple[tuple[Path, str], ...] = ()
 
     @cached_property
-    def ids(self) -> frozenset[str]:
-        """Those that use the fixture. What the base cannot collect, it cannot lose."""
+    def found(self) -> tuple[frozenset[str], tuple[str, ...]]:
+        """The ids of those that use the fixture, and a note where they cannot be known."""
         if self.start is None:
-            return frozenset()
+            return frozenset(), ()
         try:
             with pair({"base": self.start}, ("base",), self.launch) as own:
                 tests = own.collected["base"].tests
-                return frozenset(id_ for id_, uses in tests.items() if uses and self._is_asked(self.start, id_))
-        except CannotDo:
-            return frozenset()
+                return frozenset(id_ for id_, uses in tests.items() if uses and self._is_asked(self.start, id_)), ()
+        except CannotDo as refusal:
+            said = " ".join(str(refusal).split())
+            return frozenset(), (f"the base's own tests cannot be collected, so a lost one is not MISSING ({said})",)
 
     def calls(self, node_id: str) -> bool:
         """Whether the base's own test of this id, which may differ from the head's, calls the fixture."""
-        if self.start is None or node_id not in self.ids:
+        if self.start is None or node_id not in self.found[0]:
             return False
         try:
             with pair({"base": self.start}, ("base",), self.launch) as own:
@@ -155,7 +176,9 @@ def _start(
 ) -> SessionStart:
     root = code.moved(selection.root, side.world)
     file = None if selection.settings is None else code.moved(selection.settings, side.world)
-    given = ("-c", str(file)) if file is not None and file.exists() else ()
+    given = ["-c", str(file)] if file is not None and file.exists() else []
+    if "no:cacheprovider" not in selection.arguments:
+        given += ["-o", f"cache_dir={scratch / f'{label}-cache'}"]
     return SessionStart(
         label,
         side.world,
@@ -176,16 +199,18 @@ def _start_of_own(
     """Return how the base's own tests are run, and which were asked for; None where it has nothing of these."""
     start = _start(settings, selection, "base", base, scratch)
     options, places, asked = [], [], []
+    for option in selection.filters:
+        name, equals, place = option.partition("=")
+        where = code.moved(Path.cwd() / place, start.world)
+        options.append(f"{name}={where}" if name.startswith("--ignore") and equals else option)
     for argument in selection.asked:
         path, _, rest = argument.partition("::")
-        there = code.moved(Path(path), start.world).resolve()
-        if argument.startswith("-"):
-            options.append(argument)
-        elif not Path(path).is_absolute():  # a module
+        there = code.moved(Path(path), start.world)
+        if not Path(path).is_absolute():  # a module
             places.append(argument)
             asked.append((Path("/"), ""))
         elif there.exists():
             places.append(str(there))
-            asked.append((there, rest))
+            asked.append((there.resolve(), rest))
     files = (*options, *dict.fromkeys(places))
     return replace(start, files=files, scratch=scratch / "own") if places else None, tuple(asked)

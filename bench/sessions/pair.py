@@ -1,8 +1,9 @@
 """Two processes that run the same pytest session in step, one test after the other."""
 
+import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -67,9 +68,11 @@ class SessionPair:
             self.parties[label].send("run", node_id, after)
         return {label: self._step(label) for label in following}
 
-    def go_on(self, label: str, seconds: Sequence[float] = (), calls: int = 1) -> Step | SideFailed:
-        """Let a test that waits at the fixture go on; ``seconds``: its bursts, each of ``calls`` calls."""
-        self.parties[label].send("go_on", seconds, calls)
+    def go_on(self, label: str, timed: Measurement | None = None) -> Step | SideFailed:
+        """Let a test that waits at the fixture go on, with what its calls took if they were timed."""
+        calls = 1 if timed is None else timed.calls_per_burst
+        ns = [] if timed is None else [getattr(one, f"{label}_ns_per_call") for one in timed.pairs]
+        self.parties[label].send("go_on", [one * calls * 1e-9 for one in ns], calls)
         return self._step(label)
 
     def _step(self, label: str) -> Step | SideFailed:
@@ -106,7 +109,8 @@ class SessionPair:
                 raise SideFailed(f"{otherwise}: {failure_of(step) or 'it does not call benchmark there'}")
         return self.measure(rule, budget_s)
 
-    def again(self, node_id: str, labels: Collection[str] = ("head", "base")) -> AbstractContextManager["SessionPair"]:
+    @contextmanager
+    def again(self, node_id: str, labels: Collection[str] = ("head", "base")) -> Iterator["SessionPair"]:
         """Hold another pair, or one side of it, to be started in the other order, for the tests of one file alone."""
         file = node_id.partition("::")[0]
         starts = {
@@ -115,7 +119,10 @@ class SessionPair:
             if label in labels
         }
         order = tuple(label for label in reversed(self.order) if label in labels)
-        return closing(SessionPair(starts, order, self.launch))
+        with closing(SessionPair(starts, order, self.launch)) as held:
+            yield held
+        for start in starts.values():  # copies of compiled modules, which would pile up
+            shutil.rmtree(start.scratch, ignore_errors=True)
 
     def close(self) -> None:
         """End both sessions: they tear down what their tests share."""

@@ -70,6 +70,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
+    if arguments.is_deselected_by_settings():  # so are the base's own tests, by its own settings and marks
+        return
     for item in items:
         if DESELECTED in item.config.stash:
             item.config.stash[DESELECTED].append(item.nodeid)
@@ -78,7 +80,9 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
-    if SESSION not in config.stash or config.option.collectonly or session.testsfailed:
+    if SESSION not in config.stash or config.option.collectonly:
+        return
+    if session.testsfailed and not config.option.continue_on_collection_errors:
         return
     deselected, elsewhere = config.stash[DESELECTED], config.stash[ELSEWHERE]
     if not session.items and not elsewhere:
@@ -99,6 +103,12 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     protocol.run(session, item, nextitem)
     return True
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item) -> bool | None:
+    # pytest-timeout is to set none around what the twins do: to time a call takes longer than to call it.
+    return True if SESSION in item.config.stash else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,6 +19,7 @@ from ..timing.budget import SharedBudget
 from ..timing.machine_load import LoadMeter
 from ..twins.bursts import measure_alone
 from ..twins.party import SideFailed
+from .difference import Difference
 from .meeting import Arrived, Own, Step
 from .opening import Selection, opened
 from .pair import failure_of, finished
@@ -45,12 +46,13 @@ class Session:
         """Find the base, and start both sessions.
 
         Raises:
-            CannotDo: the base cannot be had, or a session does not start.
+            CannotDo: the base cannot be had, or lacks modules that the head has built, or a session does not start.
 
         """
         self.selection = selection
         self.exceptions = self.settings.exceptions(selection.tests)
         self.sides = self.resources.enter_context(opened(self.settings, selection))
+        self.lent = self.sides.lent()
         self.pair = self.sides.pair
         self.compared = [id_ for id_ in selection.tests if self.pair.collected["base"].tests.get(id_)]
         self.budget = SharedBudget(self.settings.policy.budget_s, len(self.compared))
@@ -73,12 +75,11 @@ class Session:
         own = head.own if isinstance(head, Arrived) else Own()
         evidence, timed = self._compare(node_id, steps, own)
         if isinstance(head, Arrived):
-            seconds = [one.head_ns_per_call * timed.calls_per_burst * 1e-9 for one in timed.pairs] if timed else []
-            head = self.pair.go_on("head", seconds, timed.calls_per_burst if timed else 1)
+            head = self.pair.go_on("head", timed)
             if evidence.error is None and (failed := failure_of(head)) is not None:
                 evidence = replace(evidence, error=f"failed in the head: {failed}")
         if isinstance(steps.get("base"), Arrived):
-            failed = failure_of(self.pair.go_on("base"))
+            failed = failure_of(self.pair.go_on("base", timed))
             if failed is not None and evidence.error is None:
                 evidence = replace(evidence, remarks=(*evidence.remarks, f"failed in the base: {failed}"))
         return self._add(evidence, own), list(finished(head).reports)
@@ -99,6 +100,8 @@ class Session:
         try:
             if not isinstance(base, Arrived):
                 why = self._not_in_base(node_id, base)
+                if self.sides.head.sha256 == self.sides.base.sha256:
+                    return replace(evidence, error=f"{why}, though base and head are the same source"), None
                 return replace(evidence, new=True, remarks=(why,)), measure_alone(self.pair.parties["head"])
             if own.compare:
                 evidence = self._compare_results(evidence, head, base)
@@ -111,17 +114,21 @@ class Session:
 
     def _compare_results(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
         why_not = head.unsaved or base.unsaved
+        if why_not is not None and head.kind != base.kind:
+            return replace(evidence, differs=f"the result is of type {head.kind}, and {base.kind} in the base")
         if why_not is None:
-            difference = self.pair.parties["head"].ask("difference", self.pair.starts["base"].result)
+            worlds = [start.world for start in self.pair.starts.values()]
+            places = {one.checkout: one.repository for one in worlds if one.checkout is not None}
+            difference = self.pair.parties["head"].ask("difference", self.pair.starts["base"].result, places)
             why_not = difference.unknown
-            if difference.found is not None and self._base_repeats(evidence.case_id):
-                return replace(evidence, differs=difference.found)
-            if difference.found is not None:
-                why_not = f"the base's own differ from run to run ({difference.found})"
+            if difference.found:
+                if (differs := difference.beside(self._variation(evidence.case_id))) is not None:
+                    return replace(evidence, differs=differs)
+                why_not = f"the base's own differ from run to run ({next(iter(difference.found.values()))})"
         return evidence if why_not is None else replace(evidence, remarks=(f"results not compared: {why_not}",))
 
-    def _base_repeats(self, node_id: str) -> bool:
-        """Whether the base's call returns the same in two new processes, which run this test alone."""
+    def _variation(self, node_id: str) -> Difference:
+        """Return how the results of the base's call differ in two new processes, which run this test alone."""
         try:
             with self.pair.again(node_id, {"base"}) as one, self.pair.again(node_id, {"base"}) as other:
                 one.parties.ready()
@@ -129,9 +136,10 @@ class Session:
                 one.begin(node_id, {"base": None})
                 first = one.starts["base"].result.replace(one.starts["base"].scratch / "first.result")
                 other.begin(node_id, {"base": None})
-                return other.parties["base"].ask("difference", first).found is None
+                found: Difference = other.parties["base"].ask("difference", first, {})
+                return found
         except (CannotDo, OSError):  # it returned nothing that could be compared
-            return True
+            return Difference()
 
     def _compare_facts(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
         if head.unobserved is not None and base.unobserved is None:
@@ -153,6 +161,10 @@ class Session:
             return replace(evidence, missing=f"is skipped in the head ({skipped}) and runs in the base")
         if skipped is not None:
             return replace(evidence, skipped=skipped)
+        if (raised := finished(head).raised) is not None:
+            return replace(
+                evidence, error=f"what it gives to benchmark raised {raised}: a call that raises is not timed"
+            )
         return replace(evidence, error="uses the benchmark fixture and never calls it: give it what is to be timed")
 
     def _not_in_base(self, node_id: str, base: Step | SideFailed | None) -> str:
@@ -196,11 +208,17 @@ class Session:
             raise CannotDo("no test was collected, so there is no verdict")
         sides, (index, count) = self.sides, self.settings.shard
         done = {result.id for result in self.results}
-        if done.issuperset(self.selection.tests) and any(result.verdict.compared for result in self.results):
-            sides.refuse_code_that_nobody_imports()
-        known = self.selection.known | self.pair.collected["head"].tests.keys()
-        missing = sorted(self.sides.own.ids - known)
-        rows = left_over(self.selection.tests, done, missing if index == 1 else ())  # once, not in every shard
+        if done.issuperset(self.selection.tests):  # else a side may wait in the middle of a test
+            if any(result.verdict.compared for result in self.results):
+                sides.refuse_code_that_nobody_imports()
+            self.lent = sides.lent()
+        own, notes = sides.own.found
+        missing = sorted(own - self.selection.known)
+        gone = missing if index == 1 else []  # once, not in every shard
+        left_out = self.pair.collected["head"].tests.keys() & set(gone)
+        why = "runs in the base, and is deselected in the head or uses no benchmark fixture there"
+        rows = left_over(self.selection.tests, done, [id_ for id_ in gone if id_ not in left_out])
+        rows += [Evidence(id_, missing=why) for id_ in sorted(left_out)]
         judged = (judge_case(row, self.settings.policy.test(1)) for row in rows)
         return Run(
             base={"origin": sides.base.origin, "source_sha256": sides.base.sha256, **sides.versions},
@@ -209,7 +227,7 @@ class Session:
             policy=self.settings.policy,
             cases=(*self.results, *judged),
             load=self.load.read(),
-            notes=sides.notes,
+            notes=(*sides.notes, *notes, *self.lent.notes),
             shard=Shard.of(index, count, "", {*self.selection.tests, *self.selection.elsewhere, *missing}),
             options=self.repeatable,
         )

@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import traceback
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,12 +25,11 @@ from ..plain.errors import CannotDo
 from ..plain.printable import first_line
 from ..pytest_benchmark_adapter import BenchmarkCall
 from ..sources.caches import NVIDIA, own_caches
-from ..sources.source import folders_of
-from ..sources.world import in_repository
+from ..sources.world import Lent
 from ..timing.machine import shuffle_memory, steady_allocator
 from ..twins.bursts import pin, stretched
-from ..twins.party import answer, obey
-from . import difference, facts, reference
+from ..twins.party import Misbehaved, answer, dumps, obey
+from . import difference, facts, imported, reference
 from .difference import Difference
 from .marker import MARKER, own
 from .meeting import Arrived, Collected, Finished, SessionStart
@@ -44,7 +44,8 @@ SAID = 2000  # characters of what a session printed, where it ended before it ha
 
 def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
     """Run a side's session in this process, which was forked for it, until the parent ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's business
+    # An interrupt is the parent's business. Processes that a test starts would inherit SIG_IGN, and not a handler.
+    signal.signal(signal.SIGINT, lambda *_: None)
     start.scratch.mkdir(exist_ok=True)
     printed = start.scratch / f"{start.label}.out"
     with printed.open("wb") as out:
@@ -52,13 +53,13 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
             os.dup2(out.fileno(), stream)
     common = frozenset(name.partition(".")[0] for name in sys.modules)
     held = shuffle_memory() if start.shuffled else []
-    start.world.enter(start.scratch / f"{start.label}-extensions-{os.getpid()}")
+    lent = start.world.enter(start.scratch / f"{start.label}-extensions-{os.getpid()}")
     own_caches(start.scratch / f"{start.label}-caches", on_gpu=NVIDIA.exists())
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(start.threads)
     gc.enable()
     random.seed(0)  # a fork seeds it anew, each with another seed
-    twin = _Twin(start, connection, common)
+    twin = _Twin(start, connection, common, lent)
     absent = {"-n0": "xdist", "--no-cov": "pytest_cov"}  # arguments of plugins that another interpreter may lack
     arguments = [one for one in start.arguments if find_spec(absent.get(one, "pytest")) is not None]
     arguments += _without_absent_plugins()
@@ -71,7 +72,10 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
         traceback.print_exc()
         code = int(pytest.ExitCode.INTERNAL_ERROR)
     del held
-    if not twin.has_collected:
+    if twin.has_collected:
+        if code == pytest.ExitCode.INTERNAL_ERROR:
+            twin.answer("failed", f"failed in pytest, or in a plugin of it: {twin.internal_error}")
+    else:
         said = printed.read_text(encoding="utf-8", errors="replace")[-SAID:].strip()
         twin.answer(
             "cannot", f"pytest ended with exit code {code} before the {start.label} had collected tests: {said}"
@@ -91,15 +95,20 @@ def main() -> None:
 class _Twin:
     """The plugin of a twin's session, whose first methods are the commands of the parent."""
 
-    def __init__(self, start: SessionStart, connection: "Connection[Any, Any]", common: frozenset[str]) -> None:
+    def __init__(
+        self, start: SessionStart, connection: "Connection[Any, Any]", common: frozenset[str], lent: Lent
+    ) -> None:
         self.__name__ = NAME
         self.has_collected = False
-        self._start, self._connection, self._common = start, connection, common
+        self.internal_error = ""
+        self._start, self._connection, self._common, self._lent = start, connection, common, lent
         self._errors: dict[str, str] = {}
         self._reports: list[dict[str, Any]] = []
         self._config: pytest.Config
         self._call: BenchmarkCall
-        self._result: Any = None
+        self._met: pytest.Item | None = None  # the test that has called the fixture last
+        self._timings: tuple[Sequence[float], int] = (), 1
+        self._raised: str | None = None
 
     # What the parent asks, while a test waits at the fixture.
 
@@ -115,8 +124,11 @@ class _Twin:
         try:
             with PauseInstrumentation():
                 taken_ns = self._call.nanoseconds(calls, perf_counter_ns, _synchronize)
-        except (pytest.fail.Exception, pytest.skip.Exception) as outcome:  # no Exception, so the test would end
-            raise RuntimeError(str(outcome)) from outcome
+        except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:  # the last two are no Exception
+            raise Misbehaved(
+                f"raised {type(error).__name__} when it was called again: {first_line(str(error))} (a benchmark is "
+                "called many times, whatever rounds= says; pedantic(..., setup=) prepares each call)"
+            ) from error
         share = self._start.slowed
         return (taken_ns if share is None else stretched(taken_ns, share)) / calls
 
@@ -125,23 +137,21 @@ class _Twin:
         pin(cores)
         gc.enable()
 
-    def difference(self, other: Path) -> Difference:
-        """Compare what the call returned with what the other side's did."""
+    def difference(self, other: Path, places: Mapping[Path, Path]) -> Difference:
+        """Compare what the call returned with what the other side's did, both as they were left by their first call."""
         try:
-            theirs = pickle.loads(other.read_bytes())  # noqa: S301  # of a process that the parent started
+            ours, theirs = (pickle.loads(file.read_bytes()) for file in (self._start.result, other))  # noqa: S301  # our own
         except Exception as error:  # noqa: BLE001  # whatever the class of the result does
             return Difference(unknown=f"the base's result cannot be read by the head ({first_line(str(error))})")
-        return difference.between(self._result, theirs)
+        return difference.between(ours, theirs, places)
+
+    def lent(self) -> Lent:
+        """Return which files of the head's repository the side has, or lacks, because git ignores them."""
+        return self._lent
 
     def imports_own(self) -> bool:
         """Whether any module but the tests themselves was imported from the side's own code."""
-        world, tests = self._start.world, {Path(file).resolve() for file in self._start.files}
-        roots = world.paths or [*filter(None, [world.checkout or world.repository])]
-        files = {
-            Path(file).resolve() for module in list(sys.modules.values()) if (file := _file_of(module)) is not None
-        }
-        own = (file for file in files if any(in_repository(file, root) for root in roots))
-        return any(file not in tests and file.name != "conftest.py" for file in own)
+        return imported.any_own(self._start.world, {Path(file).resolve() for file in self._start.files})
 
     # pytest's hooks
 
@@ -162,7 +172,8 @@ class _Twin:
         items = {item.nodeid: item for item in session.items}
         self.has_collected = True
         try:
-            self._refuse_another_place()
+            if not self._start.installed:
+                imported.refuse_another_place(self._start.label, self._start.world, self._common)
         except CannotDo as error:
             self.answer("cannot", str(error))
             return True
@@ -171,30 +182,55 @@ class _Twin:
         while (asked := obey(self, self._connection, until="run")) is not None:
             node_id, following = asked
             self._reports.clear()
-            session.config.hook.pytest_runtest_protocol(item=items[node_id], nextitem=items.get(following))
-            self.answer("done", Finished(tuple(self._reports)))
+            self._met, self._raised = None, None
+            if node_id in items:
+                session.config.hook.pytest_runtest_protocol(item=items[node_id], nextitem=items.get(following))
+            else:
+                why = f"{self._start.label} has no such test in its own process: ids must not differ from run to run"
+                self.pytest_runtest_logreport(pytest.TestReport(node_id, ("", 0, ""), {}, "failed", why, "setup"))
+            self.answer("done", Finished(tuple(self._reports), self._raised))
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
-        self._reports.append(data)
+        self._reports.append({name: value for name, value in data.items() if _can_be_sent(value)})
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.internal_error = first_line(excinfo.exconly())
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_set_timer(self) -> bool:
+        return True  # pytest-timeout is to set none: a test waits while its call is timed
 
     def meet(self, node: pytest.Item, fixture: BenchmarkFixture, call: BenchmarkCall) -> Any:
         """Call once, and wait with the call until the parent has timed it; returns what that first call returned."""
+        if FIXTURE not in node.fixturenames:  # type: ignore[attr-defined]  # an item that has fixtures has their names
+            pytest.fail("asks for benchmark by getfixturevalue: name it among the arguments of the test", pytrace=False)
+        if node is self._met:  # a plugin runs the test again, of which this call was timed
+            return self._go_on(fixture, call.once(*call.arguments()))
+        self._met = node
         asked, oracle = own(node)
         args, kwargs = call.arguments()
         expected = None if oracle is None or self._start.label != "head" else reference.expect(oracle, args, kwargs)
         before = facts.before_first_call()
-        result = call.once(args, kwargs)
-        self._call, self._result = call, result
+        try:
+            result = call.once(args, kwargs)
+        except Exception as error:
+            self._raised = f"{type(error).__name__}: {first_line(str(error))}"
+            raise
+        self._call = call
         errors = () if expected is None else reference.errors(result, expected)
-        unsaved = self._save() if asked.compare else None
+        unsaved = self._save(result) if asked.compare else None
         seen, unobserved = facts.of_call(lambda: call.once(*call.arguments()), before)
-        self.answer("done", Arrived(asked, unsaved, errors, seen, unobserved))
+        self.answer("done", Arrived(asked, type(result).__qualname__, unsaved, errors, seen, unobserved))
         timings = obey(self, self._connection, until="go_on")
         if timings is None:
             pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
-        seconds, calls = timings
+        self._timings = timings
+        return self._go_on(fixture, result)
+
+    def _go_on(self, fixture: BenchmarkFixture, result: Any) -> Any:
+        seconds, calls = self._timings
         if seconds:
             pytest_benchmark_adapter.give_timings(fixture, seconds, calls)
         return result
@@ -204,12 +240,12 @@ class _Twin:
     def answer(self, outcome: str, value: object) -> None:
         answer(self._connection, outcome, value)
 
-    def _save(self) -> str | None:
+    def _save(self, result: object) -> str | None:
         """Leave the result for the other side; returns why that cannot be done, None where it was."""
         try:
-            pickled = pickle.dumps(self._result, protocol=4)
+            pickled = pickle.dumps(result, protocol=4)
         except Exception as error:  # noqa: BLE001  # whatever the class of the result does
-            return f"a {type(self._result).__qualname__} cannot be pickled ({first_line(str(error))})"
+            return f"a {type(result).__qualname__} cannot be pickled ({first_line(str(error))})"
         place = self._start.result
         try:
             place.write_bytes(pickled)
@@ -218,25 +254,6 @@ class _Twin:
             self.answer("exhausted", f"{why}: set TMPDIR to a place with more room")
             pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
         return None
-
-    def _refuse_another_place(self) -> None:
-        """Refuse packages of the repository, or of the base's directory, that were imported from elsewhere."""
-        world = self._start.world
-        if self._start.installed:
-            return
-        roots = [*world.paths, *filter(None, [world.checkout or world.repository])]
-        for name, module in list(sys.modules.items()):
-            file = _file_of(module)
-            if file is None or "." in name or name in self._common:
-                continue
-            if name in sys.stdlib_module_names:
-                continue
-            held = next((place for root in roots for place in folders_of(root, [name]) if _has(place, name)), None)
-            if held is not None and not any(in_repository(Path(file), root) for root in roots):
-                raise CannotDo(
-                    f"the {self._start.label} imports {name} from {Path(file).parent}, and {held} has its own: "
-                    f"install that one (pip install --editable), or put it on PYTHONPATH"
-                )
 
 
 class _Fixture:
@@ -267,17 +284,13 @@ def _without_absent_plugins() -> list[str]:
     return found
 
 
-def _file_of(module: object) -> str | None:
+def _can_be_sent(value: object) -> bool:
+    """Whether a part of a report can go to the parent: plugins leave anything there."""
     try:
-        file = getattr(module, "__file__", None)
-    except Exception:  # noqa: BLE001  # a module may be any object
-        return None
-    return file if isinstance(file, str) else None
-
-
-def _has(folder: Path, name: str) -> bool:
-    """Whether a module, or a package that is no mere folder, lies there."""
-    return (folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file()
+        dumps(value)
+    except Exception:  # noqa: BLE001  # whatever its class does
+        return False
+    return True
 
 
 def _synchronize() -> None:

@@ -2,16 +2,21 @@
 
 import marshal
 import os
+import shutil
 import site
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
+
+from ..plain.errors import CannotDo
+from ..plain.files import make_way
+from .repository import is_ignored
 
 LARGEST_COPY = 64 << 20  # bytes of a compiled module
 NO_EXECUTION: int = getattr(os, "ST_NOEXEC", 0)  # a flag of file systems, which Linux tells
@@ -34,28 +39,39 @@ class World:
     closed: bool = False
     environment: Mapping[str, str] | None = None  # None: as the process has it
 
-    def enter(self, extensions: Path | None = None) -> None:
-        """Make this process see it; for a process that holds one side and nothing else.
+    def enter(self, extensions: Path | None = None) -> "Lent":
+        """Make this process see it, and those that it starts; for a process that holds one side and nothing else.
 
         Compiled modules are copied to ``extensions``, if that is given, and imported from there, unless its file system
-        lets nothing be executed.
+        lets nothing be executed. Returns what the head lends, which is filled as modules are imported.
         """
         if self.environment is not None:
             os.environ.clear()
             os.environ.update(self.environment)
+        os.environ.update({name: self._moved_parts(value) for name, value in os.environ.items()})
         os.chdir(self._moved(self.cwd) or self.checkout or self.cwd)
         kept = [str(self._moved(Path(entry)) or entry) for entry in sys.path]
         sys.path[:] = [*map(str, self.paths), *kept]
         sys.path_importer_cache.clear()
+        first = [*map(str, self.paths), *(one for one in kept if self.checkout and one.startswith(str(self.checkout)))]
+        if first:  # processes that it starts would find what an editable install names
+            os.environ["PYTHONPATH"] = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
         common = frozenset(name.partition(".")[0] for name in sys.modules)
         if extensions is not None and os.statvfs(extensions.parent).f_flag & NO_EXECUTION:
             extensions = None
-        sys.meta_path.insert(0, _Finder(self, common, extensions))
+        finder = _Finder(self, common, extensions)
+        sys.meta_path.insert(0, finder)
+        return finder.lent
 
     def own(self, path: Path) -> bool:
         """Whether a file is the side's own source."""
         roots = [*self.paths, None if self.closed else self.checkout or self.repository]
         return any(root is not None and in_repository(path, root) for root in roots)
+
+    def _moved_parts(self, value: str) -> str:
+        """Return the value of a variable, in which each whole path of the repository is that of the checkout."""
+        parts = value.split(os.pathsep)
+        return os.pathsep.join(str(self._moved(Path(one)) or one) if one[:1] == os.sep else one for one in parts)
 
     def _moved(self, path: Path) -> Path | None:
         """Return where the checkout has what lies in the repository; None if it is not there, or not in it."""
@@ -63,6 +79,36 @@ class World:
             return None
         moved = self.checkout / path.resolve().relative_to(self.repository.resolve())
         return moved if moved.exists() else None
+
+
+@dataclass
+class Lent:
+    """Files of the head's repository that git ignores, so that a checkout lacks them, and that the side imports.
+
+    ``sources`` were copied into the checkout. ``compiled`` were not, since they are the head's own.
+    """
+
+    sources: list[str] = field(default_factory=list)
+    compiled: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the verdicts must know."""
+        named = ", ".join(dict.fromkeys(self.sources))
+        return (f"git ignores {named}, so the base has the head's",) if named else ()
+
+    def refuse_compiled(self) -> None:
+        """Refuse a base whose compiled modules only the head has built.
+
+        Raises:
+            CannotDo: there are some.
+
+        """
+        if self.compiled:
+            raise CannotDo(
+                f"{self.compiled[0]} was built in the repository, and git ignores it, so the base has no such module: "
+                "build the base in a directory of its own (pip install --target=DIR) and give --gate-base=DIR"
+            )
 
 
 class NotThisSide(ImportError):
@@ -76,7 +122,7 @@ class _Finder(MetaPathFinder):
     """
 
     def __init__(self, world: World, common: frozenset[str], extensions: Path | None) -> None:
-        self._world, self._common, self._extensions = world, common, extensions
+        self._world, self._common, self._extensions, self.lent = world, common, extensions, Lent()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -87,10 +133,50 @@ class _Finder(MetaPathFinder):
             first = PathFinder.find_spec(fullname, [*map(str, self._world.paths)], target)
             if first is not None and first.has_location:
                 return self._fresh(self._own(first))
+        head_s: ModuleSpec | None = None
         for finder in sys.meta_path:
-            if finder is not self and (spec := finder.find_spec(fullname, path, target)) is not None:
+            if finder is self or (spec := finder.find_spec(fullname, path, target)) is None:
+                continue
+            if not self._is_head_s(spec):
                 return self._fresh(self._own(spec))
-        return None
+            if (moved := self._moved(spec)) is not None:
+                return self._fresh(moved)
+            head_s = spec
+        return None if self._world.checkout is None else self._elsewhere(fullname, path, head_s)
+
+    def _elsewhere(self, fullname: str, path: Sequence[str] | None, head_s: ModuleSpec | None) -> ModuleSpec | None:
+        """Find what lies elsewhere in the checkout than in the repository, or in the repository alone."""
+        checkout, repository = self._world.checkout, self._world.repository
+        assert checkout is not None  # there is no elsewhere without
+        assert repository is not None  # of which it is a checkout
+        if path is None:  # the package may have moved into src/, or out of it
+            spec = PathFinder.find_spec(fullname, [str(checkout), str(checkout / "src")])
+            if spec is not None and spec.has_location:
+                return self._fresh(self._own(spec))
+        if head_s is None:
+            places = [Path(one) for one in (sys.path if path is None else path)]
+            there = [str(repository / one.relative_to(checkout)) for one in places if one.is_relative_to(checkout)]
+            head_s = PathFinder.find_spec(fullname, there)
+        if head_s is None or head_s.origin is None or not self._is_head_s(head_s):
+            return None
+        if not is_ignored(repository, head_s.origin):
+            return None
+        if not isinstance(head_s.loader, SourceFileLoader):
+            self.lent.compiled.append(head_s.origin)
+            return None
+        self.lent.sources.append(head_s.origin)
+        copy = checkout / Path(head_s.origin).resolve().relative_to(repository.resolve())
+        make_way(copy, checkout)
+        shutil.copy2(head_s.origin, copy)  # processes that the side starts find it, too
+        return self._moved(head_s)
+
+    def _is_head_s(self, spec: ModuleSpec) -> bool:
+        """Whether it is a file of the repository for which a checkout stands."""
+        world = self._world
+        if world.checkout is None or world.repository is None or spec.origin is None or not spec.has_location:
+            return False
+        origin = Path(spec.origin)
+        return not world.own(origin) and in_repository(origin, world.repository)
 
     def _fresh(self, spec: ModuleSpec) -> ModuleSpec:
         """Load a compiled module from a copy.
@@ -116,29 +202,30 @@ class _Finder(MetaPathFinder):
         if spec.origin is None or not spec.has_location:
             return spec
         origin, world = Path(spec.origin), self._world
-        if not world.own(origin) and world.repository is not None and in_repository(origin, world.repository):
-            if world.checkout is not None:
-                return self._moved(spec, origin)
-            if world.closed:
-                top = spec.name.partition(".")[0]
-                raise NotThisSide(
-                    f"{top} lies in the repository beside the source that is compared, so both sides would run the "
-                    f"same {top}: give --source={top}, or a base that is a revision",
-                    name=spec.name,
-                )
-        if world.own(origin) and isinstance(spec.loader, SourceFileLoader):
-            spec.loader, spec.cached = _Uncached(spec.loader.name, spec.loader.path), None
-        return spec
+        own = world.own(origin)
+        if not own and world.closed and world.repository is not None and in_repository(origin, world.repository):
+            top = spec.name.partition(".")[0]
+            raise NotThisSide(
+                f"{top} lies in the repository beside the source that is compared, so both sides would run the "
+                f"same {top}: give --source={top}, or a base that is a revision",
+                name=spec.name,
+            )
+        return _uncached(spec, spec.loader) if own and isinstance(spec.loader, SourceFileLoader) else spec
 
-    def _moved(self, spec: ModuleSpec, origin: Path) -> ModuleSpec:
+    def _moved(self, spec: ModuleSpec) -> ModuleSpec | None:
         """Find in the checkout what an editable install found in the repository."""
-        moved = self._world._moved(origin)  # noqa: SLF001  # its own finder
+        moved = self._world._moved(Path(spec.origin or ""))  # noqa: SLF001  # its own finder
         if moved is None:
-            raise ModuleNotFoundError(f"No module named {spec.name!r} in this revision", name=spec.name)
+            return None
         within = None if spec.submodule_search_locations is None else [str(moved.parent)]
         found = spec_from_file_location(spec.name, moved, submodule_search_locations=within)
         assert found is not None  # the kind of file has a loader, as the one in the repository had
         return self._own(found)
+
+
+def _uncached(spec: ModuleSpec, loader: SourceFileLoader) -> ModuleSpec:
+    spec.loader, spec.cached = _Uncached(loader.name, loader.path), None
+    return spec
 
 
 class _Copied(ExtensionFileLoader):

@@ -2,8 +2,9 @@
 
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,71 @@ class Plain:
         self.x = x
 
 
-class Strange:
+class Wider:
+    def __init__(self, x: int) -> None:
+        self.x, self.y = x, x
+
+
+Wider.__qualname__ = "Plain"  # as of a later version
+
+
+class Closed:
     def __eq__(self, other: object) -> bool:
         raise ValueError("no")
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("no")
+
     __hash__ = None  # type: ignore[assignment]  # as a class with == has it
+
+
+@dataclass
+class Held:
+    values: Any
+
+
+@dataclass
+class Timed:
+    x: float
+    taken: int = field(compare=False)
+
+
+class Ring:
+    def __init__(self, x: int) -> None:
+        self.x, self.other = x, self
+
+
+class Quantity(np.ndarray):
+    """An array with a unit, as packages of units have it."""
+
+
+class Counted(list[int]):
+    def __init__(self, total: int) -> None:
+        self.total = total
+
+
+def quantity(value: float, unit: str) -> Quantity:
+    made = np.array([value]).view(Quantity)
+    made.unit = unit  # type: ignore[attr-defined]
+    return made
+
+
+def objects(*values: object) -> Any:
+    made = np.empty(len(values), object)
+    made[:] = values
+    return made
+
+
+class Joined:
+    """Compares what both have, as labelled arrays do."""
+
+    def __init__(self, label: int) -> None:
+        self.label = label
+
+    def __eq__(self, other: object) -> Any:
+        return np.array([])
+
+    __hash__ = None  # type: ignore[assignment]  # it has no single equality
 
 
 Pair = namedtuple("Pair", "a b")  # noqa: PYI024  # as people write it
@@ -58,6 +119,15 @@ NAN = float("nan")
         (torch.tensor([1.0, NAN]), torch.tensor([1.0 + 1e-6, NAN])),
         (torch.ones(2, 3).T, torch.ones(3, 2)),
         ([torch.ones(2)], [torch.ones(2)]),
+        (complex(NAN, 1), complex(NAN, 1)),
+        (np.array([(1, NAN)], "i4,f8"), np.array([(1, NAN)], "i4,f8")),
+        (objects(1, NAN), objects(1, NAN)),
+        (np.ma.array([1.0, 2.0], mask=[False, True]), np.ma.array([1.0, 3.0], mask=[False, True])),
+        (Held(np.array([1.0])), Held(np.array([1.0 + 1e-9]))),
+        (Ring(1), Ring(1)),
+        (Timed(1.0, 2), Timed(1.0, 3)),
+        ([(range(2), 1), Timed], [(range(2), 1), Timed]),
+        (quantity(1.0, "m"), quantity(1.0, "m")),
     ],
 )
 def test_results_that_are_the_same(head: object, base: object) -> None:
@@ -75,14 +145,22 @@ def test_results_that_are_the_same(head: object, base: object) -> None:
         ([1, 2], [1], "the result has 2 items, and 1 in the base"),
         ([1, [2, 3]], [1, [2, 4]], "the result[1][1] is 3, and 4 in the base"),
         ({"a": 1}, {"b": 1}, "the result has other keys than in the base: 'a', 'b' on one side alone"),
-        ({"a": Point(1.0)}, {"a": Point(2.0)}, "the result['a'] is Point(x=1.0), and Point(x=2.0) in the base"),
+        ({"a": Point(1.0)}, {"a": Point(2.0)}, "the result['a'].x is 1.0, and 2.0 in the base"),
         ({1}, {2}, "the result is {1}, and {2} in the base"),
         (np.zeros(2), np.zeros(3), "the result: shape (2,), and (3,) in the base"),
         (np.zeros(2), np.zeros(2, np.float32), "the result: dtype float64, and float32 in the base"),
+        ([10**5000], [10**5000 + 1], "the result[0] is another int than in the base"),
+        (complex(NAN, 1), complex(NAN, 2), "the result is (nan+1j), and (nan+2j) in the base"),
+        (objects(1, NAN), objects(2, NAN), "the result[0] is 1, and 2 in the base"),
+        (Plain(1), Plain(2), "the result.x is 1, and 2 in the base"),
+        (Ring(1), Ring(2), "the result.x is 1, and 2 in the base"),
+        (Joined(1), Joined(2), "the result.label is 1, and 2 in the base"),
+        (Counted(1), Counted(2), "the result.__dict__['total'] is 1, and 2 in the base"),
+        (quantity(1.0, "m"), quantity(1.0, "s"), "the result.__dict__['unit'] is 'm', and 's' in the base"),
     ],
 )
 def test_where_results_differ_is_said(head: object, base: object, found: str) -> None:
-    assert between(head, base) == Difference(found=found)
+    assert [*between(head, base).found.values()] == [found]
 
 
 @pytest.mark.parametrize(
@@ -93,11 +171,12 @@ def test_where_results_differ_is_said(head: object, base: object, found: str) ->
         (lambda x: torch.tensor([x]), 1e-4),
         (lambda x: torch.tensor([x], dtype=torch.bfloat16), 0.1),
         (lambda x: np.array([x > 1.0]), 0.1),
+        (lambda x: np.ma.array([x, 1.0], mask=[False, True]), 1e-6),
+        (lambda x: np.ma.array([1.0], mask=[x > 1.0]), 1e-6),
     ],
 )
 def test_arrays_beyond_the_tolerance_of_their_dtype_differ(make: Callable[[float], Any], off: float) -> None:
-    found = between(make(1.0 + off), make(1.0)).found
-    assert found is not None
+    (found,) = between(make(1.0 + off), make(1.0)).found.values()
     assert found.startswith("the result: ")
     assert "\n" not in found
 
@@ -105,9 +184,9 @@ def test_arrays_beyond_the_tolerance_of_their_dtype_differ(make: Callable[[float
 @pytest.mark.parametrize(
     ("head", "base", "unknown"),
     [
-        (Plain(1), Plain(2), "the result is of type Plain, which defines no equality"),
-        (Strange(), Strange(), "the result cannot be compared (ValueError: no)"),
-        ([1, Strange()], [1, Strange()], "the result[1] cannot be compared (ValueError: no)"),
+        (Plain(1), Wider(1), "the result is of type Plain, which holds other attributes in the base"),
+        (Closed(), Closed(), "the result cannot be compared (TypeError: no)"),
+        ([1, Closed()], [1, Closed()], "the result[1] cannot be compared (TypeError: no)"),
     ],
 )
 def test_what_cannot_be_compared_is_said(head: object, base: object, unknown: str) -> None:
@@ -115,7 +194,7 @@ def test_what_cannot_be_compared_is_said(head: object, base: object, unknown: st
 
 
 def test_a_difference_is_found_behind_what_cannot_be_compared() -> None:
-    assert between([Plain(1), 1], [Plain(2), 2]).found == "the result[1] is 1, and 2 in the base"
+    assert [*between([Closed(), 1], [Closed(), 2]).found.values()] == ["the result[1] is 1, and 2 in the base"]
 
 
 class Measured:
@@ -133,11 +212,27 @@ class Measured:
 def test_a_class_that_compares_item_by_item_is_held_to_the_tolerance_of_what_it_stores() -> None:
     assert between(Measured(1.0, 2.0), Measured(1.0, 2.0)) == Difference()
     assert between(Measured(1.0, 2.0), Measured(1.0, 2.0 + 1e-9)) == Difference()
-    found = between(Measured(1.0, 2.0), Measured(1.0, 2.1)).found
-    assert found is not None
-    assert found.startswith("what the result holds[1]['values']: Not equal to tolerance rtol=1e-07")
+    (found,) = between(Measured(1.0, 2.0), Measured(1.0, 2.1)).found.values()
+    assert found.startswith("the result.values: Not equal to tolerance rtol=1e-07")
+
+
+def test_what_varies_on_one_side_hides_no_other_difference() -> None:
+    varying = between({"at": 1, "value": 0}, {"at": 2, "value": 0})
+    assert between({"at": 3, "value": 1}, {"at": 1, "value": 0}).beside(varying) == (
+        "the result['value'] is 1, and 0 in the base"
+    )
+    assert between({"at": 3, "value": 0}, {"at": 1, "value": 0}).beside(varying) is None
+    assert between([1, 2], [3, 4]).beside(between([1], [1, 2])) is None
+
+
+def test_the_place_of_a_checkout_is_that_of_the_repository() -> None:
+    places = {Path("/tmp/base"): Path("/home/me")}  # noqa: S108  # no file
+    for head, base in (("/home/me/a.py", "/tmp/base/a.py"), (b"/home/me", b"/tmp/base")):  # noqa: S108
+        assert between(head, base, places) == Difference()
+    assert between([Path("/home/me/a.py")], [Path("/tmp/base/a.py")], places) == Difference()  # noqa: S108
+    assert between("/home/me/a.py", "/tmp/base/b.py", places).found  # noqa: S108
 
 
 def test_long_texts_are_cut_to_where_they_differ() -> None:
-    found = between("x" * 200 + "1", "x" * 200 + "2").found
+    (found,) = between("x" * 200 + "1", "x" * 200 + "2").found.values()
     assert found == f"the result is …{'x' * 20}1', and …{'x' * 20}2' in the base"

@@ -3,11 +3,13 @@
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from bench.plain.errors import CannotDo
 from bench.sessions import code
 from bench.sources.target import SUITE
 
@@ -43,6 +45,85 @@ def test_a_merge_base_is_where_the_head_left_a_main_that_has_gone_on(repository:
         assert (found.world.checkout / "m/__init__.py").read_text() == SUM.format(value)
         assert len(warnings) == warned
     assert "--gate-base=main... compares with the commit where HEAD left it" in warnings[0]
+
+
+def test_the_head_s_tests_replace_links_of_the_base_and_nothing_that_they_lead_to(
+    repository: Make, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside.py"
+    outside.write_text("")
+    theirs = repository({"m.py": SUM.format(1), "shared/test_f.py": TEST})
+    (theirs.path / "tests").symlink_to("shared")
+    for name, target in (("conftest.py", "../m.py"), ("test_g.py", str(outside))):
+        (theirs.path / "shared" / name).symlink_to(target)
+    theirs.commit({})
+    (theirs.path / "shared/test_g.py").unlink()
+    theirs.write({"m.py": SUM.format(2), "shared/test_g.py": TEST})
+    found, _ = code.of_name(theirs.path, "HEAD", tmp_path / "scratch")
+    tests = [theirs.path / "tests" / name for name in ("test_f.py", "test_g.py")]
+    code.lay_over(tests, None, found.world)
+    checkout = found.world.checkout
+    assert checkout is not None
+    assert outside.read_text() == ""
+    assert (checkout / "m.py").read_text() == SUM.format(1)
+    assert (checkout / "tests/conftest.py").read_text() == SUM.format(2)
+    assert (checkout / "tests/test_g.py").read_text() == TEST
+    assert code.moved(tests[0], found.world) == checkout / "tests/test_f.py"
+
+
+def test_a_compiled_module_that_git_ignores_is_not_left_out_of_the_base(repository: Make) -> None:
+    fast = f"fast{EXTENSION_SUFFIXES[0]}"
+    with_fallback = "try:\n    import fast\nexcept ImportError:\n    pass\n\n" + SUM.format(1)
+    theirs = repository({**FLAT, ".gitignore": f"{fast}\n", "m/__init__.py": with_fallback})
+    (theirs.path / fast).touch()
+    outcome = theirs.pytest()
+    assert outcome.exit_code == 4, outcome.output
+    assert f"{theirs.path / fast} was built in the repository, and git ignores it, so the base has no" in outcome.output
+
+
+def test_what_git_does_not_track_counts_as_code_if_python_imports_it(repository: Make) -> None:
+    theirs = repository(FLAT)
+    before = code.of_disk(theirs.path).sha256
+    theirs.write({"report.json": "{}"})
+    assert code.of_disk(theirs.path).sha256 == before
+    theirs.write({"new.py": ""})
+    assert code.of_disk(theirs.path).sha256 != before
+
+
+def test_a_directory_above_the_repository_and_a_branch_that_is_named_like_a_file_are_told_apart(
+    repository: Make, tmp_path: Path
+) -> None:
+    theirs = repository(FLAT)
+    theirs.git("branch", "feature.json")
+    with pytest.raises(CannotDo, match="holds the repository .* itself: name the folder that holds the base's package"):
+        code.of_name(theirs.path, str(theirs.path.parent), tmp_path / "scratch")
+    found, _ = code.of_name(theirs.path, "feature.json", tmp_path / "scratch")
+    assert found.origin.startswith("revision feature.json")
+
+
+def test_a_base_of_the_same_source_that_cannot_run_a_test_is_no_older_one(repository: Make) -> None:
+    filled = """
+        import m
+
+        def test_fill():
+            m.values = [1]
+
+        def test_f(benchmark):
+            benchmark(lambda: m.values)
+    """
+    outcome = repository({**FLAT, "benchmarks/test_f.py": filled}).pytest()
+    assert outcome.verdicts == {"test_f": "ERROR"}
+    assert "has no attribute 'values', though base and head are the same source" in outcome.reasons("test_f")
+
+
+def test_own_tests_of_the_base_and_files_of_the_head_that_cannot_be_collected_are_named(repository: Make) -> None:
+    settings = "[tool.pytest.ini_options]\n"
+    theirs = repository({**FLAT, "pyproject.toml": f"{settings}addopts = '--of-a-plugin-that-is-gone'\n"})
+    theirs.write({"pyproject.toml": settings, "benchmarks/test_broken.py": "def x(:\n"})
+    outcome = theirs.pytest("benchmarks", "--continue-on-collection-errors")
+    assert (outcome.exit_code, outcome.verdicts) == (1, {"test_f": "UNCHANGED"}), outcome.output
+    assert "ERROR benchmarks/test_broken.py" in outcome.output
+    assert "the base's own tests cannot be collected, so a lost one is not MISSING (" in outcome.output
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,197 @@
+"""What tests, settings and plugins of people do beside a call: one run over a repository that does it all."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from .conftest import Outcome, Repository, new_repository
+
+Make = Callable[[Mapping[str, str]], Repository]
+
+SETTINGS = """
+    [tool.pytest.ini_options]
+    addopts = "--ff --strict-config --strict-markers -m 'not slow'"
+    cache_dir = ".kept"
+    markers = ["slow", "never", "again"]
+"""
+CONFTEST = """
+    import json
+    import pytest
+    from _pytest.runner import runtestprotocol
+
+    def pytest_addoption(parser):
+        parser.addoption("--size", type=json.loads, default={"n": 1})
+
+    class Timeouts:  # as pytest-timeout has it
+        @pytest.hookspec(firstresult=True)
+        def pytest_timeout_set_timer(self, item, settings): ...
+
+    def pytest_addhooks(pluginmanager):
+        pluginmanager.add_hookspecs(Timeouts())
+
+    class Timed:
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_protocol(self, item):
+            assert item.ihook.pytest_timeout_set_timer(item=item, settings=None)
+            return (yield)
+
+    def pytest_configure(config):
+        config.pluginmanager.register(Timed())
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(item, call):
+        report = yield
+        report.seen = lambda: None  # which cannot be pickled
+        return report
+
+    def pytest_runtest_protocol(item, nextitem):  # as plugins do that run a failed test again
+        if item.get_closest_marker("again"):
+            runtestprotocol(item, nextitem=nextitem, log=False)
+            item._initrequest()
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            runtestprotocol(item, nextitem=nextitem)
+            return True
+"""
+TOOL = """
+    import time
+    from pathlib import Path
+    from _version import VERSION
+
+    K = {k}
+    shared = []
+    taken = set()
+
+    def several(): return {several}
+    def partly(): return {{"at": time.time_ns(), "value": K}}
+    def place(): return [__file__, Path(__file__)]
+    def own_buffer(): shared.append(K); return shared
+    def child(): print(K)
+    def once(): taken.remove(1)
+    def fails(): raise ValueError("as it should")
+    def read(): return VERSION, (Path(__file__).parent / "benchmarks/data/words.txt").read_text() * K
+    def sized(n): return n
+
+    class Kept:
+        def add(self): self.values = [0] * (300 - K)
+
+    if __name__ == "__main__":
+        child()
+"""
+TESTS = """
+    import signal
+    import subprocess
+    import sys
+    import pytest
+    import tool
+
+    def test_kind(benchmark): benchmark(tool.several)
+    def test_partly(benchmark): benchmark(tool.partly)
+    def test_place(benchmark): benchmark(tool.place)
+    def test_own_buffer(benchmark): benchmark(tool.own_buffer)
+    def test_data(benchmark): benchmark(tool.read)
+
+    def test_child(benchmark):
+        command = [sys.executable, "-m", "tool"]
+        benchmark(lambda: subprocess.run(command, check=True, capture_output=True).stdout)
+
+    def test_once(benchmark):
+        tool.taken.add(1)
+        benchmark.pedantic(tool.once, rounds=1)
+
+    def test_fails(benchmark):
+        with pytest.raises(ValueError):
+            benchmark(tool.fails)
+
+    def test_by_name(request): request.getfixturevalue("benchmark")(tool.place)
+
+    def test_option(benchmark, pytestconfig):
+        assert benchmark(tool.sized, pytestconfig.getoption("--size")["n"]) == 7
+
+    def test_cached(benchmark, cache):
+        cache.set("a/b", 1)
+        benchmark(tool.place)
+
+    def test_statistics(benchmark):
+        benchmark(tool.place)
+        assert benchmark.stats.stats.rounds > 3
+
+    @pytest.fixture
+    def server():
+        started = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=-1)
+        started.stdout.readline()
+        yield
+        started.send_signal(signal.SIGINT)
+        started.wait(10)
+
+    def test_interrupted_child(benchmark, server): benchmark(tool.place)
+
+    @pytest.mark.slow
+    def test_slow(benchmark): benchmark(tool.place)
+
+    @pytest.mark.again
+    def test_again(benchmark):
+        kept = tool.Kept()
+        benchmark(kept.add)
+        assert len(kept.values) == 300
+
+    def test_uses(benchmark): benchmark(tool.place)
+    def test_selected(benchmark): benchmark(tool.place)
+"""
+BASE = {
+    ".gitignore": "__pycache__/\n.kept/\n_version.py\ndata/\n",
+    "pyproject.toml": SETTINGS,
+    "conftest.py": CONFTEST,
+    "tool.py": TOOL.format(k=0, several="[1, 2]"),
+    "benchmarks/test_tool.py": TESTS,
+}
+IGNORED = {"_version.py": "VERSION = 1\n", "benchmarks/data/words.txt": "words"}
+HEAD = {
+    "tool.py": TOOL.format(k=1, several="(n for n in [1, 2])"),
+    "benchmarks/test_tool.py": TESTS.replace(
+        "def test_uses(benchmark): benchmark(tool.place)", "def test_uses(): tool.place()"
+    ).replace("    def test_selected", "    @pytest.mark.never\n    def test_selected"),
+}
+GONE = "runs in the base, and is deselected in the head or uses no benchmark fixture there"
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """What the run came to."""
+    theirs = new_repository(tmp_path_factory.mktemp("habits"), BASE)
+    theirs.write({**HEAD, **IGNORED})
+    found = theirs.pytest(
+        "benchmarks", '--size={"n": 7}', "-m", "not never", path=(str(Path(__file__).parents[2]), str(theirs.path))
+    )
+    assert found.exit_code == 1, found.output
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "said"),
+    [
+        ("test_kind", "DRIFTED", "the result is of type generator, and list in the base"),
+        ("test_partly", "DRIFTED", "the result['value'] is 1, and 0 in the base"),
+        ("test_place", "UNCHANGED", ""),
+        ("test_own_buffer", "DRIFTED", "the result[0] is 1, and 0 in the base"),
+        ("test_data", "DRIFTED", "the result[1] is 'words', and '' in the base"),
+        ("test_child", "DRIFTED", "the result is b'1\\n', and b'0\\n' in the base"),
+        ("test_once", "ERROR", "base raised KeyError when it was called again: 1 (a benchmark is called many times"),
+        ("test_fails", "ERROR", "what it gives to benchmark raised ValueError: as it should: a call that raises is"),
+        ("test_option", "UNCHANGED", ""),
+        ("test_cached", "UNCHANGED", ""),
+        ("test_statistics", "UNCHANGED", ""),
+        ("test_interrupted_child", "UNCHANGED", ""),
+        ("test_slow", "UNCHANGED", ""),
+        ("test_again", "ERROR", "failed in the head: assert 299 == 300"),
+        ("test_uses", "MISSING", GONE),
+        ("test_selected", "MISSING", GONE),
+    ],
+)
+def test_it_is_compared_as_it_would_run(outcome: Outcome, name: str, verdict: str, said: str) -> None:
+    assert (outcome.verdicts[name], outcome.reasons(name)[: len(said) or None]) == (verdict, said)
+
+
+def test_what_the_gate_cannot_see_beforehand_fails_and_what_git_ignores_is_named(outcome: Outcome) -> None:
+    assert "asks for benchmark by getfixturevalue: name it among the arguments of the test" in outcome.output
+    assert "_version.py, so the base has the head's" in outcome.output

@@ -27,7 +27,9 @@ class Difference:
 
     def beside(self, varying: "Difference") -> str | None:
         """Return how they differ where the results of one side, of which ``varying`` is the difference, do not."""
-        return next((said for place, said in self.found.items() if not any(map(place.startswith, varying.found))), None)
+        inside = tuple(f"{place}{sign}" for place in varying.found for sign in ".[,")
+        certain = (place for place in self.found if place not in varying.found and not place.startswith(inside))
+        return next((self.found[place] for place in certain), None)
 
 
 def between(head: object, base: object, places: Mapping[Path, Path] | None = None) -> Difference:
@@ -102,10 +104,11 @@ class _Comparison:
                 equal = head == base
             except Exception:  # noqa: BLE001  # such as the truth of an array that is one of its fields
                 equal = None
-        if equal is False and not _compares_fields(type(head)):
-            self._differ(head, base, where)
-        elif equal is not True:
+        found = len(self.found)
+        if equal is not True and (equal is None or getattr(head, "__dict__", None) or _compares_fields(type(head))):
             self._compare_states(head, base, where)
+        if equal is False and len(self.found) == found and not _compares_fields(type(head)):
+            self._differ(head, base, where)
 
     def _compare_states(self, head: Any, base: Any, where: str) -> None:
         """Compare what pickle would store of two objects; they may refer to each other in a circle."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -223,6 +224,8 @@ def test_what_varies_on_one_side_hides_no_other_difference() -> None:
     )
     assert between({"at": 3, "value": 0}, {"at": 1, "value": 0}).beside(varying) is None
     assert between([1, 2], [3, 4]).beside(between([1], [1, 2])) is None
+    one, other, again = SimpleNamespace(a=1, ab=1), SimpleNamespace(a=2, ab=2), SimpleNamespace(a=2, ab=1)
+    assert between(one, other).beside(between(one, again)) == "the result.ab is 1, and 2 in the base"
 
 
 def test_the_place_of_a_checkout_is_that_of_the_repository() -> None:

@@ -28,7 +28,7 @@ from ..sources.caches import NVIDIA, own_caches
 from ..sources.world import Lent
 from ..timing.machine import shuffle_memory, steady_allocator
 from ..twins.bursts import pin, stretched
-from ..twins.party import Misbehaved, answer, dumps, obey
+from ..twins.party import Misbehaved, answer, dumps, full_disk_answered, obey
 from . import difference, facts, imported, reference
 from .difference import Difference
 from .marker import MARKER, own
@@ -89,7 +89,8 @@ def main() -> None:
     ours = connection()
     steady_allocator()
     _, (start,) = pickle.loads(ours.recv_bytes())  # noqa: S301  # from the parent
-    run(start, ours)
+    with full_disk_answered(ours):
+        run(start, ours)
 
 
 class _Twin:
@@ -234,8 +235,6 @@ class _Twin:
         if seconds:
             pytest_benchmark_adapter.give_timings(fixture, seconds, calls)
         return result
-
-    # The protocol
 
     def answer(self, outcome: str, value: object) -> None:
         answer(self._connection, outcome, value)

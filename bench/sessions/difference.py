@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -100,10 +101,9 @@ class _Comparison:
     def _compare_objects(self, head: Any, base: Any, where: str) -> None:
         equal: object = None
         if isinstance(head, AbstractSet) or getattr(type(head), "__eq__") is not object.__eq__:  # noqa: B009  # for mypy
-            try:
+            with suppress(Exception):  # such as the truth of an array that is one of its fields
                 equal = head == base
-            except Exception:  # noqa: BLE001  # such as the truth of an array that is one of its fields
-                equal = None
+            equal = equal if isinstance(equal, bool) else None  # what compares item by item
         found = len(self.found)
         if equal is not True and (equal is None or getattr(head, "__dict__", None) or _compares_fields(type(head))):
             self._compare_states(head, base, where)

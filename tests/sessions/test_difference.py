@@ -83,6 +83,8 @@ def objects(*values: object) -> Any:
 class Joined:
     """Compares what both have, as labelled arrays do."""
 
+    __slots__ = ("label",)
+
     def __init__(self, label: int) -> None:
         self.label = label
 

@@ -25,7 +25,7 @@ _BETWEEN = ("pluggy", __name__.partition(".")[0])  # who calls a hook, and its i
 # runs the tests that the parent asks for.
 _PARENT_S = frozenset(
     """
-    keyword markexpr deselect collectonly maxfail file_or_dir plugins inifilename rootdir confcutdir override_ini
+    deselect collectonly maxfail file_or_dir plugins inifilename rootdir confcutdir override_ini
     importmode basetemp cacheclear cacheshow lf failedfirst newfirst last_failed_no_failures stepwise stepwise_skip
     ignore ignore_glob usepdb usepdb_cls trace xmlpath junitprefix durations durations_min numprocesses maxprocesses
     dist tx distload looponfail report_log version help traceconfig debug setupplan setuponly setupshow
@@ -72,7 +72,7 @@ def uses_fixture(item: pytest.Item) -> bool:
 
 def _shared(config: pytest.Config) -> tuple[str, ...]:
     """Return the arguments that a twin's pytest needs to find and load what the parent's has."""
-    found = [f"--import-mode={config.option.importmode}", "-k", "", "-m", ""]  # the parent selects
+    found = [f"--import-mode={config.option.importmode}"]
     # The image has imported pytest-benchmark, and the gate, which need no rewritten assertions.
     found += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     for value in config.option.override_ini or ():
@@ -110,7 +110,9 @@ def _places(config: pytest.Config, items: Iterable[pytest.Item]) -> tuple[str, .
 
 def _filters(config: pytest.Config) -> tuple[str, ...]:
     """Return the options of the command line that leave out tests: settings of the base have their own."""
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, fromfile_prefix_chars="@")
+    for flag in ("-v", "-q", "-s", "-x", "-l"):  # which may be written together with those below
+        parser.add_argument(flag, action="store_true", dest="flags")
     for name in ("-k", "-m"):
         parser.add_argument(name, dest=name)
     for name in ("--deselect", "--ignore", "--ignore-glob"):
@@ -118,6 +120,7 @@ def _filters(config: pytest.Config) -> tuple[str, ...]:
     given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, config.invocation_params.args)]
     options, _ = parser.parse_known_args(given)
     found = ["--pyargs"] if config.option.pyargs else []
+    del options.flags
     for name, value in vars(options).items():
         if isinstance(value, list):
             found += [f"{name}={one}" for one in value]

@@ -6,31 +6,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from ..plain.printable import first_line, readable
 
 LONGEST = 80  # characters of a value that is shown
-MOST = 10_000  # places at which two results differ that are told apart
 
 
 @dataclass(frozen=True)
 class Difference:
-    """``found`` says how two results differ, by place; ``unknown`` why that cannot be told. Neither: they are the same.
+    """``found`` says where two results differ, ``unknown`` why that cannot be told. Neither: they are the same."""
 
-    A place is ``the result``, followed by the keys and indices that lead to it.
-    """
-
-    found: Mapping[str, str] = field(default_factory=dict)
+    found: str | None = None
     unknown: str | None = None
-
-    def beside(self, varying: "Difference") -> str | None:
-        """Return how they differ where the results of one side, of which ``varying`` is the difference, do not."""
-        inside = tuple(f"{place}{sign}" for place in varying.found for sign in ".[,")
-        certain = (place for place in self.found if place not in varying.found and not place.startswith(inside))
-        return next((self.found[place] for place in certain), None)
 
 
 def between(head: object, base: object, places: Mapping[Path, Path] | None = None) -> Difference:
@@ -42,19 +32,21 @@ def between(head: object, base: object, places: Mapping[Path, Path] | None = Non
     """
     found = _Comparison({str(checkout): str(repository) for checkout, repository in (places or {}).items()})
     found.compare(head, base, "the result")
-    return Difference(found.found, found.unknown)
+    return Difference(found.found, None if found.found else found.unknown)
 
 
 class _Comparison:
     def __init__(self, places: Mapping[str, str]) -> None:
-        self.found: dict[str, str] = {}
+        self.found: str | None = None
         self.unknown: str | None = None
         self._places = places
         self._compared: dict[tuple[int, int], tuple[object, object]] = {}  # kept alive, since ids are used again
 
     def compare(self, head: Any, base: Any, where: str) -> None:
-        if head is base or len(self.found) >= MOST:
+        if head is base or self.found is not None or (id(head), id(base)) in self._compared:
             return
+        if not isinstance(head, (str, bytes, int, float)):  # they may refer to each other in a circle
+            self._compared[id(head), id(base)] = head, base
         if type(head).__qualname__ != type(base).__qualname__:
             self._add(where, f" is of type {type(head).__qualname__}, and {type(base).__qualname__} in the base")
             return
@@ -104,24 +96,24 @@ class _Comparison:
             with suppress(Exception):  # such as the truth of an array that is one of its fields
                 equal = head == base
             equal = equal if isinstance(equal, bool) else None  # what compares item by item
-        found = len(self.found)
-        if equal is not True and (equal is None or getattr(head, "__dict__", None) or _compares_fields(type(head))):
+        if equal is None:
+            with suppress(Exception):  # of frames and labelled arrays, whose parts may be stored in several ways
+                equal = head.equals(base) is True or None
+        # What == finds different may hold the same: objects that are each equal to themselves alone, or rounded values.
+        if equal is None or (equal is False and (getattr(head, "__dict__", None) or _compares_fields(type(head)))):
             self._compare_states(head, base, where)
-        if equal is False and len(self.found) == found and not _compares_fields(type(head)):
+        elif equal is False:
             self._differ(head, base, where)
 
     def _compare_states(self, head: Any, base: Any, where: str) -> None:
-        """Compare what pickle would store of two objects; they may refer to each other in a circle."""
-        if (id(head), id(base)) in self._compared:
-            return
-        self._compared[id(head), id(base)] = head, base
+        """Compare what pickle would store of two objects: the attributes that both have, and the rest."""
         one, other = _Stored.of(head), _Stored.of(base)
-        if one.make is not other.make or one.attributes.keys() != other.attributes.keys():
+        if one.make != other.make or one.attributes.keys() != other.attributes.keys():
             self._cannot_tell(f"{where} is of type {type(head).__qualname__}, which holds other attributes in the base")
-            return
-        self.compare(one.parts, other.parts, f"{where}, as pickled, ")
-        for name, value in one.attributes.items():
-            self.compare(value, other.attributes[name], f"{where}.{name}")
+        else:
+            self.compare(one.parts, other.parts, f"{where}, as pickled, ")
+        for name in (name for name in one.attributes if name in other.attributes):
+            self.compare(one.attributes[name], other.attributes[name], f"{where}.{name}")
 
     def _compare_arrays(self, head: Any, base: Any, where: str) -> None:
         """Compare by ``torch.testing`` or ``numpy.testing``; an array of objects, or with fields, by its parts."""
@@ -166,7 +158,7 @@ class _Comparison:
             self._add(where, f" is {one}, and {other} in the base")
 
     def _add(self, where: str, said: str) -> None:
-        self.found.setdefault(where, f"{where}{said}")
+        self.found = self.found or f"{where}{said}"
 
     def _cannot_tell(self, why: str) -> None:
         self.unknown = self.unknown or why

@@ -41,11 +41,12 @@ class SessionStart:
 class Collected:
     """The tests of a session by node id, each with whether it uses the fixture.
 
-    ``errors`` say why files could not be collected.
+    ``errors`` say why files could not be collected. ``selected`` are those that the session would run by itself.
     """
 
     tests: Mapping[str, bool]
     errors: Mapping[str, str] = field(default_factory=dict)  # by the collector's node id
+    selected: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -112,8 +112,9 @@ class OwnTests:
             return frozenset(), ()
         try:
             with pair({"base": self.start}, ("base",), self.launch) as own:
-                tests = own.collected["base"].tests
-                return frozenset(id_ for id_, uses in tests.items() if uses and self._is_asked(self.start, id_)), ()
+                found = own.collected["base"]
+                ids = (id_ for id_ in found.selected if found.tests[id_] and self._is_asked(self.start, id_))
+                return frozenset(ids), ()
         except CannotDo as refusal:
             said = " ".join(str(refusal).split())
             return frozenset(), (f"the base's own tests cannot be collected, so a lost one is not MISSING ({said})",)
@@ -213,4 +214,6 @@ def _start_of_own(
             places.append(str(there))
             asked.append((there.resolve(), rest))
     files = (*options, *dict.fromkeys(places))
-    return replace(start, files=files, scratch=scratch / "own") if places else None, tuple(asked)
+    own = {name: value for name, value in start.options.items() if name not in ("keyword", "markexpr")}
+    found = replace(start, files=files, options=own, scratch=scratch / "own")
+    return found if places else None, tuple(asked)

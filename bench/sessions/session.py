@@ -121,10 +121,11 @@ class Session:
             places = {one.checkout: one.repository for one in worlds if one.checkout is not None}
             difference = self.pair.parties["head"].ask("difference", self.pair.starts["base"].result, places)
             why_not = difference.unknown
-            if difference.found:
-                if (differs := difference.beside(self._variation(evidence.case_id))) is not None:
-                    return replace(evidence, differs=differs)
-                why_not = f"the base's own differ from run to run ({next(iter(difference.found.values()))})"
+            if difference.found is not None:
+                variation = self._variation(evidence.case_id)
+                if variation.found is None:
+                    return replace(evidence, differs=difference.found)
+                why_not = f"the base's own differ from run to run ({variation.found})"
         return evidence if why_not is None else replace(evidence, remarks=(f"results not compared: {why_not}",))
 
     def _variation(self, node_id: str) -> Difference:

@@ -58,7 +58,6 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(start.threads)
     gc.enable()
-    random.seed(0)  # a fork seeds it anew, each with another seed
     twin = _Twin(start, connection, common, lent)
     absent = {"-n0": "xdist", "--no-cov": "pytest_cov"}  # arguments of plugins that another interpreter may lack
     arguments = [one for one in start.arguments if find_spec(absent.get(one, "pytest")) is not None]
@@ -107,6 +106,7 @@ class _Twin:
         self._reports: list[dict[str, Any]] = []
         self._config: pytest.Config
         self._call: BenchmarkCall
+        self._collected: list[pytest.Item] = []
         self._met: pytest.Item | None = None  # the test that has called the fixture last
         self._timings: tuple[Sequence[float], int] = (), 1
         self._raised: str | None = None
@@ -169,8 +169,12 @@ class _Twin:
             self._errors[report.nodeid] = report.longreprtext
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        self._collected = [*items]  # the parent selects, whatever plugins and options leave out here
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        items = {item.nodeid: item for item in session.items}
+        items = {item.nodeid: item for item in (*self._collected, *session.items)}
         self.has_collected = True
         try:
             if not self._start.installed:
@@ -179,11 +183,12 @@ class _Twin:
             self.answer("cannot", str(error))
             return True
         tests = {id_: FIXTURE in getattr(item, "fixturenames", ()) for id_, item in items.items()}
-        self.answer("done", Collected(tests, self._errors))
+        self.answer("done", Collected(tests, self._errors, frozenset(item.nodeid for item in session.items)))
         while (asked := obey(self, self._connection, until="run")) is not None:
             node_id, following = asked
             self._reports.clear()
             self._met, self._raised = None, None
+            random.seed(0)  # whatever earlier tests have drawn on one side alone
             if node_id in items:
                 session.config.hook.pytest_runtest_protocol(item=items[node_id], nextitem=items.get(following))
             else:

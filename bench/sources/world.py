@@ -53,8 +53,9 @@ class World:
         kept = [str(self._moved(Path(entry)) or entry) for entry in sys.path]
         sys.path[:] = [*map(str, self.paths), *kept]
         sys.path_importer_cache.clear()
-        first = [*map(str, self.paths), *(one for one in kept if self.checkout and one.startswith(str(self.checkout)))]
-        if first:  # processes that it starts would find what an editable install names
+        root = self.checkout or self.repository
+        own = (one for one in kept if root is not None and one[:1] == os.sep and in_repository(Path(one), root))
+        if first := [*map(str, self.paths), *own]:  # processes that it starts would find what an editable install names
             os.environ["PYTHONPATH"] = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
         common = frozenset(name.partition(".")[0] for name in sys.modules)
         if extensions is not None and os.statvfs(extensions.parent).f_flag & NO_EXECUTION:
@@ -69,9 +70,21 @@ class World:
         return any(root is not None and in_repository(path, root) for root in roots)
 
     def _moved_parts(self, value: str) -> str:
-        """Return the value of a variable, in which each whole path of the repository is that of the checkout."""
-        parts = value.split(os.pathsep)
-        return os.pathsep.join(str(self._moved(Path(one)) or one) if one[:1] == os.sep else one for one in parts)
+        """Return the value of a variable, in which each whole path of the repository is that of the checkout.
+
+        A folder of which the checkout lacks a part, such as data that git ignores, stays.
+        """
+
+        def moved(part: str) -> str:
+            place = self._moved(Path(part)) if part[:1] == os.sep else None
+            if place is None or self.repository is None:
+                return part
+            if place.is_dir() and Path(part).resolve() != self.repository.resolve():
+                held, wanted = ({one.name for one in folder.iterdir()} for folder in (place, Path(part)))
+                return str(place) if wanted <= {*held, "__pycache__"} else part
+            return str(place)
+
+        return os.pathsep.join(map(moved, value.split(os.pathsep)))
 
     def _moved(self, path: Path) -> Path | None:
         """Return where the checkout has what lies in the repository; None if it is not there, or not in it."""

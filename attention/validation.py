@@ -127,7 +127,7 @@ def real(scale: Any) -> float:
 def check_tokens(x: Tensor, d_model: int, weight: Tensor | None = None) -> None:
     """Raise ValueError unless x is (B, T, d_model), floating, and of the dtype and device of the weight that it meets.
 
-    Under autocast, it is enough that both are cast to one dtype.
+    Under autocast, it is enough that both are cast to one dtype; of the device ``meta`` autocast is not known.
     """
     if type(x) is not Tensor or x.layout is not torch.strided or x.is_nested:
         check_dense(x=x)
@@ -137,7 +137,7 @@ def check_tokens(x: Tensor, d_model: int, weight: Tensor | None = None) -> None:
         raise ValueError(f"x must be floating; saw {x.dtype}")
     if weight is None or (x.dtype is weight.dtype and x.device == weight.device):
         return
-    if x.device != weight.device or cast_dtype(x) != cast_dtype(weight):
+    if x.device != weight.device or (not x.is_meta and cast_dtype(x) != cast_dtype(weight)):
         raise ValueError(
             f"x must be {weight.dtype} on {weight.device}, as the weights are; saw {x.dtype} on {x.device}: "
             "move either with .to(...)"
@@ -147,7 +147,7 @@ def check_tokens(x: Tensor, d_model: int, weight: Tensor | None = None) -> None:
 def cast_dtype(tensor: Tensor) -> torch.dtype:
     """Return the dtype that autocast casts a floating tensor to: its own where autocast is off, and float64 always."""
     device = tensor.device.type
-    if tensor.dtype == torch.float64 or device == "meta" or not torch.is_autocast_enabled(device):
+    if tensor.dtype == torch.float64 or tensor.is_meta or not torch.is_autocast_enabled(device):
         return tensor.dtype
     return torch.get_autocast_dtype(device)
 

@@ -149,7 +149,7 @@ def fitting(head: Side, draft: Row, devices: Sequence[str]) -> FoundRow:
 def fitting_covering(head: Side, devices: Sequence[str]) -> FoundCovering | None:
     """Keep the words of the covering array with which the kernel is right, by themselves and beside others.
 
-    Of a case that fails though its words do not, the first word goes without which it would not, until none fails.
+    Of a case that fails though its words do not, the last word goes without which it would not, until none fails.
     What the kernel refuses by ``NotImplementedError`` will be SKIPPED in a run, and is no reason to leave out a word.
     """
     (name, kernel), device = next(iter(head.kernels.items())), devices[0]
@@ -181,7 +181,8 @@ def fitting_covering(head: Side, devices: Sequence[str]) -> FoundCovering | None
         others = [axis for axis, word in words.items() if word != axes[axis][0]]
         if not others:
             return None
-        guilty = next((axis for axis in others if not failure({**words, axis: axes[axis][0]})), others[0])
+        # From the last: a kernel that wants another layout is not to lose its heads.
+        guilty = next((axis for axis in others[::-1] if not failure({**words, axis: axes[axis][0]})), others[-1])
         left_out[words[guilty]] = why.text
         axes[guilty] = [word for word in axes[guilty] if word != words[guilty]]
 
@@ -219,7 +220,9 @@ def as_toml(target: Target, found: Sequence[FoundRow], covering: FoundCovering |
             keys = ("tier", "shapes", "masks", "dtypes", "directions")
             lines += ["[[row]]", *(f"{key} = {_quoted(getattr(one.row, key))}" for key in keys)]
             lines += [] if one.row.timed else ["timed = false"]
-    if covering is not None:
+    if covering is None:
+        lines += ["", "# No [covering]: the kernel is right with no plain words, such as b1 h1 t17 d64."]
+    else:
         axes = {axis: " ".join(filter(None, words)) for axis, words in covering.covering.axes}
         lines += ["", "# Each two of these words meet in a case that is checked and not timed."]
         lines += [f"# without {word}: {why}" for word, why in covering.left_out.items()]

@@ -43,7 +43,7 @@ def hold_to_budget(
 
     ``stored`` holds errors on the same inputs from an earlier run in the same environment. Noise and the absolute caps,
     which are for standard normal inputs, are taken ``looser`` times; ``inf`` leaves the caps out. ``values`` is the
-    size of those whose mean an output is: it has their rounding, however small it is itself.
+    size of those whose mean an output is: it has their rounding, however small it is itself, and so have gradients.
     """
     return tuple(
         _tensor_error(
@@ -86,7 +86,9 @@ def _tensor_error(
     rms_slack = RMS_ULPS * ulp(_rms(exact), naive.dtype)
     factor = FORWARD_FACTOR if output else GRADIENT_FACTOR
     scored = NOISE_ULPS * (looser if isfinite(looser) else 1.0)
-    noise = max(scored, sqrt(terms)) * ulp(max(highest, values if output else 0.0), torch.float32)
+    # Large values make what is summed to a gradient large, though it cancels; of v itself it has none.
+    summed_up = values if output or (values > 1 and name != "dv") else 0.0
+    noise = max(scored, sqrt(terms)) * ulp(max(highest, summed_up), torch.float32)
     rms_noise = noise * _rms(exact) / highest if highest else 0.0
     budget = factor * max(naive_error.largest, noise) + slack
     rms_budget = factor * max(naive_error.rms, rms_noise) + rms_slack

@@ -87,9 +87,13 @@ def served(
     axes: Mapping[str, Sequence[str]], serves: Callable[[Mapping[str, str]], bool]
 ) -> Mapping[str, Sequence[str]]:
     """Keep the words of each axis that are served beside the plainest of the others; nothing where none are."""
-    # No mask and no dtype serves every kernel; of the other axes, the plainest word does.
+    # No mask and no dtype serves every kernel. Of the other axes the plainest word does, of all but one at least.
     plain = {axis: words[0] for axis, words in axes.items()}
-    choices = (plain | {"mask": m, "dtype": d} for m, d in product(axes["mask"], axes["dtype"]))
+    others = [
+        {},
+        *({axis: word} for axis, words in axes.items() for word in words[1:] if axis not in ("mask", "dtype")),
+    ]
+    choices = (plain | {"mask": m, "dtype": d} | other for other, m, d in product(others, axes["mask"], axes["dtype"]))
     plainest = next(filter(serves, choices), None)
     if plainest is None:
         return {}

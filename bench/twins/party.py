@@ -191,7 +191,8 @@ def obey(obeying: object, connection: "Connection[Any, Any]", until: str | None 
 
 def answer(connection: "Connection[Any, Any]", outcome: str, value: object) -> None:
     """Send the answer to a command: how it ended, and the value or the message."""
-    connection.send_bytes(dumps((outcome, value)))
+    with suppress(BrokenPipeError):  # whoever asked has gone
+        connection.send_bytes(dumps((outcome, value)))
 
 
 @contextmanager

@@ -116,6 +116,23 @@ def test_a_base_of_the_same_source_that_cannot_run_a_test_is_no_older_one(reposi
     assert "has no attribute 'values', though base and head are the same source" in outcome.reasons("test_f")
 
 
+def test_what_the_settings_and_hooks_of_both_sides_leave_out_is_not_missing(repository: Make) -> None:
+    hook = """
+        def pytest_collection_modifyitems(config, items):
+            if not config.option.keyword:
+                items[:] = [item for item in items if "other" not in item.name]
+    """
+    settings = "[tool.pytest.ini_options]\naddopts = \"-m 'not slow'\"\nmarkers = ['slow']\n"
+    slow = "\nimport pytest\n\n@pytest.mark.slow\ndef test_slow(benchmark):\n    benchmark(m.f)\n"
+    other = "\ndef test_other(benchmark):\n    benchmark(m.f)\n"
+    theirs = repository(
+        {**FLAT, "pyproject.toml": settings, "conftest.py": hook, "benchmarks/test_f.py": TEST + slow + other}
+    )
+    for selecting, found in (((), {"test_f"}), (("-vk", "other"), {"test_other"}), (("-m", "slow"), {"test_slow"})):
+        outcome = theirs.pytest("benchmarks", *selecting)
+        assert outcome.verdicts == dict.fromkeys(found, "UNCHANGED"), outcome.output
+
+
 def test_own_tests_of_the_base_and_files_of_the_head_that_cannot_be_collected_are_named(repository: Make) -> None:
     settings = "[tool.pytest.ini_options]\n"
     theirs = repository({**FLAT, "pyproject.toml": f"{settings}addopts = '--of-a-plugin-that-is-gone'\n"})

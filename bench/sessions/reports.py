@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..twins.party import dumps
+
 
 def error_of(reports: Iterable[Mapping[str, Any]]) -> str | None:
     """Return the line of the first failure that says what went wrong; None if nothing failed."""
@@ -37,3 +39,16 @@ def error_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     marked = [line[1:].strip() for line in lines if line.startswith("E  ")]
     return (marked or lines or [text])[-1 if not marked else 0]
+
+
+def without_what_cannot_be_sent(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what cannot go from one process to another: plugins add anything to a report."""
+    return {name: value for name, value in report.items() if _can_be_sent(value)}
+
+
+def _can_be_sent(value: object) -> bool:
+    try:
+        dumps(value)
+    except Exception:  # noqa: BLE001  # whatever its class does
+        return False
+    return True

@@ -28,11 +28,12 @@ from ..sources.caches import NVIDIA, own_caches
 from ..sources.world import Lent
 from ..timing.machine import shuffle_memory, steady_allocator
 from ..twins.bursts import pin, stretched
-from ..twins.party import Misbehaved, answer, dumps, full_disk_answered, obey
+from ..twins.party import Misbehaved, answer, full_disk_answered, obey
 from . import difference, facts, imported, reference
 from .difference import Difference
 from .marker import MARKER, own
 from .meeting import Arrived, Collected, Finished, SessionStart
+from .reports import without_what_cannot_be_sent
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -199,7 +200,7 @@ class _Twin:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
-        self._reports.append({name: value for name, value in data.items() if _can_be_sent(value)})
+        self._reports.append(without_what_cannot_be_sent(data))
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self.internal_error = first_line(excinfo.exconly())
@@ -286,15 +287,6 @@ def _without_absent_plugins() -> list[str]:
             there = False
         found += [] if there else ["-p", f"no:{entry.name}"]
     return found
-
-
-def _can_be_sent(value: object) -> bool:
-    """Whether a part of a report can go to the parent: plugins leave anything there."""
-    try:
-        dumps(value)
-    except Exception:  # noqa: BLE001  # whatever its class does
-        return False
-    return True
 
 
 def _synchronize() -> None:

@@ -13,7 +13,7 @@ from ..plain.errors import CannotDo
 from ..plain.files import make_way
 from ..sources import source
 from ..sources.repository import MERGE_BASE, GitFailed, files_of, git, is_revision, known_commit, known_files
-from ..sources.world import World
+from ..sources.world import LARGEST_COPY, World
 from . import stored
 from .stored import Stored
 
@@ -115,8 +115,8 @@ def lay_over(tests: Iterable[Path], settings: Path | None, world: World) -> None
     """Put the head's tests into the base's checkout: it runs the same tests on its own code.
 
     ``tests`` are files that pytest has collected, to which come their ``conftest.py`` and the file of pytest's
-    settings. A file beside them that the base lacks, such as a helper or data that a new test needs, is added; one that
-    it has stays its own.
+    settings. A file beside them that the base lacks, such as a helper or data that a new test needs, is added, a large one
+    as a link; one that it has stays its own.
     """
     if world.checkout is None or world.repository is None:
         return
@@ -132,7 +132,10 @@ def lay_over(tests: Iterable[Path], settings: Path | None, world: World) -> None
             with writing(world.checkout):
                 place = through if through.is_relative_to(world.checkout) else target
                 make_way(place, world.checkout)
-                shutil.copy2(path, place)
+                if path in replaced or path.stat().st_size <= LARGEST_COPY:
+                    shutil.copy2(path, place)
+                else:
+                    place.symlink_to(path)
 
 
 @contextmanager

@@ -100,7 +100,7 @@ class Session:
         try:
             if not isinstance(base, Arrived):
                 why = self._not_in_base(node_id, base)
-                if self.sides.head.sha256 == self.sides.base.sha256:
+                if self.settings.base_python is None and self.sides.head.sha256 == self.sides.base.sha256:
                     return replace(evidence, error=f"{why}, though base and head are the same source"), None
                 return replace(evidence, new=True, remarks=(why,)), measure_alone(self.pair.parties["head"])
             if own.compare:

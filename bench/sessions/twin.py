@@ -59,6 +59,7 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(start.threads)
     gc.enable()
+    random.seed(0)  # a fork seeds it anew, each with another seed, and test files draw when they are imported
     twin = _Twin(start, connection, common, lent)
     absent = {"-n0": "xdist", "--no-cov": "pytest_cov"}  # arguments of plugins that another interpreter may lack
     arguments = [one for one in start.arguments if find_spec(absent.get(one, "pytest")) is not None]

@@ -18,7 +18,7 @@ from ..plain.errors import CannotDo
 from ..plain.files import make_way
 from .repository import is_ignored
 
-LARGEST_COPY = 64 << 20  # bytes of a compiled module
+LARGEST_COPY = 64 << 20  # bytes of a file
 NO_EXECUTION: int = getattr(os, "ST_NOEXEC", 0)  # a flag of file systems, which Linux tells
 
 

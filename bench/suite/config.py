@@ -11,7 +11,7 @@ from ..plain.toml import Toml
 from ..sources.target import Target
 from .cases import DEVICES, DIRECTIONS, DTYPES, Case, Mask, Shape
 from .covering import KERNEL_AXES, Covering, case_of
-from .matrix import ROWS, TIERS, Row, Rows
+from .matrix import ROWS, TIERS, Row, Rows, without_coverings
 
 TABLES = ("row", "waiver", "threshold")
 SUBJECTS = ("kernels", "compiling", "variants", "modules", "fused")
@@ -31,8 +31,9 @@ class GateConfig:
 
     @property
     def rows(self) -> Rows:
-        own: Rows = self.own_rows if self.covering is None else (*self.own_rows, self.covering)
-        return own or ROWS
+        if self.covering is None:
+            return self.own_rows or ROWS
+        return (*(self.own_rows or without_coverings(ROWS)), self.covering)
 
     @property
     def folder(self) -> Path:

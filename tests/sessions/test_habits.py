@@ -54,6 +54,7 @@ CONFTEST = """
             return True
 """
 TOOL = """
+    import random
     import time
     from pathlib import Path
     from _version import VERSION
@@ -71,6 +72,7 @@ TOOL = """
     def fails(): raise ValueError("as it should")
     def read(): return VERSION, (Path(__file__).parent / "benchmarks/data/words.txt").read_text() * K
     def sized(n): return n
+    def drawn(n): random.seed(K); return n
 
     class Kept:
         def add(self): self.values = [0] * (300 - K)
@@ -79,12 +81,17 @@ TOOL = """
         child()
 """
 TESTS = """
+    import random
     import signal
     import subprocess
     import sys
     import pytest
     import tool
 
+    DRAWN = random.random()
+
+    def test_drawn(benchmark): benchmark(tool.drawn, DRAWN)
+    def test_drawn_after_that(benchmark): benchmark(tool.sized, random.random())
     def test_kind(benchmark): benchmark(tool.several)
     def test_partly(benchmark): benchmark(tool.partly)
     def test_place(benchmark): benchmark(tool.place)
@@ -182,6 +189,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         ("test_child", "DRIFTED", "the result is b'1\\n', and b'0\\n' in the base"),
         ("test_once", "ERROR", "base raised KeyError when it was called again: 1 (a benchmark is called many times"),
         ("test_fails", "ERROR", "what it gives to benchmark raised ValueError: as it should: a call that raises is"),
+        ("test_drawn", "UNCHANGED", ""),
+        ("test_drawn_after_that", "UNCHANGED", ""),
         ("test_option", "UNCHANGED", ""),
         ("test_cached", "UNCHANGED", ""),
         ("test_statistics", "UNCHANGED", ""),

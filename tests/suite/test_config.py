@@ -8,7 +8,7 @@ from bench.plain.errors import CannotDo
 from bench.sources.target import Target
 from bench.suite import config
 from bench.suite.covering import KERNEL_AXES, Covering
-from bench.suite.matrix import ROWS, Row
+from bench.suite.matrix import ROWS, Row, without_coverings
 
 GOOD = """# our kernels
 kernels = ["mypkg.attn:attend", "mypkg.attn:Attend.fast"]
@@ -50,6 +50,9 @@ def test_the_file_says_kernels_sources_and_rows_and_may_leave_out_all(tmp_path: 
     (row,) = read(tmp_path, '[[row]]\nshapes = "b1h4t64d32"\nmodel = "Llama 3.1 8B"\n').own_rows
     assert row.model == "Llama 3.1 8B"
     *_, covering = read(tmp_path, f'{GOOD}\n[covering]\ntier = "smoke"\nhead_size = "d96"\nlayout = ""\n').rows
+    *rows, own = read(tmp_path, '[covering]\nbatch = "b1"\n').rows
+    assert tuple(rows) == without_coverings(ROWS)
+    assert own == Covering("pr", "kernels", tuple({**KERNEL_AXES, "batch": ("b1",)}.items()))
     assert covering == Covering(
         "smoke", "kernels", tuple({**KERNEL_AXES, "head_size": ("d96",), "layout": ("",)}.items())
     )

@@ -115,8 +115,8 @@ def lay_over(tests: Iterable[Path], settings: Path | None, world: World) -> None
     """Put the head's tests into the base's checkout: it runs the same tests on its own code.
 
     ``tests`` are files that pytest has collected, to which come their ``conftest.py`` and the file of pytest's
-    settings. A file beside them that the base lacks, such as a helper or data that a new test needs, is added, a large one
-    as a link; one that it has stays its own.
+    settings. A file beside them that the base lacks, such as a helper or data that a new test needs, is added (a large
+    one as a link); one that it has stays its own.
     """
     if world.checkout is None or world.repository is None:
         return

@@ -71,6 +71,17 @@ def test_the_head_s_tests_replace_links_of_the_base_and_nothing_that_they_lead_t
     assert code.moved(tests[0], found.world) == checkout / "tests/test_f.py"
 
 
+def test_large_data_beside_tests_is_a_link(repository: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = repository({**FLAT, ".gitignore": "*.dat\n"})
+    theirs.write({"benchmarks/small.dat": "1", "benchmarks/large.dat": "1" * 100})
+    found, _ = code.of_name(theirs.path, "HEAD", tmp_path / "scratch")
+    monkeypatch.setattr(code, "LARGEST_COPY", 10)
+    code.lay_over([theirs.path / "benchmarks/test_f.py"], None, found.world)
+    assert found.world.checkout is not None
+    links = {path.name: path.is_symlink() for path in (found.world.checkout / "benchmarks").glob("*.dat")}
+    assert links == {"small.dat": False, "large.dat": True}
+
+
 def test_a_compiled_module_that_git_ignores_is_not_left_out_of_the_base(repository: Make) -> None:
     fast = f"fast{EXTENSION_SUFFIXES[0]}"
     with_fallback = "try:\n    import fast\nexcept ImportError:\n    pass\n\n" + SUM.format(1)

@@ -103,6 +103,11 @@ def test_tokens_elsewhere_than_the_weights_are_quoted() -> None:
             module(32, 4)(tokens().to("meta"))
 
 
+def test_on_the_meta_device_any_dtype_may_be_one_that_autocast_casts() -> None:
+    model = MODULES["mha"](32, 4).to("meta").bfloat16()
+    assert model(tokens().to("meta")).shape == tokens().shape
+
+
 def test_under_autocast_tokens_need_not_be_of_the_weights_dtype() -> None:
     built, x = MODULES["mha"](32, 4), torch.randn(2, 3, 32)
     with torch.autocast("cpu", torch.bfloat16):

@@ -95,6 +95,29 @@ def test_a_kernel_of_half_precision_has_rows_in_it_of_all_that_it_serves(
     assert words["layout"] == KERNEL_AXES["layout"]
 
 
+@pytest.mark.parametrize(
+    ("wants", "axis", "words"),
+    [
+        (lambda q: q.is_contiguous(), "layout", [""]),
+        (lambda q: q.shape[-1] == 128, "head_size", ["d128"]),
+    ],
+)
+def test_what_a_kernel_wants_of_its_inputs_costs_no_other_word(
+    wants: Callable[[Tensor], bool], axis: str, words: list[str]
+) -> None:
+    def serve(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+        if not (wants(q) and wants(k)):
+            raise RuntimeError("not as wanted")
+        return sdpa(q, k, v, scale=scale, enable_gqa=True)
+
+    capabilities = Capabilities(masks=frozenset(), causal=False, value_size=True)
+    found = init.fitting_covering(Side("head", {"serve": Kernel("serve", serve, capabilities)}, {}), ("cpu",))
+    assert found is not None
+    axes = dict(found.covering.axes)
+    assert axes[axis] == words
+    assert axes["heads"] == list(KERNEL_AXES["heads"])
+
+
 def test_a_word_that_fails_beside_others_alone_is_left_out_of_the_covering_array() -> None:
     def serve(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
         if mask is not None or causal:

@@ -186,3 +186,21 @@ def test_inputs_depend_on_the_case_and_the_attempt_and_on_nothing_else() -> None
     assert torch.equal(q(work_of(case())), q(work_of(case())))
     assert not torch.equal(q(work_of(case())), q(work_of(case(), attempt=1)))
     assert not torch.equal(q(work_of(case())), q(work_of(case(mask="full"))))
+
+
+@pytest.mark.parametrize(
+    ("name", "looser", "values", "fits"),
+    [
+        ("out", 1.0, 0.0, False),
+        ("out", 75.0, 0.0, True),  # scores as much larger than usual
+        ("dq", 1.0, 0.0, False),
+        ("dq", 1.0, 300.0, True),  # whose rounding is larger than this gradient, in which they cancel
+        ("dv", 1.0, 300.0, False),
+    ],
+)
+def test_noise_is_that_of_what_was_rounded(name: str, looser: float, values: float, *, fits: bool) -> None:
+    exact = {key: torch.full((1, 8), 20.0, dtype=torch.float64) for key in ("out", name)}
+    naive = {key: tensor.float() for key, tensor in exact.items()}
+    head = naive | {name: naive[name] + torch.tensor([4e-4] + 7 * [0.0])}
+    errors = {e.name: e for e in drift.hold_to_budget(head, exact, naive, looser=looser, values=values)}
+    assert (not errors[name].complaints) is fits, errors[name]

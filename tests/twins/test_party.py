@@ -127,6 +127,12 @@ def test_a_process_that_ends_because_the_disk_is_full_says_so() -> None:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
 
+def test_an_answer_that_nobody_waits_for_is_dropped() -> None:
+    far = Far(1)
+    far.remote.hang_up()
+    party.answer(far.theirs, "done", None)
+
+
 def test_a_path_is_read_by_a_python_that_has_its_class_in_another_module() -> None:
     sent = dumps({"folder": Path("a") / "b"})
     assert pickle.loads(sent) == {"folder": Path("a") / "b"}  # noqa: S301  # our own

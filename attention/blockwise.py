@@ -35,7 +35,7 @@ def blockwise(
 ) -> Tensor:
     """``softmax(q k^T / sqrt(D) + mask) v`` without the score matrix; see ``Kernel.__call__`` for the shapes.
 
-    The result does not depend on ``block`` but for rounding; tiles that ``causal`` or ``window`` hide are left out.
+    The result does not depend on ``block`` except for rounding; tiles that ``causal`` or ``window`` hide are left out.
     Scores and sums are float32, for float64 inputs float64. NaN and inf in v do what they do in ``masked``.
 
     Raises:
@@ -120,7 +120,7 @@ class _Problem:
         return torch.promote_types(self.q.dtype, torch.float32)
 
     def split_values(self) -> tuple[Tensor, Tensor | None]:
-        """Move NaN and inf out of V, to where hiding a score silences them.
+        """Move NaN and inf from V to the scores, so that hiding a score hides them too.
 
         Returns V with zeros in their place, and (B, Hkv, 1, Tk) to add to scores: NaN for such keys, else zero.
         """
@@ -220,7 +220,7 @@ def _gradients(  # noqa: PLR0917  # by position, too
     softcap: float | None,
     mask_wanted: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients of q, k, v, the mask if wanted, and sinks; weights come anew from each row's statistics."""
+    """Compute the gradients of q, k, v, the mask if wanted, and sinks; each row's statistics give its weights again."""
     problem = _Problem(q, k, v, mask, tiling, scale, softcap)
     n_kv_heads, n_heads, wide = k.shape[1], q.shape[1], problem.wide
     values, poison = problem.split_values()
@@ -309,7 +309,7 @@ class _Backward(torch.autograd.Function):
 
 def _apply(function: Any, *inputs: Any) -> Any:
     """Apply an autograd function in the form that torch.func's transforms need, but only there: it is slower."""
-    return (_transformable(function) if torch._C._are_functorch_transforms_active() else function).apply(*inputs)  # noqa: SLF001  # there is no public question
+    return (_transformable(function) if torch._C._are_functorch_transforms_active() else function).apply(*inputs)  # noqa: SLF001  # there is no public function for this
 
 
 @cache

@@ -22,7 +22,7 @@ def tensor_parallel(module: MultiHeadAttention, mesh: "DeviceMesh") -> "TensorPa
     The weights are those of the mesh's first process. The module itself is left as it is.
 
     Raises:
-        ValueError: a mesh of more than one dimension, or query or key heads that it cannot divide.
+        ValueError: a mesh of more than one dimension, or a size that does not divide the query heads and the key heads.
         NotImplementedError: something is attached to the module (hooks, an adapter, a parametrization, pruning,
             quantized weights), or this build of torch has no ``torch.distributed``.
 
@@ -66,7 +66,7 @@ def _attached(module: MultiHeadAttention) -> list[str]:
 
 
 class TensorParallelAttention(nn.Module):
-    """What one process holds of a ``MultiHeadAttention``; made by ``tensor_parallel``, called as the module it is of.
+    """One process's share of a ``MultiHeadAttention``; made by ``tensor_parallel``, and called like that module.
 
     Every process is given the same x and mask, and returns the same result. A step communicates once forward (the sum
     of the heads' outputs) and once backward (the gradient of x). Source: Shoeybi et al. 2019, Megatron-LM, section 3.
@@ -82,7 +82,7 @@ class TensorParallelAttention(nn.Module):
             (module.n_heads, module.n_kv_heads, module.n_kv_heads)
         )
         heads = torch.cat([part.view(ranks, -1) for part in parts], dim=1).flatten()  # (H + 2 Hkv)
-        self.rows = (heads[:, None] * self.head_size + torch.arange(self.head_size)).flatten()  # of the module's, ours
+        self.rows = (heads[:, None] * self.head_size + torch.arange(self.head_size)).flatten()  # in the module
         weight, bias = module.in_proj_weight.detach(), module.in_proj_bias
         self.in_proj = nn.Linear(self.d_model, len(self.rows), bias=bias is not None, device="meta")
         self.in_proj.weight = nn.Parameter(weight[self.rows])

@@ -1,4 +1,4 @@
-"""What some models do to scores besides scaling: a cap on their size, and a logit that takes part of the weight."""
+"""Changes to scores that some models make after scaling: a cap on their size, and a logit that takes weight."""
 
 import torch
 from torch import Tensor

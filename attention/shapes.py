@@ -1,11 +1,11 @@
-"""What every explicit kernel needs: query heads folded by their key head, and the band of keys a query sees."""
+"""Helpers of every explicit kernel: query heads folded by their key head, and the band of keys a query sees."""
 
 import torch
 from torch import Tensor
 
 
 def under_jit_trace() -> bool:
-    """Whether ``torch.jit.trace`` records the call, to repeat for other sizes what is decided for these."""
+    """Whether ``torch.jit.trace`` records the call; decisions for these sizes are then replayed for all others."""
     return not torch.compiler.is_compiling() and torch._C._is_tracing()  # noqa: SLF001  # torch.jit.is_tracing has no type
 
 

@@ -100,7 +100,7 @@ def check_counts_known(kernel: str, q: Tensor, k: Tensor) -> None:
 
 
 def check_causal(causal: object) -> None:
-    """Raise ValueError unless causal is a bool, or an exporter's."""
+    """Raise ValueError unless causal is a bool, or an exporter's symbolic bool."""
     if not isinstance(causal, bool | torch.SymBool):
         raise ValueError(  # noqa: TRY004  # as for every other input that is refused
             f"causal must be True or False; saw {_shown(causal)}: give a mask as mask=..."
@@ -127,7 +127,7 @@ def real(scale: Any) -> float:
 def check_tokens(x: Tensor, d_model: int, weight: Tensor | None = None) -> None:
     """Raise ValueError unless x is (B, T, d_model), floating, and of the dtype and device of the weight that it meets.
 
-    Under autocast, it is enough that both are cast to one dtype; of the device ``meta`` autocast is not known.
+    Under autocast, it is enough that both are cast to one dtype; the device ``meta`` has no autocast.
     """
     if type(x) is not Tensor or x.layout is not torch.strided or x.is_nested:
         check_dense(x=x)

@@ -1,4 +1,4 @@
-"""What a run is compared with: head and base, found and started as processes, and what is accepted of the head."""
+"""Finds head and base and starts them as processes, and reads which slowdowns of the head are accepted."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -43,10 +43,10 @@ def compared(settings: Settings, here: Mapping[str, object], config: pytest.Conf
     """Find and start head and base for as long as the context lasts; ``here`` describes this process.
 
     Raises:
-        CannotDo: one of them cannot be had.
+        CannotDo: head or base cannot be found or started.
 
     """
-    start_server(IMAGE)  # torch is imported there, while git works here
+    start_server(IMAGE)  # the server imports torch while git works here
     with TemporaryDirectory(prefix="attention-gate-") as directory:
         scratch = Path(directory)
         head = code.of_head(settings.target, _gated(settings))
@@ -67,15 +67,15 @@ def compared(settings: Settings, here: Mapping[str, object], config: pytest.Conf
 
 @contextmanager
 def _loaded(starts: dict[str, Start], scratch: Path, base: Base) -> Iterator[tuple[Twins, Base]]:
-    """Start twins; a head alone if the base does not load, and stored fingerprints can stand in for it."""
+    """Start twins, or the head alone if the base does not load and has stored fingerprints to stand in for it."""
     with ExitStack() as stack:
         try:
             sides = stack.enter_context(twins(starts, scratch))
         except CannotDo as refused:
             if not base.stored_fingerprints:
                 raise
-            # Without times no case can pass, but what the head executes is still compared. If it is the head that does
-            # not load, that is refused now.
+            # Without times no case can pass, but what the head executes is still compared. A head that does not load
+            # is refused now.
             sides = stack.enter_context(twins({"head": starts["head"]}, scratch))
             base = replace(base, error=str(refused))
         yield sides, base
@@ -99,7 +99,7 @@ def accepted(settings: Settings, known: KnownIds) -> Exceptions:
     """Read what is accepted of the head: waivers and thresholds of single cases, whose ids must be known.
 
     Raises:
-        CannotDo: an entry does not hold.
+        CannotDo: an entry is refused, as by ``waivers.read``.
 
     """
     today = date.today()  # noqa: DTZ011  # a day where the user is
@@ -119,7 +119,7 @@ def lasting_base(settings: Settings) -> str | None:
 
 
 def _base(settings: Settings, scratch: Path, config: pytest.Config) -> tuple[PackageCode, Baseline | None]:
-    """Find the base that was asked for, and the stored baseline that it is from, if it is."""
+    """Find the base that was asked for, and the stored baseline that it comes from, if any."""
     if settings.base is None:
         stored = baseline.read(pytest_benchmark_adapter.find_baseline(config, settings.compare))
         return code.of_archive(settings.target, stored.source, scratch), stored
@@ -131,7 +131,7 @@ def _base(settings: Settings, scratch: Path, config: pytest.Config) -> tuple[Pac
 def _base_of_another_interpreter(
     settings: Settings, head: PackageCode, config: pytest.Config
 ) -> tuple[source.Source, Baseline | None]:
-    if settings.base is None and not settings.compare:  # its own packages of a named kernel, else this code
+    if settings.base is None and not settings.compare:  # a named kernel: as it is installed there; else the head's code
         own = source.installed(f"packages of {settings.base_python}")
         return (own if settings.target.kernels else head.source), None
     with TemporaryDirectory(prefix="attention-base-") as scratch:

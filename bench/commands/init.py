@@ -57,7 +57,7 @@ class FoundRow:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a case fails; ``is_refusal``: the kernel says that it does not support it."""
+    """Why a case fails; ``is_refusal``: the kernel says that it does not support the case."""
 
     text: str
     is_refusal: bool = False
@@ -149,8 +149,9 @@ def fitting(head: Side, draft: Row, devices: Sequence[str]) -> FoundRow:
 def fitting_covering(head: Side, devices: Sequence[str]) -> FoundCovering | None:
     """Keep the words of the covering array with which the kernel is right, by themselves and beside others.
 
-    Of a case that fails though its words do not, the last word goes without which it would not, until none fails.
-    What the kernel refuses by ``NotImplementedError`` will be SKIPPED in a run, and is no reason to leave out a word.
+    If a case fails though none of its words fails by itself, the last word without which the case would pass is left
+    out; this is repeated until no case fails. A case that the kernel refuses by ``NotImplementedError`` will be SKIPPED
+    in a run, and is no reason to leave out a word.
     """
     (name, kernel), device = next(iter(head.kernels.items())), devices[0]
 
@@ -181,7 +182,7 @@ def fitting_covering(head: Side, devices: Sequence[str]) -> FoundCovering | None
         others = [axis for axis, word in words.items() if word != axes[axis][0]]
         if not others:
             return None
-        # From the last: a kernel that wants another layout is not to lose its heads.
+        # From the last axis: a kernel that is wrong in one layout must lose that layout, not its heads.
         guilty = next((axis for axis in others[::-1] if not failure({**words, axis: axes[axis][0]})), others[-1])
         left_out[words[guilty]] = why.text
         axes[guilty] = [word for word in axes[guilty] if word != words[guilty]]

@@ -1,4 +1,4 @@
-"""Stored baselines as trends: one a case and environment, in the order in which they were stored. Pure.
+"""Stored baselines as trends: one for each case and environment, in the order of storing. Pure.
 
 A stored time is comparable with one of the same processor, torch, thread count and allocator, and even then the machine
 may have had a bad day: a trend shows slow drift to a human, the gate compares.
@@ -19,12 +19,12 @@ from ..plain.errors import CannotDo
 from ..sources.baseline import KEY, SCHEMA
 
 COMPARABLE = ("cpu", "gpu", "torch", "threads", "malloc")  # what times must share to be drawn as one trend
-# The p-value of a step may be at most its trend's share of this. It is a hint and no error rate: the split is chosen
+# The p-value of a step may be at most its trend's share of this. It is a hint, not an error rate: the split is chosen
 # before it is tested, so in simulated noise steps are found up to a hundred times as often as p says.
 LEVEL = 0.001
 MIN_CHANGE = 0.02  # smaller steps are not reported: two processes on one machine differ by as much
 MIN_POINTS = 6  # fewer baselines are not judged
-CONFIRMING = 2  # a new level needs so many values; a single one may be the machine's bad day
+CONFIRMING = 2  # a new level needs this many values; a single one may be the machine's bad day
 
 Environment = tuple[tuple[str, str], ...]
 # Finds where a series of times steps, at most at this p-value: index -> p-value.
@@ -60,7 +60,7 @@ class LevelStep:
 
 @dataclass(frozen=True)
 class Trend:
-    """All stored times of one case in one environment; ``steps`` is None where none were looked for.
+    """All stored times of one case in one environment; ``steps`` is None if no steps were looked for.
 
     ``hint`` is a step at the last stored time, which no second time confirms yet.
     """
@@ -102,7 +102,7 @@ class Group:
 
 @dataclass(frozen=True)
 class History:
-    """All that was read: groups, the largest first, and the files that were not, each with the reason."""
+    """The baselines that were read, in groups, the largest first; and the files that were not, each with the reason."""
 
     groups: tuple[Group, ...]
     refused: tuple[tuple[str, str], ...] = ()
@@ -158,7 +158,7 @@ def find_steps(history: History, name: str, find: Finder) -> History:
 
 
 def _steps(values: Sequence[float], found: Mapping[int, float]) -> list[LevelStep]:
-    """Make steps of the indices at which they are, and their p-values."""
+    """Make a step of each index and p-value that was found."""
     bounds = [0, *sorted(found), len(values)]
     levels = [median(values[start:end]) for start, end in pairwise(bounds)]
     return [
@@ -174,7 +174,7 @@ def _agreed(values: Sequence[float], step: LevelStep) -> bool:
 
 
 class _NoBaselineError(ValueError):
-    """The file is readable and not ours."""
+    """The file is readable, but not a baseline."""
 
 
 def _stored(path: Path) -> tuple[Environment, list[tuple[str, Point]]]:
@@ -201,7 +201,7 @@ def _stored(path: Path) -> tuple[Environment, list[tuple[str, Point]]]:
 
 
 def _environment(document: Mapping[str, Any]) -> Environment:
-    """Return what the times of a file share with comparable ones: as the suite stores it, else of pytest-benchmark."""
+    """Return the facts that comparable times share, as the suite stored them, or else pytest-benchmark."""
     part = document.get(KEY)
     if part is None:
         machine = document["machine_info"]

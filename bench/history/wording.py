@@ -22,7 +22,7 @@ def title(group: Group) -> str:
 
 
 def notes(group: Group) -> list[str]:
-    """Point at the files at which so many cases step that it may be the machine."""
+    """Name the files at which so many cases step that the machine may have changed."""
     return [
         f"{cases} of {judged} cases step at {file}: look at the machine before the code"
         for file, cases, judged in group.shared_steps

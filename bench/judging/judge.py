@@ -36,11 +36,12 @@ def deciding(measurements: Sequence[Measurement], test: PairedTest) -> int | Non
 
 
 def vote(changes: Sequence[Change | None], *, near: bool) -> int | None:
-    """Return which measurement decides: a first one that is clear, or else two of at most three.
+    """Return the index of the measurement that decides: a clear first one, or one that agrees with an earlier one.
 
-    Twins differ by some tenths of a percent from the next pair of twins, however long they are measured. So neither a
-    slowdown nor a speed-up is believed of one pair, nor that there is none where the median lies between half the
-    threshold and all of it, which is what ``near`` says of the first. Of three that all differ, none stands.
+    Pairs of twins differ by some tenths of a percent, however long they are measured. So one pair does not decide that
+    a case is slower or faster, nor that it is unchanged if its median lies between half the threshold and all of it, as
+    ``near`` says of the first. If three all differ, the one that is neither slower nor faster decides.
+    None: another measurement is needed.
     """
     votes = [change if change in (Change.SLOWER, Change.FASTER) else None for change in changes]
     last = len(votes) - 1
@@ -52,7 +53,7 @@ def vote(changes: Sequence[Change | None], *, near: bool) -> int | None:
 
 
 def needs_replication(measurements: Sequence[Measurement], test: PairedTest) -> bool:
-    """Whether a slowdown, which the measurements show, could be chance of the places in memory."""
+    """Whether the measurements show a slowdown that memory layout alone could explain."""
     slower = [one for one in measurements if test.decide(one.ordered) is Change.SLOWER]
     if test.replication_level is None or test.decide(_decisive(measurements, test).ordered) is not Change.SLOWER:
         return False
@@ -97,7 +98,7 @@ def _verdict(evidence: Evidence, test: PairedTest) -> tuple[Verdict, tuple[str, 
 
 
 def _clocks(evidence: Evidence, test: PairedTest) -> list[tuple[str, Timing, PairedTest]]:
-    """Return the times that are judged: how their reasons begin, what was measured, and the rule."""
+    """Return each time that is judged: the prefix of its reasons, what was measured, and the rule."""
     clocks = [("", evidence.timing, test)]
     if evidence.host is not None and test.host is not None:
         clocks.append(("host: ", evidence.host, test.host))
@@ -105,7 +106,7 @@ def _clocks(evidence: Evidence, test: PairedTest) -> list[tuple[str, Timing, Pai
 
 
 def _speeds(evidence: Evidence, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
-    """Judge the speed by each clock; that the host is faster is a reason, and makes no case FASTER."""
+    """Judge the speed by each clock; a faster host is given as a reason, but does not make a case FASTER."""
     reasons: list[str] = []
     verdicts: list[Verdict] = []
     for name, timing, own in _clocks(evidence, test):
@@ -159,7 +160,7 @@ def _twins(count: int, which: str = "") -> str:
 
 
 def _decisive(measurements: Sequence[Measurement], test: PairedTest) -> Measurement:
-    """Return the measurement that decides, the last where measuring has stopped before."""
+    """Return the measurement that decides, or the last one if measuring stopped undecided."""
     index = deciding(measurements, test)
     return measurements[-1 if index is None else index]
 

@@ -12,7 +12,7 @@ from .verdict import CaseResult, severity
 
 
 def merge(runs: Mapping[str, Run]) -> Run:
-    """Join the shards of one run, by the names of their files, without the ceilings, which differ by machine.
+    """Join the shards of one run, given by file name; the ceilings are left out, since they differ by machine.
 
     Where a shard is given more than once, the worst verdict of each case counts, so that nobody can repeat a shard
     until it passes.

@@ -18,7 +18,7 @@ LAYOUT = log1p(0.15)  # no larger log-ratio came from memory layout alone, so be
 
 @dataclass
 class Replications:
-    """The cases of a run that were replicated. Once a case is REGRESSED the run has failed; no other needs it."""
+    """The cases of a run that were replicated. Once a case is REGRESSED the run has failed; no other case needs it."""
 
     false_alarm: float
     tried: int = 0

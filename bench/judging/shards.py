@@ -6,7 +6,7 @@ from collections.abc import Mapping
 def deal(costs: Mapping[str, float], count: int) -> list[list[str]]:
     """Deal cases into ``count`` parts of about equal cost: the costliest first, each to the cheapest part so far.
 
-    ``costs`` are by id. That is Graham's longest-processing-time rule (1969): the costliest part is at most a third
+    ``costs`` are by id. This is Graham's longest-processing-time rule (1969): the costliest part is at most a third
     above the best possible.
     """
     totals = [0.0] * count

@@ -1,4 +1,4 @@
-"""Slowdowns that are accepted and thresholds of single cases, bounded and for a time, from a TOML file. Pure."""
+"""Accepted slowdowns, and thresholds of single cases, each with a bound and a last day, from a TOML file. Pure."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .policy import Accepted
 
 WAIVERS = Path(__file__).parents[1] / "waivers.toml"
 
-KnownIds = Callable[[], Collection[str]]  # takes a while, so it is called where there are entries
+KnownIds = Callable[[], Collection[str]]  # takes a while, so it is called only if there are entries
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What is accepted of some cases, until the end of a day.
+    """A waiver or a threshold of some cases, until the end of a day.
 
-    ``bound`` is the slowdown that a waiver accepts as head/base: the indifference zone begins half the threshold above
-    it, and not above 1. Or it is the threshold, 0.1 = 10%, that the cases have in place of the run's.
+    The ``bound`` of a waiver is the slowdown that it accepts, as head/base: the indifference zone begins half the
+    threshold above that bound and not above 1. The ``bound`` of a threshold, 0.1 = 10%, takes the place of the run's.
     """
 
     case: str  # a pattern of case ids, as in a shell: sdpa-*-fp16-cpu-*
@@ -58,7 +58,7 @@ class Entry:
     said: str  # what reports say of it
 
     def covers(self, id_: str) -> bool:
-        """Whether the pattern is the id itself, which may have brackets, or matches it as a shell's."""
+        """Whether the pattern equals the id, which may have brackets, or matches it as a shell pattern does."""
         return id_ == self.case or fnmatchcase(id_, self.case)
 
 
@@ -101,7 +101,7 @@ def read(path: Path, known_ids: KnownIds, today: date) -> Exceptions:
 def entries(file: Toml, known_ids: KnownIds, today: date, *, all_known: bool = True) -> Exceptions:
     """Read the waivers and thresholds of a file that may hold other things too.
 
-    ``all_known``: an entry must match one of the known ids; otherwise there may be more than those.
+    ``all_known``: an entry must match one of the known ids; otherwise an entry may be for ids that are not known.
 
     Raises:
         CannotDo: as ``read``; the message has file and line.

@@ -1,9 +1,9 @@
 """The error rule: how far outputs and gradients are from the float64 oracle, and how far they may be.
 
 A result may be off by a small multiple of the error of the naive yardstick in the same dtype, plus two units in the
-last place, and never by more than an absolute cap. The same is asked of the head against the base's own error. What an
-error is compared with counts as at least the noise of float32: below that, its size is chance. The largest error does
-not see a result that is off everywhere by a little, so the root of the mean square is held likewise.
+last place, and never by more than an absolute cap. The head is held to the base's own error in the same way. The errors
+of yardstick and base count as at least the noise of float32, since below that their size is chance. The largest error
+does not show a result that is slightly off everywhere, so the root mean square is limited likewise.
 flash-attention's tests bound errors by a reference's in the same way (2x forward, 3x gradients).
 """
 
@@ -22,11 +22,11 @@ FORWARD_FACTOR = 2.0
 GRADIENT_FACTOR = 3.0
 BASE_FACTOR = 2.0
 ULPS = 2.0
-RMS_ULPS = 0.1  # where the naive error happens to vanish
-# In float32, of the largest value, at normal scores: PyTorch's vectorised exp alone may be off by 20 ulp
-# (``Vectorized::exp_u20``), and what rounds a score changes its weight in proportion to the score.
+RMS_ULPS = 0.1  # allowed also where the naive error happens to vanish
+# The noise of float32, in ulp of the largest value, at normal scores: PyTorch's vectorised exp alone may be off by 20
+# ulp (``Vectorized::exp_u20``), and the rounding of a score changes its weight in proportion to the score.
 NOISE_ULPS = 12.0
-SUMMED = 8.0  # the cap of a one-dimensional gradient (a bias, sinks) grows with the root of its terms, over this
+SUMMED = 8.0  # the cap of a one-dimensional gradient (a bias, sinks) grows with sqrt(number of terms) / SUMMED
 
 
 def hold_to_budget(
@@ -42,8 +42,9 @@ def hold_to_budget(
     """Hold every output and gradient to its budget, and to the base's error where there is a base.
 
     ``stored`` holds errors on the same inputs from an earlier run in the same environment. Noise and the absolute caps,
-    which are for standard normal inputs, are taken ``looser`` times; ``inf`` leaves the caps out. ``values`` is the
-    size of those whose mean an output is: it has their rounding, however small it is itself, and so have gradients.
+    which are for standard normal inputs, are multiplied by ``looser``; ``inf`` only removes the caps. ``values`` is
+    the size of v's values, whose mean an output is. It has their rounding error, however small it is itself, and so
+    have gradients.
     """
     return tuple(
         _tensor_error(
@@ -86,14 +87,14 @@ def _tensor_error(
     rms_slack = RMS_ULPS * ulp(_rms(exact), naive.dtype)
     factor = FORWARD_FACTOR if output else GRADIENT_FACTOR
     scored = NOISE_ULPS * (looser if isfinite(looser) else 1.0)
-    # Large values make what is summed to a gradient large, though it cancels; of v itself it has none.
+    # Large values of v make the terms of a gradient large, even if they cancel; dv has no such terms.
     summed_up = values if output or (values > 1 and name != "dv") else 0.0
     noise = max(scored, sqrt(terms)) * ulp(max(highest, summed_up), torch.float32)
     rms_noise = noise * _rms(exact) / highest if highest else 0.0
     budget = factor * max(naive_error.largest, noise) + slack
     rms_budget = factor * max(naive_error.rms, rms_noise) + rms_slack
     if naive.dtype in CAPS:
-        # A value of a bias or of sinks sums the errors of all rows, each in proportion to the values.
+        # The gradient of a bias or of sinks sums the errors of all rows, each in proportion to the values.
         summed = max(1.0, values) * sqrt(terms) / SUMMED if exact.dim() == 1 else 1.0
         budget = min(budget, CAPS[naive.dtype][0 if output else 1] * looser * max(1.0, highest, summed))
 
@@ -170,7 +171,7 @@ def _rms(values: Tensor) -> float:
 
 
 def _at(index: int, head: Tensor, exact: Tensor) -> str:
-    """Say where the value with a flat index is, and what it is on either side."""
+    """Say where the value with a flat index is, and what it is in the result and in the oracle."""
     if exact.numel() == 0:
         return "empty"
     where: tuple[int, ...] = ()

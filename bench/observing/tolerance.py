@@ -1,4 +1,4 @@
-"""How alike two tensors are, and the most by which results may ever differ from what is right."""
+"""How far two tensors differ, and the absolute caps on the error of a result."""
 
 from collections.abc import Mapping
 
@@ -17,19 +17,19 @@ CAPS = {
 
 
 def same_bits(one: Tensor, another: Tensor) -> bool:
-    """Whether two tensors hold the same, NaNs too; zeros are the same whatever their sign."""
+    """Whether two tensors hold the same values, NaNs included; without NaNs, 0.0 and -0.0 are the same."""
     if one.shape != another.shape or one.dtype != another.dtype:
         return False
     return torch.equal(one, another) or torch.equal(_bytes(one), _bytes(another))
 
 
 def unlike(expected: Results, seen: Results | None) -> tuple[str, ...]:
-    """Name the results that are not the same, bit for bit; all, where nothing was seen."""
+    """Name the results that differ from those seen, bit for bit; all of them, if none were seen."""
     return tuple(name for name, t in expected.items() if seen is None or not same_bits(seen[name].detach(), t))
 
 
 def distance(one: Tensor, another: Tensor) -> float:
-    """Return the largest difference; infinite where one is a number and the other is not, or the shapes differ."""
+    """Return the largest difference; infinite where only one is NaN, or if the shapes differ."""
     if one.shape != another.shape:
         return float("inf")
     same = (one == another) | (one.isnan() & another.isnan())

@@ -17,7 +17,7 @@ LONGEST = 80  # characters of a value that is shown
 
 @dataclass(frozen=True)
 class Difference:
-    """``found`` says where two results differ, ``unknown`` why that cannot be told. Neither: they are the same."""
+    """``found`` says where two results differ, ``unknown`` why that cannot be told; the same results have neither."""
 
     found: str | None = None
     unknown: str | None = None
@@ -27,8 +27,8 @@ def between(head: object, base: object, places: Mapping[Path, Path] | None = Non
     """Compare two results: tensors and arrays by the tolerances of their dtype, containers by item, others by ``==``.
 
     Objects without a usable ``==`` are compared by what pickle would store of them. NaN equals NaN. Tolerances are
-    those of ``torch.testing.assert_close``, for arrays of NumPy too. Of texts and paths that hold one of ``places``,
-    checkouts of the repository, it counts as the repository's place.
+    those of ``torch.testing.assert_close``, for arrays of NumPy too. ``places`` maps the path of a checkout to that of
+    the repository; in texts and paths the first counts as the second.
     """
     found = _Comparison({str(checkout): str(repository) for checkout, repository in (places or {}).items()})
     found.compare(head, base, "the result")
@@ -40,12 +40,12 @@ class _Comparison:
         self.found: str | None = None
         self.unknown: str | None = None
         self._places = places
-        self._compared: dict[tuple[int, int], tuple[object, object]] = {}  # kept alive, since ids are used again
+        self._compared: dict[tuple[int, int], tuple[object, object]] = {}  # kept alive, since ids are reused
 
     def compare(self, head: Any, base: Any, where: str) -> None:
         if head is base or self.found is not None or (id(head), id(base)) in self._compared:
             return
-        if not isinstance(head, (str, bytes, int, float)):  # they may refer to each other in a circle
+        if not isinstance(head, (str, bytes, int, float)):  # all others may refer to each other in a cycle
             self._compared[id(head), id(base)] = head, base
         if type(head).__qualname__ != type(base).__qualname__:
             self._add(where, f" is of type {type(head).__qualname__}, and {type(base).__qualname__} in the base")
@@ -93,13 +93,13 @@ class _Comparison:
     def _compare_objects(self, head: Any, base: Any, where: str) -> None:
         equal: object = None
         if isinstance(head, AbstractSet) or getattr(type(head), "__eq__") is not object.__eq__:  # noqa: B009  # for mypy
-            with suppress(Exception):  # such as the truth of an array that is one of its fields
+            with suppress(Exception):  # such as a field that is an array, which has no truth value
                 equal = head == base
-            equal = equal if isinstance(equal, bool) else None  # what compares item by item
+            equal = equal if isinstance(equal, bool) else None  # an elementwise == returns no bool
         if equal is None:
-            with suppress(Exception):  # of frames and labelled arrays, whose parts may be stored in several ways
+            with suppress(Exception):  # data frames and labelled arrays may store equal contents in several ways
                 equal = head.equals(base) is True or None
-        # What == finds different may hold the same: objects that are each equal to themselves alone, or rounded values.
+        # Objects that == calls different may hold the same: == may compare identity, or values that differ by rounding.
         if equal is None or (equal is False and (getattr(head, "__dict__", None) or _compares_fields(type(head)))):
             self._compare_states(head, base, where)
         elif equal is False:
@@ -139,7 +139,7 @@ class _Comparison:
             self._add(where, f": {' '.join(readable(str(error)).split())}")
 
     def _at_home(self, text: Any) -> Any:
-        """Return a text with the repository's place for that of a checkout; a path as its text."""
+        """Return a text, or a path as text, with the repository's path in place of each checkout's."""
         if isinstance(text, PurePath):
             text = str(text)
         for checkout, repository in self._places.items():
@@ -176,7 +176,7 @@ class _Stored:
     def of(cls, value: Any) -> "_Stored":
         make, arguments, *rest = value.__reduce_ex__(4)
         state, *items = rest or [None]
-        states = state if isinstance(state, tuple) and len(state) == 2 else (state,)  # with slots, it is two
+        states = state if isinstance(state, tuple) and len(state) == 2 else (state,)  # with slots: two
         named = [part for part in states if isinstance(part, dict)]
         attributes = {str(name): held for part in named for name, held in part.items()}
         others = [] if named else [state]
@@ -185,7 +185,7 @@ class _Stored:
 
 
 def _compares_fields(kind: type) -> bool:
-    """Whether ``==`` was generated to compare fields, as that of a dataclass is; they are compared with tolerances."""
+    """Whether ``==`` was generated to compare fields, as a dataclass's is; the fields are compared with tolerances."""
     return getattr(getattr(kind.__eq__, "__code__", None), "co_filename", "").startswith("<")
 
 

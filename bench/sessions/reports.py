@@ -1,4 +1,4 @@
-"""What reports of a test say, as pytest serialises them."""
+"""Reads the reports of a test, as pytest serialises them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

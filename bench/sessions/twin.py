@@ -1,6 +1,6 @@
 """A twin's pytest session: it runs tests as the parent asks, and times what they hand to ``benchmark``.
 
-The clock is bound here, which the image imports before any side's code.
+The clock is bound in this module, which the image imports before any side's code.
 """
 
 import gc
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 NAME = "twinbench-twin"  # of the plugin in a twin, where the parent's is inert
 FIXTURE = "benchmark"
-SAID = 2000  # characters of what a session printed, where it ended before it had collected
+SAID = 2000  # characters that are quoted of what a session printed, if it ended before it had collected
 
 
 def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
     """Run a side's session in this process, which was forked for it, until the parent ends it."""
-    # An interrupt is the parent's business. Processes that a test starts would inherit SIG_IGN, and not a handler.
+    # The parent handles interrupts. Not SIG_IGN: processes that a test starts would inherit it, but not a handler.
     signal.signal(signal.SIGINT, lambda *_: None)
     start.scratch.mkdir(exist_ok=True)
     printed = start.scratch / f"{start.label}.out"
@@ -59,7 +59,7 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(start.threads)
     gc.enable()
-    random.seed(0)  # a fork seeds it anew, each with another seed, and test files draw when they are imported
+    random.seed(0)  # each fork has another seed, and test files may draw when they are imported
     twin = _Twin(start, connection, common, lent)
     absent = {"-n0": "xdist", "--no-cov": "pytest_cov"}  # arguments of plugins that another interpreter may lack
     arguments = [one for one in start.arguments if find_spec(absent.get(one, "pytest")) is not None]
@@ -109,7 +109,7 @@ class _Twin:
         self._config: pytest.Config
         self._call: BenchmarkCall
         self._collected: list[pytest.Item] = []
-        self._met: pytest.Item | None = None  # the test that has called the fixture last
+        self._met: pytest.Item | None = None  # the last test that called the fixture
         self._timings: tuple[Sequence[float], int] = (), 1
         self._raised: str | None = None
 
@@ -123,11 +123,11 @@ class _Twin:
         return 1.0
 
     def burst(self, calls: int) -> float:
-        """Time so many calls, without a tracer or a profiler; returns ns per call."""
+        """Time this number of calls, without a tracer or a profiler; returns ns per call."""
         try:
             with PauseInstrumentation():
                 taken_ns = self._call.nanoseconds(calls, perf_counter_ns, _synchronize)
-        except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:  # the last two are no Exception
+        except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:  # the last two are not subclasses
             raise Misbehaved(
                 f"raised {type(error).__name__} when it was called again: {first_line(str(error))} (a benchmark is "
                 "called many times, whatever rounds= says; pedantic(..., setup=) prepares each call)"
@@ -141,7 +141,7 @@ class _Twin:
         gc.enable()
 
     def difference(self, other: Path, places: Mapping[Path, Path]) -> Difference:
-        """Compare what the call returned with what the other side's did, both as they were left by their first call."""
+        """Compare the first call's result with the other side's, both as they were right after that call."""
         try:
             ours, theirs = (pickle.loads(file.read_bytes()) for file in (self._start.result, other))  # noqa: S301  # our own
         except Exception as error:  # noqa: BLE001  # whatever the class of the result does
@@ -149,7 +149,7 @@ class _Twin:
         return difference.between(ours, theirs, places)
 
     def lent(self) -> Lent:
-        """Return which files of the head's repository the side has, or lacks, because git ignores them."""
+        """Return the files of the head's repository that git ignores: those lent to this side, those that it lacks."""
         return self._lent
 
     def imports_own(self) -> bool:
@@ -190,7 +190,7 @@ class _Twin:
             node_id, following = asked
             self._reports.clear()
             self._met, self._raised = None, None
-            random.seed(0)  # whatever earlier tests have drawn on one side alone
+            random.seed(0)  # so draws of earlier tests on one side alone do not matter
             if node_id in items:
                 session.config.hook.pytest_runtest_protocol(item=items[node_id], nextitem=items.get(following))
             else:
@@ -211,10 +211,10 @@ class _Twin:
         return True  # pytest-timeout is to set none: a test waits while its call is timed
 
     def meet(self, node: pytest.Item, fixture: BenchmarkFixture, call: BenchmarkCall) -> Any:
-        """Call once, and wait with the call until the parent has timed it; returns what that first call returned."""
+        """Call once, and wait until the parent has timed more calls; returns the result of the first."""
         if FIXTURE not in node.fixturenames:  # type: ignore[attr-defined]  # an item that has fixtures has their names
             pytest.fail("asks for benchmark by getfixturevalue: name it among the arguments of the test", pytrace=False)
-        if node is self._met:  # a plugin runs the test again, of which this call was timed
+        if node is self._met:  # a plugin runs a test again whose call was timed already
             return self._go_on(fixture, call.once(*call.arguments()))
         self._met = node
         asked, oracle = own(node)
@@ -247,7 +247,7 @@ class _Twin:
         answer(self._connection, outcome, value)
 
     def _save(self, result: object) -> str | None:
-        """Leave the result for the other side; returns why that cannot be done, None where it was."""
+        """Save the result for the other side; returns why it cannot be saved, or None if it was."""
         try:
             pickled = pickle.dumps(result, protocol=4)
         except Exception as error:  # noqa: BLE001  # whatever the class of the result does
@@ -277,14 +277,14 @@ class _Fixture:
 
 
 def _without_absent_plugins() -> list[str]:
-    """Return the arguments that keep pytest from plugins of packages which this side has without them."""
+    """Return the arguments that disable the plugins which a package of this side names but does not contain."""
     found: list[str] = []
     if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         return found
     for entry in entry_points(group="pytest11"):
         try:
             there = find_spec(entry.module) is not None
-        except Exception:  # noqa: BLE001  # of a package that is imported to look into it
+        except Exception:  # noqa: BLE001  # raised by a parent package, which find_spec imports
             there = False
         found += [] if there else ["-p", f"no:{entry.name}"]
     return found

@@ -1,4 +1,4 @@
-"""What a side's process sees of the disk: its own code first, a checkout in the repository's place, no old bytecode."""
+"""The files that a side's process sees: its own code first, a checkout in the repository's place, no old bytecode."""
 
 import marshal
 import os
@@ -19,7 +19,7 @@ from ..plain.files import make_way
 from .repository import is_ignored
 
 LARGEST_COPY = 64 << 20  # bytes of a file
-NO_EXECUTION: int = getattr(os, "ST_NOEXEC", 0)  # a flag of file systems, which Linux tells
+NO_EXECUTION: int = getattr(os, "ST_NOEXEC", 0)  # of a file system mounted noexec; only Linux has the flag
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class World:
 
     ``paths`` come first on ``sys.path``. ``repository`` is the root of the head's checkout. Where ``checkout`` is
     given, it stands in the repository's place: as working directory, in ``sys.path``, and for whatever an editable
-    install finds there. Where it is not, ``closed`` says that code of the repository that does not lie in ``paths`` is
-    the other side's, and importing it fails.
+    install finds there. Without a checkout, ``closed`` says that code of the repository outside ``paths`` is the other
+    side's, and importing it fails.
     """
 
     cwd: Path
@@ -40,10 +40,10 @@ class World:
     environment: Mapping[str, str] | None = None  # None: as the process has it
 
     def enter(self, extensions: Path | None = None) -> "Lent":
-        """Make this process see it, and those that it starts; for a process that holds one side and nothing else.
+        """Make this process, and those that it starts, use these places; the process must hold one side and no more.
 
-        Compiled modules are copied to ``extensions``, if that is given, and imported from there, unless its file system
-        lets nothing be executed. Returns what the head lends, which is filled as modules are imported.
+        Compiled modules are copied to ``extensions``, if that is given, and imported from there, unless that file
+        system is mounted noexec. Returns the files that the head lends; modules that are imported later add to them.
         """
         if self.environment is not None:
             os.environ.clear()
@@ -55,7 +55,7 @@ class World:
         sys.path_importer_cache.clear()
         root = self.checkout or self.repository
         own = (one for one in kept if root is not None and one[:1] == os.sep and in_repository(Path(one), root))
-        if first := [*map(str, self.paths), *own]:  # processes that it starts would find what an editable install names
+        if first := [*map(str, self.paths), *own]:  # else child processes would import what an editable install names
             os.environ["PYTHONPATH"] = os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
         common = frozenset(name.partition(".")[0] for name in sys.modules)
         if extensions is not None and os.statvfs(extensions.parent).f_flag & NO_EXECUTION:
@@ -70,9 +70,9 @@ class World:
         return any(root is not None and in_repository(path, root) for root in roots)
 
     def _moved_parts(self, value: str) -> str:
-        """Return the value of a variable, in which each whole path of the repository is that of the checkout.
+        """Return a variable's value, with the checkout's path in place of each entry that is a path of the repository.
 
-        A folder of which the checkout lacks a part, such as data that git ignores, stays.
+        A folder stays if the checkout lacks a part of it, such as data that git ignores.
         """
 
         def moved(part: str) -> str:
@@ -129,7 +129,7 @@ class NotThisSide(ImportError):
 
 
 class _Finder(MetaPathFinder):
-    """Finds what the other finders find, where the side has it, and compiles the side's own sources anew.
+    """Finds the modules that the other finders find, but at the side's own places, and recompiles its own sources.
 
     Modules of packages that were imported before the process became a side, such as the gate's own, are left alone.
     """
@@ -142,7 +142,7 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname.partition(".")[0] in self._common:
             return None
-        if path is None and self._world.paths:  # whatever others have put before them on sys.path
+        if path is None and self._world.paths:  # even if another path was put before them on sys.path
             first = PathFinder.find_spec(fullname, [*map(str, self._world.paths)], target)
             if first is not None and first.has_location:
                 return self._fresh(self._own(first))
@@ -158,10 +158,10 @@ class _Finder(MetaPathFinder):
         return None if self._world.checkout is None else self._elsewhere(fullname, path, head_s)
 
     def _elsewhere(self, fullname: str, path: Sequence[str] | None, head_s: ModuleSpec | None) -> ModuleSpec | None:
-        """Find what lies elsewhere in the checkout than in the repository, or in the repository alone."""
+        """Find a module that the checkout has at another place than the repository, or that only the repository has."""
         checkout, repository = self._world.checkout, self._world.repository
-        assert checkout is not None  # there is no elsewhere without
-        assert repository is not None  # of which it is a checkout
+        assert checkout is not None  # the caller has checked it
+        assert repository is not None  # a checkout has a repository
         if path is None:  # the package may have moved into src/, or out of it
             spec = PathFinder.find_spec(fullname, [str(checkout), str(checkout / "src")])
             if spec is not None and spec.has_location:
@@ -184,7 +184,7 @@ class _Finder(MetaPathFinder):
         return self._moved(head_s)
 
     def _is_head_s(self, spec: ModuleSpec) -> bool:
-        """Whether it is a file of the repository for which a checkout stands."""
+        """Whether a module is a file of the repository, in whose place the side has a checkout."""
         world = self._world
         if world.checkout is None or world.repository is None or spec.origin is None or not spec.has_location:
             return False
@@ -192,11 +192,10 @@ class _Finder(MetaPathFinder):
         return not world.own(origin) and in_repository(origin, world.repository)
 
     def _fresh(self, spec: ModuleSpec) -> ModuleSpec:
-        """Load a compiled module from a copy.
+        """Load a compiled module from a copy, which gets new pages of physical memory.
 
-        Which pages of physical memory a file has, it keeps as long as it is cached, and calls of 100 ns were up to 13%
-        slower by two files of the same content in every run. A copy draws its pages anew. A library that finds others
-        by its own place stays where it is.
+        A file keeps its pages as long as it is cached. Because of that, calls of 100 ns into two files of the same
+        content differed by up to 13% in every run. A library that finds others relative to its own path is not copied.
         """
         if self._extensions is None or not isinstance(spec.loader, ExtensionFileLoader):
             return spec
@@ -227,7 +226,7 @@ class _Finder(MetaPathFinder):
 
     def _moved(self, spec: ModuleSpec) -> ModuleSpec | None:
         """Find in the checkout what an editable install found in the repository."""
-        moved = self._world._moved(Path(spec.origin or ""))  # noqa: SLF001  # its own finder
+        moved = self._world._moved(Path(spec.origin or ""))  # noqa: SLF001  # the world's own finder
         if moved is None:
             return None
         within = None if spec.submodule_search_locations is None else [str(moved.parent)]
@@ -242,7 +241,7 @@ def _uncached(spec: ModuleSpec, loader: SourceFileLoader) -> ModuleSpec:
 
 
 class _Copied(ExtensionFileLoader):
-    """Loads a compiled module from a copy, and tells it its own place."""
+    """Loads a compiled module from a copy, with the original's path as its ``__file__``."""
 
     def __init__(self, name: str, copy: str, original: str) -> None:
         super().__init__(name, copy)
@@ -255,10 +254,10 @@ class _Copied(ExtensionFileLoader):
 
 
 class _Uncached(SourceFileLoader):
-    """Compiles a source from its text, since bytecode may be of a text that is gone.
+    """Compiles a source from its text, since its bytecode may be stale.
 
-    The code is packed and unpacked as bytecode is, so that it lies in memory as that of a package which is imported
-    from bytecode: of the same code, what was compiled in place was measured 1% slower.
+    The code is marshalled and loaded again, so that it has the memory layout of code that is imported from bytecode:
+    without that, the same code was measured 1% slower.
     """
 
     def get_code(self, fullname: str) -> CodeType:

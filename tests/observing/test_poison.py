@@ -1,4 +1,4 @@
-"""Fresh memory filled: whichever way it is asked for, on the way back too, and nothing else."""
+"""Fresh memory is filled, however it is allocated and in the backward pass too, and no other memory is."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What is known of a base beside its code: what was stored of it, where that holds."""
+"""The errors, fingerprints and ids that were stored of a base, and where they still hold."""
 
 import pytest
 

@@ -97,7 +97,7 @@ def an_even_number_of_heads(q: Tensor, k: Tensor, v: Tensor, options: Options) -
 
 
 def wrong_beside_a_wide_head_in_half_precision(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
-    """Two axes at once: what a single one leaves out."""
+    """Wrong only where two words of different axes meet."""
     wrong = q.dtype in HALF and q.shape[-1] > 128
     return masked(q, k, v * (1.1 if wrong else 1.0), **options)
 

@@ -19,7 +19,7 @@ from bench.twins.party import Local, SideFailed
 
 @dataclass
 class Side:
-    """What a party asks: it has a clock of a resolution, notes what it is asked, and may fail."""
+    """A side with a clock of a given resolution; it logs what a party asks of it, and may fail."""
 
     resolution_ns: float = 1.0
     fails: bool = False
@@ -42,7 +42,7 @@ class Side:
 def test_both_sides_settle_on_the_cores_and_are_released_and_the_coarser_clock_sets_the_burst(
     monkeypatch: pytest.MonkeyPatch, resolutions_ns: tuple[float, float]
 ) -> None:
-    monkeypatch.setattr(random, "random", None)  # the generator that a kernel may seed decides no order
+    monkeypatch.setattr(random, "random", None)  # a kernel may seed it, so it must not decide the order
     base, head = map(Side, resolutions_ns)
     parties = Local("base", base), Local("head", head)
     seconds = count(step=10**9)

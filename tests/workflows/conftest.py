@@ -21,7 +21,7 @@ PARTS = (".github", ".gitignore", "Makefile", "attention", "bench", "conftest.py
 BOT = "github-actions[bot]"
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
 
-PULL_REQUEST = {"github.event.merge_group.base_sha || 'HEAD^1'": "HEAD^1"}  # what it is where it is no merge queue's
+PULL_REQUEST = {"github.event.merge_group.base_sha || 'HEAD^1'": "HEAD^1"}  # its value outside a merge queue
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Job:
 class Runner:
     """A repository at a remote place, and a machine that runs jobs on it, each in a new workspace.
 
-    ``run:`` steps are executed as they stand. Of actions it does what these workflows use: checkout clones, artifacts
-    are copied, setup-python is the Python that runs this test, with what `make install` and its like would install, or
-    a script in its place.
+    ``run:`` steps are executed as they stand. Actions do only what these workflows use of them: checkout clones,
+    artifacts are copied, setup-python is the Python that runs this test, with the packages that `make install` and its
+    like would install, or a script in its place.
     """
 
     root: Path
-    variables: dict[str, str] = field(default_factory=dict)  # of every step, beside the workflow's own
+    variables: dict[str, str] = field(default_factory=dict)  # of every step, added to the workflow's own
     python: str | None = None  # the text of a script that stands in for the environment's Python
     jobs: int = 0
 
@@ -132,7 +132,7 @@ class Runner:
         path = given.get("path", "")
         if action == "actions/checkout":
             branch = ("--branch", given["ref"]) if "ref" in given else ()
-            remote = Path(given.get("repository", self.remote))  # of another repository, where that lies
+            remote = Path(given.get("repository", self.remote))  # another repository is named by its path
             subprocess.run(["git", "clone", "-q", *branch, remote, workspace / path], check=True)
         elif action == "actions/upload-artifact":
             return self._keep(workspace, path.split(), given["name"])

@@ -97,7 +97,7 @@ class TensorParallelAttention(nn.Module):
         check_tokens(x, self.d_model)
         if under_jit_trace():
             raise NotImplementedError(
-                "TensorParallelAttention does not support torch.jit.trace: trace the module it is of"
+                "TensorParallelAttention does not support torch.jit.trace: trace the module that it was made from"
             )
         if cache is not None:
             check_cache(cache)

@@ -98,7 +98,7 @@ def disown(github: GitHub, head: str, link: str) -> None:
         verdict = re.sub(rf"^\s*> [^\n]*{re.escape(DISOWNED)}\s*", "", body.removeprefix(MARKER)).lstrip()
         notice = (
             f"> **The newest commit, {head}, has no verdict yet**: [its run]({link}) was cancelled. "
-            "Run it again, unless another has started."
+            "Run it again, unless another run has started."
         )
         github.update_comment(own, f"{MARKER}\n\n{notice} {DISOWNED}\n\n{verdict}")
 
@@ -147,7 +147,7 @@ def read(directory: Path, name: str, limit_bytes: int) -> str | None:
     """Read a text file of the artifact; None if it is not there.
 
     Raises:
-        Refused: it is reached through a link, is no regular file, is too large, or is not UTF-8.
+        Refused: it is reached through a link, is not a regular file, is too large, or is not UTF-8.
 
     """
     path = directory.resolve() / name
@@ -176,11 +176,13 @@ def compose(run: Run | None, head: str, conclusion: str, link: str, refusal: Ref
     parts = [MARKER]
     if run is None:
         refused = f"and its report is refused: {markdown(clip(str(refusal), REFUSAL))}"
-        why = "before it had one" if refusal is None else refused
+        why = "before it had a verdict" if refusal is None else refused
         parts.append(f"## Regression gate: no verdict\n\nThe run ended with {conclusion} {why}.")
     else:
         if (run.exit_code == 0) != (conclusion == "success"):
-            parts.append(f"> **Warning:** the run ended with {conclusion} and its report says otherwise: read its log.")
+            parts.append(
+                f"> **Warning:** the run ended with {conclusion}, but its report says otherwise: read the log."
+            )
         try:
             parts.append(as_markdown(run, COMMENT_BYTES))
         except (ArithmeticError, ValueError) as error:

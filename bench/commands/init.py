@@ -99,7 +99,9 @@ def run(options: argparse.Namespace) -> None:
             fitting(head, draft, devices) for draft in DRAFTS if _claimed(head, Shape.parse(draft.shapes.split()[0]))
         ]
         if not any(one.row for one in found):
-            raise CannotDo(f"{options.kernel} is right in no case: {found[0].left_out[0]}")
+            raise CannotDo(
+                f"{options.kernel} is right in no case: {found[0].left_out[0]}: correct it, or name a wrapper of it"
+            )
         covering = fitting_covering(head, devices)
     write_atomically(path, as_toml(target, found, covering))
     print(
@@ -168,7 +170,7 @@ def fitting_covering(head: Side, devices: Sequence[str]) -> FoundCovering | None
         return None
     plainest = {axis: words[0] for axis, words in axes.items()}
     left_out = {
-        word: why.text if (why := failure(plainest | {axis: word})) else "it fails beside others"
+        word: why.text if (why := failure(plainest | {axis: word})) else "it fails only beside other words"
         for axis, words in KERNEL_AXES.items()
         for word in words
         if word not in axes[axis]
@@ -222,10 +224,10 @@ def as_toml(target: Target, found: Sequence[FoundRow], covering: FoundCovering |
             lines += ["[[row]]", *(f"{key} = {_quoted(getattr(one.row, key))}" for key in keys)]
             lines += [] if one.row.timed else ["timed = false"]
     if covering is None:
-        lines += ["", "# No [covering]: the kernel is right with no plain words, such as b1 h1 t17 d64."]
+        lines += ["", "# No [covering]: the kernel fails even with plain words, such as b1 h1 t17 d64."]
     else:
         axes = {axis: " ".join(filter(None, words)) for axis, words in covering.covering.axes}
-        lines += ["", "# Each two of these words meet in a case that is checked and not timed."]
+        lines += ["", "# Every two words of different axes meet in a case that is checked and not timed."]
         lines += [f"# without {word}: {why}" for word, why in covering.left_out.items()]
         lines += ["[covering]", 'tier = "smoke"', *(f"{axis} = {_quoted(words)}" for axis, words in axes.items())]
     return "\n".join(lines) + "\n"

@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 from ..plain.errors import CannotDo
+from ..plain.printable import counted
 from ..sources.baseline import KEY, SCHEMA
 
 COMPARABLE = ("cpu", "gpu", "torch", "threads", "malloc")  # what times must share to be drawn as one trend
@@ -128,7 +129,8 @@ def read(directory: Path) -> History:
             reason = str(error) if isinstance(error, _NoBaselineError) else f"damaged ({type(error).__name__}: {error})"
             refused.append((str(path.relative_to(directory)), reason))
     if not read_files:
-        others = f" ({len(refused)} other files are; the first, {refused[0][0]}: {refused[0][1]})" if refused else ""
+        count = counted(len(refused), "file")
+        others = f" ({count} refused; the first, {refused[0][0]}: {refused[0][1]})" if refused else ""
         raise CannotDo(
             f"no baseline is stored in {directory}{others}: store some with --benchmark-save=NAME, or name the "
             "directory that holds them"
@@ -179,7 +181,7 @@ class _NoBaselineError(ValueError):
 
 def _stored(path: Path) -> tuple[Environment, list[tuple[str, Point]]]:
     if not path.is_file():  # reading a pipe would never end
-        raise _NoBaselineError("no regular file")
+        raise _NoBaselineError("not a regular file")
     document = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), list):
         raise _NoBaselineError("not stored by pytest-benchmark")

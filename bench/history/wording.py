@@ -57,7 +57,7 @@ def steps(trend: Trend) -> list[str]:
             f"{duration(step.before_ns)} to {duration(step.after_ns)}, p = {step.pvalue:.1g}"
         )
     if trend.hint is not None:
-        written.append(f"the last alone is {_change(trend.hint)}: a hint, until a second one agrees")
+        written.append(f"the last time alone is {_change(trend.hint)}: a hint, until a second time agrees")
     return written
 
 

@@ -91,7 +91,7 @@ def _verdict(evidence: Evidence, test: PairedTest) -> tuple[Verdict, tuple[str, 
         if any(median(_last(timing, own).ordered) > own.threshold / 2 for _, timing, own in _clocks(evidence, test)):
             verdict, notes = Verdict.WAIVED, (test.waiver, *notes)
         else:
-            notes = (f"needs its waiver no longer ({test.waiver})", *notes)
+            notes = (f"no longer needs its waiver ({test.waiver})", *notes)
     untimed = () if evidence.timed else ("checked, not timed",)
     model = (f"as in {evidence.model}",) if evidence.model else ()
     return verdict, drifts + speed_reasons + changes + untimed + model + evidence.remarks + notes
@@ -136,7 +136,7 @@ def _speed(timing: Timing, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
     )
     if change is None:
         mde = test.detectable(decisive.ordered)
-        seen = "too few pairs to tell any" if mde is None else f"could have seen a slowdown of {mde:.1%}"
+        seen = "too few pairs to see any slowdown" if mde is None else f"could have seen a slowdown of {mde:.1%}"
         pairs, seconds = len(decisive.pairs), decisive.seconds
         reasons += (f"undecided after {counted(pairs, 'pair')} in {seconds:.1f} s, {seen}: raise --gate-budget",)
         return Verdict.INCONCLUSIVE, reasons

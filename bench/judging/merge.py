@@ -105,7 +105,7 @@ def _notes(index: int, count: int, repeats: Mapping[str, Run]) -> list[str]:
     notes += [f"shard {index}/{count}: {run.undecided.said}: {run.load}" for run in runs if run.undecided.too_many]
     if any(run != runs[0] for run in runs):
         names = ", ".join(repeats)
-        notes.append(f"shard {index}/{count} ran {len(runs)} times ({names}): of each case the worst verdict counts")
+        notes.append(f"shard {index}/{count} ran {len(runs)} times ({names}): the worst verdict of each case counts")
     return list(dict.fromkeys(notes))
 
 

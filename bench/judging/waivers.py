@@ -150,6 +150,6 @@ def _entry(file: Toml, kind: str, number: int, table: object, today: date) -> En
     if expires < today:
         raise CannotDo(
             f"{file.at(kind, number, 'expires')}: the {kind} of {case!r} expired on {expires}: "
-            "mend its cause, or renew it with a reason"
+            "fix its cause, or renew it with a reason"
         )
     return Entry(case, bound, f"{bounds.shown(bound)} until {expires}: {reason}")

@@ -153,7 +153,7 @@ class _Comparison:
         try:
             one, other = _where_they_differ(repr(head), repr(base))
         except Exception:  # noqa: BLE001  # such as an integer of too many digits
-            self._add(where, f" is another {type(head).__qualname__} than in the base")
+            self._add(where, f" is a different {type(head).__qualname__} in the base")
         else:
             self._add(where, f" is {one}, and {other} in the base")
 

@@ -194,7 +194,7 @@ class _Twin:
             if node_id in items:
                 session.config.hook.pytest_runtest_protocol(item=items[node_id], nextitem=items.get(following))
             else:
-                why = f"{self._start.label} has no such test in its own process: ids must not differ from run to run"
+                why = f"{self._start.label} has no test of this id in its process: ids must not differ from run to run"
                 self.pytest_runtest_logreport(pytest.TestReport(node_id, ("", 0, ""), {}, "failed", why, "setup"))
             self.answer("done", Finished(tuple(self._reports), self._raised))
         return True

@@ -108,7 +108,7 @@ class Lent:
     def notes(self) -> tuple[str, ...]:
         """What a reader of the verdicts must know."""
         named = ", ".join(dict.fromkeys(self.sources))
-        return (f"git ignores {named}, so the base has the head's",) if named else ()
+        return (f"git ignores {named}, so the base uses the head's copy",) if named else ()
 
     def refuse_compiled(self) -> None:
         """Refuse a base whose compiled modules only the head has built.

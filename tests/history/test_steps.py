@@ -62,7 +62,7 @@ def test_a_last_value_by_itself_is_a_hint_until_a_second_one_agrees(seed: int) -
     assert once.steps == ()
     assert once.hint is not None
     assert once.hint.ratio == pytest.approx(1.3, abs=0.05)
-    assert "a hint, until a second one agrees" in wording.steps(once)[0]
+    assert "a hint, until a second time agrees" in wording.steps(once)[0]
     (twice,) = judged([*steady, 1300.0, 1310.0])
     (step,) = twice.steps or ()
     assert step.ratio == pytest.approx(1.3, abs=0.05)

@@ -120,14 +120,14 @@ def test_a_pipe_and_a_folder_are_not_read(store: Store, tmp_path: Path) -> None:
     store(1, {"a": 1.0})
     os.mkfifo(tmp_path / "a.json")
     (tmp_path / "b.json").mkdir()
-    assert read(tmp_path).refused == (("a.json", "no regular file"), ("b.json", "no regular file"))
+    assert read(tmp_path).refused == (("a.json", "not a regular file"), ("b.json", "not a regular file"))
 
 
 def test_no_baseline_at_all_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(CannotDo, match=r"no baseline is stored in .*: store some with --benchmark-save=NAME"):
         read(tmp_path)
     (tmp_path / "foreign.json").write_text("{}")
-    with pytest.raises(CannotDo, match=r"1 other files are; the first, foreign.json: not stored by pytest-benchmark"):
+    with pytest.raises(CannotDo, match=r"1 file refused; the first, foreign.json: not stored by pytest-benchmark"):
         read(tmp_path)
 
 

@@ -109,7 +109,7 @@ def test_of_a_repeated_shard_the_worst_verdict_of_each_case_counts(worse_comes: 
     assert len(merged.cases) == len(IDS)
     assert merged.exit_code == 1
     names = "2.json, again.json" if worse_comes == "first" else "again.json, 2.json"
-    assert merged.notes == (f"shard 2/3 ran 2 times ({names}): of each case the worst verdict counts",)
+    assert merged.notes == (f"shard 2/3 ran 2 times ({names}): the worst verdict of each case counts",)
 
 
 @pytest.mark.parametrize("ids", ["", "a"], ids=["no rows", "a skipped row"])

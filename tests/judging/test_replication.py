@@ -54,7 +54,7 @@ def test_what_memory_could_explain_is_counted_from_the_slowdown_that_a_waiver_ac
     twice = (measured(1.2), measured(1.2))
     gone = judge_case(Evidence("c", measurements=twice, replication=measured(1.0, pairs=15)), waived)
     assert gone.verdict is Verdict.UNCHANGED
-    assert gone.reasons[-1] == "needs its waiver no longer (accepted)"
+    assert gone.reasons[-1] == "no longer needs its waiver (accepted)"
 
 
 def test_pairs_of_twins_decide_and_not_the_pairs_within_them() -> None:

@@ -132,8 +132,8 @@ def test_the_alarms_of_all_cases_share_one_level_and_each_case_has_all_of_it_for
 @pytest.mark.parametrize(
     ("ratio", "verdict", "reason"),
     [
-        (1.00, Verdict.UNCHANGED, "needs its waiver no longer (accepted up to 1.1: #1); ops +1 aten.mul"),
-        (1.02, Verdict.UNCHANGED, "needs its waiver no longer"),  # half the threshold is 1.025
+        (1.00, Verdict.UNCHANGED, "no longer needs its waiver (accepted up to 1.1: #1); ops +1 aten.mul"),
+        (1.02, Verdict.UNCHANGED, "no longer needs its waiver"),  # half the threshold is 1.025
         (1.03, Verdict.WAIVED, "accepted up to 1.1: #1; ops +1 aten.mul"),
         (1.08, Verdict.WAIVED, "accepted up to 1.1: #1"),
         (1.10, Verdict.WAIVED, "accepted up to 1.1: #1"),

@@ -56,8 +56,8 @@ def test_an_empty_file_and_no_file_accept_nothing(tmp_path: Path, text: str | No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("2030-06-15", "2030-06-14"), "the waiver of 'sdpa-*-bf16-*' expired on 2030-06-14: mend its cause"),
-        (("2030-06-16", "2030-06-14"), "the threshold of 'manual-*' expired on 2030-06-14: mend its cause, or renew"),
+        (("2030-06-15", "2030-06-14"), "the waiver of 'sdpa-*-bf16-*' expired on 2030-06-14: fix its cause"),
+        (("2030-06-16", "2030-06-14"), "the threshold of 'manual-*' expired on 2030-06-14: fix its cause, or renew"),
         (("expires = 2030-06-16\n", ""), "the threshold lacks expires: give exactly case (str), threshold (float), "),
         (("sdpa-*-bf16-*", "spda-*"), "'spda-*' matches no case: correct it, or remove the entry"),
         (("manual-*", "mnaual-*"), "'mnaual-*' matches no case"),

@@ -152,7 +152,7 @@ def test_results_that_are_the_same(head: object, base: object) -> None:
         ({1}, {2}, "the result is {1}, and {2} in the base"),
         (np.zeros(2), np.zeros(3), "the result: shape (2,), and (3,) in the base"),
         (np.zeros(2), np.zeros(2, np.float32), "the result: dtype float64, and float32 in the base"),
-        ([10**5000], [10**5000 + 1], "the result[0] is another int than in the base"),
+        ([10**5000], [10**5000 + 1], "the result[0] is a different int in the base"),
         (complex(NAN, 1), complex(NAN, 2), "the result is (nan+1j), and (nan+2j) in the base"),
         (objects(1, NAN), objects(2, NAN), "the result[0] is 1, and 2 in the base"),
         (Plain(1), Plain(2), "the result.x is 1, and 2 in the base"),

@@ -207,4 +207,4 @@ def test_it_is_compared_as_it_would_run(outcome: Outcome, name: str, verdict: st
 
 def test_what_the_gate_cannot_see_beforehand_fails_and_what_git_ignores_is_named(outcome: Outcome) -> None:
     assert "asks for benchmark by getfixturevalue: name it among the arguments of the test" in outcome.output
-    assert "_version.py, so the base has the head's" in outcome.output
+    assert "_version.py, so the base uses the head's copy" in outcome.output

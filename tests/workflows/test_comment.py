@@ -217,7 +217,7 @@ def test_a_report_that_cannot_be_written_out_is_refused_and_said_to_be(
 def test_a_gate_that_ended_before_its_verdict_is_said_to_have_none(hub: Any, artifact: Path) -> None:
     (artifact / comment.REPORT).unlink()
     assert run(artifact) == 0
-    assert "no verdict\n\nThe run ended with failure before it had one." in hub.comments[0]["body"]
+    assert "no verdict\n\nThe run ended with failure before it had a verdict." in hub.comments[0]["body"]
 
 
 @pytest.mark.parametrize(("verdict", "conclusion"), [(Verdict.UNCHANGED, "failure"), (Verdict.REGRESSED, "success")])
@@ -226,7 +226,7 @@ def test_a_report_that_github_contradicts_carries_a_warning(
 ) -> None:
     (artifact / comment.REPORT).write_text(report(verdict))
     assert run(artifact, conclusion=conclusion) == 0
-    assert f"the run ended with {conclusion} and its report says otherwise" in hub.comments[0]["body"]
+    assert f"the run ended with {conclusion}, but its report says otherwise" in hub.comments[0]["body"]
 
 
 def test_hostile_verdicts_are_escaped_and_the_comment_has_a_size_that_github_takes(hub: Any, artifact: Path) -> None:

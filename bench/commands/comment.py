@@ -21,7 +21,7 @@ from ..report.from_json import from_json
 from .github import GitHub, Refused
 
 MARKER = "<!-- attention gate: this comment is kept up to date -->"
-DISOWNED = "What follows is of an earlier commit, which its last line names."
+DISOWNED = "The report below is about an earlier commit, which its last line names."
 NUMBER = "pull-request"
 REPORT = "reports/gate.json"
 NUMBER_BYTES = 16

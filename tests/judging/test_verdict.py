@@ -9,12 +9,13 @@ import pytest
 
 from bench.judging.judge import deciding, judge_case
 from bench.judging.policy import Accepted, Policy
+from bench.judging.replication import Replications
 from bench.judging.verdict import FAILING, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair, TensorError
 from bench.plain.execution import Calls, Fingerprint, Pass
 
 POLICY = Policy()
-TEST = POLICY.test(100)
+TEST = POLICY.test(100, replications=Replications(POLICY.false_alarm))
 WAIVED = Accepted(ratio=1.1, waiver="accepted up to 1.1: #1")
 FLASH = Fingerprint(Pass({"aten.flash": 1}, 2**20, 2**20), backend="flash")
 MORE = replace(FLASH, forward=Pass({"aten.flash": 1, "aten.mul": 1}, 2**20, 2**20))
@@ -80,6 +81,12 @@ def test_a_confirmed_speed_up_and_a_slowdown_that_is_gone_have_these_reasons_and
     assert gone.reasons == ("a slowdown was measured, but not confirmed by new twins",)
 
 
+def test_reasons_name_no_new_twins_where_each_pair_is_one_of_processes() -> None:
+    processes = POLICY.test(100)
+    assert judge_case(timed(1.2), processes).reasons == ("20.0% slower, in 60 pairs of processes",)
+    assert judge_case(timed(1.2, 1.0), processes).reasons == ("a slowdown was measured, but not confirmed",)
+
+
 def test_a_new_case_says_what_its_head_alone_shows_and_its_remarks_in_place_of_that_it_is_new() -> None:
     keeps = replace(FLASH, calls=Calls(kept_bytes=8))
     new = judge_case(Evidence("c", new=True, head_fingerprint=keeps), TEST)
@@ -138,8 +145,8 @@ def test_the_alarms_of_all_cases_share_one_level_and_each_case_has_all_of_it_for
         (1.08, Verdict.WAIVED, "accepted up to 1.1: #1"),
         (1.10, Verdict.WAIVED, "accepted up to 1.1: #1"),
         (1.12, Verdict.WAIVED, "accepted up to 1.1: #1"),  # half the threshold above is 1.127, all of it 1.155
-        (1.16, Verdict.REGRESSED, "slower, confirmed"),
-        (1.20, Verdict.REGRESSED, "slower, confirmed"),
+        (1.16, Verdict.REGRESSED, "% slower, in "),
+        (1.20, Verdict.REGRESSED, "% slower, in "),
         (0.70, Verdict.FASTER, ""),
     ],
 )

@@ -1,16 +1,18 @@
 """How two results of a benchmark differ, whatever they are."""
 
-import cmath
-import math
 import sys
+from array import array
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from types import FunctionType
 from typing import Any
 
 from ..plain.printable import first_line, readable
+from .arrays import assert_close, assertion_of, is_array, same_number
 
 LONGEST = 80  # characters of a value that is shown
 
@@ -23,15 +25,17 @@ class Difference:
     unknown: str | None = None
 
 
-def between(head: object, base: object, places: Mapping[Path, Path] | None = None) -> Difference:
+def between(
+    head: object, base: object, places: Mapping[Path, Path] | None = None, what: str = "the result"
+) -> Difference:
     """Compare two results: tensors and arrays by the tolerances of their dtype, containers by item, others by ``==``.
 
     Objects without a usable ``==`` are compared by what pickle would store of them. NaN equals NaN. Tolerances are
     those of ``torch.testing.assert_close``, for arrays of NumPy too. ``places`` maps the path of a checkout to that of
-    the repository; in texts and paths the first counts as the second.
+    the repository; in texts and paths the first counts as the second. ``what`` names the results in the answer.
     """
     found = _Comparison({str(checkout): str(repository) for checkout, repository in (places or {}).items()})
-    found.compare(head, base, "the result")
+    found.compare(head, base, what)
     return Difference(found.found, None if found.found else found.unknown)
 
 
@@ -47,8 +51,11 @@ class _Comparison:
             return
         if not isinstance(head, (str, bytes, int, float)):  # all others may refer to each other in a cycle
             self._compared[id(head), id(base)] = head, base
-        if type(head).__qualname__ != type(base).__qualname__:
-            self._add(where, f" is of type {type(head).__qualname__}, and {type(base).__qualname__} in the base")
+        if type(head) is not type(base) and _kind(head) != _kind(base):
+            one, other = type(head).__qualname__, type(base).__qualname__
+            if one == other:
+                one, other = (f"{kind.__module__}.{kind.__qualname__}" for kind in (type(head), type(base)))
+            self._add(where, f" is of type {one}, and {other} in the base")
             return
         try:
             self._compare(head, base, where)
@@ -56,8 +63,8 @@ class _Comparison:
             self._cannot_tell(f"{where} cannot be compared ({type(error).__name__}: {first_line(str(error))})")
 
     def _compare(self, head: Any, base: Any, where: str) -> None:
-        if _is_array(head):
-            self._compare_arrays(head, base, where)
+        if is_array(head):
+            self._assert(lambda: assert_close(head, base, self.compare, where), where)
         elif isinstance(head, Mapping):
             self._compare_mappings(head, base, where)
         elif isinstance(head, (str, bytes, PurePath)):
@@ -66,24 +73,32 @@ class _Comparison:
         elif isinstance(head, Sequence) and not isinstance(head, (bytearray, memoryview, range)):
             self._compare_sequences(head, base, where)
         elif isinstance(head, (float, complex)):
-            if not _same_number(head, base):
+            if not same_number(head, base):
                 self._differ(head, base, where)
+        elif (check := assertion_of(type(head))) is not None:
+            self._assert(lambda: check(head, base), where)
         else:
             self._compare_objects(head, base, where)
             return
-        own = getattr(head, "__dict__", None)  # such as the unit of an array, or what a subclass of list counts
-        if own and type(head).__module__.partition(".")[0] not in ("numpy", "torch"):
-            self.compare(own, base.__dict__, f"{where}.__dict__")
+        # Such as the unit of an array, or what a subclass of list counts.
+        self._compare_attributes(head, _attributes(head), _attributes(base), where)
 
     def _compare_mappings(self, head: Mapping[Any, Any], base: Mapping[Any, Any], where: str) -> None:
-        if head.keys() != base.keys():
-            only = ", ".join(sorted(map(repr, head.keys() ^ base.keys())))
-            self._add(where, f" has other keys than in the base: {_short(only)} on one side alone")
-            return
-        for key, value in head.items():
-            self.compare(value, base[key], f"{where}[{key!r}]")
+        only = head.keys() ^ base.keys()
+        if only and len(head) == len(base) and not any(_defines(key, "__hash__") for key in only):
+            self._compare_sequences([*head.items()], [*base.items()], f"{where}.items()")  # no key equals another
+        elif only:
+            names = ", ".join(sorted(map(repr, only)))
+            self._add(where, f" has other keys than in the base: {_short(names)} on one side alone")
+        else:
+            if isinstance(head, OrderedDict) and [*head] != [*base]:
+                self._add(where, " has its keys in another order than in the base")
+            for key, value in head.items():
+                self.compare(value, base[key], f"{where}[{key!r}]")
 
     def _compare_sequences(self, head: Sequence[Any], base: Sequence[Any], where: str) -> None:
+        if isinstance(head, array) and head.typecode != base.typecode:  # type: ignore[attr-defined]  # of one type
+            self._add(where, f" has items of type {head.typecode}, and {base.typecode} in the base")  # type: ignore[attr-defined]
         if len(head) != len(base):
             self._add(where, f" has {len(head)} items, and {len(base)} in the base")
             return
@@ -91,50 +106,51 @@ class _Comparison:
             self.compare(one, other, f"{where}[{i}]")
 
     def _compare_objects(self, head: Any, base: Any, where: str) -> None:
+        if (names := _compared_fields(type(head))) is not None:  # each by its own kind, with tolerances
+            one, other = ({n: getattr(value, n) for n in names if hasattr(value, n)} for value in (head, base))
+            self._compare_attributes(head, one, other, where)
+            return
         equal: object = None
-        if isinstance(head, AbstractSet) or getattr(type(head), "__eq__") is not object.__eq__:  # noqa: B009  # for mypy
+        if isinstance(head, AbstractSet) or _defines(head, "__eq__"):
             with suppress(Exception):  # such as a field that is an array, which has no truth value
                 equal = head == base
             equal = equal if isinstance(equal, bool) else None  # an elementwise == returns no bool
         if equal is None:
-            with suppress(Exception):  # data frames and labelled arrays may store equal contents in several ways
-                equal = head.equals(base) is True or None
+            with suppress(Exception):  # labelled arrays may store equal contents in several ways
+                ask: Any = getattr(head, "identical", None) or head.equals
+                equal = ask(base) is True or None
         # Objects that == calls different may hold the same: == may compare identity, or values that differ by rounding.
-        if equal is None or (equal is False and (getattr(head, "__dict__", None) or _compares_fields(type(head)))):
+        if equal is None or (equal is False and getattr(head, "__dict__", None)):
             self._compare_states(head, base, where)
         elif equal is False:
             self._differ(head, base, where)
 
     def _compare_states(self, head: Any, base: Any, where: str) -> None:
         """Compare what pickle would store of two objects: the attributes that both have, and the rest."""
+        if isinstance(head, (type, FunctionType)) or isinstance(head.__reduce_ex__(4), str):  # stored by its name
+            self._differ(head, base, where)
+            return
         one, other = _Stored.of(head), _Stored.of(base)
-        if one.make != other.make or one.attributes.keys() != other.attributes.keys():
-            self._cannot_tell(f"{where} is of type {type(head).__qualname__}, which holds other attributes in the base")
-        else:
+        if one.make == other.make and one.attributes.keys() == other.attributes.keys():
             self.compare(one.parts, other.parts, f"{where}, as pickled, ")
-        for name in (name for name in one.attributes if name in other.attributes):
-            self.compare(one.attributes[name], other.attributes[name], f"{where}.{name}")
+        self._compare_attributes(head, one.attributes, other.attributes, where)
 
-    def _compare_arrays(self, head: Any, base: Any, where: str) -> None:
-        """Compare by ``torch.testing`` or ``numpy.testing``; an array of objects, or with fields, by its parts."""
-        torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+    def _compare_attributes(self, value: object, head: Mapping[str, Any], base: Mapping[str, Any], where: str) -> None:
+        """Compare the attributes that both have; ``value``, the head's, may have more, and lack private ones."""
+        for name in head:
+            if name in base:
+                self.compare(head[name], base[name], f"{where}.{name}")
+        for name in (name for name in base if name not in head and not name.startswith("_")):
+            if not hasattr(value, name):
+                self._add(where, f" has no attribute {name}, which it has in the base")
+        if head.keys() != base.keys():
+            names = ", ".join(sorted(head.keys() ^ base.keys()))
+            self._cannot_tell(f"{where} stores the attributes {_short(names)} on one side alone")
+
+    def _assert(self, check: Any, where: str) -> None:
+        """Run an assertion of a library, whose message says where two values differ."""
         try:
-            if torch is not None and isinstance(head, torch.Tensor):
-                torch.testing.assert_close(head, base, equal_nan=True, check_stride=False)
-                return
-            assert numpy is not None  # it is an array
-            _assert_of_one_kind(head, base)
-            if head.dtype.names:
-                for name in head.dtype.names:
-                    self.compare(head[name], base[name], f"{where}[{name!r}]")
-            elif head.dtype.kind == "O":
-                self.compare(head.tolist(), base.tolist(), where)
-            elif isinstance(head, numpy.ma.MaskedArray):
-                hidden = numpy.ma.getmaskarray(head)
-                _assert_values_close(hidden, numpy.ma.getmaskarray(base))
-                _assert_values_close(head.data[~hidden], base.data[~hidden])
-            else:
-                _assert_values_close(head, base)
+            check()
         except AssertionError as error:
             self._add(where, f": {' '.join(readable(str(error)).split())}")
 
@@ -176,56 +192,45 @@ class _Stored:
     def of(cls, value: Any) -> "_Stored":
         make, arguments, *rest = value.__reduce_ex__(4)
         state, *items = rest or [None]
-        states = state if isinstance(state, tuple) and len(state) == 2 else (state,)  # with slots: two
-        named = [part for part in states if isinstance(part, dict)]
+        named = [part for part in (state if _has_slots(state) else (state,)) if isinstance(part, dict)]
         attributes = {str(name): held for part in named for name, held in part.items()}
         others = [] if named else [state]
-        parts = [arguments, *others, *(None if part is None else list(part) for part in items[:2])]
-        return cls(make, {n: v for n, v in attributes.items() if n not in _uncompared(type(value))}, parts)
+        return cls(
+            make, attributes, [arguments, *others, *(None if part is None else list(part) for part in items[:2])]
+        )
 
 
-def _compares_fields(kind: type) -> bool:
-    """Whether ``==`` was generated to compare fields, as a dataclass's is; the fields are compared with tolerances."""
-    return getattr(getattr(kind.__eq__, "__code__", None), "co_filename", "").startswith("<")
+def _has_slots(state: object) -> bool:
+    """Whether a state is a pair: the attributes in ``__dict__``, and those in slots."""
+    return isinstance(state, tuple) and len(state) == 2 and all(isinstance(part, dict | None) for part in state)
 
 
-def _uncompared(kind: type) -> set[str]:
-    """Return the names of fields that ``==`` of a dataclass, or of a class by attrs, leaves out."""
-    dataclass_fields = getattr(kind, "__dataclass_fields__", {}).values()
-    attrs_fields = getattr(kind, "__attrs_attrs__", ())
-    return {one.name for one in dataclass_fields if not one.compare} | {one.name for one in attrs_fields if not one.eq}
+def _kind(value: object) -> tuple[str, str]:
+    """Return the name of a type and of its package, within which a type may move."""
+    return type(value).__module__.partition(".")[0], type(value).__qualname__
 
 
-def _is_array(value: object) -> bool:
-    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
-    return (numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic))) or (
-        torch is not None and isinstance(value, torch.Tensor)
-    )
+def _defines(value: object, method: str) -> bool:
+    """Whether the class of a value has a method of its own in place of ``object``'s."""
+    return getattr(type(value), method) is not getattr(object, method)
 
 
-def _same_number(one: complex, other: complex) -> bool:
-    if isinstance(one, float) and isinstance(other, float):
-        return one == other or (math.isnan(one) and math.isnan(other))
-    if not (cmath.isnan(one) or cmath.isnan(other)):
-        return one == other
-    return _same_number(one.real, other.real) and _same_number(one.imag, other.imag)
+def _compared_fields(kind: type) -> list[str] | None:
+    """Return the fields that ``==`` of a dataclass, or of a class by attrs, compares; None if it compares otherwise."""
+    if not getattr(getattr(kind.__eq__, "__code__", None), "co_filename", "").startswith("<"):  # it was not generated
+        return None
+    fields = [one.name for one in getattr(kind, "__dataclass_fields__", {}).values() if one.compare]
+    return fields or [one.name for one in getattr(kind, "__attrs_attrs__", ()) if one.eq] or None
 
 
-def _assert_of_one_kind(head: Any, base: Any) -> None:
-    for what, one, other in (("dtype", head.dtype, base.dtype), ("shape", head.shape, base.shape)):
-        if one != other:  # no assert statement: python -O leaves those out
-            raise AssertionError(f"{what} {one}, and {other} in the base")
-
-
-def _assert_values_close(head: Any, base: Any) -> None:
-    import numpy as np  # noqa: PLC0415  # it is loaded: there are arrays
-
-    if head.dtype.kind not in "fc":
-        np.testing.assert_array_equal(head, base)
-        return
-    of_part = np.finfo(head.dtype).dtype.itemsize  # a complex number has the tolerance of its parts
-    rtol, atol = {2: (1e-3, 1e-5), 4: (1.3e-6, 1e-5)}.get(of_part, (1e-7, 1e-7))
-    np.testing.assert_allclose(head, base, rtol=rtol, atol=atol, equal_nan=True)
+def _attributes(value: object) -> dict[str, Any]:
+    """Return what an instance of a container's or an array's subclass holds besides; slots of Python's are caches."""
+    if type(value).__module__.partition(".")[0] in ("builtins", "numpy", "torch"):
+        return {}
+    own = [kind for kind in type(value).__mro__ if kind.__module__.partition(".")[0] not in sys.stdlib_module_names]
+    slots = [kind.__dict__.get("__slots__", ()) for kind in own]
+    names = [name for some in slots for name in ((some,) if isinstance(some, str) else some)]
+    return {name: getattr(value, name) for name in names if hasattr(value, name)} | getattr(value, "__dict__", {})
 
 
 def _where_they_differ(one: str, other: str) -> tuple[str, str]:

@@ -1,11 +1,14 @@
 """How two results of a benchmark differ."""
 
+import sys
+from array import array
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -94,6 +97,64 @@ class Joined:
     __hash__ = None  # type: ignore[assignment]  # it has no single equality
 
 
+class Tagged(dict[str, int]):
+    """A mapping with a slot."""
+
+    __slots__ = ("tag",)
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+
+
+class Counting:
+    """Stores a pair that is no pair of attributes and slots."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Counting, (0,), ({"a": 1}, [self.count])
+
+
+@dataclass
+class Lazy:
+    x: int
+
+    @cached_property
+    def twice(self) -> int:
+        return 2 * self.x
+
+
+class Square:
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+    @cached_property
+    def twice(self) -> int:
+        return 2 * self.x
+
+
+class Shown:
+    """What both have is all that ``equals`` asks."""
+
+    def equals(self, other: object) -> bool:
+        return isinstance(other, Shown)
+
+    def identical(self, other: object) -> bool:
+        return isinstance(other, Shown) and vars(self) == vars(other)
+
+
+def shown(name: str) -> Shown:
+    made = Shown()
+    made.name = name  # type: ignore[attr-defined]  # as a label
+    return made
+
+
+def computed(value: Any) -> Any:
+    assert value.twice
+    return value
+
+
 Pair = namedtuple("Pair", "a b")  # noqa: PYI024  # as people write it
 NAN = float("nan")
 
@@ -131,6 +192,11 @@ NAN = float("nan")
         (Timed(1.0, 2), Timed(1.0, 3)),
         ([(range(2), 1), Timed], [(range(2), 1), Timed]),
         (quantity(1.0, "m"), quantity(1.0, "m")),
+        ({Plain(1): 1, Plain(2): 2}, {Plain(1): 1, Plain(2): 2}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (Lazy(1), computed(Lazy(1))),
+        (torch.float32, torch.float32),
+        (shown("a"), shown("a")),
     ],
 )
 def test_results_that_are_the_same(head: object, base: object) -> None:
@@ -158,8 +224,28 @@ def test_results_that_are_the_same(head: object, base: object) -> None:
         (Plain(1), Plain(2), "the result.x is 1, and 2 in the base"),
         (Ring(1), Ring(2), "the result.x is 1, and 2 in the base"),
         (Joined(1), Joined(2), "the result.label is 1, and 2 in the base"),
-        (Counted(1), Counted(2), "the result.__dict__['total'] is 1, and 2 in the base"),
-        (quantity(1.0, "m"), quantity(1.0, "s"), "the result.__dict__['unit'] is 'm', and 's' in the base"),
+        (Counted(1), Counted(2), "the result.total is 1, and 2 in the base"),
+        (quantity(1.0, "m"), quantity(1.0, "s"), "the result.unit is 'm', and 's' in the base"),
+        (
+            np.array([1.0]).view(Quantity),
+            quantity(1.0, "m"),
+            "the result has no attribute unit, which it has in the base",
+        ),
+        (Plain(1), Wider(1), "the result has no attribute y, which it has in the base"),
+        (Plain, Point, f"the result is {Plain}, and {Point} in the base"),
+        ({"h": quantity}, {"h": objects}, f"the result['h'] is {quantity}, and {objects} in the base"),
+        (torch.float32, torch.float64, "the result is torch.float32, and torch.float64 in the base"),
+        (np.False_, True, "the result is of type numpy.bool, and builtins.bool in the base"),
+        (False, np.True_, "the result is of type builtins.bool, and numpy.bool in the base"),
+        (Tagged("a"), Tagged("b"), "the result.tag is 'a', and 'b' in the base"),
+        (Counting(1), Counting(2), "the result, as pickled, [1][1][0] is 1, and 2 in the base"),
+        ({Plain(1): 1}, {Plain(1): 2}, "the result.items()[0][1] is 1, and 2 in the base"),
+        ({Plain(1): 1}, {Plain(2): 1}, "the result.items()[0][0].x is 1, and 2 in the base"),
+        (OrderedDict(a=1, b=2), OrderedDict(b=2, a=1), "the result has its keys in another order than in the base"),
+        (array("f", [1]), array("d", [1]), "the result has items of type f, and d in the base"),
+        (Point(1), Point(1.0), "the result.x is of type int, and float in the base"),
+        (torch.ones(1, requires_grad=True), torch.ones(1), "the result: requires_grad True, and False in the base"),
+        (shown("a"), shown("b"), "the result.name is 'a', and 'b' in the base"),
     ],
 )
 def test_where_results_differ_is_said(head: object, base: object, found: str) -> None:
@@ -187,13 +273,38 @@ def test_arrays_beyond_the_tolerance_of_their_dtype_differ(make: Callable[[float
 @pytest.mark.parametrize(
     ("head", "base", "unknown"),
     [
-        (Plain(1), Wider(1), "the result is of type Plain, which holds other attributes in the base"),
+        (Wider(1), Plain(1), "the result stores the attributes y on one side alone"),
         (Closed(), Closed(), "the result cannot be compared (TypeError: no)"),
+        (Square(1), computed(Square(1)), "the result stores the attributes twice on one side alone"),
         ([1, Closed()], [1, Closed()], "the result[1] cannot be compared (TypeError: no)"),
     ],
 )
 def test_what_cannot_be_compared_is_said(head: object, base: object, unknown: str) -> None:
     assert between(head, base) == Difference(unknown=unknown)
+
+
+class DataFrame:
+    """A frame as packages of frames have them, whose contents may lie in several ways."""
+
+    def __init__(self, *rows: int) -> None:
+        self.rows = rows
+
+    def equals(self, other: object) -> bool:
+        return isinstance(other, DataFrame)
+
+
+def test_a_data_frame_is_held_to_what_the_assertion_of_its_package_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def assert_frame_equal(one: DataFrame, other: DataFrame) -> None:
+        if one.rows != other.rows:
+            raise AssertionError("rows are\n different")
+
+    monkeypatch.setattr(DataFrame, "__module__", "frames.core")
+    for name, value in {"frames": ModuleType("frames"), "frames.testing": ModuleType("testing")}.items():
+        monkeypatch.setitem(sys.modules, name, value)
+    assert between(DataFrame(1), DataFrame(2)) == Difference()  # without one, by equals
+    monkeypatch.setattr(sys.modules["frames.testing"], "assert_frame_equal", assert_frame_equal, raising=False)
+    assert between(DataFrame(1), DataFrame(1)) == Difference()
+    assert between([DataFrame(1)], [DataFrame(2)]).found == "the result[0]: rows are different"
 
 
 def test_a_difference_is_found_behind_what_cannot_be_compared() -> None:

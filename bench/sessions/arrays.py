@@ -1,0 +1,91 @@
+"""Compares arrays, tensors and data frames as their own libraries do, and single numbers."""
+
+import cmath
+import math
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+FRAMES = ("frame", "series", "index")  # endings of the names of types, for which packages have assert_*_equal
+
+
+def is_array(value: object) -> bool:
+    numpy = sys.modules.get("numpy")
+    return (numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic))) or _is_tensor(value)
+
+
+def assert_close(head: Any, base: Any, compare: Callable[[Any, Any, str], None], where: str) -> None:
+    """Compare arrays by the tolerances of ``torch.testing``; the items of one of objects or fields by ``compare``.
+
+    Raises:
+        AssertionError: they differ.
+
+    """
+    if _is_tensor(head):
+        _assert_tensors_close(head, base)
+        return
+    import numpy as np  # noqa: PLC0415  # it is loaded: there are arrays
+
+    for what, one, other in (("dtype", head.dtype, base.dtype), ("shape", head.shape, base.shape)):
+        _assert_same(what, one, other)
+    if head.dtype.names:
+        for name in head.dtype.names:
+            compare(head[name], base[name], f"{where}[{name!r}]")
+    elif head.dtype.kind == "O":
+        compare(head.tolist(), base.tolist(), where)
+    elif isinstance(head, np.ma.MaskedArray):
+        hidden = np.ma.getmaskarray(head)
+        np.testing.assert_array_equal(hidden, np.ma.getmaskarray(base))
+        _assert_values_close(head.data[~hidden], base.data[~hidden])
+    else:
+        _assert_values_close(head, base)
+
+
+def assertion_of(kind: type) -> Callable[[Any, Any], None] | None:
+    """Return the assertion that the package of a data frame, a series or an index has for it, if it is one."""
+    package = kind.__module__.partition(".")[0]
+    ending = next((ending for ending in FRAMES if kind.__name__.lower().endswith(ending)), None)
+    if ending is None:
+        return None
+    try:
+        found: Callable[[Any, Any], None] | None = getattr(
+            import_module(f"{package}.testing"), f"assert_{ending}_equal", None
+        )
+    except ImportError:
+        return None
+    return found
+
+
+def same_number(one: complex, other: complex) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or (math.isnan(one) and math.isnan(other))
+    if not (cmath.isnan(one) or cmath.isnan(other)):
+        return one == other
+    return same_number(one.real, other.real) and same_number(one.imag, other.imag)
+
+
+def _is_tensor(value: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _assert_tensors_close(head: Any, base: Any) -> None:
+    _assert_same("requires_grad", head.requires_grad, base.requires_grad)
+    sys.modules["torch"].testing.assert_close(head, base, equal_nan=True, check_stride=False)
+
+
+def _assert_same(what: str, one: object, other: object) -> None:
+    if one != other:  # no assert statement: python -O leaves those out
+        raise AssertionError(f"{what} {one}, and {other} in the base")
+
+
+def _assert_values_close(head: Any, base: Any) -> None:
+    import numpy as np  # noqa: PLC0415
+
+    if head.dtype.kind not in "fc":
+        np.testing.assert_array_equal(head, base)
+        return
+    of_part = np.finfo(head.dtype).dtype.itemsize  # a complex number has the tolerance of its parts
+    rtol, atol = {2: (1e-3, 1e-5), 4: (1.3e-6, 1e-5)}.get(of_part, (1e-7, 1e-7))
+    np.testing.assert_allclose(head, base, rtol=rtol, atol=atol, equal_nan=True)

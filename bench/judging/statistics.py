@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from itertools import count
-from math import exp, expm1, lgamma, log, log1p
+from math import comb, exp, expm1, lgamma, log, log1p
 
 
 def median(ordered: Sequence[float]) -> float:
@@ -72,6 +72,19 @@ def confidence_interval(ordered: Sequence[float], alpha: float) -> Interval:
     if count is None:
         return Interval(None, None)
     return Interval(ordered[len(ordered) - count], ordered[count - 1])
+
+
+def chance_of_difference(runs: int, differing: int) -> float:
+    """Return the largest probability that the base's results agree in all runs, and the head's differ in so many.
+
+    It is the largest over all distributions from which both sides may draw their results.
+    """
+
+    def chance(q: float) -> float:  # where a result differs from the base's with this probability
+        at_least = sum(comb(runs, k) * q**k * (1 - q) ** (runs - k) for k in range(differing, runs + 1))
+        return float((1 - q) ** runs * at_least)
+
+    return max(chance(i / 100) for i in range(100))
 
 
 class Change(Enum):

@@ -1,8 +1,9 @@
 """One run of the gate over tests that use ``benchmark``: base and head in step, a verdict a test."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ..judging.fingerprint_diff import NOTHING
@@ -19,12 +20,12 @@ from ..timing.budget import SharedBudget
 from ..timing.machine_load import LoadMeter
 from ..twins.bursts import measure_alone
 from ..twins.party import SideFailed
-from .difference import Difference
 from .meeting import Arrived, Own, Step
 from .opening import Selection, opened
 from .pair import failure_of, finished
 from .reports import error_line, error_of, skip_of
 from .settings import SessionSettings
+from .variation import Again
 
 
 @dataclass
@@ -116,31 +117,25 @@ class Session:
         why_not = head.unsaved or base.unsaved
         if why_not is not None and head.kind != base.kind:
             return replace(evidence, differs=f"the result is of type {head.kind}, and {base.kind} in the base")
-        if why_not is None:
-            worlds = [start.world for start in self.pair.starts.values()]
-            places = {one.checkout: one.repository for one in worlds if one.checkout is not None}
-            difference = self.pair.parties["head"].ask("difference", self.pair.starts["base"].result, places)
-            why_not = difference.unknown
-            if difference.found is not None:
-                variation = self._variation(evidence.case_id)
-                if variation.found is None:
-                    return replace(evidence, differs=difference.found)
-                why_not = f"the base's own differ from run to run ({variation.found})"
-        return evidence if why_not is None else replace(evidence, remarks=(f"results not compared: {why_not}",))
+        worlds = [start.world for start in self.pair.starts.values()]
+        places = {one.checkout: one.repository for one in worlds if one.checkout is not None and one.repository}
+        found = self.pair.parties["head"].ask("differences", self.pair.starts["base"].result, places)
+        differing = {name: one.found for name, one in found.items() if one.found is not None}
+        varies = self._varying(evidence.case_id, differing, places) if differing else {}
+        if real := [text for name, text in differing.items() if name not in varies]:
+            return replace(evidence, differs=real[0])
+        reasons = (why_not, *varies.values(), *(one.unknown for one in found.values()))
+        if (why := next(filter(None, reasons), None)) is not None:
+            evidence = replace(evidence, remarks=(*evidence.remarks, f"results not compared: {why}"))
+        return evidence
 
-    def _variation(self, node_id: str) -> Difference:
-        """Return how the results of the base's call differ in two new processes, which run this test alone."""
-        try:
-            with self.pair.again(node_id, {"base"}) as one, self.pair.again(node_id, {"base"}) as other:
-                one.parties.ready()
-                other.parties.ready()
-                one.begin(node_id, {"base": None})
-                first = one.starts["base"].result.replace(one.starts["base"].scratch / "first.result")
-                other.begin(node_id, {"base": None})
-                found: Difference = other.parties["base"].ask("difference", first, {})
-                return found
-        except (CannotDo, OSError):  # it returned nothing that could be compared
-            return Difference()
+    def _varying(self, node_id: str, names: Collection[str], places: Mapping[Path, Path]) -> dict[str, str]:
+        """Return which differing parts vary by themselves; a run that has failed asks for less certainty."""
+        file, _, _ = node_id.partition("::")
+        before = [id_ for id_ in self.compared[: self.compared.index(node_id)] if id_.startswith(f"{file}::")]
+        has_failed = any(result.evidence.differs is not None for result in self.results)
+        level = 1.0 if has_failed else self.settings.policy.false_alarm
+        return Again(self.pair, before, node_id, places).varying(names, level)
 
     def _compare_facts(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
         if head.unobserved is not None and base.unobserved is None:

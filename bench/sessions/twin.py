@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +30,7 @@ from ..sources.world import Lent
 from ..timing.machine import shuffle_memory, steady_allocator
 from ..twins.bursts import pin, stretched
 from ..twins.party import Misbehaved, answer, full_disk_answered, obey
-from . import difference, facts, imported, reference
+from . import facts, imported, outcome, reference
 from .difference import Difference
 from .marker import MARKER, own
 from .meeting import Arrived, Collected, Finished, SessionStart
@@ -140,13 +141,9 @@ class _Twin:
         pin(cores)
         gc.enable()
 
-    def difference(self, other: Path, places: Mapping[Path, Path]) -> Difference:
-        """Compare the first call's result with the other side's, both as they were right after that call."""
-        try:
-            ours, theirs = (pickle.loads(file.read_bytes()) for file in (self._start.result, other))  # noqa: S301  # our own
-        except Exception as error:  # noqa: BLE001  # whatever the class of the result does
-            return Difference(unknown=f"the base's result cannot be read by the head ({first_line(str(error))})")
-        return difference.between(ours, theirs, places)
+    def differences(self, other: Path, places: Mapping[Path, Path]) -> dict[str, Difference]:
+        """Compare what the calls left with what the other side's did."""
+        return outcome.differences(self._start.result, other, places)
 
     def lent(self) -> Lent:
         """Return the files of the head's repository that git ignores: those lent to this side, those that it lacks."""
@@ -219,6 +216,7 @@ class _Twin:
         self._met = node
         asked, oracle = own(node)
         args, kwargs = call.arguments()
+        left = outcome.Outcome(args, kwargs) if asked.compare else None
         expected = None if oracle is None or self._start.label != "head" else reference.expect(oracle, args, kwargs)
         before = facts.before_first_call()
         try:
@@ -228,8 +226,15 @@ class _Twin:
             raise
         self._call = call
         errors = () if expected is None else reference.errors(result, expected)
-        unsaved = self._save(result) if asked.compare else None
+        if left is not None:
+            left.first(result)
         seen, unobserved = facts.of_call(lambda: call.once(*call.arguments()), before)
+        if left is not None:
+            with suppress(Exception, pytest.fail.Exception, pytest.skip.Exception):  # it raises when it is timed, too
+                left.later(result, call.once(*call.arguments()))
+            self._save(left)
+        unsaved = None if left is None else left.unsaved
+        del left  # while the call is timed
         self.answer("done", Arrived(asked, type(result).__qualname__, unsaved, errors, seen, unobserved))
         timings = obey(self, self._connection, until="go_on")
         if timings is None:
@@ -246,20 +251,15 @@ class _Twin:
     def answer(self, outcome: str, value: object) -> None:
         answer(self._connection, outcome, value)
 
-    def _save(self, result: object) -> str | None:
-        """Save the result for the other side; returns why it cannot be saved, or None if it was."""
-        try:
-            pickled = pickle.dumps(result, protocol=4)
-        except Exception as error:  # noqa: BLE001  # whatever the class of the result does
-            return f"a {type(result).__qualname__} cannot be pickled ({first_line(str(error))})"
-        place = self._start.result
+    def _save(self, left: outcome.Outcome) -> None:
+        """Save what the calls left for the other side."""
+        place, pickled = self._start.result, pickle.dumps(left.parts, protocol=4)
         try:
             place.write_bytes(pickled)
         except OSError as error:
             why = f"a result of {len(pickled)} bytes cannot be written to {place.parent} ({error.strerror})"
             self.answer("exhausted", f"{why}: set TMPDIR to a place with more room")
             pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
-        return None
 
 
 class _Fixture:

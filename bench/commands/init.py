@@ -15,7 +15,7 @@ from ..sources.target import Target, importable
 from ..suite.cases import DTYPES, Case, Shape, lacks
 from ..suite.covering import KERNEL_AXES, Covering, case_of, served
 from ..suite.gate import Gate
-from ..suite.matrix import Row, matrix
+from ..suite.matrix import Row, checked_rows, matrix
 from ..suite.side import Side, load
 from ..suite.sides import in_process
 from ..timing import environment
@@ -23,27 +23,18 @@ from ..twins.party import SideFailed, Unsupported
 
 DEFAULT_OUTPUT = "gate.toml"
 EVERY = "full causal boolmask floatmask causalboolmask window16 causalwindow16"
-PLAIN, MIXED = "full causal", "full causal boolmask"
-# The rows that are tried; each has one property that a kernel may lack or get wrong.
-_Timed = partial(Row, masks=EVERY, dtypes=" ".join(DTYPES), directions="fwd fwdbwd", subjects="kernels")
-_Checked = partial(_Timed, timed=False)
+PLAIN = "full causal"
+# The timed rows that are tried. The suite's checked rows and its covering array come on top.
+_Timed = partial(Row, masks=EVERY, dtypes="fp32 bf16", directions="fwd fwdbwd", subjects="kernels")
 DRAFTS = (
-    _Timed("smoke", "b1h4t64d64"),
+    _Timed("smoke", "b1h4t64d64", dtypes=" ".join(DTYPES)),
     _Timed("smoke", "b2h4kv2t48d64"),
     _Timed("smoke", "b2h4t16k48d64", directions="fwd"),
     _Timed("smoke", "b1h8t1k256d64", masks=PLAIN, directions="fwd"),
     _Timed("smoke", "b1h4t64d64softcap2", masks=PLAIN),
     _Timed("smoke", "b1h4t64d64sinks", masks=PLAIN),
-    _Checked("smoke", "b1h2t33d128", masks=MIXED),
-    _Checked("smoke", "b1h6kv2t33d64", masks=MIXED),
-    _Checked("smoke", "b2h4kv1t33d64", masks=MIXED),
-    _Checked("smoke", "b1h2t33d64scale0.3", masks=PLAIN),
-    _Checked("smoke", "b2h4kv2t20k28d64", masks="learnedmask causallearnedmask", directions="fwdbwd"),
-    _Checked("smoke", "b1h2t24d64peaked", masks=MIXED, directions="fwd"),
-    _Checked("smoke", "b1h2t40k1100d64", masks="full causal causalwindow16", directions="fwd"),
-    _Checked("smoke", "b1h2t1k1100d64", masks=PLAIN, directions="fwd"),
-    _Timed("pr", "b1h2t512d64 b1h8t128d64", masks=PLAIN),
-    _Timed("pr", "b1h4kv2t128d128", masks=PLAIN),
+    _Timed("pr", "b1h8t128d64 b1h4kv2t128d128", masks=PLAIN),
+    _Timed("pr", "b1h1t512d64", masks="causal"),
 )
 
 
@@ -68,6 +59,14 @@ class FoundCovering:
     """A covering array of the words with which every case is right, and why other words were left out."""
 
     covering: Covering
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FoundChecked:
+    """Dtypes of the suite's checked rows, None for their own, and the cases that are left out, each with why."""
+
+    dtypes: str | None
     left_out: Mapping[str, str]
 
 
@@ -103,7 +102,8 @@ def run(options: argparse.Namespace) -> None:
                 f"{options.kernel} is right in no case: {found[0].left_out[0]}: correct it, or name a wrapper of it"
             )
         covering = fitting_covering(head, devices)
-    write_atomically(path, as_toml(target, found, covering))
+        checked = fitting_checked(head, devices, next(one.row.dtypes for one in found if one.row))
+    write_atomically(path, as_toml(target, found, checked, covering))
     print(
         f"wrote {path}: {counted(sum(one.row is not None for one in found), 'row')}; compare with "
         f"pytest {Path(__file__).parents[1]} --gate-config={path} --gate-base=REV-or-DIR"
@@ -146,6 +146,18 @@ def fitting(head: Side, draft: Row, devices: Sequence[str]) -> FoundRow:
         row = replace(row, **remaining)
         plainest = {} if axis == "directions" else plainest
     return FoundRow(row, tuple(left_out))
+
+
+def fitting_checked(head: Side, devices: Sequence[str], dtypes: str) -> FoundChecked:
+    """Find the cases of the suite's checked rows in which the kernel is wrong; ``dtypes`` are those that it takes.
+
+    A kernel that does not take float32 has the rows in the first dtype that it takes.
+    """
+    own = None if "fp32" in dtypes.split() else dtypes.split(maxsplit=1)[0]
+    rows = checked_rows() if own is None else tuple(replace(row, dtypes=own) for row in checked_rows())
+    cases = (case for case, lacking in matrix(head.kernels, {}, None, devices, rows).items() if lacking is None)
+    failed = ((case, next(_failures(head, case), None)) for case in cases)
+    return FoundChecked(own, {case.words: why.text for case, why in failed if why is not None and not why.is_refusal})
 
 
 def fitting_covering(head: Side, devices: Sequence[str]) -> FoundCovering | None:
@@ -208,7 +220,7 @@ def _failures(head: Side, case: Case) -> Iterator[Failure]:
         yield from (Failure(complaint) for error in errors for complaint in error.complaints)
 
 
-def as_toml(target: Target, found: Sequence[FoundRow], covering: FoundCovering | None) -> str:
+def as_toml(target: Target, found: Sequence[FoundRow], checked: FoundChecked, covering: FoundCovering | None) -> str:
     """Return the text of the file; its comments say what was left out of a row, and why."""
     lines = [
         "# What the attention gate compares here: pytest SUITE/bench --gate-config=FILE. A row is every combination of",
@@ -223,6 +235,15 @@ def as_toml(target: Target, found: Sequence[FoundRow], covering: FoundCovering |
             keys = ("tier", "shapes", "masks", "dtypes", "directions")
             lines += ["[[row]]", *(f"{key} = {_quoted(getattr(one.row, key))}" for key in keys)]
             lines += [] if one.row.timed else ["timed = false"]
+    lines += ["", "# The suite's rows that are checked and not timed."]
+    lines += (
+        ["# The kernel fails in the cases that are left out; each has the reason beside it."]
+        if checked.left_out
+        else []
+    )
+    lines += ["[checked]"] if checked.dtypes is None else ["[checked]", f"dtypes = {_quoted(checked.dtypes)}"]
+    if checked.left_out:
+        lines += ["without = [", *(f"  {_quoted(case)},  # {why}" for case, why in checked.left_out.items()), "]"]
     if covering is None:
         lines += ["", "# No [covering]: the kernel fails even with plain words, such as b1 h1 t17 d64."]
     else:

@@ -183,6 +183,11 @@ class Case:
         return f"{self.subject}-{self.shape}-{self.mask}-{self.dtype}-{self.device}-{self.direction}"
 
     @property
+    def words(self) -> str:
+        """The id without subject and device."""
+        return f"{self.shape}-{self.mask}-{self.dtype}-{self.direction}"
+
+    @property
     def backward(self) -> bool:
         return self.direction == "fwdbwd"
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from ..plain.toml import Toml
 from ..sources.target import Target
 from .cases import DEVICES, DIRECTIONS, DTYPES, Case, Mask, Shape
 from .covering import KERNEL_AXES, Covering, case_of
-from .matrix import ROWS, TIERS, Row, Rows, without_coverings
+from .matrix import ROWS, TIERS, Row, Rows, checked_rows, without_coverings
 
 TABLES = ("row", "waiver", "threshold")
 SUBJECTS = ("kernels", "compiling", "variants", "modules", "fused")
@@ -28,12 +28,12 @@ class GateConfig:
     target: Target
     own_rows: tuple[Row, ...]
     covering: Covering | None = None
+    checked: tuple[Row, ...] = ()  # of the suite's
 
     @property
     def rows(self) -> Rows:
-        if self.covering is None:
-            return self.own_rows or ROWS
-        return (*(self.own_rows or without_coverings(ROWS)), self.covering)
+        rows: Rows = (*self.own_rows, *self.checked) or (ROWS if self.covering is None else without_coverings(ROWS))
+        return rows if self.covering is None else (*rows, self.covering)
 
     @property
     def folder(self) -> Path:
@@ -64,11 +64,11 @@ def read(path: Path) -> GateConfig:
     except FileNotFoundError as error:
         raise CannotDo(f"--gate-config={path} is not there: name a file that python -m bench init wrote") from error
     for key, value in file.document.items():
-        if key not in {"kernels", "sources", "covering", *TABLES}:
+        if key not in {"kernels", "sources", "checked", "covering", *TABLES}:
             tables = value if isinstance(value, list) else [value]
             where = file.at(key) if any(isinstance(table, dict) for table in tables) else file.at(key=key)
             raise CannotDo(
-                f"{where}: {key} is no key of a gate's file: write kernels, sources, [[row]], [covering], "
+                f"{where}: {key} is no key of a gate's file: write kernels, sources, [[row]], [checked], [covering], "
                 "[[waiver]] and [[threshold]]"
             )
     kernels = _texts(file, "kernels", _KERNEL, "kernels as package.module:function")
@@ -78,7 +78,8 @@ def read(path: Path) -> GateConfig:
         raise CannotDo(f"{file.at('row')}: row: write each row as a table headed [[row]]")
     rows = tuple(_row(file, n, table) for n, table in enumerate(tables))
     covering = _covering(file, file.document["covering"]) if "covering" in file.document else None
-    return GateConfig(file, Target(kernels, sources), rows, covering)
+    checked = _checked(file, file.document["checked"]) if "checked" in file.document else ()
+    return GateConfig(file, Target(kernels, sources), rows, covering, checked)
 
 
 def _texts(file: Toml, key: str, form: re.Pattern[str], kind: str) -> tuple[str, ...]:
@@ -100,13 +101,34 @@ def _row(file: Toml, number: int, table: dict[str, Any]) -> Row:
             continue
         if not isinstance(value, str) or not value.split():
             raise CannotDo(f"{where}: give words in one text, such as {_EXAMPLES[key]!r}; saw {value!r}")
-        for word in value.split() if key != "model" else ():
+        for word in value.split() if key not in {"model", "without"} else ():
             _check_word(where, key, word)
     if "shapes" not in table:
         raise CannotDo(f"{file.at('row', number)}: shapes: a row needs some, such as {_EXAMPLES['shapes']!r}")
     if len(table.get("tier", DEFAULT_TIER).split()) != 1:
         raise CannotDo(f"{file.at('row', number, 'tier')}: tier: give one of {', '.join(TIERS)}")
     return Row(**{"tier": DEFAULT_TIER, **table})
+
+
+def _checked(file: Toml, table: Any) -> tuple[Row, ...]:
+    """Return the suite's checked rows, in other dtypes and without single cases where the table says so."""
+    if not isinstance(table, dict) or table.keys() - {"dtypes", "without"}:
+        raise CannotDo(f"{file.at('checked')}: checked: write a table headed [checked], with dtypes and without")
+    rows = checked_rows()
+    if "dtypes" in table:
+        where = f"{file.at('checked', key='dtypes')}: dtypes"
+        if not isinstance(table["dtypes"], str) or not table["dtypes"].split():
+            raise CannotDo(f"{where}: give words in one text, such as 'bf16 fp16'; saw {table['dtypes']!r}")
+        for word in table["dtypes"].split():
+            _check_word(where, "dtypes", word)
+        rows = tuple(replace(row, dtypes=table["dtypes"]) for row in rows)
+    without = table.get("without", [])
+    known = {case.words for row in rows for case in row.cases([("", object())], DEVICES)}
+    if not isinstance(without, list) or (unknown := [case for case in without if case not in known]):
+        seen = without if not isinstance(without, list) else unknown[0]
+        where = f"{file.at('checked', key='without')}: without"
+        raise CannotDo(f"{where}: list cases of the suite's checked rows, such as {min(known)!r}; saw {seen!r}")
+    return tuple(replace(row, without=" ".join(without)) for row in rows)
 
 
 def _covering(file: Toml, table: Any) -> Covering:
@@ -145,6 +167,7 @@ _EXAMPLES = {
     "subjects": "kernels",
     "devices": "cpu cuda",
     "model": "Llama 3.1 8B",
+    "without": "b1h8t512d64-full-fp32-fwd",
 }
 
 

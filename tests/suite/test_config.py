@@ -111,6 +111,18 @@ def test_the_command_line_goes_before_the_file_and_one_of_them_names_a_kernel(tm
             ("[[waiver]]", '[covering]\nmask = ""\n'),
             "gate.toml, line 18: mask: give words in one text, such as",
         ),
+        ((GOOD, "checked = 3"), "gate.toml: checked: write a table headed [checked], with dtypes and without"),
+        (("[[waiver]]", '[checked]\ntier = "pr"\n'), "gate.toml, line 17: checked: write a table headed [checked]"),
+        ((GOOD, '[checked]\ndtypes = "fp8"\n'), "gate.toml, line 2: dtypes: it is made of fp32, bf16, fp16"),
+        ((GOOD, "[checked]\ndtypes = 3\n"), "gate.toml, line 2: dtypes: give words in one text, such as 'bf"),
+        (
+            (GOOD, '[checked]\nwithout = ["b1h1t1d1"]\n'),
+            "gate.toml, line 2: without: list cases of the suite's checked rows, such as 'b",
+        ),
+        (
+            (GOOD, '[checked]\nwithout = "b1h2t24d8scale0-causal-fp32-fwdbwd"\n'),
+            "gate.toml, line 2: without: list cases of the suite's checked rows",
+        ),
         (("[[waiver]]", '[covering]\nlayout = "upside"\n'), "gate.toml, line 18: layout: a shape is written like "),
         (("[[waiver]]", '[covering]\nsize = "d64"\n'), "gate.toml, line 18: size: [covering] has tier, mask, dtype, "),
         (("[[waiver]]", '[covering]\ntier = "quick"\n'), "gate.toml, line 18: tier: it is made of smoke, pr, "),

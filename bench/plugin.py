@@ -188,12 +188,10 @@ def _refuse_untimed(config: pytest.Config, *, comparing: bool) -> None:
     read = config.getoption
     if "PYTEST_XDIST_WORKER" in os.environ or config.option.collectonly:
         return
-    disabled = policy_options.is_disabled(config)
+    disabled = policy_options.disabled_by(config) is not None
     storing = bool(read("benchmark_save") or read("benchmark_autosave") or read("benchmark_json"))
-    if disabled and (comparing or storing):
-        raise pytest.UsageError(
-            "--benchmark-disable and --benchmark-skip leave nothing to compare or save: drop them, or the comparison"
-        )
+    if comparing or storing:
+        policy_options.refuse_disabled(config, "compare or save")
     if policy_options.is_parallel(config) and not disabled and (comparing or storing or _names_benchmarks(config)):
         raise pytest.UsageError(
             "timing under -n (pytest-xdist) measures the other workers: drop -n, or give --benchmark-disable to only "

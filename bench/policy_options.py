@@ -124,10 +124,24 @@ def policy(config: pytest.Config, written: Mapping[str, str] | None = None) -> P
     )
 
 
-def is_disabled(config: pytest.Config) -> bool:
-    """Whether pytest-benchmark was told not to time."""
+def refuse_disabled(config: pytest.Config, what: str) -> None:
+    """Refuse to do something while pytest-benchmark is told not to time.
+
+    Raises:
+        CannotDo: it is.
+
+    """
+    if (name := disabled_by(config)) is not None:
+        instead = "add --benchmark-enable" if name == "--benchmark-disable" else f"drop {name}"
+        raise CannotDo(f"{name} (given, or in addopts) leaves nothing to {what}: {instead}, or drop the comparison")
+
+
+def disabled_by(config: pytest.Config) -> str | None:
+    """Return the option by which pytest-benchmark was told not to time."""
     read = config.getoption
-    return bool(read("benchmark_skip") or (read("benchmark_disable") and not read("benchmark_enable")))
+    if read("benchmark_skip"):
+        return "--benchmark-skip"
+    return "--benchmark-disable" if read("benchmark_disable") and not read("benchmark_enable") else None
 
 
 def is_parallel(config: pytest.Config) -> bool:

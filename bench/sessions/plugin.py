@@ -138,10 +138,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 def _refuse_untimed(config: pytest.Config) -> None:
     """Refuse what leaves nothing to time, or times it beside other work."""
     policy_options.refuse_without_fixture(config)
-    if policy_options.is_disabled(config):
-        raise CannotDo(
-            "--benchmark-disable and --benchmark-skip leave nothing to compare: drop them, or the comparison"
-        )
+    policy_options.refuse_disabled(config, "compare")
     stored_too = [name for name in ("save", "autosave", "json", "compare") if config.getoption(f"benchmark_{name}")]
     if stored_too:
         raise CannotDo(f"--benchmark-{stored_too[0]} and --gate-base are two kinds of comparison: give one of them")

@@ -20,7 +20,7 @@ from ..timing.budget import SharedBudget
 from ..timing.machine_load import LoadMeter
 from ..twins.bursts import measure_alone
 from ..twins.party import SideFailed
-from .meeting import Arrived, Own, Step
+from .meeting import Arrived, Finished, Own, Step
 from .opening import Selection, opened
 from .pair import failure_of, finished
 from .reports import error_line, error_of, skip_of
@@ -145,22 +145,29 @@ class Session:
             return replace(evidence, head_fingerprint=None, remarks=remarks)
         return replace(evidence, base_fingerprint=base.fingerprint or (head.fingerprint and NOTHING))
 
-    def _without_call(self, evidence: Evidence, head: Step | SideFailed, base: Step | SideFailed | None) -> Evidence:
+    def _without_call(
+        self, evidence: Evidence, head: Finished | SideFailed, base: Step | SideFailed | None
+    ) -> Evidence:
         """Judge a test whose call the head did not reach."""
         if isinstance(head, SideFailed):
             return replace(evidence, error=str(head))
-        reports = finished(head).reports
-        if (failed := error_of(reports)) is not None:
+        if (failed := error_of(head.reports)) is not None:
             return replace(evidence, error=f"failed in the head: {failed}")
-        skipped = skip_of(reports)
+        skipped = skip_of(head.reports)
         if skipped is not None and (isinstance(base, Arrived) or self.sides.own.calls(evidence.case_id)):
             return replace(evidence, missing=f"is skipped in the head ({skipped}) and runs in the base")
         if skipped is not None:
             return replace(evidence, skipped=skipped)
-        if (raised := finished(head).raised) is not None:
-            return replace(
-                evidence, error=f"what it gives to benchmark raised {raised}: a call that raises is not timed"
-            )
+        if (raised := head.raised) is not None:
+            in_base = base.raised if isinstance(base, Finished) else None
+            if in_base is None:
+                why = (
+                    f"what it gives to benchmark raised {raised}, and not in the base: a call that raises is not timed"
+                )
+                return replace(evidence, error=why)
+            if raised.partition(":")[0] != in_base.partition(":")[0]:
+                return replace(evidence, differs=f"the call raises {raised}, and {in_base} in the base")
+            return replace(evidence, timed=False, remarks=(f"the call raises {raised}",))
         return replace(evidence, error="uses the benchmark fixture and never calls it: give it what is to be timed")
 
     def _not_in_base(self, node_id: str, base: Step | SideFailed | None) -> str:

@@ -70,9 +70,17 @@ TOOL = """
     def child(): print(K)
     def once(): taken.remove(1)
     def fails(): raise ValueError("as it should")
+    def fails_otherwise(): raise (KeyError if K else ValueError)("as it should")
+    def fill(values): values[1] = K
+    def later(calls=[0]): calls[0] += 1; return K if calls[0] > 1 else 7
+    def fresh(buffer=[0]): buffer[0] += 1; return buffer if K else list(buffer)
+    def closed(): return Closed({{"user": K}})
     def read(): return VERSION, (Path(__file__).parent / "benchmarks/data/words.txt").read_text() * K
     def sized(n): return n
     def drawn(n): random.seed(K); return n
+
+    class Closed(dict):
+        def __setitem__(self, key, value): raise ValueError
 
     class Kept:
         def add(self): self.values = [0] * (300 - K)
@@ -109,6 +117,15 @@ TESTS = """
     def test_fails(benchmark):
         with pytest.raises(ValueError):
             benchmark(tool.fails)
+
+    def test_fails_otherwise(benchmark):
+        with pytest.raises((KeyError, ValueError)):
+            benchmark(tool.fails_otherwise)
+
+    def test_in_place(benchmark): benchmark(tool.fill, values=[7, 7])
+    def test_later(benchmark): benchmark(tool.later)
+    def test_fresh(benchmark): benchmark(tool.fresh)
+    def test_closed(benchmark): benchmark(tool.closed)
 
     def test_by_name(request): request.getfixturevalue("benchmark")(tool.place)
 
@@ -188,7 +205,16 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         ("test_data", "DRIFTED", "the result[1] is 'words', and '' in the base"),
         ("test_child", "DRIFTED", "the result is b'1\\n', and b'0\\n' in the base"),
         ("test_once", "ERROR", "base raised KeyError when it was called again: 1 (a benchmark is called many times"),
-        ("test_fails", "ERROR", "what it gives to benchmark raised ValueError: as it should: a call that raises is"),
+        ("test_fails", "UNCHANGED", "checked, not timed; the call raises ValueError: as it should"),
+        (
+            "test_fails_otherwise",
+            "DRIFTED",
+            "the call raises KeyError: 'as it should', and ValueError: as it should in",
+        ),
+        ("test_in_place", "DRIFTED", "after the call, argument 'values'[1] is 1, and 0 in the base"),
+        ("test_later", "DRIFTED", "in a later call, the result is 1, and 0 in the base"),
+        ("test_fresh", "DRIFTED", "after a later call, the first result is changed, and not in the base"),
+        ("test_closed", "DRIFTED", "the result.items[0][1] is 1, and 0 in the base"),
         ("test_drawn", "UNCHANGED", ""),
         ("test_drawn_after_that", "UNCHANGED", ""),
         ("test_option", "UNCHANGED", ""),

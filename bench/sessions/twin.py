@@ -30,7 +30,7 @@ from ..sources.world import Lent
 from ..timing.machine import shuffle_memory, steady_allocator
 from ..twins.bursts import pin, stretched
 from ..twins.party import Misbehaved, answer, full_disk_answered, obey
-from . import facts, imported, outcome, reference
+from . import effects, facts, imported, reference
 from .difference import Difference
 from .marker import MARKER, own
 from .meeting import Arrived, Collected, Finished, SessionStart
@@ -143,7 +143,7 @@ class _Twin:
 
     def differences(self, other: Path, places: Mapping[Path, Path]) -> dict[str, Difference]:
         """Compare what the calls left with what the other side's did."""
-        return outcome.differences(self._start.result, other, places)
+        return effects.differences(self._start.result, other, places)
 
     def lent(self) -> Lent:
         """Return the files of the head's repository that git ignores: those lent to this side, those that it lacks."""
@@ -216,7 +216,7 @@ class _Twin:
         self._met = node
         asked, oracle = own(node)
         args, kwargs = call.arguments()
-        left = outcome.Outcome(args, kwargs) if asked.compare else None
+        left = effects.Effects(args, kwargs) if asked.compare else None
         expected = None if oracle is None or self._start.label != "head" else reference.expect(oracle, args, kwargs)
         before = facts.before_first_call()
         try:
@@ -251,7 +251,7 @@ class _Twin:
     def answer(self, outcome: str, value: object) -> None:
         answer(self._connection, outcome, value)
 
-    def _save(self, left: outcome.Outcome) -> None:
+    def _save(self, left: effects.Effects) -> None:
         """Save what the calls left for the other side."""
         place, pickled = self._start.result, pickle.dumps(left.parts, protocol=4)
         try:

@@ -1,14 +1,15 @@
-"""How two results of a benchmark differ."""
+"""How two results of a benchmark differ.
 
-import sys
+Over 300 lines: a third of them are the classes whose instances are compared.
+"""
+
 from array import array
 from collections import OrderedDict, namedtuple
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -253,24 +254,6 @@ def test_where_results_differ_is_said(head: object, base: object, found: str) ->
 
 
 @pytest.mark.parametrize(
-    ("make", "off"),
-    [
-        (lambda x: np.array([x]), 1e-6),
-        (lambda x: np.array([x], np.complex64), 1e-4),
-        (lambda x: torch.tensor([x]), 1e-4),
-        (lambda x: torch.tensor([x], dtype=torch.bfloat16), 0.1),
-        (lambda x: np.array([x > 1.0]), 0.1),
-        (lambda x: np.ma.array([x, 1.0], mask=[False, True]), 1e-6),
-        (lambda x: np.ma.array([1.0], mask=[x > 1.0]), 1e-6),
-    ],
-)
-def test_arrays_beyond_the_tolerance_of_their_dtype_differ(make: Callable[[float], Any], off: float) -> None:
-    found = between(make(1.0 + off), make(1.0)).found or ""
-    assert found.startswith("the result: ")
-    assert "\n" not in found
-
-
-@pytest.mark.parametrize(
     ("head", "base", "unknown"),
     [
         (Wider(1), Plain(1), "the result stores the attributes y on one side alone"),
@@ -281,30 +264,6 @@ def test_arrays_beyond_the_tolerance_of_their_dtype_differ(make: Callable[[float
 )
 def test_what_cannot_be_compared_is_said(head: object, base: object, unknown: str) -> None:
     assert between(head, base) == Difference(unknown=unknown)
-
-
-class DataFrame:
-    """A frame as packages of frames have them, whose contents may lie in several ways."""
-
-    def __init__(self, *rows: int) -> None:
-        self.rows = rows
-
-    def equals(self, other: object) -> bool:
-        return isinstance(other, DataFrame)
-
-
-def test_a_data_frame_is_held_to_what_the_assertion_of_its_package_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    def assert_frame_equal(one: DataFrame, other: DataFrame) -> None:
-        if one.rows != other.rows:
-            raise AssertionError("rows are\n different")
-
-    monkeypatch.setattr(DataFrame, "__module__", "frames.core")
-    for name, value in {"frames": ModuleType("frames"), "frames.testing": ModuleType("testing")}.items():
-        monkeypatch.setitem(sys.modules, name, value)
-    assert between(DataFrame(1), DataFrame(2)) == Difference()  # without one, by equals
-    monkeypatch.setattr(sys.modules["frames.testing"], "assert_frame_equal", assert_frame_equal, raising=False)
-    assert between(DataFrame(1), DataFrame(1)) == Difference()
-    assert between([DataFrame(1)], [DataFrame(2)]).found == "the result[0]: rows are different"
 
 
 def test_a_difference_is_found_behind_what_cannot_be_compared() -> None:

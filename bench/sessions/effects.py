@@ -21,7 +21,7 @@ LARGEST = 64 << 20  # bytes, pickled, of an argument and of a later result that 
 DATA = (list, dict, set, bytearray, array, deque)
 
 
-class Outcome:
+class Effects:
     """Pickles what two calls of a test leave, each part by the name that a verdict gives it.
 
     ``unsaved`` says why the first result cannot be pickled. Arguments count if they are data that the call has changed:

@@ -1,0 +1,54 @@
+"""How arrays and data frames differ."""
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench.sessions.difference import Difference, between
+
+
+@pytest.mark.parametrize(
+    ("make", "off"),
+    [
+        (lambda x: np.array([x]), 1e-6),
+        (lambda x: np.array([x], np.complex64), 1e-4),
+        (lambda x: torch.tensor([x]), 1e-4),
+        (lambda x: torch.tensor([x], dtype=torch.bfloat16), 0.1),
+        (lambda x: np.array([x > 1.0]), 0.1),
+        (lambda x: np.ma.array([x, 1.0], mask=[False, True]), 1e-6),
+        (lambda x: np.ma.array([1.0], mask=[x > 1.0]), 1e-6),
+    ],
+)
+def test_arrays_beyond_the_tolerance_of_their_dtype_differ(make: Callable[[float], Any], off: float) -> None:
+    found = between(make(1.0 + off), make(1.0)).found or ""
+    assert found.startswith("the result: ")
+    assert "\n" not in found
+
+
+class DataFrame:
+    """A frame as packages of frames have them, whose contents may lie in several ways."""
+
+    def __init__(self, *rows: int) -> None:
+        self.rows = rows
+
+    def equals(self, other: object) -> bool:
+        return isinstance(other, DataFrame)
+
+
+def test_a_data_frame_is_held_to_what_the_assertion_of_its_package_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def assert_frame_equal(one: DataFrame, other: DataFrame) -> None:
+        if one.rows != other.rows:
+            raise AssertionError("rows are\n different")
+
+    monkeypatch.setattr(DataFrame, "__module__", "frames.core")
+    for name, value in {"frames": ModuleType("frames"), "frames.testing": ModuleType("testing")}.items():
+        monkeypatch.setitem(sys.modules, name, value)
+    assert between(DataFrame(1), DataFrame(2)) == Difference()  # without one, by equals
+    monkeypatch.setattr(sys.modules["frames.testing"], "assert_frame_equal", assert_frame_equal, raising=False)
+    assert between(DataFrame(1), DataFrame(1)) == Difference()
+    assert between([DataFrame(1)], [DataFrame(2)]).found == "the result[0]: rows are different"

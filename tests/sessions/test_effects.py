@@ -1,0 +1,146 @@
+"""What the calls of a test leave: what is kept of it, and what the two sides make of it."""
+
+import pickle
+import sys
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench.sessions import effects
+from bench.sessions.difference import Difference
+from bench.sessions.effects import Effects, differences
+
+Call = Callable[..., Any]
+
+
+class Closed(dict[str, int]):
+    """Lets nobody set an item, so that pickle cannot make it again."""
+
+    def __setitem__(self, key: str, value: int) -> None:
+        raise ValueError
+
+
+class Slotted:
+    __slots__ = ("x",)
+
+    def __init__(self, x: object) -> None:
+        self.x = x
+
+
+def left(call: Call, *args: Any, **kwargs: Any) -> Effects:
+    """Call twice, as a test's fixture does."""
+    found = Effects(args, kwargs)
+    result = call(*args, **kwargs)
+    found.first(result)
+    found.later(result, call(*args, **kwargs))
+    return found
+
+
+def compared(head: Effects, base: Effects, tmp_path: Path) -> dict[str, Difference]:
+    files = tmp_path / "head", tmp_path / "base"
+    for file, side in zip(files, (head, base), strict=True):
+        file.write_bytes(pickle.dumps(side.parts))
+    return differences(*files, {})
+
+
+def add(values: Any, more: int = 1) -> None:
+    for i in range(len(values)):
+        values[i] += more
+
+
+def write_again(texts: list[str]) -> None:
+    texts[:] = ["".join(text) for text in texts]  # equal, and other objects
+
+
+@pytest.mark.parametrize(
+    ("make", "shown"),
+    [
+        (lambda: [1, 2], "[0] is 5, and 2 in the base"),
+        (lambda: {0: 1, 1: 2}, "[0] is 5, and 2 in the base"),
+        (lambda: bytearray(b"12"), " is bytearray(b'56'), and bytearray(b'23') in the base"),
+        (lambda: array("i", [1, 2]), "[0] is 5, and 2 in the base"),
+        (lambda: np.array([1, 2]), ": Arrays are not equal"),
+        (lambda: torch.tensor([1, 2]), ": Tensor-likes are not equal!"),
+    ],
+)
+def test_arguments_that_the_call_changes_are_compared(make: Call, shown: str, tmp_path: Path) -> None:
+    def call(values: Any) -> None:
+        add(values)
+
+    def other(values: Any) -> None:
+        add(values, 4)
+
+    assert compared(left(call, make()), left(call, make()), tmp_path)["after the call, argument 0"] == Difference()
+    found = compared(left(other, values=make()), left(call, values=make()), tmp_path)
+    text = found["after the call, argument 'values'"].found or ""
+    assert text.startswith(f"after the call, argument 'values'{shown}")
+
+
+def test_an_argument_that_one_side_alone_changes_is_found(tmp_path: Path) -> None:
+    changing, reading = left(add, [1]), left(len, [1])
+    name = "after the call, argument 0"
+    assert compared(changing, reading, tmp_path)[name].found == f"{name} is changed, and not in the base"
+    assert compared(reading, changing, tmp_path)[name].found == f"{name} is changed, but in the base alone"
+
+
+def test_what_is_equal_or_no_data_or_too_large_is_no_changed_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert left(write_again, ["a", "a"]).parts.keys() == {effects.RESULT, effects.LATER}
+    assert left(lambda one: setattr(one, "x", 2), Slotted(1)).parts.keys() == {effects.RESULT, effects.LATER}
+    monkeypatch.setattr(effects, "LARGEST", 100)
+    assert left(add, [1] * 200).parts.keys() == {effects.RESULT, effects.LATER}
+    assert left(lambda: bytes(200)).parts.keys() == {effects.RESULT}
+
+
+def test_a_result_that_a_later_call_changes_is_found(tmp_path: Path) -> None:
+    buffer = [0]
+
+    def shared() -> list[int]:
+        buffer[0] += 1
+        return buffer
+
+    def fresh() -> list[int]:
+        return list(shared())
+
+    head, base = left(shared), left(fresh)
+    assert head.parts[effects.RESULT] == base.parts[effects.RESULT].replace(b"K\x02", b"K\x01")
+    found = compared(head, base, tmp_path)[effects.OVERWRITTEN].found
+    assert found == f"{effects.OVERWRITTEN} is changed, and not in the base"
+
+
+def test_what_cannot_be_pickled_is_said_and_nothing_is_kept_of_it() -> None:
+    found = left(lambda: (i for i in range(3)))
+    assert found.unsaved == "a generator cannot be pickled (cannot pickle 'generator' object)"
+    assert not found.parts
+
+
+@pytest.mark.parametrize(
+    ("head", "base", "found"),
+    [
+        (Closed(a=1), Closed(a=1), None),
+        (Closed(a=1), Closed(a=2), "the result.items[0][1] is 1, and 2 in the base"),
+        (
+            [Slotted(Closed(a=1))],
+            [Slotted(Closed(a=2))],
+            "the result[0].state[1]['x'].items[0][1] is 1, and 2 in the base",
+        ),
+        ([Closed, np.ones(2), Closed()], [Slotted, np.ones(2), Closed()], "the result[0] is "),
+    ],
+)
+def test_results_whose_class_cannot_make_them_again_are_compared_by_what_is_stored(
+    head: object, base: object, found: str | None, tmp_path: Path
+) -> None:
+    text = compared(left(lambda: head), left(lambda: base), tmp_path)[effects.RESULT].found
+    assert text == found or (text or "").startswith(found or "no such text")
+
+
+def test_results_of_a_class_that_the_head_has_lost_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = left(lambda: Slotted(1))
+    monkeypatch.delattr(sys.modules[__name__], "Slotted")
+    assert compared(stored, stored, tmp_path)[effects.RESULT] == Difference()

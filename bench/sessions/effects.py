@@ -60,7 +60,7 @@ class Effects:
         after = _pickled(value)
         if before is None or after is None or before == after:
             return
-        if difference.between(*_loaded(after, before)).found:  # equal values may be pickled in two ways
+        if _difference(name, after, before, {}).found:  # equal values may be pickled in two ways
             self.parts[name] = after
 
 
@@ -71,11 +71,20 @@ def differences(head: Path, base: Path, places: Mapping[Path, Path]) -> dict[str
     for name in {**ours, **theirs}:
         one, other = ours.get(name), theirs.get(name)
         if one is not None and other is not None:
-            found[name] = difference.between(*_loaded(one, other), places, name)
+            found[name] = _difference(name, one, other, places)
         elif name not in (RESULT, LATER):  # of these two, one side could not be pickled
             where = "and not in the base" if other is None else "but in the base alone"
             found[name] = Difference(f"{name} is changed, {where}")
     return found
+
+
+def _difference(name: str, one: bytes, other: bytes, places: Mapping[Path, Path]) -> Difference:
+    if one == other:
+        return Difference()
+    try:
+        return difference.between(*_loaded(one, other), places, name)
+    except Exception as error:  # noqa: BLE001  # of a class that pickle cannot make, nor a stand-in replace
+        return Difference(unknown=f"{name} cannot be read ({type(error).__name__}: {first_line(str(error))})")
 
 
 def _pickled(value: object) -> bytes | None:

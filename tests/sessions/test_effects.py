@@ -137,6 +137,23 @@ def test_results_whose_class_cannot_make_them_again_are_compared_by_what_is_stor
     assert text == found or (text or "").startswith(found or "no such text")
 
 
+class Unreadable:
+    """Is stored as what nobody can make again."""
+
+    def __init__(self, size: str) -> None:
+        self.size = size
+
+    def __reduce__(self) -> Any:
+        return int, (self.size,)
+
+
+def test_results_that_nobody_can_read_are_the_same_if_they_are_stored_alike(tmp_path: Path) -> None:
+    head, base, alike = (left(lambda size=size: Unreadable(size)) for size in ("one", "two", "one"))
+    assert compared(head, alike, tmp_path)[effects.RESULT] == Difference()
+    unknown = compared(head, base, tmp_path)[effects.RESULT].unknown or ""
+    assert unknown.startswith("the result cannot be read (ValueError: invalid literal for int()")
+
+
 def test_results_of_a_class_that_the_head_has_lost_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

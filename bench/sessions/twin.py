@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture, PauseInstrumentation
@@ -79,9 +79,8 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
             twin.answer("failed", f"failed in pytest, or in a plugin of it: {twin.internal_error}")
     else:
         said = printed.read_text(encoding="utf-8", errors="replace")[-SAID:].strip()
-        twin.answer(
-            "cannot", f"pytest ended with exit code {code} before the {start.label} had collected tests: {said}"
-        )
+        why = f"pytest ended with exit code {code} before the {start.label} had collected tests: {said}"
+        twin.answer("cannot", why)
 
 
 def main() -> None:
@@ -230,15 +229,14 @@ class _Twin:
             left.first(result)
         seen, unobserved = facts.of_call(lambda: call.once(*call.arguments()), before)
         if left is not None:
-            with suppress(Exception, pytest.fail.Exception, pytest.skip.Exception):  # it raises when it is timed, too
+            with suppress(Exception, pytest.fail.Exception, pytest.skip.Exception):  # as when it is timed
                 left.later(result, call.once(*call.arguments()))
             self._save(left)
-        unsaved = None if left is None else left.unsaved
-        del left  # while the call is timed
+        unsaved, left = left and left.unsaved, None  # what was kept makes room for the calls that are timed
         self.answer("done", Arrived(asked, type(result).__qualname__, unsaved, errors, seen, unobserved))
         timings = obey(self, self._connection, until="go_on")
         if timings is None:
-            pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
+            self._end()
         self._timings = timings
         return self._go_on(fixture, result)
 
@@ -247,6 +245,11 @@ class _Twin:
         if seconds:
             pytest_benchmark_adapter.give_timings(fixture, seconds, calls)
         return result
+
+    def _end(self) -> NoReturn:
+        """End the session in the middle of a test, after fixtures have been torn down."""
+        self._config.pluginmanager.unregister(name="terminalreporter")  # it would parse the source of every frame
+        pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
 
     def answer(self, outcome: str, value: object) -> None:
         answer(self._connection, outcome, value)
@@ -259,7 +262,7 @@ class _Twin:
         except OSError as error:
             why = f"a result of {len(pickled)} bytes cannot be written to {place.parent} ({error.strerror})"
             self.answer("exhausted", f"{why}: set TMPDIR to a place with more room")
-            pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
+            self._end()
 
 
 class _Fixture:

@@ -232,7 +232,8 @@ class _Twin:
             with suppress(Exception, pytest.fail.Exception, pytest.skip.Exception):  # as when it is timed
                 left.later(result, call.once(*call.arguments()))
             self._save(left)
-        unsaved, left = left and left.unsaved, None  # what was kept makes room for the calls that are timed
+        unsaved = None if left is None else left.unsaved
+        left = None  # to make room for the calls that are timed
         self.answer("done", Arrived(asked, type(result).__qualname__, unsaved, errors, seen, unobserved))
         timings = obey(self, self._connection, until="go_on")
         if timings is None:
@@ -241,9 +242,8 @@ class _Twin:
         return self._go_on(fixture, result)
 
     def _go_on(self, fixture: BenchmarkFixture, result: Any) -> Any:
-        seconds, calls = self._timings
-        if seconds:
-            pytest_benchmark_adapter.give_timings(fixture, seconds, calls)
+        if self._timings[0]:
+            pytest_benchmark_adapter.give_timings(fixture, *self._timings)
         return result
 
     def _end(self) -> NoReturn:

@@ -100,7 +100,7 @@ def closing(done: subprocess.CompletedProcess[str]) -> str:
 def test_of_an_edited_package_the_slower_the_wrong_and_the_new_kernel_are_told(copy: Path) -> None:
     cases = "(sdpa or masked or manual or another) and b1h4t64d32-full-fp32-cpu-fwd] or test_plain"
     edit(copy)
-    edited = run(copy, "--gate-json=report.json", "--gate-base=HEAD", case=cases)
+    edited = run(copy, "--gate-json=report.json", "--gate-base=HEAD", "--gate-threshold=20%", case=cases)
     assert edited.returncode == 1, edited.stdout
     report = json.loads((copy / "report.json").read_text())
     found = {case["id"].partition("-")[0]: case for case in report["cases"]}
@@ -114,7 +114,7 @@ def test_of_an_edited_package_the_slower_the_wrong_and_the_new_kernel_are_told(c
     assert "1 REGRESSED" in closing(edited)
     assert "2 DRIFTED" in closing(edited)
     assert any("confirmed by new twins" in reason for reason in found["sdpa"]["reasons"])
-    assert found["sdpa"]["ci"][0] > 1.025  # certain to be more than half the threshold
+    assert found["sdpa"]["ci"][0] > 1.1  # certain to be more than half the threshold
 
 
 @pytest.fixture

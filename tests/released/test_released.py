@@ -75,15 +75,6 @@ PACKAGES = (
         ("crc32c==2.9.post0",),
     ),
     Released(
-        "trnfft",
-        "0.12.0",
-        "0.8.0",
-        "3ac3cdac4fe907f41ed4ba2c16ef52aaa77e07a52fab274c75c2d855714c912b",
-        ("benchmarks/bench_fft.py", "pyproject.toml"),
-        ("benchmarks/bench_fft.py", "-k", "trnfft_pytorch and (GEMM and (128 or 256) or Linear and shape0)"),
-        (),
-    ),
-    Released(
         "pydantic-core",
         "2.50.5",
         "2.41.5",

@@ -32,7 +32,7 @@ def theirs(repository: Make, monkeypatch: pytest.MonkeyPatch) -> Repository:
 def test_the_commit_that_changed_a_test_s_result_is_found(
     theirs: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for value in ("1 + 0", "2", "2 + 0"):
+    for value in ("1 + 0", "2"):
         theirs.commit({"m.py": MODULE.format(value=value)})
     theirs.write({"m.py": "not committed, and broken"})  # so the test on disk cannot be collected here
     assert main(["bisect", TEST_ID, "--good=main", "--step"]) == bisect.UNDECIDED

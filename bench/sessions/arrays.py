@@ -15,6 +15,11 @@ def is_array(value: object) -> bool:
     return (numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic))) or _is_tensor(value)
 
 
+def stored_bytes(array: Any) -> int:
+    """Return how many bytes pickle would store: of a tensor, its whole storage."""
+    return int(array.untyped_storage().nbytes() if _is_tensor(array) else array.nbytes)
+
+
 def assert_close(head: Any, base: Any, compare: Callable[[Any, Any, str], None], where: str) -> None:
     """Compare arrays by the tolerances of ``torch.testing``; the items of one of objects or fields by ``compare``.
 

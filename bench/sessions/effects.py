@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from ..plain.printable import first_line
 from . import difference
-from .arrays import is_array
+from .arrays import is_array, stored_bytes
 from .difference import Difference
 
 RESULT = "the result"
@@ -91,6 +91,8 @@ def _pickled(value: object) -> bytes | None:
     """Pickle a value; None if that cannot be done, or is too large."""
     file = _Bounded()
     try:
+        if is_array(value) and stored_bytes(value) > LARGEST:  # which would be copied before it is found too large
+            return None
         pickle.dump(value, file, protocol=4)
     except Exception:  # noqa: BLE001  # whatever its class does
         return None

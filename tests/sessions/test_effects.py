@@ -92,7 +92,8 @@ def test_what_is_equal_or_no_data_or_too_large_is_no_changed_argument(monkeypatc
     assert left(write_again, ["a", "a"]).parts.keys() == {effects.RESULT, effects.LATER}
     assert left(lambda one: setattr(one, "x", 2), Slotted(1)).parts.keys() == {effects.RESULT, effects.LATER}
     monkeypatch.setattr(effects, "LARGEST", 100)
-    assert left(add, [1] * 200).parts.keys() == {effects.RESULT, effects.LATER}
+    for large in ([1] * 200, np.zeros(200), torch.zeros(200)[:1]):
+        assert left(add, large).parts.keys() == {effects.RESULT, effects.LATER}
     assert left(lambda: bytes(200)).parts.keys() == {effects.RESULT}
 
 

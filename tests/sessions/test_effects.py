@@ -89,12 +89,26 @@ def test_an_argument_that_one_side_alone_changes_is_found(tmp_path: Path) -> Non
 
 
 def test_what_is_equal_or_no_data_or_too_large_is_no_changed_argument(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert left(write_again, ["a", "a"]).parts.keys() == {effects.RESULT, effects.LATER}
+    assert left(write_again, ["ab"] * 2).parts.keys() == {effects.RESULT, effects.LATER}
     assert left(lambda one: setattr(one, "x", 2), Slotted(1)).parts.keys() == {effects.RESULT, effects.LATER}
     monkeypatch.setattr(effects, "LARGEST", 100)
     for large in ([1] * 200, np.zeros(200), torch.zeros(200)[:1]):
         assert left(add, large).parts.keys() == {effects.RESULT, effects.LATER}
     assert left(lambda: bytes(200)).parts.keys() == {effects.RESULT}
+
+
+class Watched(np.ndarray):
+    stored = 0
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        Watched.stored += 1
+        return super().__reduce_ex__(protocol)
+
+
+def test_a_large_array_is_not_copied_to_find_that_it_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "LARGEST", 100)
+    left(add, np.zeros(200).view(Watched))
+    assert not Watched.stored
 
 
 def test_a_result_that_a_later_call_changes_is_found(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from bench.plain.errors import CannotDo
 from bench.sources.target import Target
 from bench.suite import config
 from bench.suite.covering import KERNEL_AXES, Covering
-from bench.suite.matrix import ROWS, Row, without_coverings
+from bench.suite.matrix import ROWS, Row, checked_rows, without_coverings
 
 GOOD = """# our kernels
 kernels = ["mypkg.attn:attend", "mypkg.attn:Attend.fast"]
@@ -142,3 +142,12 @@ def test_a_mistake_is_answered_with_its_line_and_key(tmp_path: Path, change: tup
 def test_a_file_that_is_not_there_is_refused_with_the_command_that_writes_one(tmp_path: Path) -> None:
     with pytest.raises(CannotDo, match=r"is not there: name a file that python -m bench init wrote$"):
         config.read(tmp_path / "none.toml")
+
+
+def test_rows_of_the_file_stand_beside_the_suite_s_checked_rows(tmp_path: Path) -> None:
+    row = '[[row]]\nshapes = "b1h4t64d32"\n'
+    checked = '[checked]\ndtypes = "bf16"\nwithout = ["b1h2t24d8scale0-causal-bf16-fwdbwd"]\n'
+    both = read(tmp_path, row + checked).rows
+    assert both[0] == Row("pr", "b1h4t64d32")
+    assert {one.dtypes for one in both[1:] if isinstance(one, Row)} == {"bf16"}
+    assert len(both) == 1 + len(checked_rows()) == 1 + len(read(tmp_path, checked).rows)

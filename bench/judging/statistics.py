@@ -75,9 +75,9 @@ def confidence_interval(ordered: Sequence[float], alpha: float) -> Interval:
 
 
 def chance_of_difference(runs: int, differing: int) -> float:
-    """Return the largest probability that the base's results agree in all runs, and the head's differ in so many.
+    """Return the largest probability that the base's results agree in all runs and the head's differ in ``differing``.
 
-    It is the largest over all distributions from which both sides may draw their results.
+    Both sides draw their results from one distribution; the probability is the largest over all distributions.
     """
 
     def chance(q: float) -> float:  # where a result differs from the base's with this probability

@@ -3,7 +3,7 @@
 import sys
 from array import array
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -147,7 +147,7 @@ class _Comparison:
             names = ", ".join(sorted(head.keys() ^ base.keys()))
             self._cannot_tell(f"{where} stores the attributes {_short(names)} on one side alone")
 
-    def _assert(self, check: Any, where: str) -> None:
+    def _assert(self, check: Callable[[], object], where: str) -> None:
         """Run an assertion of a library, whose message says where two values differ."""
         try:
             check()

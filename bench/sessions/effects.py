@@ -73,8 +73,8 @@ def differences(head: Path, base: Path, places: Mapping[Path, Path]) -> dict[str
         if one is not None and other is not None:
             found[name] = _difference(name, one, other, places)
         elif name not in (RESULT, LATER):  # of these two, one side could not be pickled
-            where = "and not in the base" if other is None else "but in the base alone"
-            found[name] = Difference(f"{name} is changed, {where}")
+            where = ", and not in the base" if other is None else " in the base alone"
+            found[name] = Difference(f"{name} is changed{where}")
     return found
 
 

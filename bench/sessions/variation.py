@@ -54,7 +54,9 @@ class Again:
                             varies[name] = f"the base's own differ from run to run ({varied})"
                         differing[name] += _found(of_head, name) is not None
                         if runs == MOST and chance_of_difference(runs, differing[name]) > level:
-                            varies[name] = f"the head's differ from the base's in {differing[name]} of {runs} runs"
+                            varies[name] = (
+                                f"the head's result differs from the base's in {differing[name]} of {runs} runs"
+                            )
                     open_at = {name: chance_of_difference(runs, differing[name]) > level for name in pending}
                     pending = {
                         name
@@ -64,7 +66,7 @@ class Again:
             except _NotReached:
                 return varies
             unseen = {name for name in unseen - varies.keys() if not differing[name]}
-        return varies | dict.fromkeys(unseen, f"the head's differed once, and in none of {FEWEST} further runs")
+        return varies | dict.fromkeys(unseen, f"the head's result differed once, and in none of {FEWEST} further runs")
 
     def _run(self, tests: Sequence[str], reference: Path) -> tuple[Found, Found]:
         """Run tests on both sides, and compare what the last one's calls leave with what the base's left at first."""

@@ -85,7 +85,7 @@ def test_an_argument_that_one_side_alone_changes_is_found(tmp_path: Path) -> Non
     changing, reading = left(add, [1]), left(len, [1])
     name = "after the call, argument 0"
     assert compared(changing, reading, tmp_path)[name].found == f"{name} is changed, and not in the base"
-    assert compared(reading, changing, tmp_path)[name].found == f"{name} is changed, but in the base alone"
+    assert compared(reading, changing, tmp_path)[name].found == f"{name} is changed in the base alone"
 
 
 def test_what_is_equal_or_no_data_or_too_large_is_no_changed_argument(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_a_head_that_differs_now_and_then_differs_if_that_is_too_often_for_chanc
     assert again(*every_second).varying(["r"], LEVEL) == {}
     rarely = [("", "r"), *[("", "")] * (MOST - 1)]
     runs = again(*rarely)
-    assert runs.varying(["r"], LEVEL) == {"r": f"the head's differ from the base's in 1 of {MOST} runs"}
+    assert runs.varying(["r"], LEVEL) == {"r": f"the head's result differs from the base's in 1 of {MOST} runs"}
     assert len(runs.asked) == MOST
 
 
@@ -69,7 +69,7 @@ def test_a_difference_that_earlier_tests_make_is_looked_for_after_these() -> Non
     runs = again(*alone, *(("", "r"),) * 5, before=("s",))
     assert runs.varying(["r"], LEVEL) == {}
     assert runs.asked == [("t",)] * FEWEST + [("s", "t")] * 5
-    unseen = {"r": f"the head's differed once, and in none of {FEWEST} further runs"}
+    unseen = {"r": f"the head's result differed once, and in none of {FEWEST} further runs"}
     assert again(*alone, *alone, before=("s",)).varying(["r"], LEVEL) == unseen
     assert again(*alone).varying(["r"], LEVEL) == unseen
 

@@ -77,6 +77,7 @@ class _Comparison:
                 self._differ(head, base, where)
         elif (check := assertion_of(type(head))) is not None:
             self._assert(lambda: check(head, base), where)
+            return  # its attributes are how it stores what has been compared
         else:
             self._compare_objects(head, base, where)
             return

@@ -35,6 +35,7 @@ class DataFrame:
 
     def __init__(self, *rows: int) -> None:
         self.rows = rows
+        self.blocks = id(rows)  # equal rows may be stored in several ways
 
     def equals(self, other: object) -> bool:
         return isinstance(other, DataFrame)
@@ -51,4 +52,5 @@ def test_a_data_frame_is_held_to_what_the_assertion_of_its_package_says(monkeypa
     assert between(DataFrame(1), DataFrame(2)) == Difference()  # without one, by equals
     monkeypatch.setattr(sys.modules["frames.testing"], "assert_frame_equal", assert_frame_equal, raising=False)
     assert between(DataFrame(1), DataFrame(1)) == Difference()
+    assert between(DataFrame(*[1] * 9), DataFrame(*[1] * 9)) == Difference()
     assert between([DataFrame(1)], [DataFrame(2)]).found == "the result[0]: rows are different"

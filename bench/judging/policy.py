@@ -35,8 +35,11 @@ class Policy:
 
     @classmethod
     def default_budget_s(cls, threshold: float) -> float:
-        """Return the budget for a threshold: the pairs needed grow with the inverse square of the threshold."""
-        return max(3.0, cls.budget_s * (cls.threshold / threshold) ** 2)
+        """Return the budget for a threshold: smaller slowdowns need more pairs, by the inverse square.
+
+        It does not shrink for a larger threshold: noise may be as large, and a case that is decided takes no more time.
+        """
+        return cls.budget_s * max(1.0, cls.threshold / threshold) ** 2
 
     def test(
         self,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, NotRequired, get_args, get_origin, get_type_hints
@@ -67,7 +68,8 @@ def fields_and_more(
     return {name: found.pop(name) for name in fields if name in found}, found
 
 
-def _fields_of(kind: Any) -> dict[str, Any]:
+@cache
+def _fields_of(kind: Any) -> Mapping[str, Any]:
     """Return the types of a dataclass's fields by name, ``NotRequired`` where there is a default."""
     hints = get_type_hints(kind)
     return {

@@ -59,6 +59,8 @@ def bench(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
     def run(*arguments: str, case: str | None = ONE) -> pytest.RunResult:
         chosen = () if case is None else ("-k", case)
+        compares = any(argument.startswith(("--gate-base=", "--benchmark-compare")) for argument in arguments)
+        sure = ("--gate-threshold=50%",) if compares else ()  # certain soon, on a busy machine too
         return pytester.runpytest_inprocess(
             f"--rootdir={REPOSITORY}",
             f"--config-file={REPOSITORY / 'pyproject.toml'}",
@@ -67,7 +69,10 @@ def bench(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Bench:
             "--benchmark-max-time=0.01",
             "-p",
             "no:cacheprovider",
+            "-p",
+            "no:hypothesispytest",  # every run would import the whole of it, for its summary
             *chosen,
+            *sure,
             *arguments,
         )
 

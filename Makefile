@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 RUN = $(VENV)/bin/python -m
+# pip would compile all of torch, which takes a minute; Python compiles what it imports, once, if it may keep that.
+PIP = -m pip install --quiet --no-compile --requirement
+unexport PYTHONDONTWRITEBYTECODE
 # The cores that this may use; auto counts those that the machine has.
 WORKERS ?= $(shell nproc 2>/dev/null || echo auto)
 
@@ -53,14 +56,14 @@ clean:
 # The stamp comes last, so that an installation cut short is done again.
 $(VENV)/ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --requirement requirements.txt
+	$(VENV)/bin/python $(PIP) requirements.txt
 	touch $@
 
 $(VENV)/ready-gpu: requirements-gpu.txt $(VENV)/ready
-	$(RUN) pip install --quiet --requirement requirements-gpu.txt
+	$(VENV)/bin/python $(PIP) requirements-gpu.txt
 	touch $@
 
 $(VENV)-history/ready: requirements-history.txt
 	$(PYTHON) -m venv $(VENV)-history
-	$(VENV)-history/bin/python -m pip install --quiet --requirement requirements-history.txt
+	$(VENV)-history/bin/python $(PIP) requirements-history.txt
 	touch $@

@@ -193,6 +193,7 @@ class _Twin:
                 why = f"{self._start.label} has no test of this id in its process: ids must not differ from run to run"
                 self.pytest_runtest_logreport(pytest.TestReport(node_id, ("", 0, ""), {}, "failed", why, "setup"))
             self.answer("done", Finished(tuple(self._reports), self._raised))
+        self._silence()
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -248,8 +249,12 @@ class _Twin:
 
     def _end(self) -> NoReturn:
         """End the session in the middle of a test, after fixtures have been torn down."""
-        self._config.pluginmanager.unregister(name="terminalreporter")  # it would parse the source of every frame
+        self._silence()
         pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
+
+    def _silence(self) -> None:
+        """Leave out pytest's summary, which nobody reads: plugins import for it, and it parses every frame's source."""
+        self._config.pluginmanager.unregister(name="terminalreporter")
 
     def answer(self, outcome: str, value: object) -> None:
         answer(self._connection, outcome, value)

@@ -6,8 +6,9 @@ import shutil
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -275,7 +276,7 @@ def in_repository(path: Path, repository: Path) -> bool:
     return not any(path.is_relative_to(one) and one.is_relative_to(root) for one in _environments())
 
 
-def _environments() -> Iterator[Path]:
-    for place in {*site.getsitepackages(), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), sys.prefix}:
-        yield Path(place).resolve()
-    yield Path(sysconfig.get_path("stdlib")).resolve()
+@cache  # asked at every import
+def _environments() -> frozenset[Path]:
+    places = {*site.getsitepackages(), sys.prefix, *map(sysconfig.get_path, ("purelib", "platlib", "stdlib"))}
+    return frozenset(Path(place).resolve() for place in places)

@@ -170,8 +170,8 @@ def test_a_case_s_own_threshold_replaces_the_run_s_and_is_shown_whatever_the_ver
         assert result.reasons[-2:] == ("has its own threshold", "ops +1 aten.mul")
 
 
-@pytest.mark.parametrize(("threshold", "budget_s"), [(0.05, 30.0), (0.02, 187.5), (0.5, 3.0)])
-def test_a_smaller_threshold_has_a_larger_budget(threshold: float, budget_s: float) -> None:
+@pytest.mark.parametrize(("threshold", "budget_s"), [(0.05, 30.0), (0.02, 187.5), (0.5, 30.0)])
+def test_a_smaller_threshold_has_a_larger_budget_and_a_larger_one_no_smaller(threshold: float, budget_s: float) -> None:
     assert Policy.default_budget_s(threshold) == pytest.approx(budget_s)
 
 

@@ -38,7 +38,7 @@ def test_shards_split_what_was_selected_are_judged_at_the_level_of_all_and_compl
     assert counted == {3}
     capsys.readouterr()
     assert main(["merge", "1.json", "2.json"]) == 0
-    assert "gate: PASS, no slowdown of 5% and no drift in 3 cases (3 UNCHANGED)" in capsys.readouterr().out
+    assert "gate: PASS, no slowdown of 50% and no drift in 3 cases (3 UNCHANGED)" in capsys.readouterr().out
 
 
 def test_a_case_that_the_head_lost_is_in_the_first_shard_and_counts_in_the_merge(

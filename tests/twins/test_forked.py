@@ -89,13 +89,19 @@ library.impl("by_library", lambda x: x * {factor}, "CPU")
 torch.ops.load_library({built!r})
 OPS = [torch.ops.theirs_ops.by_custom_op, torch.ops.theirs_library.by_library, torch.ops.theirs_cpp.by_cpp]
 """
+# By PyTorch's stable interface, whose headers compile in a quarter of the time of ATen's.
 IN_CPP = """
-#include <torch/library.h>
-#include <ATen/core/Tensor.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
 volatile double factor = 1.234567;
-at::Tensor by_cpp(const at::Tensor& x) { return x.mul(factor); }
-TORCH_LIBRARY(theirs_cpp, library) { library.def("by_cpp(Tensor x) -> Tensor"); }
-TORCH_LIBRARY_IMPL(theirs_cpp, CPU, library) { library.impl("by_cpp", &by_cpp); }
+torch::stable::Tensor by_cpp(const torch::stable::Tensor& x) {
+  auto out = torch::stable::clone(x);
+  auto values = static_cast<float*>(out.mutable_data_ptr());
+  for (int64_t i = 0; i < out.numel(); i++) values[i] *= factor;
+  return out;
+}
+STABLE_TORCH_LIBRARY(theirs_cpp, library) { library.def("by_cpp(Tensor x) -> Tensor"); }
+STABLE_TORCH_LIBRARY_IMPL(theirs_cpp, CPU, library) { library.impl("by_cpp", TORCH_BOX(&by_cpp)); }
 """
 
 
@@ -105,7 +111,7 @@ def test_operators_of_one_name_are_each_side_s_own(theirs: Theirs, tmp_path: Pat
     compiler = [os.environ.get("CXX", "c++"), "-std=c++20", "-O0", "-shared", "-fPIC"]
     places = [f"-I{place}" for place in cpp_extension.include_paths()]
     places += [f"-L{place}" for place in cpp_extension.library_paths()]
-    subprocess.run([*compiler, *places, str(source), "-lc10", "-ltorch_cpu", "-o", str(built)], check=True)
+    subprocess.run([*compiler, *places, str(source), "-ltorch_cpu", "-o", str(built)], check=True)
     content, written_factor = built.read_bytes(), struct.pack("d", 1.234567)
     assert content.count(written_factor) == 1
     for folder, factor in ((theirs.base, 1.0), (theirs.head, 1.01)):  # one compilation for both, since it takes seconds

@@ -147,6 +147,7 @@ def test_only_the_plugin_s_own_files_know_pytest() -> None:
         "comparison",
         "ending",
         "explain",
+        "image",
         "marker",
         "options",
         "plugin",

@@ -127,15 +127,14 @@ def _speed(timing: Timing, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
         return _replicated(timing.replication, test)
     decisive = _decisive(measurements, test)
     change = test.decide(decisive.ordered)
-    # Where nothing is replicated, each pair was measured in processes of its own, and there are no other twins.
-    again = "" if test.replication_level is None else " by new twins"
     if change is Change.SLOWER:
         slowdown, pairs = f"{exp(median(decisive.ordered)) - 1:.1%} slower", len(decisive.pairs)
-        shown = f"confirmed{again}" if again else f"in {counted(pairs, 'pair')} of processes"
+        # A single measurement shows that only where each of its pairs was measured in processes of its own.
+        shown = "confirmed by new twins" if len(measurements) > 1 else f"in {counted(pairs, 'pair')} of processes"
         return Verdict.REGRESSED, (f"{slowdown}, {shown}",)
     found = {test.decide(measurement.ordered) for measurement in measurements} - {change}
     names = {Change.SLOWER: "a slowdown", Change.FASTER: "a speed-up"}
-    reasons = tuple(f"{name} was measured, but not confirmed{again}" for one, name in names.items() if one in found)
+    reasons = tuple(f"{name} was measured, but not confirmed by new twins" for one, name in names.items() if one in found)
     if change is None:
         mde = test.detectable(decisive.ordered)
         seen = "too few pairs to see any slowdown" if mde is None else f"could have seen a slowdown of {mde:.1%}"

@@ -1,6 +1,7 @@
 """A twin's pytest session: it runs tests as the parent asks, and times what they hand to ``benchmark``.
 
-The clock is bound in this module, which the image imports before any side's code.
+The clock is bound in this module, which the image imports before any side's code. Over 300 lines: the session of a
+twin, and what the parent asks of it.
 """
 
 import gc

@@ -56,6 +56,7 @@ def asked() -> Iterator[tuple[str, str | None, bool, tuple[int, int]]]:
             yield from ((name, kind, causal, example) for example in ((8, 8), (24, 24), (1, 24), (5, 24)))
 
 
+EXPORTED = {(8, 8), (1, 24)}  # not every example, since an export takes longer
 OTHERS = ((8, 8), (24, 24), (1, 24), (1, 1), (5, 24), (40, 40))
 
 
@@ -93,9 +94,11 @@ def test_a_traced_or_exported_kernel_is_right_for_every_other_size(kv_heads: int
     queries, keys = {0: "batch", 2: "queries"}, {0: "batch", 2: "keys"}
     failed = []
     for name, kind, causal, example in asked():
+        if kv_heads < HEADS and example not in EXPORTED:
+            continue  # what depends on the sizes of the example does not on the groups
         module, given = Attention(name, causal=causal), inputs(*example, kind, kv_heads)
         calls: list[Any] = [torch.jit.trace(module, given)]
-        if example in {(8, 8), (1, 24)}:  # an export takes longer
+        if example in EXPORTED:
             axes = [queries, keys, keys, *([{0: "queries", 1: "keys"}] if kind else [])]
             calls.append(exported(module, given, axes))
         failed += [

@@ -81,10 +81,14 @@ def test_a_confirmed_speed_up_and_a_slowdown_that_is_gone_have_these_reasons_and
     assert gone.reasons == ("a slowdown was measured, but not confirmed by new twins",)
 
 
-def test_reasons_name_no_new_twins_where_each_pair_is_one_of_processes() -> None:
+def test_reasons_name_new_twins_where_they_measured_again_and_no_others() -> None:
     processes = POLICY.test(100)
     assert judge_case(timed(1.2), processes).reasons == ("20.0% slower, in 60 pairs of processes",)
-    assert judge_case(timed(1.2, 1.0), processes).reasons == ("a slowdown was measured, but not confirmed",)
+    has_failed = POLICY.test(100, replications=Replications(0.001, established=True))  # so nothing is replicated
+    assert judge_case(timed(1.2, 1.2), has_failed).reasons == ("20.0% slower, confirmed by new twins",)
+    assert judge_case(timed(1.2, 1.0, 1.0), has_failed).reasons == (
+        "a slowdown was measured, but not confirmed by new twins",
+    )
 
 
 def test_a_new_case_says_what_its_head_alone_shows_and_its_remarks_in_place_of_that_it_is_new() -> None:
@@ -145,8 +149,8 @@ def test_the_alarms_of_all_cases_share_one_level_and_each_case_has_all_of_it_for
         (1.08, Verdict.WAIVED, "accepted up to 1.1: #1"),
         (1.10, Verdict.WAIVED, "accepted up to 1.1: #1"),
         (1.12, Verdict.WAIVED, "accepted up to 1.1: #1"),  # half the threshold above is 1.127, all of it 1.155
-        (1.16, Verdict.REGRESSED, "% slower, in "),
-        (1.20, Verdict.REGRESSED, "% slower, in "),
+        (1.16, Verdict.REGRESSED, "% slower, confirmed by new twins"),
+        (1.20, Verdict.REGRESSED, "% slower, confirmed by new twins"),
         (0.70, Verdict.FASTER, ""),
     ],
 )

@@ -26,6 +26,8 @@ def theirs(repository: Make, monkeypatch: pytest.MonkeyPatch) -> Repository:
     )
     monkeypatch.chdir(made.path)
     monkeypatch.setenv("PYTHONPATH", str(SUITE))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # each of ten runs, and each twin, would load them all
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_benchmark.plugin")
     return made
 
 

@@ -134,7 +134,9 @@ def _speed(timing: Timing, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
         return Verdict.REGRESSED, (f"{slowdown}, {shown}",)
     found = {test.decide(measurement.ordered) for measurement in measurements} - {change}
     names = {Change.SLOWER: "a slowdown", Change.FASTER: "a speed-up"}
-    reasons = tuple(f"{name} was measured, but not confirmed by new twins" for one, name in names.items() if one in found)
+    reasons = tuple(
+        f"{name} was measured, but not confirmed by new twins" for one, name in names.items() if one in found
+    )
     if change is None:
         mde = test.detectable(decisive.ordered)
         seen = "too few pairs to see any slowdown" if mde is None else f"could have seen a slowdown of {mde:.1%}"

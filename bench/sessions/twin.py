@@ -255,7 +255,8 @@ class _Twin:
 
     def _silence(self) -> None:
         """Leave out pytest's summary, which nobody reads: plugins import for it, and it parses every frame's source."""
-        self._config.pluginmanager.unregister(name="terminalreporter")
+        if self._config.pluginmanager.has_plugin("terminalreporter"):
+            self._config.pluginmanager.unregister(name="terminalreporter")
 
     def answer(self, outcome: str, value: object) -> None:
         answer(self._connection, outcome, value)

@@ -49,7 +49,7 @@ REFUSES: dict[str, set[str]] = {
 }
 # Of ours more is asked: a window that hides every key from most queries.
 OURS = [replace(rule, sizes=(*rule.sizes, "b1h2t80k9d64")) if rule.sizes is FAR else rule for rule in RULES]
-# FlexAttention takes ten times as long as others where no code is generated; the rest hand on to kernels asked here.
+# FlexAttention takes ten times as long as others where no code is generated; the others call what masked and sdpa call.
 HALF_OF_SIZES = {"compiled", "flex", "sdpa_flash", "sdpa_math"}
 ON_CPU = [name for name, kernel in KERNELS.items() if "cpu" in kernel.capabilities.devices]
 

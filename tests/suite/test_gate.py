@@ -122,7 +122,7 @@ def test_a_slowdown_that_is_gone_on_fresh_inputs_does_not_fail(world: World) -> 
     result = world.compare(Made(kernel), Made())
     assert len(inputs) == 6  # each of three checks looks at two contents of the same tensors
     assert result.verdict is Verdict.UNCHANGED
-    assert result.reasons[0] == "a slowdown was measured, but not confirmed"
+    assert result.reasons[0] == "a slowdown was measured, but not confirmed by new twins"
 
 
 def test_a_head_that_is_wrong_on_the_fresh_inputs_alone_has_drifted(world: World) -> None:
@@ -305,7 +305,7 @@ def test_a_slowdown_is_confirmed_by_sides_that_are_made_anew(world: World) -> No
     fresh, slow = world.sides(Made(), Made()), world.sides(Made(ms=2), Made())
     result = Gate(renewed(slow, lambda: fresh), Base(SOURCE)).compare(CASE, TEST, budget_s=5.0)
     assert result.verdict is Verdict.UNCHANGED
-    assert "a slowdown was measured, but not confirmed" in result.reasons
+    assert "a slowdown was measured, but not confirmed by new twins" in result.reasons
 
 
 @pytest.mark.parametrize(("slow_twins", "verdict"), [(range(99), Verdict.REGRESSED), ((0, 1), Verdict.UNCHANGED)])

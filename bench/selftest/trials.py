@@ -54,7 +54,7 @@ def write_files(place: Path, files: Mapping[str, str]) -> None:
 
 
 def copy_suite(place: Path) -> None:
-    """Copy the gate, without its documents, to a directory that will hold a package for it to measure."""
-    shutil.copytree(SUITE / "bench", place / "bench", ignore=shutil.ignore_patterns("__pycache__", "docs"))
+    """Copy the gate with its bytecode, without its documents, to a directory for a package that it will measure."""
+    shutil.copytree(SUITE / "bench", place / "bench", ignore=shutil.ignore_patterns("docs"))
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(SUITE / name, place / name)

@@ -23,8 +23,8 @@ SDPA = "sdpa-b1h4t64d32-full-fp32-cpu-fwd]"
 COUNTING = "def count(n: int = 20000) -> int:\n    return sum(range({n}))\n"
 PLAIN = "from attention.counting import count\n\ndef test_plain(benchmark):\n    benchmark(count)\n"
 
-# Appended to the file of each kernel. One takes 50% longer than the kernel itself, on any machine, so that it is judged
-# without a replication; another is wrong by 1%, and twice as slow, so that its time is certain soon.
+# Appended to the file of each kernel. One takes three times as long as the kernel itself, on any machine, so that it is
+# judged without a replication; another is wrong by 1%, and twice as slow, so that its time is certain soon.
 EDITS = {
     "sdpa": """
 import time
@@ -32,7 +32,7 @@ import time
 def changed(*args, **kwargs):
     start = time.perf_counter_ns()
     out = right(*args, **kwargs)
-    end = start + 1.5 * (time.perf_counter_ns() - start)
+    end = start + 3 * (time.perf_counter_ns() - start)
     while time.perf_counter_ns() < end:
         pass
     return out

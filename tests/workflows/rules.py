@@ -22,10 +22,14 @@ CALLED = ["benchmarks/gate", "elsewhere/gate"]  # jobs that other repositories c
 PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 
+def _load(text: str) -> Any:
+    return yaml.load(text, yaml.CSafeLoader)
+
+
 def workflows(texts: Texts) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Each workflow's name, what starts it, and the document; YAML reads the key ``on`` as True."""
     for name, text in texts.items():
-        document = yaml.safe_load(text)
+        document = _load(text)
         yield name, document[True], document
 
 
@@ -54,7 +58,7 @@ def writes(job: dict[str, Any]) -> bool:
 
 def code(texts: Texts) -> str:
     """The texts without their comments: YAML knows where a # begins one."""
-    return yaml.dump_all(map(yaml.safe_load, texts.values()), width=float("inf"))
+    return yaml.dump_all(map(_load, texts.values()), Dumper=yaml.CSafeDumper, width=2**31 - 1)
 
 
 def base_and_head_are_measured_by_one_command(texts: Texts) -> bool:
@@ -109,14 +113,14 @@ def the_verdict_is_a_summary_with_notes_and_files(texts: Texts) -> bool:
 
 
 def every_part_of_the_gate_is_run(texts: Texts) -> bool:
-    document = yaml.safe_load(texts["gate"])
+    document = _load(texts["gate"])
     parts = document["jobs"]["measure"]["strategy"]["matrix"]["shard"]
     return bool(parts == list(range(1, document["env"]["SHARDS"] + 1)))
 
 
 def the_comment_follows_every_gate_of_a_pull_request_cancelled_or_not(texts: Texts) -> bool:
-    document = yaml.safe_load(texts["comment"])
-    wanted = {"workflow_run": {"workflows": [yaml.safe_load(texts["gate"])["name"]], "types": ["completed"]}}
+    document = _load(texts["comment"])
+    wanted = {"workflow_run": {"workflows": [_load(texts["gate"])["name"]], "types": ["completed"]}}
     condition = document["jobs"]["comment"]["if"]
     parts = ("github.event.workflow_run.event == 'pull_request'", '["success", "failure", "cancelled"]')
     return document[True] == wanted and all(part in condition for part in parts)
@@ -205,7 +209,7 @@ def each_entry_of_a_merge_queue_is_gated_against_its_own_base(texts: Texts) -> b
 
 def every_push_to_main_is_measured(texts: Texts) -> bool:
     # Of those that wait in a group GitHub keeps the newest alone, so each has a group of its own.
-    document = yaml.safe_load(texts["baseline"])
+    document = _load(texts["baseline"])
     return bool(document["concurrency"] == {"group": "baseline-${{ github.sha }}", "cancel-in-progress": False})
 
 
@@ -218,7 +222,7 @@ def a_push_whose_last_commit_is_unknown_has_another_base(texts: Texts) -> bool:
 
 def comments_on_two_pull_requests_do_not_wait_for_each_other(texts: Texts) -> bool:
     # Of those that wait in a group GitHub keeps the newest alone. The event does not number a fork's pull request.
-    group = yaml.safe_load(texts["comment"])["concurrency"]["group"]
+    group = _load(texts["comment"])["concurrency"]["group"]
     own = ("${{ github.event.workflow_run.head_repository.full_name }}", "${{ github.event.workflow_run.head_branch }}")
     return all(part in group for part in own)
 
@@ -269,6 +273,6 @@ def every_test_is_run(texts: Texts) -> bool:
 
 
 def baselines_are_of_main_alone(texts: Texts) -> bool:
-    document = yaml.safe_load(texts["baseline"])
+    document = _load(texts["baseline"])
     only = document["jobs"]["measure"]["if"] == "github.ref == 'refs/heads/main'"
     return bool(only and document[True]["push"] == {"branches": ["main"]})

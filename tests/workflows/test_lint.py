@@ -59,6 +59,14 @@ def test_the_make_targets_that_the_workflows_name_exist(target: str) -> None:
     assert lint(REPOSITORY, "/usr/bin/env", "make", "-n", target) == 0
 
 
+def test_make_lets_python_keep_its_bytecode_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # as images of containers do
+    shows = ["make", "--silent", "--eval=shown:; @printenv", "shown"]
+    shown = subprocess.run(shows, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert "PATH=" in shown
+    assert "PYTHONDONTWRITEBYTECODE" not in shown
+
+
 def test_environments_are_pinned_and_agree_on_what_they_share() -> None:
     files = {path.name: path.read_text().splitlines() for path in REPOSITORY.glob("requirements*.txt")}
     pins = {

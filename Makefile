@@ -4,7 +4,7 @@ VENV ?= .venv
 ARGS ?=
 RUN = $(VENV)/bin/python -m
 # pip would compile all of torch, which takes a minute; Python compiles what it imports, once, if it may keep that.
-PIP = -m pip install --quiet --no-compile --requirement
+PIP = pip install --quiet --no-compile --requirement
 unexport PYTHONDONTWRITEBYTECODE
 # The cores that this may use; auto counts those that the machine has.
 WORKERS ?= $(shell nproc 2>/dev/null || echo auto)
@@ -56,14 +56,14 @@ clean:
 # The stamp comes last, so that an installation cut short is done again.
 $(VENV)/ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(PIP) requirements.txt
+	$(RUN) $(PIP) requirements.txt
 	touch $@
 
 $(VENV)/ready-gpu: requirements-gpu.txt $(VENV)/ready
-	$(VENV)/bin/python $(PIP) requirements-gpu.txt
+	$(RUN) $(PIP) requirements-gpu.txt
 	touch $@
 
 $(VENV)-history/ready: requirements-history.txt
 	$(PYTHON) -m venv $(VENV)-history
-	$(VENV)-history/bin/python $(PIP) requirements-history.txt
+	$(VENV)-history/bin/python -m $(PIP) requirements-history.txt
 	touch $@

@@ -254,7 +254,7 @@ class _Twin:
         pytest.exit("the run was ended", returncode=pytest.ExitCode.INTERRUPTED)
 
     def _silence(self) -> None:
-        """Leave out pytest's summary, which nobody reads: plugins import for it, and it parses every frame's source."""
+        """Leave out pytest's summary, which nobody reads: it parses sources, and some plugins import for it."""
         if self._config.pluginmanager.has_plugin("terminalreporter"):
             self._config.pluginmanager.unregister(name="terminalreporter")
 

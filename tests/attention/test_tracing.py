@@ -95,7 +95,7 @@ def test_a_traced_or_exported_kernel_is_right_for_every_other_size(kv_heads: int
     failed = []
     for name, kind, causal, example in asked():
         if kv_heads < HEADS and example not in EXPORTED:
-            continue  # what depends on the sizes of the example does not on the groups
+            continue  # every example is asked without groups
         module, given = Attention(name, causal=causal), inputs(*example, kind, kv_heads)
         calls: list[Any] = [torch.jit.trace(module, given)]
         if example in EXPORTED:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.machinery import all_suffixes
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..plain.errors import CannotDo
 from ..plain.files import make_way
@@ -146,6 +147,33 @@ def writing(place: Path) -> Iterator[None]:
     except OSError as error:
         named = place if error.filename is None else error.filename
         raise CannotDo(f"{named} cannot be written ({error.strerror}): set TMPDIR to a place with more room") from error
+
+
+def present(world: World) -> frozenset[Path]:
+    """Return the files of the base's checkout; none where there is no checkout."""
+    return frozenset() if world.checkout is None else frozenset(_below(world.checkout))
+
+
+@contextmanager
+def holding_only(given: frozenset[Path], world: World) -> Iterator[None]:
+    """Hide what tests have written to the base's checkout since it held the ``given`` files, and put it back at the end.
+
+    A test may write a file once, such as random data, and read it from then on. If processes that run the test again
+    found that file, the data would be the same in each of the base's runs and other than the head's.
+    """
+    if world.checkout is None:
+        yield
+        return
+    with TemporaryDirectory(dir=world.checkout.parent) as aside:
+        hidden = {path: Path(aside, str(i)) for i, path in enumerate(present(world) - given)}
+        for path, there in hidden.items():
+            path.rename(there)
+        try:
+            yield
+        finally:
+            for path, there in hidden.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                there.replace(path)
 
 
 def moved(path: Path, world: World) -> Path:

@@ -1,7 +1,7 @@
 """Finds the code of both sides of a run, and starts their sessions."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +46,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Opened:
-    """Both sides of a run. ``versions`` are those of the base's own interpreter, if it has one."""
+    """Both sides of a run. ``versions`` are those of the base's own interpreter, if it has one.
+
+    ``given`` are the files that the base's checkout held before any test ran.
+    """
 
     head: RepositoryCode
     base: RepositoryCode
@@ -55,10 +58,15 @@ class Opened:
     measuring: Measuring
     versions: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    given: frozenset[Path] = frozenset()
 
     @property
     def notes(self) -> tuple[str, ...]:
         return (*self.warnings, *self.measuring.notes)
+
+    def afresh(self) -> AbstractContextManager[None]:
+        """Let new processes find the base's checkout as it was before any test ran."""
+        return code.holding_only(self.given, self.base.world)
 
     def lent(self) -> Lent:
         """Return which files of the head's repository the base has because git ignores them.
@@ -93,41 +101,51 @@ class Opened:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class OwnTests:
     """The tests that the base had before the head's were laid over it; none where ``start`` is None.
 
     ``asked`` are the paths, and what follows them in a node id, by which tests were asked for. The base collects whole
-    files, since pytest collects nothing at all if it does not know one of several node ids.
+    files, since pytest collects nothing at all if it does not know one of several node ids. Their session is started
+    when something is first asked of it.
     """
 
     start: SessionStart | None
     launch: Launch = forked
     asked: tuple[tuple[Path, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        self._session = None if self.start is None else SessionPair({"base": self.start}, ("base",), self.launch)
+
     @cached_property
     def found(self) -> tuple[frozenset[str], tuple[str, ...]]:
         """The ids of those that use the fixture, and a note where they cannot be known."""
-        if self.start is None:
+        if self._session is None:
             return frozenset(), ()
         try:
-            with pair({"base": self.start}, ("base",), self.launch) as own:
-                found = own.collected["base"]
-                ids = (id_ for id_ in found.selected if found.tests[id_] and self._is_asked(self.start, id_))
-                return frozenset(ids), ()
+            self._session.parties.ready()
         except CannotDo as refusal:
             said = " ".join(str(refusal).split())
             return frozenset(), (f"the base's own tests cannot be collected, so a lost one is not MISSING ({said})",)
+        found, start = self._session.collected["base"], self._session.starts["base"]
+        return frozenset(id_ for id_ in found.selected if found.tests[id_] and self._is_asked(start, id_)), ()
 
     def calls(self, node_id: str) -> bool:
         """Whether the base's own test of this id, which may differ from the head's, calls the fixture."""
-        if self.start is None or node_id not in self.found[0]:
+        if self._session is None or node_id not in self.found[0]:
             return False
         try:
-            with pair({"base": self.start}, ("base",), self.launch) as own:
-                return isinstance(own.begin(node_id, {"base": None})["base"], Arrived)
+            self._session.parties.ready()  # an earlier test may have ended its process
         except CannotDo:
             return False
+        arrived = isinstance(self._session.begin(node_id, {"base": None})["base"], Arrived)
+        if arrived:
+            self._session.go_on("base")
+        return arrived
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
 
     def _is_asked(self, start: SessionStart, node_id: str) -> bool:
         file, _, inside = node_id.partition("::")
@@ -163,13 +181,14 @@ def opened(settings: SessionSettings, selection: Selection) -> Iterator[Opened]:
         own, sides = OwnTests(None), {"head": head, "base": base}
         if base.own is not None and settings.head is None:  # else the tests are those on disk, whatever the head had
             start, asked = _start_of_own(settings, selection, replace(base, world=base.own), scratch)
-            own = OwnTests(start, launch, asked)
+            own = stack.enter_context(closing(OwnTests(start, launch, asked)))
         for side in sides.values():
             code.lay_over(selection.files, selection.settings, side.world)
+        given = code.present(base.world)
         starts = {label: _start(settings, selection, label, side, scratch) for label, side in sides.items()}
         both = stack.enter_context(pair(starts, launch=launch))
         measuring = InTwins(both) if python is None else stack.enter_context(closing(InProcesses(both)))
-        yield Opened(head, base, both, own, measuring, versions, warnings)
+        yield Opened(head, base, both, own, measuring, versions, warnings, given)
 
 
 def _start(

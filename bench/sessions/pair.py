@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -81,6 +82,18 @@ class SessionPair:
         except (SideFailed, CannotDo) as failure:
             return failure if isinstance(failure, SideFailed) else SideFailed(str(failure))
         return step
+
+    def time_calls(self) -> float:
+        """Make one call on each side; returns the seconds of both, with what prepares and follows them.
+
+        Raises:
+            SideFailed: as ``measure``.
+
+        """
+        start_s = time.monotonic()
+        for party in (self.parties["base"], self.parties["head"]):
+            party.ask("burst", 1)
+        return time.monotonic() - start_s
 
     def measure(self, rule: StoppingRule, budget_s: float) -> Measurement:
         """Time the calls at which both sides wait.

@@ -135,7 +135,7 @@ class Session:
         before = [id_ for id_ in self.compared[: self.compared.index(node_id)] if id_.startswith(f"{file}::")]
         has_failed = any(result.evidence.differs is not None for result in self.results)
         level = 1.0 if has_failed else self.settings.policy.false_alarm
-        return Again(self.pair, before, node_id, places).varying(names, level)
+        return Again(self.pair, before, node_id, places, self.sides.afresh).varying(names, level)
 
     def _compare_facts(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
         if head.unobserved is not None and base.unobserved is None:

@@ -1,8 +1,8 @@
 """Tells a result that differs between the sides from one that varies by itself, by running its test again."""
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +24,16 @@ class _NotReached(Exception):
 
 @dataclass(frozen=True)
 class Again:
-    """A test that both sides of a pair run again; ``before`` are the tests that precede it in its file."""
+    """A test that both sides of a pair run again; ``before`` are the tests that precede it in its file.
+
+    ``afresh`` hides, while it lasts, what tests have written to the base's checkout.
+    """
 
     pair: SessionPair
     before: Sequence[str]
     node_id: str
     places: Mapping[Path, Path]
+    afresh: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def varying(self, names: Collection[str], level: float) -> dict[str, str]:
         """Return which of the parts that differed vary by themselves, each with how that was seen.
@@ -70,7 +74,7 @@ class Again:
 
     def _run(self, tests: Sequence[str], reference: Path) -> tuple[Found, Found]:
         """Run tests on both sides, and compare what the last one's calls leave with what the base's left at first."""
-        with suppress(CannotDo, SideFailed, OSError), self.pair.again(self.node_id) as new:
+        with suppress(CannotDo, SideFailed, OSError), self.afresh(), self.pair.again(self.node_id) as new:
             new.parties.ready()
             for test, following in zip(tests, (*tests[1:], None), strict=True):
                 steps = new.begin(test, dict.fromkeys(new.order, following))

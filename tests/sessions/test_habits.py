@@ -93,10 +93,13 @@ TESTS = """
     import signal
     import subprocess
     import sys
+    import time
+    from pathlib import Path
     import pytest
     import tool
 
     DRAWN = random.random()
+    MADE = Path(__file__).parent / "data" / "made.txt"  # which git ignores
 
     def test_drawn(benchmark): benchmark(tool.drawn, DRAWN)
     def test_drawn_after_that(benchmark): benchmark(tool.sized, random.random())
@@ -105,6 +108,21 @@ TESTS = """
     def test_place(benchmark): benchmark(tool.place)
     def test_own_buffer(benchmark): benchmark(tool.own_buffer)
     def test_data(benchmark): benchmark(tool.read)
+
+    def test_made_once(benchmark):
+        if not MADE.exists():
+            MADE.write_text(str(time.time_ns()))
+        benchmark(MADE.read_text)
+
+    def test_made_before(benchmark):
+        assert MADE.exists()
+        benchmark(tool.place)
+
+    def test_made_by_code(benchmark):
+        made = MADE.with_name("made by code.txt")
+        if not made.exists():
+            made.write_text(str(tool.K))
+        benchmark(made.read_text)
 
     def test_child(benchmark):
         command = [sys.executable, "-m", "tool"]
@@ -203,6 +221,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         ("test_place", "UNCHANGED", ""),
         ("test_own_buffer", "DRIFTED", "the result[0] is 1, and 0 in the base"),
         ("test_data", "DRIFTED", "the result[1] is 'words', and '' in the base"),
+        ("test_made_once", "UNCHANGED", "results not compared: the base's own differ from run to run (the result is "),
+        ("test_made_before", "UNCHANGED", ""),
+        ("test_made_by_code", "DRIFTED", "the result is '1', and '0' in the base"),
         ("test_child", "DRIFTED", "the result is b'1\\n', and b'0\\n' in the base"),
         ("test_once", "ERROR", "base raised KeyError when it was called again: 1 (a benchmark is called many times"),
         ("test_fails", "UNCHANGED", "checked, not timed; the call raises ValueError: as it should"),

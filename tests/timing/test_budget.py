@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.timing.budget import SHARE, SharedBudget
+from bench.timing.budget import ENOUGH_PAIRS, SHARE, SharedBudget
 
 
 def test_the_first_case_may_take_the_whole_cap() -> None:
@@ -19,6 +19,14 @@ def test_an_undecided_case_gets_what_decided_ones_saved() -> None:
     for _ in range(20):
         budget.spend(SHARE * 10.0 / 4)  # decided early
     assert budget.allowance_s() == pytest.approx(min(10.0, (20 * 0.75 + 2) * SHARE * 10.0))
+
+
+def test_a_case_of_long_calls_has_the_time_of_enough_pairs_up_to_the_cap() -> None:
+    budget = SharedBudget(10.0, 100)
+    budget.spend(200.0)  # nothing is left
+    assert budget.allowance_s(0.001) == SHARE * 10.0
+    assert budget.allowance_s(0.05) == ENOUGH_PAIRS * 0.05
+    assert budget.allowance_s(3.0) == 10.0
 
 
 def test_a_case_has_its_share_though_another_took_more_than_was_left() -> None:

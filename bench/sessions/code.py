@@ -156,7 +156,7 @@ def present(world: World) -> frozenset[Path]:
 
 @contextmanager
 def holding_only(given: frozenset[Path], world: World) -> Iterator[None]:
-    """Hide what tests have written to the base's checkout since it held the ``given`` files, and put it back at the end.
+    """Hide what tests have written to the base's checkout since it held the ``given`` files, until the context ends.
 
     A test may write a file once, such as random data, and read it from then on. If processes that run the test again
     found that file, the data would be the same in each of the base's runs and other than the head's.
@@ -171,6 +171,8 @@ def holding_only(given: frozenset[Path], world: World) -> Iterator[None]:
         try:
             yield
         finally:
+            for path in present(world) - given:
+                path.unlink()
             for path, there in hidden.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 there.replace(path)

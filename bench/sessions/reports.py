@@ -1,9 +1,13 @@
 """Reads the reports of a test, as pytest serialises them."""
 
+import errno
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..twins.party import dumps
+
+# What the system says of a port, a file or a lock that another process holds.
+_HELD = frozenset({errno.EADDRINUSE, errno.EAGAIN, errno.EBUSY, errno.EEXIST, errno.ETXTBSY})
 
 
 def error_of(reports: Iterable[Mapping[str, Any]]) -> str | None:
@@ -39,6 +43,17 @@ def error_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     marked = [line[1:].strip() for line in lines if line.startswith("E  ")]
     return (marked or lines or [text])[-1 if not marked else 0]
+
+
+def is_of_held(error: BaseException | None) -> bool:
+    """Whether an exception, or one that led to it, is about something that another process may hold."""
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OSError) and error.errno in _HELD:
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def without_what_cannot_be_sent(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.sessions.session import IF_HELD
+
 from .conftest import Outcome, Repository, new_repository
 
 Make = Callable[[Mapping[str, str]], Repository]
@@ -89,10 +91,12 @@ TOOL = """
         child()
 """
 TESTS = """
+    import os
     import random
     import signal
     import subprocess
     import sys
+    import tempfile
     import time
     from pathlib import Path
     import pytest
@@ -124,6 +128,15 @@ TESTS = """
         if not made.exists():
             made.write_text(str(tool.K))
         benchmark(made.read_text)
+
+    def test_held(benchmark):
+        held = Path(tempfile.gettempdir()) / f"held-{os.getppid()}"  # both sides have one parent
+        try:
+            with held.open("x"):
+                benchmark(tool.place)
+                held.unlink()
+        except FileExistsError as error:
+            raise RuntimeError("no server") from error
 
     def test_child(benchmark):
         command = [sys.executable, "-m", "tool"]
@@ -251,6 +264,11 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 )
 def test_it_is_compared_as_it_would_run(outcome: Outcome, name: str, verdict: str, said: str) -> None:
     assert (outcome.verdicts[name], outcome.reasons(name)[: len(said) or None]) == (verdict, said)
+
+
+def test_what_one_side_holds_and_the_other_cannot_get_is_an_error_that_says_so(outcome: Outcome) -> None:
+    assert outcome.verdicts["test_held"] == "ERROR"
+    assert outcome.reasons("test_held").endswith(f"RuntimeError: no server{IF_HELD}")
 
 
 def test_what_the_gate_cannot_see_beforehand_fails_and_what_git_ignores_is_named(outcome: Outcome) -> None:

@@ -19,7 +19,7 @@ from bench.plain.arguments import DEFAULT_THREADS
 from bench.report.text import legend
 from bench.sessions import settings as sessions_settings
 from bench.suite import ceiling
-from bench.timing.budget import SHARE
+from bench.timing.budget import ENOUGH_PAIRS, SHARE
 from bench.timing.clock import RECOVERY_S, RETAKES, SLOW_CLOCK
 from bench.timing.measure import BURST_NS, BURST_RESOLUTIONS
 from bench.twins.between import BURST_PAIRS, MOST_PAIRS
@@ -152,6 +152,8 @@ def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
     assert f"(1 + {SHARE:g} n)" in OPTIONS
     assert f"at or below {policy.false_alarm:.1%}" in VERDICTS
     assert f"{100 * SHARE:g}% of it is each case's own" in method
+    assert f"the time of {ENOUGH_PAIRS} pairs of calls" in method
+    assert f"the time of {ENOUGH_PAIRS} pairs of calls" in OPTIONS
     assert f"{policy.false_alarm:.1%} / number of cases" in method
     assert f"right together with probability {1 - policy.false_alarm:.1%}" in method
     assert f"each upper end by itself with {1 - policy.miss:.1%}" in method

@@ -31,10 +31,10 @@ def between(
     """Compare two results: tensors and arrays by the tolerances of their dtype, containers by item, others by ``==``.
 
     Objects without a usable ``==`` are compared by what pickle would store of them. NaN equals NaN. Tolerances are
-    those of ``torch.testing.assert_close``, for arrays of NumPy too. ``places`` maps the path of a checkout to that of
-    the repository; in texts and paths the first counts as the second. ``what`` names the results in the answer.
+    those of ``torch.testing.assert_close``, for arrays of NumPy too. ``places`` maps paths of one side to those that
+    they count as in texts and paths, such as a checkout to the repository. ``what`` names the results in the answer.
     """
-    found = _Comparison({str(checkout): str(repository) for checkout, repository in (places or {}).items()})
+    found = _Comparison({str(own): str(common) for own, common in (places or {}).items()})
     found.compare(head, base, what)
     return Difference(found.found, None if found.found else found.unknown)
 
@@ -156,14 +156,14 @@ class _Comparison:
             self._add(where, f": {' '.join(readable(str(error)).split())}")
 
     def _at_home(self, text: Any) -> Any:
-        """Return a text, or a path as text, with the repository's path in place of each checkout's."""
+        """Return a text, or a path as text, with paths that one side has for itself as what they count as."""
         if isinstance(text, PurePath):
             text = str(text)
-        for checkout, repository in self._places.items():
+        for own, common in self._places.items():
             if isinstance(text, bytes):
-                text = text.replace(checkout.encode(), repository.encode())
+                text = text.replace(own.encode(), common.encode())
             else:
-                text = text.replace(checkout, repository)
+                text = text.replace(own, common)
         return text
 
     def _differ(self, head: object, base: object, where: str) -> None:

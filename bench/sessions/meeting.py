@@ -36,6 +36,11 @@ class SessionStart:
         """Where the side leaves what its call returned, pickled."""
         return self.scratch / f"{self.label}.result"
 
+    @property
+    def caches(self) -> Path:
+        """Where torch keeps what it compiles for the side."""
+        return self.scratch / f"{self.label}-caches"
+
 
 @dataclass(frozen=True)
 class Collected:

@@ -59,6 +59,13 @@ class SessionPair:
         """What each session collected when it was started last."""
         return self.parties.answers
 
+    @property
+    def places(self) -> dict[Path, Path]:
+        """Paths that each side has for itself, which count as one: the base's caches as the head's, for instance."""
+        found = {one.world.checkout: one.world.repository for one in self.starts.values()}
+        found[self.starts["base"].caches] = self.starts["head"].caches
+        return {own: common for own, common in found.items() if own is not None and common is not None}
+
     def begin(self, node_id: str, following: Mapping[str, str | None]) -> dict[str, Step | SideFailed]:
         """Start a test on each side in ``following``, which maps a side to the test that it will run next.
 

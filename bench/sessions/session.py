@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from ..judging.fingerprint_diff import NOTHING
@@ -122,11 +121,9 @@ class Session:
         why_not = head.unsaved or base.unsaved
         if why_not is not None and head.kind != base.kind:
             return replace(evidence, differs=f"the result is of type {head.kind}, and {base.kind} in the base")
-        worlds = [start.world for start in self.pair.starts.values()]
-        places = {one.checkout: one.repository for one in worlds if one.checkout is not None and one.repository}
-        found = self.pair.parties["head"].ask("differences", self.pair.starts["base"].result, places)
+        found = self.pair.parties["head"].ask("differences", self.pair.starts["base"].result, self.pair.places)
         differing = {name: one.found for name, one in found.items() if one.found is not None}
-        varies = self._varying(evidence.case_id, differing, places) if differing else {}
+        varies = self._varying(evidence.case_id, differing) if differing else {}
         if real := [text for name, text in differing.items() if name not in varies]:
             return replace(evidence, differs=real[0])
         reasons = (why_not, *varies.values(), *(one.unknown for one in found.values()))
@@ -134,13 +131,13 @@ class Session:
             evidence = replace(evidence, remarks=(*evidence.remarks, f"results not compared: {why}"))
         return evidence
 
-    def _varying(self, node_id: str, names: Collection[str], places: Mapping[Path, Path]) -> dict[str, str]:
+    def _varying(self, node_id: str, names: Collection[str]) -> dict[str, str]:
         """Return which differing parts vary by themselves; a run that has failed asks for less certainty."""
         file, _, _ = node_id.partition("::")
         before = [id_ for id_ in self.compared[: self.compared.index(node_id)] if id_.startswith(f"{file}::")]
         has_failed = any(result.evidence.differs is not None for result in self.results)
         level = 1.0 if has_failed else self.settings.policy.false_alarm
-        return Again(self.pair, before, node_id, places, self.sides.afresh).varying(names, level)
+        return Again(self.pair, before, node_id, self.sides.afresh).varying(names, level)
 
     def _compare_facts(self, evidence: Evidence, head: Arrived, base: Arrived) -> Evidence:
         if head.unobserved is not None and base.unobserved is None:

@@ -57,7 +57,7 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
     common = frozenset(name.partition(".")[0] for name in sys.modules)
     held = shuffle_memory() if start.shuffled else []
     lent = start.world.enter(start.scratch / f"{start.label}-extensions-{os.getpid()}")
-    own_caches(start.scratch / f"{start.label}-caches", on_gpu=NVIDIA.exists())
+    own_caches(start.caches, on_gpu=NVIDIA.exists())
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(start.threads)
     gc.enable()

@@ -32,7 +32,6 @@ class Again:
     pair: SessionPair
     before: Sequence[str]
     node_id: str
-    places: Mapping[Path, Path]
     afresh: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def varying(self, names: Collection[str], level: float) -> dict[str, str]:
@@ -85,7 +84,7 @@ class Again:
                     if not reference.exists():
                         shutil.copy(new.starts["base"].result, reference)
                     of_base: Found = new.parties["base"].ask("differences", reference, {})
-                    return of_base, new.parties["head"].ask("differences", reference, self.places)
+                    return of_base, new.parties["head"].ask("differences", reference, new.places)
         raise _NotReached
 
 

@@ -110,6 +110,7 @@ TESTS = """
     def test_kind(benchmark): benchmark(tool.several)
     def test_partly(benchmark): benchmark(tool.partly)
     def test_place(benchmark): benchmark(tool.place)
+    def test_environment(benchmark): benchmark(lambda: dict(os.environ))
     def test_own_buffer(benchmark): benchmark(tool.own_buffer)
     def test_data(benchmark): benchmark(tool.read)
 
@@ -233,6 +234,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
             "results not compared: the base's own differ from run to run (the result['at'] is ",
         ),
         ("test_place", "UNCHANGED", ""),
+        ("test_environment", "UNCHANGED", ""),
         ("test_own_buffer", "DRIFTED", "the result[0] is 1, and 0 in the base"),
         ("test_data", "DRIFTED", "the result[1] is 'words', and '' in the base"),
         ("test_made_once", "UNCHANGED", "results not compared: the base's own differ from run to run (the result is "),

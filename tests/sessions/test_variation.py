@@ -34,7 +34,7 @@ class Runs(Again):
 def again(*went: tuple[str, str], before: tuple[str, ...] = ()) -> Runs:
     start = SimpleNamespace(result=Path("no-such-folder") / "base.result")
     pair: Any = SimpleNamespace(starts={"base": start})
-    return Runs(pair, before, "t", {}, went=iter(went))
+    return Runs(pair, before, "t", went=iter(went))
 
 
 def test_what_differs_in_each_of_five_runs_differs() -> None:

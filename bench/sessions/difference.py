@@ -160,10 +160,7 @@ class _Comparison:
         if isinstance(text, PurePath):
             text = str(text)
         for own, common in self._places.items():
-            if isinstance(text, bytes):
-                text = text.replace(own.encode(), common.encode())
-            else:
-                text = text.replace(own, common)
+            text = text.replace(own.encode(), common.encode()) if isinstance(text, bytes) else text.replace(own, common)
         return text
 
     def _differ(self, head: object, base: object, where: str) -> None:

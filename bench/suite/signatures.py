@@ -230,12 +230,13 @@ def wrapper(module: str, attribute: str, parameters: Mapping[str, inspect.Parame
         f"    if {' or '.join(condition for condition, _ in lacking)}:",
         f'        raise NotImplementedError("{" or ".join(words for _, words in lacking)}")',
     ]
-    called = f"made{attribute.removeprefix(made)}" if made else f"theirs.{attribute}"
+    first, last = attribute.partition(".")[0], attribute.rpartition(".")[2]
+    called = f"made{attribute.removeprefix(made)}" if made else f"theirs{attribute.removeprefix(first)}"
     return "\n".join(
         [
-            f"import {module} as theirs",
-            *([f"made = theirs.{made}(...)"] if made else []),
-            f"def {attribute.rpartition('.')[2]}(q, k, v, *, mask, causal, scale):  # (batch, heads, tokens, size)",
+            f"from {module} import {first} as theirs",  # a package may have a function of its module's name
+            *([f"made = theirs{made.removeprefix(first)}(...)"] if made else []),
+            f"def {last}(q, k, v, *, mask, causal, scale):  # (batch, heads, tokens, size)",
             *(refuse if lacking else []),
             f"    return {called}({', '.join(given)})",
         ]

@@ -117,7 +117,7 @@ def test_any_other_signature_is_refused_and_shown_beside_those_accepted(
     name = write(f"def mine({signature}): ...")
     message = (
         f"--kernel={name}: its signature is mine({signature}): wrap it as {ACCEPTED}, in a file wrapped.py say, for "
-        f"--kernel=wrapped:mine --source={name.partition(':')[0]}:\n\nimport "
+        f"--kernel=wrapped:mine --source={name.partition(':')[0]}:\n\nfrom "
     )
     with pytest.raises(CannotDo, match=f"^{re.escape(message)}"):
         only(name)
@@ -256,6 +256,19 @@ def test_the_wrapper_that_a_refusal_shows_runs_as_it_stands(write: Callable[...,
     )
     with pytest.raises(NotImplementedError, match=r"^a mask$"):
         kernel(q, q, q, mask=torch.ones(3, 3))
+
+
+def test_the_wrapper_finds_a_function_of_which_its_package_has_the_name_of_its_module(
+    write: Callable[..., str], tmp_path: Path
+) -> None:
+    package = tmp_path / "of_one_name"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .attend import attend\n")
+    (package / "attend.py").write_text(f"import torch\ndef attend(query, key, value, causal, scale): return {SDPA}\n")
+    with pytest.raises(CannotDo) as refused:
+        only("of_one_name.attend:attend")
+    q = inputs()[0]
+    assert only(write(str(refused.value).partition("\n\n")[2], "attend"))(q, q, q).shape == q.shape
 
 
 def test_a_module_is_recognised_by_its_forward(write: Callable[..., str]) -> None:

@@ -31,10 +31,15 @@ from .twins.party import SideFailed, Unsupported
 SESSION = pytest.StashKey[GateSession]()
 OTHERS = pytest.StashKey[Session]()  # of tests that use the fixture by themselves
 DESELECTED = pytest.StashKey[list[str]]()
+INSTALLED = "twinbench"  # the plugin of the wheel, which gates tests that use the fixture by themselves
 CASE = "attention_case"  # a test with this argument runs once for each case
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    if pluginmanager.has_plugin(INSTALLED):
+        raise pytest.UsageError(
+            f"the suite and the installed package {INSTALLED} have the same options: add -p no:{INSTALLED}"
+        )
     options.add(parser)
 
 

@@ -230,12 +230,12 @@ def wrapper(module: str, attribute: str, parameters: Mapping[str, inspect.Parame
         f"    if {' or '.join(condition for condition, _ in lacking)}:",
         f'        raise NotImplementedError("{" or ".join(words for _, words in lacking)}")',
     ]
-    first, last = attribute.partition(".")[0], attribute.rpartition(".")[2]
-    called = f"made{attribute.removeprefix(made)}" if made else f"theirs{attribute.removeprefix(first)}"
+    name, last = attribute.partition(".")[0], attribute.rpartition(".")[2]
+    called = f"made{attribute.removeprefix(made)}" if made else f"theirs{attribute.removeprefix(name)}"
     return "\n".join(
         [
-            f"from {module} import {first} as theirs",  # a package may have a function of its module's name
-            *([f"made = theirs{made.removeprefix(first)}(...)"] if made else []),
+            f"from {module} import {name} as theirs",  # a package may have a function of its module's name
+            *([f"made = theirs{made.removeprefix(name)}(...)"] if made else []),
             f"def {last}(q, k, v, *, mask, causal, scale):  # (batch, heads, tokens, size)",
             *(refuse if lacking else []),
             f"    return {called}({', '.join(given)})",

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -154,3 +156,9 @@ def test_without_pytest_benchmark_it_is_said_what_to_load() -> None:
     said = "the gate needs pytest-benchmark, which is not loaded: add -p pytest_benchmark.plugin"
     assert f"ERROR: {said}" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_suite_beside_the_installed_package_is_refused_in_one_sentence() -> None:
+    manager: Any = SimpleNamespace(has_plugin=lambda name: name == "twinbench")
+    with pytest.raises(pytest.UsageError, match=r"have the same options: add -p no:twinbench$"):
+        plugin.pytest_addoption(pytest.Parser(_ispytest=True), manager)

@@ -121,6 +121,9 @@ def fork_to_serve(label: str, make: Callable[[], object]) -> Remote:
 def _run(run: Callable[["Connection[Any, Any]"], None], connection: "Connection[Any, Any]") -> None:
     if _servers != [os.getppid()]:
         raise RuntimeError("this process was not forked from the gate's image")
+    # To the side's code this is a main process, which starts others as such a process does.
+    multiprocessing.set_start_method(None, force=True)
+    multiprocessing.current_process().name = "MainProcess"
     with full_disk_answered(connection):
         run(connection)
 

@@ -91,6 +91,7 @@ TOOL = """
         child()
 """
 TESTS = """
+    import multiprocessing
     import os
     import random
     import signal
@@ -113,6 +114,11 @@ TESTS = """
     def test_environment(benchmark): benchmark(lambda: dict(os.environ))
     def test_own_buffer(benchmark): benchmark(tool.own_buffer)
     def test_data(benchmark): benchmark(tool.read)
+
+    def test_process(benchmark):
+        mp = multiprocessing
+        looked_at = benchmark(lambda: [mp.get_start_method(allow_none=True), mp.current_process().name])
+        assert looked_at == [None, "MainProcess"]
 
     def test_made_once(benchmark):
         if not MADE.exists():
@@ -237,6 +243,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         ("test_environment", "UNCHANGED", ""),
         ("test_own_buffer", "DRIFTED", "the result[0] is 1, and 0 in the base"),
         ("test_data", "DRIFTED", "the result[1] is 'words', and '' in the base"),
+        ("test_process", "UNCHANGED", ""),
         ("test_made_once", "UNCHANGED", "results not compared: the base's own differ from run to run (the result is "),
         ("test_made_before", "UNCHANGED", ""),
         ("test_made_by_code", "DRIFTED", "the result is '1', and '0' in the base"),

@@ -21,14 +21,18 @@ def stored_bytes(array: Any) -> int:
 
 
 def assert_close(head: Any, base: Any, compare: Callable[[Any, Any, str], None], where: str) -> None:
-    """Compare arrays by the tolerances of ``torch.testing``; the items of one of objects or fields by ``compare``.
+    """Compare arrays by the tolerances of ``torch.testing``; the parts of one that has parts by ``compare``.
 
     Raises:
         AssertionError: they differ.
 
     """
     if _is_tensor(head):
-        _assert_tensors_close(head, base)
+        _assert_same("is_nested", head.is_nested, base.is_nested)
+        if head.is_nested:
+            compare(head.unbind(), base.unbind(), where)
+        else:
+            _assert_tensors_close(head, base)
         return
     import numpy as np  # noqa: PLC0415  # it is loaded: there are arrays
 

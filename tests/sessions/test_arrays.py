@@ -30,6 +30,17 @@ def test_arrays_beyond_the_tolerance_of_their_dtype_differ(make: Callable[[float
     assert "\n" not in found
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype")
+def test_nested_tensors_are_compared_part_by_part() -> None:
+    def nested(x: float) -> torch.Tensor:
+        return torch.nested.nested_tensor([torch.ones(2), torch.tensor([x])], layout=torch.jagged)
+
+    assert between(nested(1.0), nested(1.0)) == Difference()
+    assert (between(nested(1.1), nested(1.0)).found or "").startswith("the result[1]: Tensor-likes are not close!")
+    of_plain_type = torch.nested.nested_tensor([torch.ones(2)], layout=torch.strided)
+    assert between(of_plain_type, torch.ones(1, 2)).found == "the result: is_nested True, and False in the base"
+
+
 class DataFrame:
     """A frame as packages of frames have them, whose contents may lie in several ways."""
 

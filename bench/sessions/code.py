@@ -166,16 +166,17 @@ def holding_only(given: frozenset[Path], world: World) -> Iterator[None]:
         return
     with TemporaryDirectory(dir=world.checkout.parent) as aside:
         hidden = {path: Path(aside, str(i)) for i, path in enumerate(present(world) - given)}
-        for path, there in hidden.items():
-            path.rename(there)
         try:
+            for path, there in hidden.items():
+                path.rename(there)
             yield
         finally:
-            for path in present(world) - given:
+            for path in present(world) - given - hidden.keys():
                 path.unlink()
             for path, there in hidden.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                there.replace(path)
+                if there.exists():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    there.replace(path)
 
 
 def moved(path: Path, world: World) -> Path:

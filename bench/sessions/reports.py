@@ -52,7 +52,7 @@ def is_of_held(error: BaseException | None) -> bool:
         if isinstance(error, OSError) and error.errno in _HELD:
             return True
         seen.add(id(error))
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
 
 

@@ -28,6 +28,7 @@ from bench.selftest.simulation import (
     streams_of,
     wald_pairs,
 )
+from bench.timing.budget import SHARE
 
 POLICY = Policy()
 RECORDING = Path(__file__).parent / "recording.json"
@@ -85,7 +86,7 @@ def test_a_run_shares_its_budget_among_the_streams() -> None:
     hopeless = [[stream(5.0, seed=i)] for i in range(30)]
     outcomes = replay_run(hopeless, policy, policy.test(30), random.Random(0))
     assert [outcome.change for outcome in outcomes] == [None] * 30
-    assert sum(outcome.seconds for outcome in outcomes) <= 0.5 * (1 + 0.08 * 30) + 0.1
+    assert sum(outcome.seconds for outcome in outcomes) <= 0.5 * (1 + SHARE * 30) + 0.1
 
 
 def test_wald_s_numbers_are_those_of_the_textbook() -> None:

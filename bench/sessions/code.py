@@ -150,13 +150,13 @@ def writing(place: Path) -> Iterator[None]:
 
 
 def present(world: World) -> frozenset[Path]:
-    """Return the files of the base's checkout; none where there is no checkout."""
-    return frozenset() if world.checkout is None else frozenset(_below(world.checkout))
+    """Return the base's checkout and all that is in it; nothing where there is no checkout."""
+    return frozenset() if world.checkout is None else frozenset({world.checkout, *world.checkout.rglob("*")})
 
 
 @contextmanager
 def holding_only(given: frozenset[Path], world: World) -> Iterator[None]:
-    """Hide what tests have written to the base's checkout since it held the ``given`` files, until the context ends.
+    """Hide what tests have made in the base's checkout since it held the ``given`` paths, until the context ends.
 
     A test may write a file once, such as random data, and read it from then on. If processes that run the test again
     found that file, the data would be the same in each of the base's runs and other than the head's.
@@ -164,19 +164,24 @@ def holding_only(given: frozenset[Path], world: World) -> Iterator[None]:
     if world.checkout is None:
         yield
         return
+
+    def made() -> list[Path]:
+        return [path for path in present(world) - given if path.parent in given]
+
     with TemporaryDirectory(dir=world.checkout.parent) as aside:
-        hidden = {path: Path(aside, str(i)) for i, path in enumerate(present(world) - given)}
+        hidden = {path: Path(aside, str(i)) for i, path in enumerate(made())}
         try:
             for path, there in hidden.items():
                 path.rename(there)
             yield
         finally:
-            for path in present(world) - given - hidden.keys():
-                path.unlink()
+            for path in made():
+                if path not in hidden:
+                    make_way(path, world.checkout)
             for path, there in hidden.items():
-                if there.exists():
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    there.replace(path)
+                if os.path.lexists(there):
+                    make_way(path, world.checkout)
+                    there.rename(path)
 
 
 def moved(path: Path, world: World) -> Path:

@@ -86,13 +86,13 @@ class Arrived:
 class Finished:
     """A test is over, with the reports of its phases as pytest serialises them.
 
-    ``raised`` is what the first call of the fixture raised, even if the test expected that. ``held``: it failed because
-    of something that another process may hold, such as a port.
+    ``raised`` is what the first call of the fixture raised, even if the test expected that. ``in_use``: it failed
+    because of something that another process may use, such as a port.
     """
 
     reports: tuple[dict[str, Any], ...]
     raised: str | None = None
-    held: bool = False
+    in_use: bool = False
 
 
 Step = Arrived | Finished

@@ -48,7 +48,7 @@ class Selection:
 class Opened:
     """Both sides of a run. ``versions`` are those of the base's own interpreter, if it has one.
 
-    ``given`` are the files that the base's checkout held before any test ran.
+    ``given`` are the paths in the base's checkout before any test ran.
     """
 
     head: RepositoryCode

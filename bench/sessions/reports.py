@@ -6,8 +6,8 @@ from typing import Any
 
 from ..twins.party import dumps
 
-# What the system says of a port, a file or a lock that another process holds.
-_HELD = frozenset({errno.EADDRINUSE, errno.EAGAIN, errno.EBUSY, errno.EEXIST, errno.ETXTBSY})
+# What the system says of a port, a file or a lock that another process uses.
+_IN_USE = frozenset({errno.EADDRINUSE, errno.EAGAIN, errno.EBUSY, errno.EEXIST, errno.ETXTBSY})
 
 
 def error_of(reports: Iterable[Mapping[str, Any]]) -> str | None:
@@ -45,11 +45,11 @@ def error_line(text: str) -> str:
     return (marked or lines or [text])[-1 if not marked else 0]
 
 
-def is_of_held(error: BaseException | None) -> bool:
-    """Whether an exception, or one that led to it, is about something that another process may hold."""
+def is_in_use(error: BaseException | None) -> bool:
+    """Whether an exception, or one that led to it, is about something that another process may use."""
     seen = set[int]()
     while error is not None and id(error) not in seen:
-        if isinstance(error, OSError) and error.errno in _HELD:
+        if isinstance(error, OSError) and error.errno in _IN_USE:
             return True
         seen.add(id(error))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -26,8 +26,9 @@ from .reports import error_line, error_of, skip_of
 from .settings import SessionSettings
 from .variation import Again
 
-# Base and head run at once, so what a test holds on one side is not free for the other.
-IF_HELD = " (if the other side of the comparison holds it: let each process take its own, such as port 0 or tmp_path)"
+IF_IN_USE = (
+    " (base and head run at once: if the other side uses it, let each process take its own, such as port 0 or tmp_path)"
+)
 
 
 @dataclass
@@ -103,8 +104,8 @@ class Session:
         try:
             if not isinstance(base, Arrived):
                 why = self._not_in_base(node_id, base)
-                if isinstance(base, Finished) and base.held:
-                    return replace(evidence, error=f"{why}{IF_HELD}"), None
+                if isinstance(base, Finished) and base.in_use:
+                    return replace(evidence, error=f"{why}{IF_IN_USE}"), None
                 if self.settings.base_python is None and self.sides.head.sha256 == self.sides.base.sha256:
                     return replace(evidence, error=f"{why}, though base and head are the same source"), None
                 return replace(evidence, new=True, remarks=(why,)), measure_alone(self.pair.parties["head"])
@@ -154,7 +155,7 @@ class Session:
         if isinstance(head, SideFailed):
             return replace(evidence, error=str(head))
         if (failed := error_of(head.reports)) is not None:
-            return replace(evidence, error=f"failed in the head: {failed}{IF_HELD if head.held else ''}")
+            return replace(evidence, error=f"failed in the head: {failed}{IF_IN_USE if head.in_use else ''}")
         skipped = skip_of(head.reports)
         if skipped is not None and (isinstance(base, Arrived) or self.sides.own.calls(evidence.case_id)):
             return replace(evidence, missing=f"is skipped in the head ({skipped}) and runs in the base")

@@ -35,7 +35,7 @@ from . import effects, facts, imported, reference
 from .difference import Difference
 from .marker import MARKER, own
 from .meeting import Arrived, Collected, Finished, SessionStart
-from .reports import is_of_held, without_what_cannot_be_sent
+from .reports import is_in_use, without_what_cannot_be_sent
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -113,7 +113,7 @@ class _Twin:
         self._met: pytest.Item | None = None  # the last test that called the fixture
         self._timings: tuple[Sequence[float], int] = (), 1
         self._raised: str | None = None
-        self._held = False
+        self._in_use = False
 
     # What the parent asks, while a test waits at the fixture.
 
@@ -187,14 +187,14 @@ class _Twin:
         while (asked := obey(self, self._connection, until="run")) is not None:
             node_id, following = asked
             self._reports.clear()
-            self._met, self._raised, self._held = None, None, False
+            self._met, self._raised, self._in_use = None, None, False
             random.seed(0)  # so draws of earlier tests on one side alone do not matter
             if node_id in items:
                 session.config.hook.pytest_runtest_protocol(item=items[node_id], nextitem=items.get(following))
             else:
                 why = f"{self._start.label} has no test of this id in its process: ids must not differ from run to run"
                 self.pytest_runtest_logreport(pytest.TestReport(node_id, ("", 0, ""), {}, "failed", why, "setup"))
-            self.answer("done", Finished(tuple(self._reports), self._raised, self._held))
+            self.answer("done", Finished(tuple(self._reports), self._raised, self._in_use))
         self._silence()
         return True
 
@@ -203,7 +203,7 @@ class _Twin:
         self._reports.append(without_what_cannot_be_sent(data))
 
     def pytest_exception_interact(self, call: pytest.CallInfo[Any]) -> None:
-        self._held |= call.excinfo is not None and is_of_held(call.excinfo.value)
+        self._in_use |= call.excinfo is not None and is_in_use(call.excinfo.value)
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self.internal_error = first_line(excinfo.exconly())

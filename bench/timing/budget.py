@@ -23,7 +23,7 @@ class SharedBudget:
     def allowance_s(self, pair_s: float = 0.0) -> float:
         """Return the seconds that the next measurement may take: its share and all that is saved, up to the cap.
 
-        ``pair_s`` is what a call of each side takes, where a share may not suffice for many of them.
+        ``pair_s`` are the seconds of one call of each side: the share is at least the time of ENOUGH_PAIRS of these.
         """
         share = SHARE * self.cap_s
         saved = self.left_s - share * (self.cases_left - 1)

@@ -98,7 +98,7 @@ def fork(label: str, run: Callable[["Connection[Any, Any]"], None]) -> Remote:
     try:
         ours, theirs = Pipe()
         process = multiprocessing.get_context("forkserver").Process(
-            target=_run, args=(run, theirs), name=label, daemon=False
+            target=_run, args=(run, theirs), name="MainProcess", daemon=False
         )
         with theirs, _nameless_main():
             process.start()
@@ -121,9 +121,7 @@ def fork_to_serve(label: str, make: Callable[[], object]) -> Remote:
 def _run(run: Callable[["Connection[Any, Any]"], None], connection: "Connection[Any, Any]") -> None:
     if _servers != [os.getppid()]:
         raise RuntimeError("this process was not forked from the gate's image")
-    # To the side's code this is a main process, which starts others as such a process does.
-    multiprocessing.set_start_method(None, force=True)
-    multiprocessing.current_process().name = "MainProcess"
+    multiprocessing.set_start_method(None, force=True)  # a process hands down the method by which it was started
     with full_disk_answered(connection):
         run(connection)
 

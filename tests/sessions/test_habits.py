@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.sessions.session import IF_HELD
+from bench.sessions.session import IF_IN_USE
 
 from .conftest import Outcome, Repository, new_repository
 
@@ -104,7 +104,7 @@ TESTS = """
     import tool
 
     DRAWN = random.random()
-    MADE = Path(__file__).parent / "data" / "made.txt"  # which git ignores
+    MADE = Path(__file__).parent / "data" / "made" / "once.txt"  # which git ignores
 
     def test_drawn(benchmark): benchmark(tool.drawn, DRAWN)
     def test_drawn_after_that(benchmark): benchmark(tool.sized, random.random())
@@ -121,7 +121,8 @@ TESTS = """
         assert looked_at == [None, "MainProcess"]
 
     def test_made_once(benchmark):
-        if not MADE.exists():
+        if not MADE.parent.exists():
+            MADE.parent.mkdir()
             MADE.write_text(str(time.time_ns()))
         tool.made = MADE.read_text()
         benchmark(MADE.read_text)
@@ -131,7 +132,7 @@ TESTS = """
         benchmark(tool.place)
 
     def test_made_by_code(benchmark):
-        made = MADE.with_name("made by code.txt")
+        made = MADE.parents[1] / "made by code.txt"
         if not made.exists():
             made.write_text(str(tool.K))
         benchmark(made.read_text)
@@ -277,7 +278,7 @@ def test_it_is_compared_as_it_would_run(outcome: Outcome, name: str, verdict: st
 
 def test_what_one_side_holds_and_the_other_cannot_get_is_an_error_that_says_so(outcome: Outcome) -> None:
     assert outcome.verdicts["test_held"] == "ERROR"
-    assert outcome.reasons("test_held").endswith(f"RuntimeError: no server{IF_HELD}")
+    assert outcome.reasons("test_held").endswith(f"RuntimeError: no server{IF_IN_USE}")
 
 
 def test_what_the_gate_cannot_see_beforehand_fails_and_what_git_ignores_is_named(outcome: Outcome) -> None:

@@ -44,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    arguments.note_environment(config)
     config.addinivalue_line("markers", MARKER)
     if config.pluginmanager.has_plugin(TWIN):  # the parent judges
         config.pluginmanager.unregister(sys.modules[__name__])

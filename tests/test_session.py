@@ -37,7 +37,7 @@ def test_the_host_s_time_of_a_case_on_a_gpu_is_judged_and_counts_as_a_case_of_it
 @pytest.mark.parametrize("given", [{"gate_base": None, "benchmark_compare": True}, {"shard": "1/2"}])
 def test_a_benchmark_of_its_own_needs_a_base_whose_tests_can_run_and_the_whole_run(given: dict[str, Any]) -> None:
     session = GateSession(settings(**given), Source("here", b""))
-    selection = Selection(Path(), None, (), ("test_plain.py::test_plain",), frozenset(), (), (), (), {})
+    selection = Selection(Path(), None, (), ("test_plain.py::test_plain",), frozenset(), (), (), (), {}, Path(), {})
     with pytest.raises(CannotDo, match=r"^test_plain\.py::test_plain is a benchmark of its own, which is compared by"):
         session.compare_others(selection)
 

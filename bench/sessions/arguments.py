@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from .twin import FIXTURE
 
 COMMON = ("numpy", "torch")  # libraries that are large, and may be imported before a process is forked
 OWN = f"{__package__}.plugin"
+ENVIRONMENT = pytest.StashKey[Mapping[str, str]]()  # as it was before code of the repository was imported
 _BETWEEN = ("pluggy", __name__.partition(".")[0])  # who calls a hook, and its implementation
 
 # Values of options that are the parent's alone: what it selects, shows, repeats and writes, and where it stops. A twin
@@ -52,7 +53,14 @@ def selection(
         filters=_filters(config),
         arguments=_shared(config),
         options=_options(config),
+        cwd=config.invocation_params.dir,
+        environment=config.stash[ENVIRONMENT],
     )
+
+
+def note_environment(config: pytest.Config) -> None:
+    """Keep the environment as it is; the first call counts, which must come before conftest files are imported."""
+    config.stash.setdefault(ENVIRONMENT, dict(os.environ))
 
 
 def places(items: Iterable[pytest.Item], root: Path) -> dict[str, Place]:

@@ -30,6 +30,8 @@ class Selection:
     ``known`` are the tests that the head has not lost: ``tests``, and those that a plugin left out, which may leave out
     others of the base's. ``elsewhere`` are those that other shards run. ``asked`` are the paths and modules, and
     ``filters`` the options of the command line, by which they were selected. ``settings`` is the file of pytest's.
+    ``cwd`` and ``environment`` are those of pytest before it imported the repository's code, which may change both;
+    each side's process starts from them.
     """
 
     root: Path
@@ -41,6 +43,8 @@ class Selection:
     filters: tuple[str, ...]
     arguments: tuple[str, ...]
     options: Mapping[str, Any]
+    cwd: Path
+    environment: Mapping[str, str]
     elsewhere: tuple[str, ...] = ()
 
 
@@ -175,9 +179,9 @@ def opened(settings: SessionSettings, selection: Selection) -> Iterator[Opened]:
         launch: Launch = forked
         versions: Mapping[str, str] = {}
         if (python := settings.base_python) is not None:
-            launch, versions = launcher(python, scratch), interpreter(python, NEEDED, place_of_gate(scratch))
-            origin = f"{base.origin} under {python} (Python {versions['python']})"
-            base = replace(base, origin=origin, world=replace(base.world, environment=None))  # that of its own process
+            launch = launcher(python, scratch, selection.environment)
+            versions = interpreter(python, NEEDED, place_of_gate(scratch))
+            base = replace(base, origin=f"{base.origin} under {python} (Python {versions['python']})")
         own, sides = OwnTests(None), {"head": head, "base": base}
         if base.own is not None and settings.head is None:  # else the tests are those on disk, whatever the head had
             start, asked = _start_of_own(settings, selection, replace(base, world=base.own), scratch)
@@ -199,9 +203,11 @@ def _start(
     given = ["-c", str(file)] if file is not None and file.exists() else []
     if "no:cacheprovider" not in selection.arguments:
         given += ["-o", f"cache_dir={scratch / f'{label}-cache'}"]
+    own_environment = label == "base" and settings.base_python is not None  # that of its process
+    environment = None if own_environment else selection.environment
     return SessionStart(
         label,
-        side.world,
+        replace(side.world, cwd=selection.cwd, environment=environment),
         root,
         tuple(str(code.moved(path, side.world)) for path in selection.files),
         (*selection.arguments, *given, f"--rootdir={root}"),
@@ -221,7 +227,7 @@ def _start_of_own(
     options, places, asked = [], [], []
     for option in selection.filters:
         name, equals, place = option.partition("=")
-        where = code.moved(Path.cwd() / place, start.world)
+        where = code.moved(selection.cwd / place, start.world)
         options.append(f"{name}={where}" if name.startswith("--ignore") and equals else option)
     for argument in selection.asked:
         path, _, rest = argument.partition("::")

@@ -14,7 +14,7 @@ from ..plain.evidence import Measurement
 from ..timing.measure import StoppingRule
 from ..twins.bursts import measure_twins
 from ..twins.fork import fork
-from ..twins.interpreter import place_of_gate, spawn
+from ..twins.interpreter import environment_for, place_of_gate, spawn
 from ..twins.parties import Parties
 from ..twins.party import Remote, SideFailed
 from . import twin
@@ -29,13 +29,13 @@ def forked(start: SessionStart) -> Remote:
     return fork(start.label, partial(twin.run, start))
 
 
-def launcher(base_python: str, scratch: Path) -> Launch:
+def launcher(base_python: str, scratch: Path, environment: Mapping[str, str]) -> Launch:
     """Return what starts the base's session under its own interpreter, and the head's under this one."""
     place = place_of_gate(scratch)
 
     def launch(start: SessionStart) -> Remote:
         python = base_python if start.label == "base" else sys.executable
-        remote = spawn(python, start.label, scratch, twin.__name__, place)
+        remote = spawn(python, start.label, scratch, twin.__name__, environment_for(python, place, environment))
         remote.send("run", start)
         return remote
 

@@ -36,7 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     settings.add(group)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    arguments.note_environment(early_config)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    arguments.note_environment(config)  # a plugin that a conftest names is loaded too late for the hook above
     config.addinivalue_line("markers", MARKER)
     if config.pluginmanager.has_plugin(NAME):  # the parent judges
         return

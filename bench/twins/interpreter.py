@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
@@ -67,20 +67,23 @@ def interpreter(path: str, needed: Sequence[str], place: Path = SUITE) -> dict[s
     return {"python": found, **versions}
 
 
-def environment_for(python: str, place: Path = SUITE) -> dict[str, str]:
-    """Return this process's environment, without the variables that lead another interpreter to this one's packages."""
+def environment_for(python: str, place: Path = SUITE, given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return an environment, without the variables that lead another interpreter to this one's packages."""
     if python == sys.executable:
-        places = [str(place), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+        places = [str(place), *filter(None, [given.get("PYTHONPATH")])]
+        return {**given, "PYTHONPATH": os.pathsep.join(places)}
     foreign = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
-    return {name: value for name, value in os.environ.items() if name not in foreign} | {"PYTHONPATH": str(place)}
+    return {name: value for name, value in given.items() if name not in foreign} | {"PYTHONPATH": str(place)}
 
 
-def spawn(python: str, label: str, scratch: Path, module: str, place: Path = SUITE) -> Remote:
+def spawn(python: str, label: str, scratch: Path, module: str, environment: Mapping[str, str] | None = None) -> Remote:
     """Start a process under an interpreter; it runs ``main`` of a module of the gate, and is reached by a connection.
 
-    The process writes files to ``scratch``, which the caller removes, and prints to this process's standard error.
+    The process writes files to ``scratch``, which the caller removes, and prints to this process's standard error. Its
+    environment is this process's, as ``environment_for`` has it, unless another is given.
     """
+    if environment is None:
+        environment = environment_for(python)
     if os.sep in python:
         python = str(
             Path(python).absolute()
@@ -91,7 +94,7 @@ def spawn(python: str, label: str, scratch: Path, module: str, place: Path = SUI
             process = subprocess.Popen(
                 [python, "-P", "-c", _WORK.format(module=module), str(theirs.fileno())],
                 cwd=scratch,
-                env=environment_for(python, place) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)),
+                env={**environment, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))},
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno()],

@@ -195,13 +195,21 @@ def test_a_run_that_the_system_ends_leaves_nothing_behind(repository: Make) -> N
         import os
         import signal
         import time
+        from pathlib import Path
 
         def test_ended(benchmark):
             benchmark(lambda: None)
-            os.kill(int(os.environ["RUN"]), signal.SIGTERM)
+            os.kill(int(Path(os.environ["TMPDIR"], "run").read_text()), signal.SIGTERM)
             time.sleep(10)
     """
-    marked = "import os\nos.environ.setdefault('RUN', str(os.getpid()))\n"
+    marked = """
+        import os
+        from pathlib import Path
+
+        run = Path(os.environ["TMPDIR"], "run")
+        if not run.exists():  # the parent's process is the first
+            run.write_text(str(os.getpid()))
+    """
     theirs = repository({"conftest.py": marked, "benchmarks/test_ended.py": ending})
     with TemporaryDirectory() as temporary:  # short enough for a socket
         heard = partial(signal.signal, signal.SIGTERM, signal.SIG_DFL)  # whoever runs the tests may ignore it
@@ -210,6 +218,23 @@ def test_a_run_that_the_system_ends_leaves_nothing_behind(repository: Make) -> N
         assert "gate: ERROR, the run did not finish, so there is no verdict" in outcome.output
         assert "Traceback" not in outcome.output
         assert not list(Path(temporary).glob("twinbench-*"))
+
+
+def test_what_the_head_changes_of_its_process_when_it_is_imported_is_not_changed_for_the_base(repository: Make) -> None:
+    test = "import os\nimport m\n\ndef test_{0}(benchmark):\n    benchmark(lambda: {1})\n"
+    theirs = repository(
+        {
+            "m.py": "",
+            "conftest.py": "",
+            "benchmarks/test_variable.py": test.format("variable", "'FLAG' in os.environ"),
+            "benchmarks/test_folder.py": test.format("folder", "os.getcwd() == '/'"),
+        }
+    )
+    theirs.write({"m.py": "import os\n\nos.environ['FLAG'] = '1'\nos.chdir('/')\n"})
+    outcome = theirs.pytest()
+    for name in ("test_variable", "test_folder"):
+        assert outcome.verdicts[name] == "DRIFTED", outcome.output
+        assert outcome.reasons(name).startswith("the result is True, and False in the base")
 
 
 def test_a_new_file_and_a_module_that_are_selected_miss_no_other_test(repository: Make) -> None:

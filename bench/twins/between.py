@@ -20,6 +20,7 @@ from ..timing.measure import StoppingRule
 BURST_PAIRS = 9  # pairs of bursts in each pair of processes; more would not narrow what differs between processes
 MOST_PAIRS = 40  # of processes: all live until the run ends, so memory bounds them
 SHARE = 0.05  # of a measurement's budget, for each pair of processes
+DECISIVE = 2  # times the fewest observations that can decide: so many decide most cases though some of them differ
 
 # Measures in the pair of twins, or of processes, that has a number from 0: with a stopping rule, for so many seconds.
 MeasureIn = Callable[[int, StoppingRule, float], Measurement]
@@ -38,7 +39,8 @@ def replicate(
 ) -> Measurement | None:
     """Measure a slowdown in further pairs of twins, if the measurements show one that chance could explain.
 
-    ``budget_s`` is that of one measurement.
+    ``budget_s`` is that of one measurement. Where sides take seconds to start, it would end before the pairs of twins
+    were enough to decide anything, so ``DECISIVE`` times the fewest that can decide are taken in any case.
     """
     if not needs_replication(measurements, test):
         return None
@@ -48,22 +50,31 @@ def replicate(
         replicating(test),
         PATIENCE * budget_s,
         MOST_PAIRS,
+        least=DECISIVE * test.least_pairs,
         within=test,
     )
 
 
 def measure_processes(
-    measure_in: MeasureIn, test: PairedTest, budget_s: float, most: int, within: StoppingRule | None = None
+    measure_in: MeasureIn,
+    test: PairedTest,
+    budget_s: float,
+    most: int,
+    *,
+    least: int = 1,
+    within: StoppingRule | None = None,
 ) -> Measurement:
     """Take an observation from one pair of processes after the other until the test is certain, ``most`` at the most.
 
-    The stopping rule in each is ``within``, or else to take so many pairs of bursts as make a median.
+    The budget ends that only after ``least`` of them. The stopping rule in each is ``within``, or else to take so many
+    pairs of bursts as make a median.
     """
     start_s = time.monotonic()
     taken: list[Measurement] = []
     while len(taken) < most:
         taken.append(measure_in(len(taken), within or _Enough(), SHARE * budget_s))
-        if is_settled(taken, test) or time.monotonic() - start_s > budget_s:
+        spent = time.monotonic() - start_s > budget_s and len(taken) >= least
+        if spent or is_settled(taken, test):
             break
     return joined(taken, time.monotonic() - start_s)
 

@@ -71,14 +71,15 @@ class Processes:
 
 
 @pytest.mark.parametrize(
-    ("budget_s", "most", "taken"),
-    [(99.0, 40, 13), (99.0, 3, 3), (5.0, 40, 6), (0.0, 40, 1)],  # certain, no more processes, no more time
+    ("budget_s", "most", "least", "taken"),
+    # certain, no more processes, no more time; no more time, but too few to decide
+    [(99.0, 40, 1, 13), (99.0, 3, 9, 3), (5.0, 40, 1, 6), (0.0, 40, 1, 1), (0.0, 40, 9, 9), (0.0, 40, 26, 13)],
 )
 def test_pairs_of_processes_are_taken_until_the_test_is_certain_or_nothing_is_left(
-    monkeypatch: pytest.MonkeyPatch, budget_s: float, most: int, taken: int
+    monkeypatch: pytest.MonkeyPatch, budget_s: float, most: int, least: int, taken: int
 ) -> None:
     processes = Processes(monkeypatch)
-    measured = measure_processes(processes.measure_in, TEST, budget_s, most)
+    measured = measure_processes(processes.measure_in, TEST, budget_s, most, least=least)
     assert len(measured.pairs) == taken
     assert measured.seconds == taken
     assert [number for number, _, _ in processes.asked] == list(range(taken))
@@ -142,6 +143,19 @@ def test_a_slowdown_that_chance_could_explain_is_replicated_in_further_twins(rat
         further = len(found.pairs)
         assert twins.asked[first:] == [(first + number, test, 0.05 * 4 * 7.0) for number in range(further)]
         assert further == least_agreeing(0.001)
+
+
+def test_a_replication_ends_by_its_budget_only_after_enough_twins_to_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    twins = Processes(monkeypatch)  # each takes a second
+
+    def measure_in(number: int, rule: StoppingRule, seconds: float) -> Measurement:
+        twins.ratio = 1.2 if number % 2 else 0.99  # so that nothing is decided
+        return twins.measure_in(number, rule, seconds)
+
+    slower = bursts(1.08, noise=0.001, count=200)
+    found = replicate(measure_in, [slower, slower], replace(TEST, replication_level=0.001), 2.0)
+    assert found is not None
+    assert len(found.pairs) == 2 * TEST.least_pairs
 
 
 def compare(ratio: float, bias: float, *, test: PairedTest = TEST, seed: int = 0) -> CaseResult:

@@ -224,13 +224,13 @@ def test_what_the_head_changes_of_its_process_when_it_is_imported_is_not_changed
     test = "import os\nimport m\n\ndef test_{0}(benchmark):\n    benchmark(lambda: {1})\n"
     theirs = repository(
         {
-            "m.py": "",
+            "m/__init__.py": "",
             "conftest.py": "",
             "benchmarks/test_variable.py": test.format("variable", "'FLAG' in os.environ"),
-            "benchmarks/test_folder.py": test.format("folder", "os.getcwd() == '/'"),
+            "benchmarks/test_folder.py": test.format("folder", "os.path.basename(os.getcwd()) == 'm'"),
         }
     )
-    theirs.write({"m.py": "import os\n\nos.environ['FLAG'] = '1'\nos.chdir('/')\n"})
+    theirs.write({"m/__init__.py": "import os\n\nos.environ['FLAG'] = '1'\nos.chdir(os.path.dirname(__file__))\n"})
     outcome = theirs.pytest()
     for name in ("test_variable", "test_folder"):
         assert outcome.verdicts[name] == "DRIFTED", outcome.output

@@ -1,11 +1,8 @@
 """Which code each side of a session runs, and what is refused."""
 
-import signal
 from collections.abc import Callable, Mapping
-from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -188,36 +185,6 @@ def test_a_head_that_cannot_be_collected_has_no_verdict(repository: Make) -> Non
     outcome = theirs.pytest()
     assert outcome.exit_code not in (0, 1), outcome.output
     assert "gate: ERROR" in outcome.output
-
-
-def test_a_run_that_the_system_ends_leaves_nothing_behind(repository: Make) -> None:
-    ending = """
-        import os
-        import signal
-        import time
-        from pathlib import Path
-
-        def test_ended(benchmark):
-            benchmark(lambda: None)
-            os.kill(int(Path(os.environ["TMPDIR"], "run").read_text()), signal.SIGTERM)
-            time.sleep(10)
-    """
-    marked = """
-        import os
-        from pathlib import Path
-
-        run = Path(os.environ["TMPDIR"], "run")
-        if not run.exists():  # the parent's process is the first
-            run.write_text(str(os.getpid()))
-    """
-    theirs = repository({"conftest.py": marked, "benchmarks/test_ended.py": ending})
-    with TemporaryDirectory() as temporary:  # short enough for a socket
-        heard = partial(signal.signal, signal.SIGTERM, signal.SIG_DFL)  # whoever runs the tests may ignore it
-        outcome = theirs.pytest(TMPDIR=temporary, preexec=heard)
-        assert outcome.exit_code == 2, outcome.output
-        assert "gate: ERROR, the run did not finish, so there is no verdict" in outcome.output
-        assert "Traceback" not in outcome.output
-        assert not list(Path(temporary).glob("twinbench-*"))
 
 
 def test_what_the_head_changes_of_its_process_when_it_is_imported_is_not_changed_for_the_base(repository: Make) -> None:

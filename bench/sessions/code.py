@@ -25,7 +25,7 @@ CODE = frozenset(all_suffixes())  # of the names of files that Python imports
 class RepositoryCode:
     """One side's code: where it is from in words, a digest of its files, and what its process sees.
 
-    Working directory and environment are not the code's: a session that is started for it has those of the run.
+    The working directory and the environment of its world are set when a session is started.
     ``own`` is the world of a revision with its own tests, where the head's are to be laid over ``world``. ``named`` is
     how the same code is named later on, when a branch may have moved.
     """

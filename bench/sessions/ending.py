@@ -68,7 +68,7 @@ class Ending:
         verdict = properties.get(VERDICT) if report.when == "call" else None
         if verdict is None:
             return None
-        # An F, which pytest prints for a failure, is no first letter of a verdict that passes.
+        # Not the first letter of FASTER: pytest prints F for a failure.
         letter = {"UNCHANGED": "=", "FASTER": "+", "SKIPPED": "s"}.get(str(verdict), str(verdict)[0])
         markup = {"red": True} if report.failed else {"yellow": True} if verdict == "INCONCLUSIVE" else {"green": True}
         return report.outcome, letter, (verdict, markup)

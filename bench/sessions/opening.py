@@ -203,8 +203,8 @@ def _start(
     given = ["-c", str(file)] if file is not None and file.exists() else []
     if "no:cacheprovider" not in selection.arguments:
         given += ["-o", f"cache_dir={scratch / f'{label}-cache'}"]
-    own_environment = label == "base" and settings.base_python is not None  # that of its process
-    environment = None if own_environment else selection.environment
+    another_python = label == "base" and settings.base_python is not None
+    environment = None if another_python else selection.environment  # the launcher has adapted that to another Python
     return SessionStart(
         label,
         replace(side.world, cwd=selection.cwd, environment=environment),

@@ -36,8 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     settings.add(group)
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    # After plugins that set variables by options, which a twin's pytest does not get; before conftest files.
     arguments.note_environment(early_config)
 
 

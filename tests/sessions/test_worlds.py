@@ -204,6 +204,23 @@ def test_what_the_head_changes_of_its_process_when_it_is_imported_is_not_changed
         assert outcome.reasons(name).startswith("the result is True, and False in the base")
 
 
+def test_a_variable_that_a_plugin_sets_by_an_option_is_that_of_both_sides(repository: Make) -> None:
+    setting = """
+        import os
+
+        def pytest_addoption(parser):
+            parser.addoption("--flag")
+
+        def pytest_load_initial_conftests(early_config):  # as pytest-django does for --ds
+            if early_config.known_args_namespace.flag:
+                os.environ["FLAG"] = early_config.known_args_namespace.flag
+    """
+    test = "import os\nimport m\n\ndef test_f(benchmark):\n    benchmark(lambda: os.environ['FLAG'])\n"
+    theirs = repository({**FLAT, "setting.py": setting, "benchmarks/test_f.py": test})
+    outcome = theirs.pytest("benchmarks", "-p", "setting", "--flag=given", path=(str(SUITE), str(theirs.path)))
+    assert outcome.verdicts == {"test_f": "UNCHANGED"}, outcome.output
+
+
 def test_a_new_file_and_a_module_that_are_selected_miss_no_other_test(repository: Make) -> None:
     test = "import m\n\ndef test_{}(benchmark):\n    benchmark(m.f)\n"
     theirs = repository(

@@ -152,17 +152,19 @@ class _Finder(MetaPathFinder):
             if finder is self or (spec := finder.find_spec(fullname, path, target)) is None:
                 continue
             if not self._is_head_s(spec):
-                return self._fresh(self._own(spec))
+                # A folder of type stubs stands for its module only where that is not built.
+                missing = self._elsewhere(fullname, path, None) if spec.loader is None else None
+                return missing or self._fresh(self._own(spec))
             if (moved := self._moved(spec)) is not None:
                 return self._fresh(moved)
             head_s = spec
-        return None if self._world.checkout is None else self._elsewhere(fullname, path, head_s)
+        return self._elsewhere(fullname, path, head_s)
 
     def _elsewhere(self, fullname: str, path: Sequence[str] | None, head_s: ModuleSpec | None) -> ModuleSpec | None:
         """Find a module that the checkout has at another place than the repository, or that only the repository has."""
         checkout, repository = self._world.checkout, self._world.repository
-        assert checkout is not None  # the caller has checked it
-        assert repository is not None  # a checkout has a repository
+        if checkout is None or repository is None:
+            return None
         if path is None:  # the package may have moved into src/, or out of it
             spec = PathFinder.find_spec(fullname, [str(checkout), str(checkout / "src")])
             if spec is not None and spec.has_location:

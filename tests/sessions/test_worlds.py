@@ -79,10 +79,13 @@ def test_large_data_beside_tests_is_a_link(repository: Make, tmp_path: Path, mon
     assert links == {"small.dat": False, "large.dat": True}
 
 
-def test_a_compiled_module_that_git_ignores_is_not_left_out_of_the_base(repository: Make) -> None:
+@pytest.mark.parametrize("beside", [{}, {"fast/__init__.pyi": ""}], ids=["alone", "beside-its-stubs"])
+def test_a_compiled_module_that_git_ignores_is_not_left_out_of_the_base(
+    repository: Make, beside: dict[str, str]
+) -> None:
     fast = f"fast{EXTENSION_SUFFIXES[0]}"
     with_fallback = "try:\n    import fast\nexcept ImportError:\n    pass\n\n" + SUM.format(1)
-    theirs = repository({**FLAT, ".gitignore": f"{fast}\n", "m/__init__.py": with_fallback})
+    theirs = repository({**FLAT, ".gitignore": f"{fast}\n", "m/__init__.py": with_fallback, **beside})
     (theirs.path / fast).touch()
     outcome = theirs.pytest()
     assert outcome.exit_code == 4, outcome.output

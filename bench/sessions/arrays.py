@@ -2,8 +2,10 @@
 
 import cmath
 import math
+import pickle
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -16,8 +18,20 @@ def is_array(value: object) -> bool:
 
 
 def stored_bytes(array: Any) -> int:
-    """Return how many bytes pickle would store: of a tensor, its whole storage."""
-    return int(array.untyped_storage().nbytes() if _is_tensor(array) else array.nbytes)
+    """Return how many bytes a ``Pickler`` stores of an array."""
+    return min(int(array.nbytes), array.untyped_storage().nbytes() if _is_tensor(array) else sys.maxsize)
+
+
+class Pickler(pickle.Pickler):
+    """Stores the elements of a tensor that is a view; pickle would store the whole storage, once for each view."""
+
+    def reducer_override(self, value: Any) -> Any:
+        with suppress(Exception):  # of a layout without one storage, or of a subclass
+            if _is_tensor(value) and value.nbytes < value.untyped_storage().nbytes():
+                own = value.detach().clone()
+                if type(own) is type(value):  # a parameter is stored by a tensor, which comes here next
+                    return own.requires_grad_(value.requires_grad).__reduce_ex__(4)
+        return NotImplemented
 
 
 def assert_close(head: Any, base: Any, compare: Callable[[Any, Any, str], None], where: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from ..plain.printable import first_line
 from . import difference
-from .arrays import is_array, stored_bytes
+from .arrays import Pickler, is_array, stored_bytes
 from .difference import Difference
 
 RESULT = "the result"
@@ -42,7 +42,7 @@ class Effects:
     def first(self, result: object) -> None:
         """Keep the result of the first call, and the arguments that it has changed."""
         try:
-            self.parts[RESULT] = pickle.dumps(result, protocol=4)
+            self.parts[RESULT] = _written(io.BytesIO(), result)
         except Exception as error:  # noqa: BLE001  # whatever the class of the result does
             self.unsaved = f"a {type(result).__qualname__} cannot be pickled ({first_line(str(error))})"
         for name, (before, value) in self._data.items():
@@ -89,13 +89,16 @@ def _difference(name: str, one: bytes, other: bytes, places: Mapping[Path, Path]
 
 def _pickled(value: object) -> bytes | None:
     """Pickle a value; None if that cannot be done, or is too large."""
-    file = _Bounded()
     try:
         if is_array(value) and stored_bytes(value) > LARGEST:  # which would be copied before it is found too large
             return None
-        pickle.dump(value, file, protocol=4)
+        return _written(_Bounded(), value)
     except Exception:  # noqa: BLE001  # whatever its class does
         return None
+
+
+def _written(file: io.BytesIO, value: object) -> bytes:
+    Pickler(file, protocol=4).dump(value)
     return file.getvalue()
 
 

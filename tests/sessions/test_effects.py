@@ -92,7 +92,7 @@ def test_what_is_equal_or_no_data_or_too_large_is_no_changed_argument(monkeypatc
     assert left(write_again, ["ab"] * 2).parts.keys() == {effects.RESULT, effects.LATER}
     assert left(lambda one: setattr(one, "x", 2), Slotted(1)).parts.keys() == {effects.RESULT, effects.LATER}
     monkeypatch.setattr(effects, "LARGEST", 100)
-    for large in ([1] * 200, np.zeros(200), torch.zeros(200)[:1]):
+    for large in ([1] * 200, np.zeros(200), torch.zeros(200)):
         assert left(add, large).parts.keys() == {effects.RESULT, effects.LATER}
     assert left(lambda: bytes(200)).parts.keys() == {effects.RESULT}
 
@@ -109,6 +109,24 @@ def test_a_large_array_is_not_copied_to_find_that_it_is_too_large(monkeypatch: p
     monkeypatch.setattr(effects, "LARGEST", 100)
     left(add, np.zeros(200).view(Watched))
     assert not Watched.stored
+
+
+class Own(torch.Tensor):
+    """A tensor of a class of its own."""
+
+
+@pytest.mark.parametrize("make", [torch.detach, torch.nn.Parameter, lambda row: row.as_subclass(Own).requires_grad_()])
+def test_views_are_stored_without_the_rest_of_what_they_view(make: Call, tmp_path: Path) -> None:
+    def rows(last: float, part: Call = torch.detach) -> Effects:
+        whole = torch.ones(50, 2000)
+        whole[-1, 1] = last
+        return left(lambda: [make(part(row[:2])) for row in whole])
+
+    head, copied = rows(2.0), rows(2.0, torch.clone)
+    assert len(head.parts[effects.RESULT]) < 50 * 2000
+    assert compared(head, copied, tmp_path)[effects.RESULT] == Difference()
+    found = compared(head, rows(1.0), tmp_path)[effects.RESULT].found or ""
+    assert found.startswith("the result[49]: Tensor-likes are not close")
 
 
 def test_a_result_that_a_later_call_changes_is_found(tmp_path: Path) -> None:

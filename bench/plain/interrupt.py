@@ -1,10 +1,12 @@
 """Lets a process end as cleanly when the system asks for it as when its user does."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SAME_S = 1.0  # in which a second signal is no second request: timeout(1) signals the process, and then its group
 _ASKED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -12,13 +14,19 @@ _ASKED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 def ending_cleanly() -> Iterator[None]:
     """Make SIGTERM and SIGHUP do what Ctrl-C does, for as long as the context lasts.
 
-    Once: a second one may be urgent. A handler that somebody else has set stays.
+    A later one ends the process at once: it may be urgent. A handler that somebody else has set stays.
     """
+    asked_s: float | None = None
     taken = [number for number in _ASKED if signal.getsignal(number) is signal.SIG_DFL]
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
+        nonlocal asked_s
+        if asked_s is None:
+            asked_s = time.monotonic()
+            raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
+        if time.monotonic() - asked_s > SAME_S:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     for number in taken:
         signal.signal(number, interrupt)

@@ -85,6 +85,7 @@ def _shared(config: pytest.Config) -> tuple[str, ...]:
     found += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     for value in config.option.override_ini or ():
         found += ["-o", value]
+    found += ["-o", "tmp_path_retention_policy=failed"]  # many calls of a test may fill a disk
     for name in config.option.plugins or ():
         found += [] if name == OWN else ["-p", name]
     if config.pluginmanager.has_plugin("xdist"):

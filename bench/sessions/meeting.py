@@ -37,6 +37,11 @@ class SessionStart:
         return self.scratch / f"{self.label}.result"
 
     @property
+    def temporary(self) -> Path:
+        """Below which pytest makes the ``tmp_path`` of each of the side's tests."""
+        return self.scratch / f"{self.label}-tmp"
+
+    @property
     def caches(self) -> Path:
         """Where torch keeps what it compiles for the side."""
         return self.scratch / f"{self.label}-caches"

@@ -63,7 +63,8 @@ class SessionPair:
     def places(self) -> dict[Path, Path]:
         """Paths that each side has for itself, which count as one: the base's caches as the head's, for instance."""
         found = {one.world.checkout: one.world.repository for one in self.starts.values()}
-        found[self.starts["base"].caches] = self.starts["head"].caches
+        base, head = self.starts["base"], self.starts["head"]
+        found |= {base.caches: head.caches, base.temporary: head.temporary}
         return {own: common for own, common in found.items() if own is not None and common is not None}
 
     def begin(self, node_id: str, following: Mapping[str, str | None]) -> dict[str, Step | SideFailed]:

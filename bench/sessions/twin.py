@@ -68,7 +68,7 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
     arguments += _without_absent_plugins()
     code: object
     try:
-        code = pytest.main([*arguments, *start.files], plugins=[twin])
+        code = pytest.main([*arguments, f"--basetemp={start.temporary}", *start.files], plugins=[twin])
     except SystemExit as error:  # of a conftest
         code = error.code
     except Exception:  # noqa: BLE001  # of a plugin

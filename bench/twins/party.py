@@ -239,6 +239,6 @@ def _in_words(status: int | None) -> str:
         return "without an exit code"
     if status >= 0:
         return f"with exit code {status}"
-    name = signal.Signals(-status).name
-    memory = ", perhaps for lack of memory" if -status == signal.SIGKILL else ""
-    return f"by signal {-status} ({name}{memory})"
+    number = signal.Signals(-status)
+    lacking = {signal.SIGKILL: ", perhaps for lack of memory", signal.SIGBUS: ", perhaps for lack of room on a disk"}
+    return f"by signal {number.value} ({number.name}{lacking.get(number, '')})"

@@ -115,6 +115,14 @@ TESTS = """
     def test_own_buffer(benchmark): benchmark(tool.own_buffer)
     def test_data(benchmark): benchmark(tool.read)
 
+    def test_temporary(benchmark, tmp_path):
+        tool.left = tmp_path
+        benchmark(lambda: [tmp_path / "data", (tmp_path / str(time.time_ns())).write_text("1")])
+
+    def test_temporary_after_that(benchmark):
+        assert not tool.left.exists()
+        benchmark(tool.place)
+
     def test_process(benchmark):
         mp = multiprocessing
         looked_at = benchmark(lambda: [mp.get_start_method(allow_none=True), mp.current_process().name])
@@ -244,6 +252,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         ("test_environment", "UNCHANGED", ""),
         ("test_own_buffer", "DRIFTED", "the result[0] is 1, and 0 in the base"),
         ("test_data", "DRIFTED", "the result[1] is 'words', and '' in the base"),
+        ("test_temporary", "UNCHANGED", ""),
+        ("test_temporary_after_that", "UNCHANGED", ""),
         ("test_process", "UNCHANGED", ""),
         ("test_made_once", "UNCHANGED", "results not compared: the base's own differ from run to run (the result is "),
         ("test_made_before", "UNCHANGED", ""),

@@ -2,6 +2,7 @@
 
 import errno
 import pickle
+import signal
 from multiprocessing.connection import Pipe
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def test_an_answer_from_another_process_is_that_of_a_side_in_this_one() -> None:
         (7, "with exit code 7"),
         (-11, r"by signal 11 \(SIGSEGV\)"),
         (-9, r"by signal 9 \(SIGKILL, perhaps for lack of memory\)"),
+        (-signal.SIGBUS, r"by signal \d+ \(SIGBUS, perhaps for lack of room on a disk\)"),
         (None, "without an exit code"),
     ],
 )

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 
 from ..plain.errors import CannotDo
 from ..plain.evidence import Measurement
@@ -20,6 +21,8 @@ from ..twins.party import Remote, SideFailed
 from . import twin
 from .meeting import Arrived, Collected, Finished, SessionStart, Step
 from .reports import error_of
+
+CACHES, TEMPORARY = Path("caches"), Path("tmp")  # what a side's own count as in results
 
 Launch = Callable[[SessionStart], Remote]
 
@@ -61,11 +64,13 @@ class SessionPair:
 
     @property
     def places(self) -> dict[Path, Path]:
-        """Paths that each side has for itself, which count as one: the base's caches as the head's, for instance."""
-        found = {one.world.checkout: one.world.repository for one in self.starts.values()}
-        base, head = self.starts["base"], self.starts["head"]
-        found |= {base.caches: head.caches, base.temporary: head.temporary}
-        return {own: common for own, common in found.items() if own is not None and common is not None}
+        """Paths that each side has for itself, and in each pair, by what they count as in all."""
+        found: dict[Path, Path] = {}
+        for one in self.starts.values():
+            found |= {one.caches: CACHES, one.temporary: TEMPORARY}
+            if one.world.checkout is not None and one.world.repository is not None:
+                found[one.world.checkout] = one.world.repository
+        return found
 
     def begin(self, node_id: str, following: Mapping[str, str | None]) -> dict[str, Step | SideFailed]:
         """Start a test on each side in ``following``, which maps a side to the test that it will run next.
@@ -134,8 +139,9 @@ class SessionPair:
     def again(self, node_id: str, labels: Collection[str] = ("head", "base")) -> Iterator["SessionPair"]:
         """Hold another pair, or one side of it, to be started in the other order, for the tests of one file alone."""
         file = node_id.partition("::")[0]
+        name = f"again-{token_hex(4)}"  # what a result makes of a path is to vary from run to run
         starts = {
-            label: replace(start, files=(str(start.root / file),), scratch=start.scratch / "again", shuffled=True)
+            label: replace(start, files=(str(start.root / file),), scratch=start.scratch / name, shuffled=True)
             for label, start in self.starts.items()
             if label in labels
         }

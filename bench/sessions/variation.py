@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..judging.statistics import chance_of_difference
@@ -33,6 +33,7 @@ class Again:
     before: Sequence[str]
     node_id: str
     afresh: Callable[[], AbstractContextManager[None]] = nullcontext
+    _places: dict[Path, Path] = field(default_factory=dict)  # of all runs
 
     def varying(self, names: Collection[str], level: float) -> dict[str, str]:
         """Return which of the parts that differed vary by themselves, each with how that was seen.
@@ -81,10 +82,11 @@ class Again:
                     for label in (label for label, step in steps.items() if isinstance(step, Arrived)):
                         new.go_on(label)
                 elif all(isinstance(step, Arrived) for step in steps.values()):
+                    self._places.update(new.places)
                     if not reference.exists():
                         shutil.copy(new.starts["base"].result, reference)
-                    of_base: Found = new.parties["base"].ask("differences", reference, {})
-                    return of_base, new.parties["head"].ask("differences", reference, new.places)
+                    of_base: Found = new.parties["base"].ask("differences", reference, self._places)
+                    return of_base, new.parties["head"].ask("differences", reference, self._places)
         raise _NotReached
 
 

@@ -28,10 +28,11 @@ _PARENT_S = frozenset(
     """
     deselect collectonly maxfail file_or_dir plugins inifilename rootdir confcutdir override_ini
     importmode basetemp cacheclear cacheshow lf failedfirst newfirst last_failed_no_failures stepwise stepwise_skip
-    ignore ignore_glob usepdb usepdb_cls trace xmlpath junitprefix durations durations_min numprocesses maxprocesses
-    dist tx distload looponfail report_log version help traceconfig debug setupplan setuponly setupshow
+    ignore ignore_glob usepdb usepdb_cls trace junitprefix durations durations_min numprocesses maxprocesses
+    dist tx distload looponfail version help traceconfig debug setupplan setuponly setupshow
     """.split()  # noqa: SIM905  # a list of words reads best as words
 )
+_REPORTS = ("xmlpath", "report_log")  # which twins are not to write, though settings name them
 
 
 def selection(
@@ -98,10 +99,10 @@ def _shared(config: pytest.Config) -> tuple[str, ...]:
 def _options(config: pytest.Config) -> dict[str, Any]:
     """Return the values of the options of the repository and of other plugins, which tests may read."""
     own = ("gate_", "benchmark_", "cov")
-    return {
+    return dict.fromkeys(name for name in _REPORTS if hasattr(config.option, name)) | {
         name: value
         for name, value in vars(config.option).items()
-        if name not in _PARENT_S and not name.startswith(own) and _is_plain(value)
+        if name not in {*_PARENT_S, *_REPORTS} and not name.startswith(own) and _is_plain(value)
     }
 
 

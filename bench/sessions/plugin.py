@@ -133,6 +133,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     config = session.config
     if SESSION in config.stash and not config.option.collectonly:
         session.exitstatus = config.stash[ENDING].conclude(config.stash[SESSION].finish, exitstatus)
+        config.stash[SESSION].resources.close()  # plugins of the twins may write reports where the parent's will
     return (yield)
 
 

@@ -16,17 +16,24 @@ Make = Callable[[Mapping[str, str]], Repository]
 
 SETTINGS = """
     [tool.pytest.ini_options]
-    addopts = "--ff --strict-config --strict-markers -m 'not slow'"
+    addopts = "--ff --strict-config --strict-markers -m 'not slow' --at-end=end --junitxml=report.xml --report-log=log"
     cache_dir = ".kept"
     markers = ["slow", "never", "again"]
 """
 CONFTEST = """
     import json
+    import os
+    import pathlib
     import pytest
     from _pytest.runner import runtestprotocol
 
     def pytest_addoption(parser):
         parser.addoption("--size", type=json.loads, default={"n": 1})
+        parser.addoption("--at-end")
+        parser.addoption("--report-log")
+
+    def pytest_sessionfinish(session):
+        pathlib.Path(session.config.option.at_end).write_text(str(os.getpid()))
 
     class Timeouts:  # as pytest-timeout has it
         @pytest.hookspec(firstresult=True)
@@ -43,6 +50,9 @@ CONFTEST = """
 
     def pytest_configure(config):
         config.pluginmanager.register(Timed())
+        if config.option.report_log:  # by pytest-reportlog, which is not here
+            with open(config.option.report_log, "a") as log:
+                log.write(str(os.getpid()))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(item, call):
@@ -235,10 +245,16 @@ GONE = "runs in the base, and is deselected in the head or uses no benchmark fix
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository that does it all."""
+    made = new_repository(tmp_path_factory.mktemp("habits"), BASE)
+    made.write({**HEAD, **IGNORED})
+    return made
+
+
+@pytest.fixture(scope="module")
+def outcome(theirs: Repository) -> Outcome:
     """What the run came to."""
-    theirs = new_repository(tmp_path_factory.mktemp("habits"), BASE)
-    theirs.write({**HEAD, **IGNORED})
     found = theirs.pytest(
         "benchmarks", '--size={"n": 7}', "-m", "not never", path=(str(Path(__file__).parents[2]), str(theirs.path))
     )
@@ -296,6 +312,11 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 )
 def test_it_is_compared_as_it_would_run(outcome: Outcome, name: str, verdict: str, said: str) -> None:
     assert (outcome.verdicts[name], outcome.reasons(name)[: len(said) or None]) == (verdict, said)
+
+
+def test_what_plugins_write_is_of_the_whole_run_and_not_of_a_twin(theirs: Repository, outcome: Outcome) -> None:
+    assert outcome.verdicts["test_kind"] in (theirs.path / "report.xml").read_text()
+    assert (theirs.path / "end").read_text() == (theirs.path / "log").read_text()  # one process wrote both, once
 
 
 def test_what_one_side_holds_and_the_other_cannot_get_is_an_error_that_says_so(outcome: Outcome) -> None:

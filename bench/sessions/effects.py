@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from ..plain.printable import first_line
 from . import difference
@@ -66,7 +66,7 @@ class Effects:
 
 def differences(head: Path, base: Path, places: Mapping[Path, Path]) -> dict[str, Difference]:
     """Compare what both sides left in files, part by part; ``places`` as for ``difference.between``."""
-    ours, theirs = (pickle.loads(file.read_bytes()) for file in (head, base))  # noqa: S301  # our own
+    ours, theirs = _read(head), _read(base)
     found = {}
     for name in {**ours, **theirs}:
         one, other = ours.get(name), theirs.get(name)
@@ -76,6 +76,11 @@ def differences(head: Path, base: Path, places: Mapping[Path, Path]) -> dict[str
             where = ", and not in the base" if other is None else " in the base alone"
             found[name] = Difference(f"{name} is changed{where}")
     return found
+
+
+def _read(file: Path) -> dict[str, bytes]:
+    with file.open("rb") as opened:
+        return cast("dict[str, bytes]", pickle.load(opened))  # noqa: S301  # our own
 
 
 def _difference(name: str, one: bytes, other: bytes, places: Mapping[Path, Path]) -> Difference:

@@ -267,11 +267,13 @@ class _Twin:
 
     def _save(self, left: effects.Effects) -> None:
         """Save what the calls left for the other side."""
-        place, pickled = self._start.result, pickle.dumps(left.parts, protocol=4)
+        place = self._start.result
         try:
-            place.write_bytes(pickled)
+            with place.open("wb") as file:
+                pickle.dump(left.parts, file, protocol=4)
         except OSError as error:
-            why = f"a result of {len(pickled)} bytes cannot be written to {place.parent} ({error.strerror})"
+            size = sum(map(len, left.parts.values()))
+            why = f"a result of {size} bytes cannot be written to {place.parent} ({error.strerror})"
             self.answer("exhausted", f"{why}: set TMPDIR to a place with more room")
             self._end()
 

@@ -132,23 +132,25 @@ class BenchmarkCall:
             self.teardown(*args, **kwargs)
         return returned
 
-    def nanoseconds(self, calls: int, now_ns: Callable[[], int], synchronize: Callable[[], object]) -> int:
-        """Return what so many calls take together, without what prepares and follows each of them."""
+    def nanoseconds(self, calls: int, now_ns: Callable[[], int], synchronize: Callable[[object], object]) -> int:
+        """Return what so many calls take together, without what prepares and follows each of them.
+
+        ``synchronize`` waits for what is queued before and after; it is given what the last call returned.
+        """
         target, taken = self.target, 0
         if not self.prepared:
             args, kwargs = self.arguments()
-            synchronize()
+            synchronize(None)
             start = now_ns()
-            for _ in range(calls):
+            for _ in range(calls - 1):
                 target(*args, **kwargs)
-            synchronize()
+            synchronize(target(*args, **kwargs))
             return now_ns() - start
         for _ in range(calls):
             args, kwargs = self.arguments()
-            synchronize()
+            synchronize(None)
             start = now_ns()
-            target(*args, **kwargs)
-            synchronize()
+            synchronize(target(*args, **kwargs))
             taken += now_ns() - start
             if self.teardown is not None:
                 self.teardown(*args, **kwargs)

@@ -306,8 +306,10 @@ def _without_absent_plugins() -> list[str]:
     return found
 
 
-def _synchronize() -> None:
-    """Wait for work that the call queued on a GPU, if it uses one."""
-    torch = sys.modules.get("torch")
+def _synchronize(result: object) -> None:
+    """Wait for work that calls queued: on a GPU by torch, or by JAX, which returns results before they are there."""
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.synchronize()
+    if jax is not None:
+        jax.block_until_ready(result)

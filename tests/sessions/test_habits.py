@@ -114,6 +114,7 @@ TESTS = """
     import tempfile
     import time
     from pathlib import Path
+    import jax
     import pytest
     import tool
 
@@ -139,6 +140,12 @@ TESTS = """
     def test_temporary_after_that(benchmark):
         assert not tool.left.exists()
         benchmark(tool.place)
+
+    def test_dispatched(benchmark):
+        jax.awaited.clear()
+        benchmark(jax.dispatch)
+        assert jax.awaited == [None, "promise"] * (len(jax.awaited) // 2)
+        assert len(jax.awaited) > 20
 
     def test_process(benchmark):
         mp = multiprocessing
@@ -227,10 +234,20 @@ TESTS = """
     def test_uses(benchmark): benchmark(tool.place)
     def test_selected(benchmark): benchmark(tool.place)
 """
+JAX = """
+    awaited = []
+
+    def dispatch():
+        return "promise"
+
+    def block_until_ready(result):
+        awaited.append(result)
+"""
 BASE = {
     ".gitignore": "__pycache__/\n.kept/\n_version.py\ndata/\n",
     "pyproject.toml": SETTINGS,
     "conftest.py": CONFTEST,
+    "jax.py": JAX,
     "tool.py": TOOL.format(k=0, several="[1, 2]"),
     "benchmarks/test_tool.py": TESTS,
 }
@@ -282,6 +299,7 @@ def outcome(theirs: Repository) -> Outcome:
             "UNCHANGED",
             "results not compared: the base's own differ from run to run (the result[1] is ",
         ),
+        ("test_dispatched", "UNCHANGED", ""),
         ("test_process", "UNCHANGED", ""),
         ("test_made_once", "UNCHANGED", "results not compared: the base's own differ from run to run (the result is "),
         ("test_made_before", "UNCHANGED", ""),

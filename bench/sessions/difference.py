@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any
 
 from ..plain.printable import first_line, readable
-from .arrays import assert_close, assertion_of, is_array, same_number
+from .arrays import as_numpy, assert_close, assertion_of, is_array, same_number
 
 LONGEST = 80  # characters of a value that is shown
 
@@ -120,6 +120,9 @@ class _Comparison:
             with suppress(Exception):  # labelled arrays may store equal contents in several ways
                 ask: Any = getattr(head, "identical", None) or head.equals
                 equal = ask(base) is True or None
+        if equal is None and (array := as_numpy(head)) is not None:
+            self.compare(array, as_numpy(base), where)
+            return
         # Objects that == calls different may hold the same: == may compare identity, or values that differ by rounding.
         if equal is None or (equal is False and getattr(head, "__dict__", None)):
             self._compare_states(head, base, where)

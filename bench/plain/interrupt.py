@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SAME_S = 1.0  # in which a second signal is no second request: timeout(1) signals the process, and then its group
+SAME_S = 1.0  # A second signal within this time is the same request: timeout(1) sends one to the group, too.
 _ASKED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -14,7 +14,7 @@ _ASKED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 def ending_cleanly() -> Iterator[None]:
     """Make SIGTERM and SIGHUP do what Ctrl-C does, for as long as the context lasts.
 
-    A later one ends the process at once: it may be urgent. A handler that somebody else has set stays.
+    A second request ends the process at once: it may be urgent. A handler that somebody else has set stays.
     """
     asked_s: float | None = None
     taken = [number for number in _ASKED if signal.getsignal(number) is signal.SIG_DFL]

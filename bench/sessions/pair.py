@@ -22,7 +22,7 @@ from . import twin
 from .meeting import Arrived, Collected, Finished, SessionStart, Step
 from .reports import error_of
 
-CACHES, TEMPORARY = Path("caches"), Path("tmp")  # what a side's own count as in results
+CACHES, TEMPORARY = Path("caches"), Path("tmp")
 
 Launch = Callable[[SessionStart], Remote]
 
@@ -64,7 +64,7 @@ class SessionPair:
 
     @property
     def places(self) -> dict[Path, Path]:
-        """Paths that each side has for itself, and in each pair, by what they count as in all."""
+        """What a path of a side's own counts as in results: the repository's, or one that all sides have in common."""
         found: dict[Path, Path] = {}
         for one in self.starts.values():
             found |= {one.caches: CACHES, one.temporary: TEMPORARY}
@@ -139,7 +139,7 @@ class SessionPair:
     def again(self, node_id: str, labels: Collection[str] = ("head", "base")) -> Iterator["SessionPair"]:
         """Hold another pair, or one side of it, to be started in the other order, for the tests of one file alone."""
         file = node_id.partition("::")[0]
-        name = f"again-{token_hex(4)}"  # what a result makes of a path is to vary from run to run
+        name = f"again-{token_hex(4)}"  # so that what a result computes from a path varies from run to run
         starts = {
             label: replace(start, files=(str(start.root / file),), scratch=start.scratch / name, shuffled=True)
             for label, start in self.starts.items()

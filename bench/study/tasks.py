@@ -69,7 +69,10 @@ def _in_fresh_process(case: Case, left_s: float) -> list[float]:
     if left_s < PROCESS_S:
         raise NotMeasured("a fresh process takes too long for --time-limit")
     with get_context("spawn").Pool(1) as pool:
-        return pool.apply_async(time_first_calls, (case, FIRST_CALLS, torch.get_num_threads())).get(TIME_LIMIT_S)
+        taken = pool.apply_async(time_first_calls, (case, FIRST_CALLS, torch.get_num_threads())).get(TIME_LIMIT_S)
+        pool.close()
+        pool.join()  # a process that is killed leaves semaphores, of which Python warns
+    return taken
 
 
 def time_first_calls(case: Case, calls: int, threads: int) -> list[float]:

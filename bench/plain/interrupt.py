@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SAME_S = 1.0  # A second signal within this time is the same request: timeout(1) sends one to the group, too.
+SAME_S = 1.0  # two signals within this time are one request: timeout(1) signals the process, and then its group
 _ASKED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 

@@ -99,10 +99,10 @@ def _shared(config: pytest.Config) -> tuple[str, ...]:
 def _options(config: pytest.Config) -> dict[str, Any]:
     """Return the values of the options of the repository and of other plugins, which tests may read."""
     own = ("gate_", "benchmark_", "cov")
-    return dict.fromkeys(name for name in _REPORTS if hasattr(config.option, name)) | {
-        name: value
+    return {
+        name: None if name in _REPORTS else value
         for name, value in vars(config.option).items()
-        if name not in {*_PARENT_S, *_REPORTS} and not name.startswith(own) and _is_plain(value)
+        if name not in _PARENT_S and not name.startswith(own) and _is_plain(value)
     }
 
 

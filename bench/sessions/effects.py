@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from ..plain.printable import first_line
 from . import difference
@@ -80,7 +80,8 @@ def differences(head: Path, base: Path, places: Mapping[Path, Path]) -> dict[str
 
 def _read(file: Path) -> dict[str, bytes]:
     with file.open("rb") as opened:
-        return cast("dict[str, bytes]", pickle.load(opened))  # noqa: S301  # our own
+        parts: dict[str, bytes] = pickle.load(opened)  # noqa: S301  # our own
+    return parts
 
 
 def _difference(name: str, one: bytes, other: bytes, places: Mapping[Path, Path]) -> Difference:

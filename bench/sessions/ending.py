@@ -33,8 +33,17 @@ class Ending:
     closing: str | None = None
     stopped: str | None = None  # why the run could not go on
 
-    def conclude(self, finish: Callable[[], Run], exitstatus: int) -> int:
-        """Sum up the run, write the reports, and return the exit code."""
+    def conclude(self, finish: Callable[[], Run], close: Callable[[], object], exitstatus: int) -> int:
+        """Sum up the run, end its processes, and return the exit code.
+
+        Plugins in the twins may write reports as they end. The parent's plugins write the same files after this.
+        """
+        try:
+            return self._conclude(finish, exitstatus)
+        finally:
+            close()
+
+    def _conclude(self, finish: Callable[[], Run], exitstatus: int) -> int:
         if exitstatus == pytest.ExitCode.USAGE_ERROR and self.stopped is None:  # pytest says why
             return exitstatus
         if exitstatus not in FINISHED and self.stopped is None:

@@ -132,8 +132,8 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Gen
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     config = session.config
     if SESSION in config.stash and not config.option.collectonly:
-        session.exitstatus = config.stash[ENDING].conclude(config.stash[SESSION].finish, exitstatus)
-        config.stash[SESSION].resources.close()  # plugins of the twins may write reports where the parent's will
+        run = config.stash[SESSION]
+        session.exitstatus = config.stash[ENDING].conclude(run.finish, run.resources.close, exitstatus)
     return (yield)
 
 

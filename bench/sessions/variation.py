@@ -33,7 +33,7 @@ class Again:
     before: Sequence[str]
     node_id: str
     afresh: Callable[[], AbstractContextManager[None]] = nullcontext
-    _places: dict[Path, Path] = field(default_factory=dict)  # of all runs
+    _places: dict[Path, Path] = field(default_factory=dict, init=False)  # of all runs
 
     def varying(self, names: Collection[str], level: float) -> dict[str, str]:
         """Return which of the parts that differed vary by themselves, each with how that was seen.

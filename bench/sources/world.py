@@ -153,8 +153,8 @@ class _Finder(MetaPathFinder):
                 continue
             if not self._is_head_s(spec):
                 # A folder of type stubs stands for its module only where that is not built.
-                missing = self._elsewhere(fullname, path, None) if spec.loader is None else None
-                return missing or self._fresh(self._own(spec))
+                ignored = self._elsewhere(fullname, path, None) if spec.loader is None else None
+                return ignored or self._fresh(self._own(spec))
             if (moved := self._moved(spec)) is not None:
                 return self._fresh(moved)
             head_s = spec

@@ -8,7 +8,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from bench.judging.run import Run
 from bench.judging.verdict import Verdict
+from bench.plain.errors import CannotDo
 from bench.sessions.ending import VERDICT, Ending
 
 from .conftest import Repository
@@ -26,6 +28,23 @@ def test_each_verdict_has_a_letter_of_its_own_and_none_that_passes_has_one_of_py
         letters[verdict] = shown[1]
     assert len(set(letters.values())) == len(letters)
     assert {letter for verdict, letter in letters.items() if not verdict.fails}.isdisjoint({"F", "E"})
+
+
+@pytest.mark.parametrize(
+    ("exitstatus", "found", "order"),
+    [(pytest.ExitCode.OK, 4, ["finish", "close"]), (pytest.ExitCode.INTERRUPTED, 2, ["close"])],
+)
+def test_twins_end_before_pytest_s_own_reports_however_the_run_ended(
+    exitstatus: pytest.ExitCode, found: int, order: list[str]
+) -> None:
+    done = []
+
+    def finish() -> Run:
+        done.append("finish")
+        raise CannotDo("no base")
+
+    assert Ending({}, dict).conclude(finish, lambda: done.append("close"), exitstatus) == found
+    assert done == order
 
 
 def test_a_run_that_the_system_ends_leaves_nothing_behind(repository: Make) -> None:

@@ -162,7 +162,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     # Before pytest-benchmark's own hook, which saves: a run that failed must not become the next baseline.
     config, ending = session.config, session.config.stash[ENDING]
     if config.stash[SESSION].settings.comparing and not config.option.collectonly:
-        close = config.stash[SESSION].resources.close
+        others = config.stash.get(OTHERS, None)  # the twins of cases run no pytest, and say where annotations go
+        close = (lambda: None) if others is None else others.resources.close
         session.exitstatus = ending.conclude(partial(_finish, config), close, exitstatus)
     if session.exitstatus != pytest.ExitCode.OK and pytest_benchmark_adapter.withhold_saving(config):
         ending.closing = f"{ending.closing or 'benchmarks failed'}; no baseline was saved"

@@ -75,13 +75,15 @@ class Arrived:
     """A test has called ``benchmark``, and waits there.
 
     ``kind`` is the name of the type that the call returned; ``unsaved`` says why what it returned cannot be compared
-    with the other side's. ``errors`` are those around a reference, if the test names one. ``fingerprint`` is what a
-    call executed, where torch is loaded; ``unobserved`` says why there is none then.
+    with the other side's; ``left`` are digests of what can be. ``errors`` are those around a reference, if the test
+    names one. ``fingerprint`` is what a call executed, where torch is loaded; ``unobserved`` says why there is none
+    then.
     """
 
     own: Own
     kind: str
     unsaved: str | None = None
+    left: Mapping[str, bytes] = field(default_factory=dict)
     errors: tuple[TensorError, ...] = ()
     fingerprint: Fingerprint | None = None
     unobserved: str | None = None

@@ -3,6 +3,7 @@
 import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -19,6 +20,33 @@ class Expected:
 
     exact: Mapping[str, Any]
     naive: Mapping[str, Any]
+
+
+def holding(
+    reference: Reference | None, args: Sequence[Any], kwargs: Mapping[str, Any], *, counts: bool
+) -> Callable[[object], tuple[TensorError, ...]]:
+    """Call the reference, if there is one, and return what holds a result to it.
+
+    ``counts``: what that finds or raises counts, as in the head. The base does the same work, and ignores errors: calls
+    may take longer after more work.
+
+    Raises:
+        CannotDo: as ``expect`` and ``errors``.
+
+    """
+    errors_count = nullcontext() if counts else suppress(Exception)
+    expected: Expected | None = None
+    if reference is not None:
+        with errors_count:
+            expected = expect(reference, args, kwargs)
+
+    def hold(returned: object) -> tuple[TensorError, ...]:
+        if expected is not None:
+            with errors_count:
+                return errors(returned, expected)
+        return ()
+
+    return hold
 
 
 def expect(reference: Reference, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Expected:

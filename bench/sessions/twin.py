@@ -222,7 +222,7 @@ class _Twin:
         asked, oracle = own(node)
         args, kwargs = call.arguments()
         left = effects.Effects(args, kwargs) if asked.compare else None
-        expected = None if oracle is None or self._start.label != "head" else reference.expect(oracle, args, kwargs)
+        hold = reference.holding(oracle, args, kwargs, counts=self._start.label == "head")
         before = facts.before_first_call()
         try:
             result = call.once(args, kwargs)
@@ -230,7 +230,7 @@ class _Twin:
             self._raised = f"{type(error).__name__}: {first_line(str(error))}"
             raise
         self._call = call
-        errors = () if expected is None else reference.errors(result, expected)
+        errors = hold(result)
         if left is not None:
             left.first(result)
         seen, unobserved = facts.of_call(lambda: call.once(*call.arguments()), before)
@@ -238,9 +238,9 @@ class _Twin:
             with suppress(Exception, pytest.fail.Exception, pytest.skip.Exception):  # as when it is timed
                 left.later(result, call.once(*call.arguments()))
             self._save(left)
-        unsaved = None if left is None else left.unsaved
+        unsaved, digests = (None, {}) if left is None else (left.unsaved, left.digests)
         left = None  # to make room for the calls that are timed
-        self.answer("done", Arrived(asked, type(result).__qualname__, unsaved, errors, seen, unobserved))
+        self.answer("done", Arrived(asked, type(result).__qualname__, unsaved, digests, errors, seen, unobserved))
         timings = obey(self, self._connection, until="go_on")
         if timings is None:
             self._end()

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -208,7 +209,7 @@ def test_a_saved_baseline_is_compared_with_by_the_plain_option_and_read_by_pytes
     (untimed,) = document["gate"]["untimed"]
     assert untimed["case"] == CHECKED
     assert set(untimed) == {"case", "errors", "fingerprint"}
-    shown = pytester.run("pytest-benchmark", "compare", "0001", "--columns=min,median")
+    shown = pytester.run(sys.executable, "-m", "pytest_benchmark", "compare", "0001", "--columns=min,median")
     assert shown.ret == 0
     assert any(f"test_attention[{ONE}]" in line for line in shown.outlines)
     same = bench("--benchmark-compare")

@@ -41,10 +41,12 @@ def unpack(folder: Path) -> Path:
     (sdist,) = folder.glob("*.tar.gz")
     assert hashlib.sha256(sdist.read_bytes()).hexdigest() == SDIST_SHA256
     with tarfile.open(sdist) as archive:
-        for member in archive.getmembers():
-            member.name = member.name.partition("/")[2]
-            if member.name in FILES:
-                archive.extract(member, folder / "suite", filter="data")
+        for name in FILES:
+            member = archive.extractfile(f"{sdist.name.removesuffix('.tar.gz')}/{name}")
+            assert member is not None
+            path = folder / "suite" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(member.read())
     return folder / "suite"
 
 

@@ -3,7 +3,9 @@
 The examples are attention beyond dense q, k, v.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,6 +86,38 @@ MISFITS = """
     def test_named_tensors(benchmark):
         benchmark(lambda xs: {"a": xs[0] + xs[0], "b": xs[1]["c"] + 1.001}, (torch.ones(2), {"c": torch.ones(3)}))
 """
+# Equal on both sides, and stored with what differs; each notes in which process it is read or called.
+NOTING = """
+    import os
+
+    import pytest
+    import torch
+
+    def note(what):
+        with open(os.environ["NOTES"], "a") as notes:
+            notes.write(f"{what} {os.getpid()}\\n")
+
+    class Noting:
+        def __init__(self):
+            self.process = os.getpid()
+
+        def __eq__(self, other):
+            return True
+
+        def __setstate__(self, state):
+            note("read")
+
+    def exact(x):
+        note("called")
+        return x.exp()
+
+    def test_result(benchmark):
+        benchmark(Noting)
+
+    @pytest.mark.gate(reference=exact)
+    def test_reference(benchmark):
+        benchmark(torch.exp, torch.ones(8))
+"""
 # Wrong edits by the test that sees them: text of the kernel, what takes its place.
 WRONG = {
     "test_packed_sequences": ("is_causal=True", "is_causal=start > 0"),
@@ -122,7 +156,12 @@ REFERENCE = """
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("noting") / "notes"
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory, notes: Path) -> Outcome:
     """A comparison of all of them with their edits."""
     files = {
         **EXAMPLES,
@@ -132,6 +171,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         "watched.py": WATCHED.format(refuse="pass"),
         "test_watched.py": TEST_WATCHED,
         "test_misfits.py": MISFITS,
+        "test_noting.py": NOTING,
     }
     theirs = new_repository(tmp_path_factory.mktemp("facts"), files)
     edited, kernels = MODULE, EXAMPLES["kernels.py"]
@@ -142,7 +182,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         kernels = kernels.replace(before, after)
     refusing = WATCHED.format(refuse="assert mode() is None, 'seen'")
     theirs.write({"m.py": edited, "kernels.py": kernels, "watched.py": refusing})
-    found = theirs.pytest(".", "--gate-threshold=1000%")
+    found = theirs.pytest(".", "--gate-threshold=1000%", NOTES=str(notes))
     assert found.exit_code == 1, found.output
     return found
 
@@ -168,6 +208,14 @@ def test_a_wrong_edit_of_each_example_has_drifted(outcome: Outcome) -> None:
     assert {name: outcome.verdicts[name] for name in WRONG} == dict.fromkeys(WRONG, "DRIFTED")
     for name in WRONG:
         assert outcome.reasons(name).startswith("out: error ")
+
+
+def test_both_sides_read_results_and_call_references_before_they_are_timed(outcome: Outcome, notes: Path) -> None:
+    assert outcome.verdicts["test_result"] == outcome.verdicts["test_reference"] == "UNCHANGED"
+    by_process = Counter(notes.read_text().splitlines())
+    for what in ("read", "called"):
+        ours, theirs = (count for noted, count in by_process.items() if noted.startswith(what))
+        assert ours == theirs
 
 
 def test_a_reference_that_does_not_fit_is_refused_in_one_sentence(outcome: Outcome) -> None:

@@ -107,9 +107,19 @@ NOTING = """
         def __setstate__(self, state):
             note("read")
 
+    class Same:
+        def __setstate__(self, state):
+            note("read in vain")
+
+        def __getstate__(self):
+            return "the same bytes"
+
     def exact(x):
         note("called")
         return x.exp()
+
+    def test_same(benchmark):
+        benchmark(Same)
 
     def test_result(benchmark):
         benchmark(Noting)
@@ -211,7 +221,13 @@ def test_a_wrong_edit_of_each_example_has_drifted(outcome: Outcome) -> None:
 
 
 def test_both_sides_read_results_and_call_references_before_they_are_timed(outcome: Outcome, notes: Path) -> None:
-    assert outcome.verdicts["test_result"] == outcome.verdicts["test_reference"] == "UNCHANGED"
+    assert (
+        outcome.verdicts["test_same"]
+        == outcome.verdicts["test_result"]
+        == outcome.verdicts["test_reference"]
+        == "UNCHANGED"
+    )
+    assert "in vain" not in notes.read_text()
     by_process = Counter(notes.read_text().splitlines())
     for what in ("read", "called"):
         ours, theirs = (count for noted, count in by_process.items() if noted.startswith(what))

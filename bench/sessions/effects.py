@@ -1,13 +1,15 @@
-"""What the calls of a test leave, for the other side to compare: results, and arguments that they change."""
+"""What the calls of a test leave, for the other side to compare: results, and arguments and variables they change."""
 
 import io
 import pickle
 import sys
 from array import array
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
+from inspect import getclosurevars, ismethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,52 +20,53 @@ from .difference import Difference
 
 RESULT = "the result"
 LATER, OVERWRITTEN = "in a later call, the result", "after a later call, the first result"
-LARGEST = 64 << 20  # bytes, pickled, of an argument and of a later result that is compared
+LARGEST = 64 << 20  # bytes, pickled, of an argument, a variable and a later result that is compared
 DATA = (list, dict, set, bytearray, array, deque)
 
 
 class Effects:
     """Pickles what two calls of a test leave, each part by the name that a verdict gives it.
 
-    ``unsaved`` says why the first result cannot be pickled. Arguments count if they are data that the call has changed:
-    those of other types may change in ways that nobody sees.
+    ``unsaved`` says why the first result cannot be pickled. Arguments, and variables outside of the function, count if
+    they are data that the call has changed, modules of torch, or tensors that get a gradient: those of other types may
+    change in ways that nobody sees.
     """
 
-    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Note the arguments as they are before the first call."""
-        given = (*enumerate(args), *kwargs.items())
+    def __init__(self, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any], tests: str | None = None) -> None:
+        """Note arguments and variables as they are before the first call; ``tests`` names the module of the test."""
         self.parts: dict[str, bytes] = {}
         self.unsaved: str | None = None
-        self._data = {
-            f"after the call, argument {name!r}": (_pickled(value), value)
-            for name, value in given
-            if type(value) in DATA or is_array(value)
-        }
+        while isinstance(target, partial):
+            target, args, kwargs = target.func, (*target.args, *args), {**target.keywords, **kwargs}
+        named = [(f"argument {name!r}", value) for name, value in (*enumerate(args), *kwargs.items())]
+        named += [(f"variable {name!r}", value) for name, value in _variables(target, tests).items()]
+        seen = [one for name, value in named for one in _watched(name, value)]
+        self._data = {f"after the call, {name}": (_pickled(now), now) for name, now in seen}
 
     def first(self, result: object) -> None:
-        """Keep the result of the first call, and the arguments that it has changed."""
+        """Keep the result of the first call, and the arguments and variables that it has changed."""
         try:
             self.parts[RESULT] = _written(io.BytesIO(), result)
         except Exception as error:  # noqa: BLE001  # whatever the class of the result does
             self.unsaved = f"a {type(result).__qualname__} cannot be pickled ({first_line(str(error))})"
-        for name, (before, value) in self._data.items():
-            self._add_if_changed(name, before, value)
+        for name, (before, now) in self._data.items():
+            self._add_if_changed(name, before, now)
 
     def later(self, first: object, result: object) -> None:
         """Keep the result of a later call, and the first one if that call has changed it."""
         before = self.parts.get(RESULT)
-        if before is None or len(before) > LARGEST or (pickled := _pickled(result)) is None:
+        if before is None or len(before) > LARGEST or (pickled := _pickled(lambda: result)) is None:
             return
         self.parts[LATER] = before if pickled == before else pickled  # the same bytes are stored once
-        self._add_if_changed(OVERWRITTEN, before, first)
+        self._add_if_changed(OVERWRITTEN, before, lambda: first)
 
     @property
     def digests(self) -> dict[str, bytes]:
         """What tells the parent, without reading a part, that both sides left the same."""
         return {name: sha256(part).digest() for name, part in self.parts.items()}
 
-    def _add_if_changed(self, name: str, before: bytes | None, value: object) -> None:
-        after = _pickled(value)
+    def _add_if_changed(self, name: str, before: bytes | None, now: Callable[[], object]) -> None:
+        after = _pickled(now)
         if before is None or after is None or before == after:
             return
         if _difference(name, after, before, {}).found:  # equal values may be pickled in two ways
@@ -99,10 +102,42 @@ def _difference(name: str, one: bytes, other: bytes, places: Mapping[Path, Path]
         return Difference(unknown=f"{name} cannot be read ({type(error).__name__}: {first_line(str(error))})")
 
 
-def _pickled(value: object) -> bytes | None:
-    """Pickle a value; None if that cannot be done, or is too large."""
+def _variables(target: Any, tests: str | None) -> dict[str, object]:
+    """Return what a function uses from outside: of the test around it, of the test's file, the object it belongs to."""
+    found: dict[str, object] = {"self": target.__self__ if ismethod(target) else target}
+    with suppress(TypeError, ValueError):  # no function of Python; a variable that has no value yet
+        used = getclosurevars(target)
+        found |= used.nonlocals
+        if target.__module__ == tests:
+            found |= used.globals
+    return found
+
+
+def _watched(name: str, value: Any) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield the names of what may change of a value, each with what returns how it is now."""
+    torch = sys.modules.get("torch")
+    if type(value) in DATA or is_array(value):
+        yield name, lambda: value
+    with suppress(Exception):  # of a tensor that is not one of torch's own
+        if torch is not None and isinstance(value, torch.nn.Module):
+            yield name, partial(_tensors_of, value)
+        elif torch is not None and isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad:
+            yield f"the gradient of {name}", lambda: value.grad
+
+
+def _tensors_of(module: Any) -> dict[str, Any]:
+    """Return the parameters and buffers of a module, and the gradients that there are."""
+    parameters = dict(module.named_parameters())
+    gradients = {f"{name}.grad": one.grad for name, one in parameters.items() if one.grad is not None}
+    return parameters | dict(module.named_buffers()) | gradients
+
+
+def _pickled(now: Callable[[], Any]) -> bytes | None:
+    """Pickle a value; None if it cannot be had or pickled, or is too large."""
     try:
-        if is_array(value) and stored_bytes(value) > LARGEST:  # which would be copied before it is found too large
+        value = now()
+        arrays = filter(is_array, value.values() if type(value) is dict else [value])
+        if sum(map(stored_bytes, arrays)) > LARGEST:  # which would be copied before they are found too large
             return None
         return _written(_Bounded(), value)
     except Exception:  # noqa: BLE001  # whatever its class does

@@ -221,7 +221,7 @@ class _Twin:
         self._met = node
         asked, oracle = own(node)
         args, kwargs = call.arguments()
-        left = effects.Effects(args, kwargs) if asked.compare else None
+        left = effects.Effects(call.target, args, kwargs, _file_of(node)) if asked.compare else None
         hold = reference.holding(oracle, args, kwargs, counts=self._start.label == "head")
         before = facts.before_first_call()
         try:
@@ -290,6 +290,11 @@ class _Fixture:
         pytest_benchmark_adapter.redirect(benchmark, lambda call, _: meet(request.node, benchmark, call))
         pytest_benchmark_adapter.refuse_weaving(benchmark)
         return benchmark
+
+
+def _file_of(node: pytest.Item) -> str | None:
+    """Return the name of the module that a test is written in, if it is in one."""
+    return getattr(getattr(node, "module", None), "__name__", None)
 
 
 def _without_absent_plugins() -> list[str]:

@@ -1,9 +1,11 @@
 """What the calls of a test leave: what is kept of it, and what the two sides make of it."""
 
+import copy
 import pickle
 import sys
 from array import array
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ class Slotted:
 
 def left(call: Call, *args: Any, **kwargs: Any) -> Effects:
     """Call twice, as a test's fixture does."""
-    found = Effects(args, kwargs)
+    found = Effects(call, args, kwargs, __name__)
     result = call(*args, **kwargs)
     found.first(result)
     found.later(result, call(*args, **kwargs))
@@ -86,6 +88,82 @@ def test_an_argument_that_one_side_alone_changes_is_found(tmp_path: Path) -> Non
     name = "after the call, argument 0"
     assert compared(changing, reading, tmp_path)[name].found == f"{name} is changed, and not in the base"
     assert compared(reading, changing, tmp_path)[name].found == f"{name} is changed in the base alone"
+
+
+class Layer(torch.nn.Module):
+    seen: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
+        self.register_buffer("seen", torch.zeros(1))
+
+    def learn(self, rate: float) -> None:
+        backward(self.weight, rate)
+
+    def forward(self, rate: float) -> None:
+        self.seen += rate
+
+
+def backward(x: torch.Tensor, rate: float) -> None:
+    (rate * x).sum().backward()
+
+
+COUNTED = [0.0]
+
+
+def count(rate: float) -> None:
+    COUNTED[0] = rate
+
+
+def of_file(rate: float) -> Call:
+    def call() -> None:
+        COUNTED[0] = rate
+
+    COUNTED[0] = 0.0
+    return call
+
+
+def of_test(value: Any, change: Callable[[Any, float], object]) -> Callable[[float], Call]:
+    def make(rate: float) -> Call:
+        x = copy.deepcopy(value)
+
+        def call() -> None:
+            change(x, rate)
+
+        return call
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "shown"),
+    [
+        (of_test(torch.ones(2, requires_grad=True), backward), "the gradient of variable 'x'"),
+        (of_test(Layer(), Layer.learn), "variable 'x'['weight.grad']"),
+        (of_test(Layer(), lambda x, rate: x.weight.data.mul_(rate)), "variable 'x'['weight']"),
+        (of_test(torch.ones(2), lambda x, rate: x.fill_(rate)), "variable 'x'"),
+        (of_test(np.ones(2), lambda x, rate: x.fill(rate)), "variable 'x'"),
+        (of_test([1.0], lambda x, rate: x.append(rate)), "variable 'x'[1]"),
+        (of_file, "variable 'COUNTED'[0]"),
+        (lambda rate: partial(Layer().learn, rate), "variable 'self'['weight.grad']"),
+        (lambda rate: partial(Layer(), rate), "variable 'self'['seen']"),
+        (lambda rate: partial(Layer.learn, Layer(), rate), "argument 0['weight.grad']"),
+    ],
+)  # fmt: skip
+def test_gradients_modules_and_variables_that_the_call_changes_are_compared(
+    make: Callable[[float], Call], shown: str, tmp_path: Path
+) -> None:
+    name = f"after the call, {shown.partition('[')[0]}"
+    assert compared(left(make(4.0)), left(make(4.0)), tmp_path)[name] == Difference()
+    found = compared(left(make(5.0)), left(make(4.0)), tmp_path)[name].found
+    assert found is not None
+    assert found.startswith(f"after the call, {shown}")
+
+
+def test_variables_of_other_modules_are_their_own_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(count, "__module__", "a.package")
+    assert left(count, 3.0).parts.keys() == {effects.RESULT, effects.LATER}
 
 
 def test_what_is_equal_or_no_data_or_too_large_is_no_changed_argument(monkeypatch: pytest.MonkeyPatch) -> None:

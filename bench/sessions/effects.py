@@ -103,13 +103,16 @@ def _difference(name: str, one: bytes, other: bytes, places: Mapping[Path, Path]
 
 
 def _variables(target: Any, tests: str | None) -> dict[str, object]:
-    """Return what a function uses from outside: of the test around it, of the test's file, the object it belongs to."""
+    """Return what a function uses of the test around it and of the test's file, and the object whose method it is."""
     found: dict[str, object] = {"self": target.__self__ if ismethod(target) else target}
     with suppress(TypeError, ValueError):  # no function of Python; a variable that has no value yet
         used = getclosurevars(target)
         found |= used.nonlocals
         if target.__module__ == tests:
             found |= used.globals
+    owner = found["self"]
+    if type(owner).__module__ == tests:
+        found |= {f"self.{name}": value for name, value in getattr(owner, "__dict__", {}).items()}
     return found
 
 

@@ -105,6 +105,14 @@ class Layer(torch.nn.Module):
         self.seen += rate
 
 
+class Benchmarks:
+    def __init__(self) -> None:
+        self.layer = Layer()
+
+    def step(self, rate: float) -> None:
+        self.layer.learn(rate)
+
+
 def backward(x: torch.Tensor, rate: float) -> None:
     (rate * x).sum().backward()
 
@@ -147,6 +155,7 @@ def of_test(value: Any, change: Callable[[Any, float], object]) -> Callable[[flo
         (of_test([1.0], lambda x, rate: x.append(rate)), "variable 'x'[1]"),
         (of_file, "variable 'COUNTED'[0]"),
         (lambda rate: partial(Layer().learn, rate), "variable 'self'['weight.grad']"),
+        (lambda rate: partial(Benchmarks().step, rate), "variable 'self.layer'['weight.grad']"),
         (lambda rate: partial(Layer(), rate), "variable 'self'['seen']"),
         (lambda rate: partial(Layer.learn, Layer(), rate), "argument 0['weight.grad']"),
     ],

@@ -33,10 +33,14 @@ MODULE = """
 
     def light(q):
         return q * 2
+
+    def loss(layer):
+        return layer(torch.ones(2)).sum()
 """
 EDITS = {
     "scaled_dot_product_attention(q, q, q)": "scaled_dot_product_attention(*(x[0] for x in (q, q, q)))[None]",
     "return q + 1": "kept.append(q + 1)\n        return kept[-1]",
+    "(2)).sum()": "(2)).sum() * 1.01",
     "return q * 2": "return (q.repeat(40, 1, 1, 1) * 2)[:1]",
 }
 TESTS = """
@@ -44,6 +48,10 @@ TESTS = """
     import torch
 
     q = torch.ones(1, 4, 64, 32)
+    layer = torch.nn.Linear(2, 1)
+
+    def step():
+        m.loss(layer).backward()
 
     def test_attend(benchmark):
         benchmark(m.attend, q)
@@ -53,6 +61,9 @@ TESTS = """
 
     def test_light(benchmark):
         benchmark(m.light, q)
+
+    def test_backward(benchmark):
+        benchmark(step)
 
     def test_without_tensors(benchmark):
         benchmark(sum, [1, 2])
@@ -206,6 +217,11 @@ def test_a_backend_memory_and_what_stays_alive_are_compared(outcome: Outcome) ->
     ):
         assert outcome.verdicts[name] in ("CHANGED", "REGRESSED")  # memory that is new at each call takes time, too
         assert said in outcome.reasons(name)
+
+
+def test_a_wrong_gradient_of_a_call_that_returns_nothing_has_drifted(outcome: Outcome) -> None:
+    assert outcome.verdicts["test_backward"] == "DRIFTED"
+    assert outcome.reasons("test_backward").startswith("after the call, variable 'layer'['weight.grad']: Tensor-likes")
 
 
 def test_a_head_that_alone_cannot_be_watched_is_an_error(outcome: Outcome) -> None:

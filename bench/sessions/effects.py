@@ -27,9 +27,8 @@ DATA = (list, dict, set, bytearray, array, deque)
 class Effects:
     """Pickles what two calls of a test leave, each part by the name that a verdict gives it.
 
-    ``unsaved`` says why the first result cannot be pickled. Arguments, and variables outside of the function, count if
-    they are data that the call has changed, modules of torch, or tensors that get a gradient: those of other types may
-    change in ways that nobody sees.
+    ``unsaved`` says why the first result cannot be pickled. Arguments count, and variables that the function uses, if
+    the call has changed them and they are data, modules of torch or gradients. What else it changes is not compared.
     """
 
     def __init__(self, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any], tests: str | None = None) -> None:

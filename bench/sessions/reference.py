@@ -27,22 +27,22 @@ def holding(
 ) -> Callable[[object], tuple[TensorError, ...]]:
     """Call the reference, if there is one, and return what holds a result to it.
 
-    ``counts``: what that finds or raises counts, as in the head. The base does the same work, and ignores errors: calls
-    may take longer after more work.
+    ``counts`` is true in the head. The base does the same work, since calls may take longer after it, but what it finds
+    or raises is ignored.
 
     Raises:
         CannotDo: as ``expect`` and ``errors``.
 
     """
-    errors_count = nullcontext() if counts else suppress(Exception)
+    ignoring = nullcontext() if counts else suppress(Exception)
     expected: Expected | None = None
     if reference is not None:
-        with errors_count:
+        with ignoring:
             expected = expect(reference, args, kwargs)
 
     def hold(returned: object) -> tuple[TensorError, ...]:
         if expected is not None:
-            with errors_count:
+            with ignoring:
                 return errors(returned, expected)
         return ()
 

@@ -46,7 +46,7 @@ def compared(settings: Settings, here: Mapping[str, object], config: pytest.Conf
         CannotDo: head or base cannot be found or started.
 
     """
-    start_server(IMAGE)  # the server imports torch while git works here
+    start_server(IMAGE, threads=settings.threads)  # the server imports torch while git works here
     with TemporaryDirectory(prefix="attention-gate-") as directory:
         scratch = Path(directory)
         head = code.of_head(settings.target, _gated(settings))

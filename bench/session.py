@@ -80,7 +80,8 @@ class GateSession:
                 resources.enter_context(importable(settings.config.folder))
             if settings.comparing:
                 resources.enter_context(ending_cleanly())
-                start_server(IMAGE)  # it imports torch while pytest goes on; sides are found when the session starts
+                # It imports torch while pytest goes on; sides are found when the session starts.
+                start_server(IMAGE, threads=settings.threads)
                 session = cls(settings, source.imported(settings.target.names))
             else:
                 gate = Gate(in_process(load(settings.target, settings.devices)))

@@ -17,7 +17,8 @@ from ..sources.source import folders_of
 from .opening import Selection
 from .twin import FIXTURE
 
-COMMON = ("numpy", "torch")  # libraries that are large, and may be imported before a process is forked
+# Libraries that are large, and may be imported before a process is forked; NumPy would load its generators later.
+COMMON = ("numpy", "numpy.random", "torch")
 OWN = f"{__package__}.plugin"
 ENVIRONMENT = pytest.StashKey[Mapping[str, str]]()  # as it was before code of the repository was imported
 _BETWEEN = ("pluggy", __name__.partition(".")[0])  # who calls a hook, and its implementation
@@ -155,7 +156,11 @@ def image(config: pytest.Config, base: str | None) -> tuple[str, ...]:
     """
     named = [] if base is None else [base, *base.split()]
     roots = [config.rootpath, *(Path(name) for name in named if os.path.isdir(name))]  # noqa: PTH112  # Path would raise
-    return tuple(name for name in COMMON if name in sys.modules and not any(folders_of(root, [name]) for root in roots))
+
+    def in_common(package: str) -> bool:
+        return package in sys.modules and not any(folders_of(root, [package]) for root in roots)
+
+    return tuple(name for name in COMMON if in_common(name.partition(".")[0]))
 
 
 def _is_plain(value: object) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from ..plain.errors import CannotDo
 from ..sources.repository import top_level
 from ..sources.world import Lent
+from ..timing.machine import thread_limits
 from ..twins.interpreter import interpreter, place_of_gate
 from ..twins.party import SideFailed
 from . import code
@@ -168,6 +169,7 @@ def opened(settings: SessionSettings, selection: Selection) -> Iterator[Opened]:
         CannotDo: the base cannot be had, or a session does not start.
 
     """
+    selection = replace(selection, environment={**selection.environment, **thread_limits(settings.threads)})
     with TemporaryDirectory(prefix="twinbench-") as directory, ExitStack() as stack:
         scratch, top = Path(directory).resolve(), top_level(selection.root) or selection.root
         head = code.of_disk(top) if settings.head is None else code.of_head(top, settings.head, scratch / "head")

@@ -99,8 +99,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if not selected.tests and not elsewhere:
             raise CannotDo("no test uses the benchmark fixture, so nothing can be compared: name some that do")
         config.stash[PLACES] = arguments.places(session.items, config.rootpath)
-        start_server(*arguments.image(config, config.stash[SESSION].settings.base), IMAGE)
-        config.stash[SESSION].start(selected)
+        run = config.stash[SESSION]
+        start_server(*arguments.image(config, run.settings.base), IMAGE, threads=run.settings.threads)
+        run.start(selected)
 
 
 @pytest.hookimpl(tryfirst=True)

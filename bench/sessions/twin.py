@@ -7,7 +7,6 @@ twin, and what the parent asks of it.
 import gc
 import os
 import pickle
-import random
 import signal
 import sys
 import traceback
@@ -36,6 +35,7 @@ from .difference import Difference
 from .marker import MARKER, own
 from .meeting import Arrived, Collected, Finished, SessionStart
 from .reports import is_in_use, without_what_cannot_be_sent
+from .seeding import seed
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -61,7 +61,7 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(start.threads)
     gc.enable()
-    random.seed(0)  # each fork has another seed, and test files may draw when they are imported
+    seed()  # test files may draw when they are imported
     twin = _Twin(start, connection, common, lent)
     absent = {"-n0": "xdist", "--no-cov": "pytest_cov"}  # arguments of plugins that another interpreter may lack
     arguments = [one for one in start.arguments if find_spec(absent.get(one, "pytest")) is not None]
@@ -188,7 +188,7 @@ class _Twin:
             node_id, following = asked
             self._reports.clear()
             self._met, self._raised, self._in_use = None, None, False
-            random.seed(0)  # so draws of earlier tests on one side alone do not matter
+            seed()  # so draws of earlier tests on one side alone do not matter
             if node_id in items:
                 session.config.hook.pytest_runtest_protocol(item=items[node_id], nextitem=items.get(following))
             else:

@@ -40,7 +40,7 @@ def starts_of(
 
 def fork_examiner(threads: int) -> Remote:
     """Fork an examiner, without waiting until it is ready: its first answer says that."""
-    start_server(IMAGE)
+    start_server(IMAGE, threads=threads)
     party = fork_to_serve("the check", Examiner)
     party.send("load", SUITE, threads)
     return party

@@ -18,13 +18,14 @@ from typing import Any
 
 from ..plain.errors import CannotDo
 from ..sources.target import SUITE
-from ..timing.machine import steady_allocator
+from ..timing.machine import steady_allocator, thread_limits
 from .party import Remote, full_disk_answered, no_process, serve
 
 FAREWELL_S = 2.0
 CANNOT_FORK = "base and head must be processes forked from one image, which this system cannot do"
 
 _servers: list[int] = []  # the process that is an image, in whatever is forked from it
+_variables: dict[str, str] = {}  # that the server adds to the environment
 
 
 def become_image() -> None:
@@ -36,10 +37,10 @@ def become_image() -> None:
     gc.disable()  # sides collect between cases
 
 
-def start_server(*image: str) -> None:
+def start_server(*image: str, threads: int) -> None:
     """Start the server that imports these modules, the last of which becomes the image, and do not wait for it.
 
-    Does nothing if a server runs.
+    Libraries there are to use so many threads. Does nothing if a server runs.
 
     Raises:
         CannotDo: this system cannot fork, or has no place for the server's socket.
@@ -49,12 +50,13 @@ def start_server(*image: str) -> None:
         raise CannotDo(f"{CANNOT_FORK}: run on Linux or macOS, or give --gate-base-python")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*image])
+    _variables.update(thread_limits(threads))
     _ensure_running()
 
 
 def _ensure_running() -> None:
     # Nothing in the user's folder may stand in for what the image imports.
-    with _environment(PYTHONPATH=str(SUITE), PYTHONSAFEPATH="1"):
+    with _environment(**_variables, PYTHONPATH=str(SUITE), PYTHONSAFEPATH="1"):
         from multiprocessing import forkserver  # noqa: PLC0415  # only where there is one
 
         try:

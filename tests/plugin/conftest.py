@@ -25,7 +25,7 @@ Bench = Callable[..., pytest.RunResult]
 def _loaded_once() -> None:
     """Load what an inner run would load for itself and forget: torch's compiler, and the server that forks twins."""
     importlib.import_module("torch._inductor.compile_fx")
-    start_server(IMAGE)
+    start_server(IMAGE, threads=1)
 
 
 @pytest.fixture

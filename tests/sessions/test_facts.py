@@ -3,6 +3,7 @@
 The examples are attention beyond dense q, k, v.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -139,6 +140,49 @@ NOTING = """
     def test_reference(benchmark):
         benchmark(torch.exp, torch.ones(8))
 """
+DRAWING = """
+    import random
+
+    import numpy as np
+    import torch
+
+    def more():
+        return None
+
+    def itself():
+        return np.random.rand()
+"""
+DRAWN = """
+    import os
+    import random
+
+    import drawing
+    import numpy as np
+    import torch
+
+    def draw():
+        return [random.random(), np.random.rand(2), np.random.default_rng().random(2), torch.rand(2)]
+
+    AT_IMPORT = draw()
+
+    def test_draws_more(benchmark):
+        benchmark(sum, [len([drawing.more() for _ in range(3)])])
+
+    def test_drawn(benchmark):
+        drawn = [*AT_IMPORT, *draw()]
+        benchmark(lambda: drawn)
+
+    def test_draws(benchmark):
+        benchmark(draw)
+
+    def test_draws_otherwise(benchmark):
+        benchmark(drawing.itself)
+
+    def test_threads(benchmark):
+        before, matrix = len(os.listdir("/proc/self/task")), np.ones((512, 512))
+        benchmark(np.matmul, matrix, matrix)
+        assert len(os.listdir("/proc/self/task")) == before
+"""
 # Wrong edits by the test that sees them: text of the kernel, what takes its place.
 WRONG = {
     "test_packed_sequences": ("is_causal=True", "is_causal=start > 0"),
@@ -193,6 +237,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, notes: Path) -> Outcome:
         "test_watched.py": TEST_WATCHED,
         "test_misfits.py": MISFITS,
         "test_noting.py": NOTING,
+        "drawing.py": DRAWING,
+        "test_drawing.py": DRAWN,
     }
     theirs = new_repository(tmp_path_factory.mktemp("facts"), files)
     edited, kernels = MODULE, EXAMPLES["kernels.py"]
@@ -202,7 +248,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, notes: Path) -> Outcome:
         assert kernels.count(before) == 1
         kernels = kernels.replace(before, after)
     refusing = WATCHED.format(refuse="assert mode() is None, 'seen'")
-    theirs.write({"m.py": edited, "kernels.py": kernels, "watched.py": refusing})
+    more = "return random.random(), np.random.rand(), np.random.default_rng(), torch.rand(1)"
+    drawing = DRAWING.replace("return np.random.rand()", "return np.random.rand() / 2").replace("return None", more)
+    theirs.write({"m.py": edited, "kernels.py": kernels, "watched.py": refusing, "drawing.py": drawing})
     found = theirs.pytest(".", "--gate-threshold=1000%", NOTES=str(notes))
     assert found.exit_code == 1, found.output
     return found
@@ -248,6 +296,18 @@ def test_both_sides_read_results_and_call_references_before_they_are_timed(outco
     for what in ("read", "called"):
         ours, theirs = (count for noted, count in by_process.items() if noted.startswith(what))
         assert ours == theirs
+
+
+def test_both_sides_draw_the_same_numbers_whatever_an_earlier_test_has_drawn(outcome: Outcome) -> None:
+    for name in ("test_draws_more", "test_drawn", "test_draws"):
+        assert outcome.verdicts[name] == "UNCHANGED"
+        assert "not compared" not in outcome.reasons(name)
+    assert outcome.verdicts["test_draws_otherwise"] == "DRIFTED"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux shows them")
+def test_libraries_start_no_more_threads_than_there_are_cores_to_be_timed_on(outcome: Outcome) -> None:
+    assert outcome.verdicts["test_threads"] == "UNCHANGED"
 
 
 def test_a_reference_that_does_not_fit_is_refused_in_one_sentence(outcome: Outcome) -> None:

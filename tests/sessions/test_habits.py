@@ -127,6 +127,11 @@ TESTS = """
     def test_partly(benchmark): benchmark(tool.partly)
     def test_place(benchmark): benchmark(tool.place)
     def test_environment(benchmark): benchmark(lambda: dict(os.environ))
+
+    def test_threads_of_libraries(benchmark):
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+        benchmark(tool.place)
+
     def test_own_buffer(benchmark): benchmark(tool.own_buffer)
     def test_data(benchmark): benchmark(tool.read)
 
@@ -290,6 +295,7 @@ def outcome(theirs: Repository) -> Outcome:
         ),
         ("test_place", "UNCHANGED", ""),
         ("test_environment", "UNCHANGED", ""),
+        ("test_threads_of_libraries", "UNCHANGED", ""),
         ("test_own_buffer", "DRIFTED", "the result[0] is 1, and 0 in the base"),
         ("test_data", "DRIFTED", "the result[1] is 'words', and '' in the base"),
         ("test_temporary", "UNCHANGED", ""),

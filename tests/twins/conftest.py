@@ -36,7 +36,7 @@ TARGET = Target(("theirs.kernel:attend",))
 
 @pytest.fixture(autouse=True, scope="session")
 def _server() -> None:
-    start_server(IMAGE)
+    start_server(IMAGE, threads=1)
 
 
 def of_batch(number: int) -> Case:

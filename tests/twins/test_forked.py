@@ -215,7 +215,7 @@ def test_an_interrupt_of_the_terminal_does_not_reach_a_side(theirs: Theirs) -> N
 def test_a_system_that_cannot_fork_is_told_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(CannotDo, match="cannot do: run on Linux or macOS, or give --gate-base-python"):
-        fork.start_server(IMAGE)
+        fork.start_server(IMAGE, threads=1)
 
 
 def test_a_program_that_imports_what_is_compared_does_not_hand_it_to_the_base(theirs: Theirs, tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""Seeds the random generators of a twin: both sides are to draw the same numbers, though nobody has seeded them."""
+
+import random
+import sys
+
+_entropy = random.Random()  # in the place of the system's, by which NumPy seeds a new generator
+
+
+def seed() -> None:
+    """Seed the generators that Python, NumPy and torch share among all callers, if they are loaded.
+
+    A new ``numpy.random.default_rng()`` then has the same numbers on both sides, too.
+    """
+    random.seed(0)
+    if (numpy := sys.modules.get("numpy.random")) is not None:
+        numpy.seed(0)
+    if (new := sys.modules.get("numpy.random.bit_generator")) is not None:
+        _entropy.seed(0)
+        new.randbits = _entropy.getrandbits  # type: ignore[attr-defined]  # NumPy's own, under no public name
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)

@@ -30,7 +30,7 @@ _MALLOPT = ((-3, 1 << 30), (-1, 2**31 - 1), (-2, 64 << 20))
 def thread_limits(threads: int) -> dict[str, str]:
     """Return the variables by which libraries start no more threads than the cores on which a process is timed.
 
-    Two threads of OpenBLAS that share a core wait for each other: a product of 20 us takes 11 ms.
+    Two threads of OpenBLAS that share a core wait for each other: a product of 0.2 ms takes 23 ms.
     """
     return dict.fromkeys(_THREADS, str(threads))
 

@@ -31,36 +31,34 @@ class Watch(TorchDispatchMode):
         return op(*args, **(kwargs or {}))
 
 ops, before = [], psutil.Process().num_threads()
-with Watch():
+with Watch(), torch.inference_mode():
     import attention
-    kernels = len(attention.KERNELS)
-print(json.dumps({"kernels": kernels, "ops": ops, "threads": psutil.Process().num_threads() - before}))
-"""
-
-IMPORT_UNDER_INFERENCE_MODE = """
-import torch
-with torch.inference_mode():
-    import attention
-x = torch.randn(1, 5, 8)
+found = {"kernels": len(attention.KERNELS), "ops": ops, "threads": psutil.Process().num_threads() - before}
+x, trained = torch.randn(1, 5, 8), []
 for name in ("manual", "masked", "sdpa", "blockwise"):
-    for build in attention.MODULES.values():
+    for module, build in attention.MODULES.items():
         build(8, 2, kernel=name)(x, causal=name != "manual").sum().backward()
-print(len(attention.MODULES))
+        trained.append(module)
+print(json.dumps(found | {"trained": sorted(set(trained))}))
 """
 
 
-def output_of(program: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout
+@pytest.fixture(scope="module")
+def imported() -> dict[str, Any]:
+    """What a process saw that imported the package in inference mode, and then trained its modules outside of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED_IMPORT], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-def test_import_computes_nothing_and_starts_no_thread() -> None:
-    assert json.loads(output_of(WATCHED_IMPORT)) == {"kernels": len(KERNELS), "ops": [], "threads": 0}
+def test_import_computes_nothing_and_starts_no_thread(imported: dict[str, Any]) -> None:
+    assert (imported["kernels"], imported["ops"], imported["threads"]) == (len(KERNELS), [], 0)
 
 
-def test_modules_are_trained_where_the_package_was_imported_in_inference_mode() -> None:
-    assert int(output_of(IMPORT_UNDER_INFERENCE_MODE)) == len(MODULES)
+def test_modules_are_trained_where_the_package_was_imported_in_inference_mode(imported: dict[str, Any]) -> None:
+    assert imported["trained"] == sorted(MODULES)
 
 
 def under(mode: Callable[[], AbstractContextManager[Any]]) -> Callable[[Callable[..., Tensor], Any], object]:

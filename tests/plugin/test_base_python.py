@@ -96,16 +96,3 @@ def test_a_kernel_from_elsewhere_is_each_interpreter_s_own(bench: Bench, pyteste
     for case in report["cases"]:
         assert case["error"]["out"]["bit_equal"] is False  # the base ran its own
     sys.modules.pop("theirs", None)
-
-
-def test_an_interpreter_that_lacks_the_kernel_from_elsewhere_is_one_sentence(
-    bench: Bench, pytester: pytest.Pytester
-) -> None:
-    pytester.makepyfile(theirs=THEIRS)
-    pytester.syspathinsert()
-    python = interpreter_with(pytester, "")
-    result = bench(f"--gate-base-python={python}", "--kernel=theirs:mine", case=None)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    said = "--kernel=theirs:mine: it cannot be imported (AttributeError"
-    assert any(said in line for line in (*result.outlines, *result.errlines))
-    sys.modules.pop("theirs", None)

@@ -3,10 +3,7 @@
 What is refused for an option alone is in ``test_options.py``.
 """
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,19 +140,9 @@ def test_a_selected_case_without_a_result_is_an_error(bench: Bench, monkeypatch:
     assert "was selected and has no result" in result.outlines[-1]
 
 
-def test_without_pytest_benchmark_it_is_said_what_to_load() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "bench/", "--gate-base=HEAD"],
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    said = "the gate needs pytest-benchmark, which is not loaded: add -p pytest_benchmark.plugin"
-    assert f"ERROR: {said}" in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+def test_without_pytest_benchmark_it_is_said_what_to_load(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("-p", "no:benchmark", "-p", "bench.plugin", "--gate-base=HEAD")
+    assert sentence(result) == "the gate needs pytest-benchmark, which is not loaded: add -p pytest_benchmark.plugin"
 
 
 def test_the_suite_beside_the_installed_package_is_refused_in_one_sentence() -> None:

@@ -110,7 +110,7 @@ def test_a_base_that_is_a_directory_has_its_own_modules_compiled_ones_and_pytest
 
 def test_too_few_file_descriptors_end_the_run_with_what_was_judged(repository: Make) -> None:
     theirs = repository({"conftest.py": "", "m.py": MODULE.format(value=1), "benchmarks/test_f.py": TEST})
-    limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (30, 30))
+    limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (24, 24))
     outcome = theirs.pytest("benchmarks", f"--gate-base-python={sys.executable}", "--gate-budget=60", preexec=limit)
     assert outcome.exit_code == 4, outcome.output
     assert "no more processes can be started (Too many open files): raise ulimit -n" in outcome.output

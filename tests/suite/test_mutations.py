@@ -16,7 +16,7 @@ import torch
 from torch.nn.attention import flex_attention
 
 import attention
-from attention import KERNELS
+from attention import KERNELS, compiling
 from bench.observing import drift
 from bench.observing.tolerance import Results
 from bench.suite.cases import Case
@@ -460,10 +460,13 @@ def test_a_wrong_edit_is_caught_by_the_numerics_gate_alone(tmp_path: Path, file:
 
 
 @pytest.fixture
-def not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def not_compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have what would be compiled run as its source says: what is wrong stays as wrong."""
+    compiling.compile_whole.cache_clear()  # an earlier test may have compiled a kernel, which would compile every case
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True, raising=False)
+    yield
+    compiling.compile_whole.cache_clear()
 
 
 @pytest.mark.usefixtures("not_compiled")

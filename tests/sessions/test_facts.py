@@ -1,6 +1,6 @@
 """Tests that load torch: facts of their calls, and results held to references, of which the examples have some.
 
-The examples are attention beyond dense q, k, v. Over 300 lines: one run compares all of it, so its tests are in one file.
+The examples are attention beyond dense q, k, v. Over 300 lines: one run compares all of it, so its tests share a file.
 """
 
 import sys

@@ -335,7 +335,9 @@ def outcome(theirs: Repository) -> Outcome:
     ],
 )
 def test_it_is_compared_as_it_would_run(outcome: Outcome, name: str, verdict: str, said: str) -> None:
-    assert (outcome.verdicts[name], outcome.reasons(name)[: len(said) or None]) == (verdict, said)
+    reasons = outcome.reasons(name)  # on a busy machine also of a slowdown that new twins did not confirm
+    assert (outcome.verdicts[name], said in reasons) == (verdict, True), reasons
+    assert ("not compared" in reasons) is ("not compared" in said), reasons
 
 
 def test_what_plugins_write_is_of_the_whole_run_and_not_of_a_twin(theirs: Repository, outcome: Outcome) -> None:

@@ -105,7 +105,7 @@ def test_a_base_that_is_a_directory_has_its_own_modules_compiled_ones_and_pytest
     outcome = theirs.pytest(base=str(places["base"]), path=(str(SUITE), str(places["head"])), autoload=True)
     assert outcome.exit_code == 1, outcome.output
     assert outcome.verdicts == {"test_f": "DRIFTED", "test_part": "UNCHANGED", "test_compiled": "UNCHANGED"}
-    assert outcome.reasons("test_f") == "the result is 2, and 1 in the base"
+    assert outcome.reasons("test_f").startswith("the result is 2, and 1 in the base")
 
 
 def test_too_few_file_descriptors_end_the_run_with_what_was_judged(repository: Make) -> None:

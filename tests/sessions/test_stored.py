@@ -29,7 +29,7 @@ def test_a_run_is_compared_with_the_code_that_a_stored_one_measured(repository: 
     assert stored.read(edited).edits == {"m.py": b"def f():\n    return 2\n", "new.py": b"VALUE = 2\n"}
     with_clean = theirs.pytest(base=str(clean))
     assert with_clean.exit_code == 1, with_clean.output
-    assert with_clean.reasons("test_f") == "the result is 2, and 1 in the base"
+    assert with_clean.reasons("test_f").startswith("the result is 2, and 1 in the base")
     with_edited = theirs.pytest(base=str(edited))
     assert with_edited.exit_code == 0, with_edited.output
     assert "base: baseline 0002_edited.json (" in with_edited.output

@@ -77,10 +77,23 @@ class SessionPair:
         """Start a test on each side in ``following``, which maps a side to the test that it will run next.
 
         Both sides run at once. Returns for each side where it stopped: at the fixture, at the end of the test, or
-        because its process ended.
+        because its process ended. If one side failed because of something that the other may hold, both run the test
+        again, and draw numbers of their own: both may have drawn the same port, or the same name of a file.
         """
+        steps = self._begin(node_id, following)
+        if len(steps) == 1 or not any(isinstance(step, Finished) and step.in_use for step in steps.values()):
+            return steps
+        for label in (label for label, step in steps.items() if isinstance(step, Arrived)):
+            steps[label] = self.go_on(label)
+        if any(isinstance(step, SideFailed) for step in steps.values()):
+            return steps
+        return self._begin(node_id, following, own_numbers=True)
+
+    def _begin(
+        self, node_id: str, following: Mapping[str, str | None], *, own_numbers: bool = False
+    ) -> dict[str, Step | SideFailed]:
         for label, after in following.items():
-            self.parties[label].send("run", node_id, after)
+            self.parties[label].send("run", node_id, after, own_numbers)
         return {label: self._step(label) for label in following}
 
     def differences(self) -> dict[str, Difference]:

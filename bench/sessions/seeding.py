@@ -2,20 +2,23 @@
 
 import random
 import sys
+from zlib import crc32
 
 _entropy = random.Random()  # in the place of the system's, by which NumPy seeds a new generator
 
 
-def seed() -> None:
+def seed(side: str = "") -> None:
     """Seed the generators that Python, NumPy and torch share among all callers, if they are loaded.
 
-    A new ``numpy.random.default_rng()`` then has the same numbers on both sides, too.
+    A new ``numpy.random.default_rng()`` then has the same numbers on both sides, too. With the name of a ``side``, they
+    are that side's own.
     """
-    random.seed(0)
+    number = crc32(side.encode())
+    random.seed(number)
     if (numpy := sys.modules.get("numpy.random")) is not None:
-        numpy.seed(0)
+        numpy.seed(number)
     if (new := sys.modules.get("numpy.random.bit_generator")) is not None:
-        _entropy.seed(0)
+        _entropy.seed(number)
         new.randbits = _entropy.getrandbits  # type: ignore[attr-defined]  # NumPy's own, under no public name
     if (torch := sys.modules.get("torch")) is not None:
-        torch.manual_seed(0)
+        torch.manual_seed(number)

@@ -185,10 +185,11 @@ class _Twin:
         tests = {id_: FIXTURE in getattr(item, "fixturenames", ()) for id_, item in items.items()}
         self.answer("done", Collected(tests, self._errors, frozenset(item.nodeid for item in session.items)))
         while (asked := obey(self, self._connection, until="run")) is not None:
-            node_id, following = asked
+            node_id, following, own_numbers = asked
             self._reports.clear()
             self._met, self._raised, self._in_use = None, None, False
-            seed()  # so draws of earlier tests on one side alone do not matter
+            # Each test anew, so draws of earlier tests on one side alone do not matter.
+            seed(self._start.label if own_numbers else "")
             if node_id in items:
                 session.config.hook.pytest_runtest_protocol(item=items[node_id], nextitem=items.get(following))
             else:

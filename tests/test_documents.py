@@ -151,7 +151,7 @@ def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
     policy = Policy()
     assert f"(1 + {SHARE:g} n)" in OPTIONS
     assert f"at or below {policy.false_alarm:.1%}" in VERDICTS
-    assert f"{100 * SHARE:g}% of it is each case's own" in method
+    assert f"guaranteed {100 * SHARE:g}% of it" in method
     assert f"the time of {ENOUGH_PAIRS} pairs of calls" in method
     assert f"the time of {ENOUGH_PAIRS} pairs of calls" in OPTIONS
     assert f"{policy.false_alarm:.1%} / number of cases" in method

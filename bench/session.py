@@ -264,12 +264,15 @@ class GateSession:
             result = self.gate.compare(case, test, allowance_s)
             if case.timed:
                 self.budget.spend(result.seconds)
+        measurement = result.measurements[-1] if result.measurements else None
+        if result.verdict is Verdict.NEW and case.timed:
+            try:
+                measurement = self.gate.time_head()
+            except SideFailed as failure:
+                result = judge_case(replace(result.evidence, error=str(failure)), test)
         self._add(result)
         self.replications.settle(result)
         self._keep(case, result.evidence, benchmark)
-        measurement = result.measurements[-1] if result.measurements else None
-        if result.verdict is Verdict.NEW and case.timed:
-            measurement = self.gate.time_head()
         if measurement is not None:
             calls = measurement.calls_per_burst
             seconds = [pair.head_ns_per_call * calls * 1e-9 for pair in measurement.pairs]

@@ -100,7 +100,8 @@ def step(judge: Judge, commit: str) -> int:
     print(describe(result, ()))
     if result.verdict in FINE:
         return 0
-    return UNDECIDED if result.verdict in {Verdict.INCONCLUSIVE, Verdict.SKIPPED, Verdict.ERROR} else 1
+    undecided = {Verdict.INCONCLUSIVE, Verdict.SKIPPED, Verdict.ERROR, Verdict.NEW}  # NEW: good does not run it
+    return UNDECIDED if result.verdict in undecided else 1
 
 
 @dataclass(frozen=True)

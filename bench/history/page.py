@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from math import log
 
+from ..plain.printable import counted
 from ..report.pages import render
 from . import wording
 from .trends import Group, History, Trend
@@ -49,7 +50,7 @@ def as_html(history: History) -> str:
         ("colours", "common", "history"),
         ("filter",),
         history=history,
-        headline=f"{len(history.trends)} trends{', not judged' if history.finder is None else f': {found}'}",
+        headline=f"{counted(len(history.trends), 'trend')}{', not judged' if history.finder is None else f': {found}'}",
         in_order=in_order,
         counts=present,
         tones=TONES,

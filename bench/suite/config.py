@@ -107,7 +107,7 @@ def _row(file: Toml, number: int, table: dict[str, Any]) -> Row:
         raise CannotDo(f"{file.at('row', number)}: shapes: a row needs some, such as {_EXAMPLES['shapes']!r}")
     if len(table.get("tier", DEFAULT_TIER).split()) != 1:
         raise CannotDo(f"{file.at('row', number, 'tier')}: tier: give one of {', '.join(TIERS)}")
-    return Row(**{"tier": DEFAULT_TIER, **table})
+    return Row(**{**table, "tier": table.get("tier", DEFAULT_TIER).strip()})
 
 
 def _checked(file: Toml, table: Any) -> tuple[Row, ...]:
@@ -124,7 +124,7 @@ def _checked(file: Toml, table: Any) -> tuple[Row, ...]:
         rows = tuple(replace(row, dtypes=table["dtypes"]) for row in rows)
     without = table.get("without", [])
     known = {case.words for row in rows for case in row.cases([("", object())], DEVICES)}
-    if not isinstance(without, list) or (unknown := [case for case in without if case not in known]):
+    if not isinstance(without, list) or (unknown := [case for case in without if case not in [*known]]):
         seen = without if not isinstance(without, list) else unknown[0]
         where = f"{file.at('checked', key='without')}: without"
         raise CannotDo(f"{where}: list cases of the suite's checked rows, such as {min(known)!r}; saw {seen!r}")

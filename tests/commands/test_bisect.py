@@ -141,6 +141,15 @@ def test_a_step_tells_git_bisect_run_what_the_working_tree_is(
     assert main(["bisect", CASE, f"--good={good}", *given]) == code
 
 
+def test_a_step_blames_no_commit_that_good_has_nothing_to_compare_with() -> None:
+    def code(verdict: Verdict) -> int:
+        return bisect.step(lambda _: Run({}, {}, {}, Policy(), (CaseResult(Evidence(CASE), verdict),)), "")
+
+    undecided = {Verdict.INCONCLUSIVE, Verdict.SKIPPED, Verdict.ERROR, Verdict.NEW}
+    assert {verdict for verdict in Verdict if code(verdict) == bisect.UNDECIDED} == undecided
+    assert {verdict for verdict in Verdict if code(verdict) == 0} == {*bisect.FINE}
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -180,7 +180,7 @@ def test_without_the_library_the_command_says_so_and_how_to_install_it(
     shown = capsys.readouterr().out
     assert "change points were not looked for: pip install '.[history]'" in shown
     assert "  a: 1 us, one baseline" in shown
-    assert "1 trends, not judged" in html.read_text()
+    assert "1 trend, not judged" in html.read_text()
     document = json.loads(report.read_text())
     assert document["change_points"] is None
     assert document["groups"][0]["trends"][0]["points"][0]["ns_per_call"] == pytest.approx(1000)

@@ -20,6 +20,7 @@ from bench.plain.evidence import Evidence
 from bench.suite.gate import Gate
 from bench.timing.budget import SharedBudget
 from bench.timing.machine import steady_allocator
+from bench.twins.party import SideFailed
 
 Bench = Callable[..., pytest.RunResult]
 Edit = Callable[[str, str], Path]
@@ -253,6 +254,17 @@ def test_outputs_alone_are_checked_in_parallel_and_only_a_wrong_one_fails(
     assert ONE.replace("sdpa", "mine") in failed
     outcomes = result.parseoutcomes()
     assert (outcomes["failed"], outcomes["passed"]) == (1, 1)
+
+
+def test_a_new_case_that_raises_while_it_is_timed_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def time_head(_: Gate) -> None:
+        raise SideFailed("head raised RuntimeError: at the 1000th call")
+
+    monkeypatch.setattr(Gate, "compare", lambda _, case, *__: CaseResult(Evidence(case.id, new=True), Verdict.NEW))
+    monkeypatch.setattr(Gate, "time_head", time_head)
+    result = bench(BASE)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.outlines[-1].endswith(f"worst: {ONE} ERROR: head raised RuntimeError: at the 1000th call")
 
 
 REPEATING = """

@@ -120,6 +120,10 @@ def test_the_command_line_goes_before_the_file_and_one_of_them_names_a_kernel(tm
             "gate.toml, line 2: without: list cases of the suite's checked rows, such as 'b",
         ),
         (
+            (GOOD, '[checked]\nwithout = [["b1h1t1d1"]]\n'),
+            "gate.toml, line 2: without: list cases of the suite's checked rows, such as 'b",
+        ),
+        (
             (GOOD, '[checked]\nwithout = "b1h2t24d8scale0-causal-fp32-fwdbwd"\n'),
             "gate.toml, line 2: without: list cases of the suite's checked rows",
         ),
@@ -145,7 +149,7 @@ def test_a_file_that_is_not_there_is_refused_with_the_command_that_writes_one(tm
 
 
 def test_rows_of_the_file_stand_beside_the_suite_s_checked_rows(tmp_path: Path) -> None:
-    row = '[[row]]\nshapes = "b1h4t64d32"\n'
+    row = '[[row]]\nshapes = "b1h4t64d32"\ntier = " pr"\n'
     checked = '[checked]\ndtypes = "bf16"\nwithout = ["b1h2t24d8scale0-causal-bf16-fwdbwd"]\n'
     both = read(tmp_path, row + checked).rows
     assert both[0] == Row("pr", "b1h4t64d32")

@@ -7,13 +7,13 @@ from zlib import crc32
 _entropy = random.Random()  # in the place of the system's, by which NumPy seeds a new generator
 
 
-def seed(side: str = "") -> None:
+def seed(key: str = "") -> None:
     """Seed the generators that Python, NumPy and torch share among all callers, if they are loaded.
 
-    A new ``numpy.random.default_rng()`` then has the same numbers on both sides, too. With the name of a ``side``, they
-    are that side's own.
+    A new ``numpy.random.default_rng()`` then has the same numbers on both sides, too. With a ``key`` that
+    only one side has, its numbers are its own.
     """
-    number = crc32(side.encode())
+    number = crc32(key.encode())
     random.seed(number)
     if (numpy := sys.modules.get("numpy.random")) is not None:
         numpy.seed(number)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from secrets import token_hex
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -189,7 +190,7 @@ class _Twin:
             self._reports.clear()
             self._met, self._raised, self._in_use = None, None, False
             # Each test anew, so draws of earlier tests on one side alone do not matter.
-            seed(self._start.label if own_numbers else "")
+            seed(token_hex() if own_numbers else "")
             if node_id in items:
                 session.config.hook.pytest_runtest_protocol(item=items[node_id], nextitem=items.get(following))
             else:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..plain.errors import CannotDo
 from ..plain.evidence import TensorError
+from ..plain.printable import counted
 
 Reference = Callable[..., Any]
 
@@ -68,24 +69,51 @@ def expect(reference: Reference, args: Sequence[Any], kwargs: Mapping[str, Any])
 def errors(returned: object, expected: Expected) -> tuple[TensorError, ...]:
     """Hold every tensor of a result to twice the error of the reference in its own dtype, plus two ulp.
 
+    Integers and booleans have no error: each must be the reference's, in float64 or in its own dtype.
+
     Raises:
         CannotDo: the result holds other tensors than the reference's.
 
     """
-    from ..observing.drift import hold_to_budget  # noqa: PLC0415  # it needs torch, which is there
-
     results = _tensors(returned, "the call")
     if results.keys() != expected.exact.keys():
         here, there = (", ".join(one) for one in (results, expected.exact))
         raise CannotDo(f"the call returns the tensors {here}, and the reference {there}: let both return the same")
-    found = []
-    for name, tensor in results.items():
-        exact, naive = expected.exact[name].double(), expected.naive[name].to(tensor.dtype)
-        # The absolute caps of the suite are for standard normal inputs.
-        (error,) = hold_to_budget({"out": tensor.detach()}, {"out": exact}, {"out": naive}, looser=inf)
-        complaints = tuple(name + text.removeprefix("out") for text in error.complaints)
-        found.append(replace(error, name=name, complaints=complaints))
-    return tuple(found)
+    return tuple(_held(name, one, expected.exact[name], expected.naive[name]) for name, one in results.items())
+
+
+def _held(name: str, tensor: Any, exact: Any, naive: Any) -> TensorError:
+    from ..observing.drift import hold_to_budget  # noqa: PLC0415  # it needs torch, which is there
+
+    kind, wanted = _kind(tensor), _kind(naive)
+    if kind != wanted:
+        return TensorError(
+            name, inf, 0.0, 0.0, complaints=(f"{name}: {kind} values, and the reference's are {wanted}",)
+        )
+    if kind == "integer or boolean":
+        return _same(name, tensor, exact, naive)
+    if kind == "complex":  # as pairs of real and imaginary part
+        view = sys.modules["torch"].view_as_real
+        tensor, exact, naive = (view(one.resolve_conj()) for one in (tensor, exact, naive))
+    results = {"out": tensor.detach()}, {"out": exact.double()}, {"out": naive.to(tensor.dtype)}
+    (error,) = hold_to_budget(*results, looser=inf)  # the absolute caps of the suite are for standard normal inputs
+    complaints = tuple(name + text.removeprefix("out") for text in error.complaints)
+    return replace(error, name=name, complaints=complaints)
+
+
+def _same(name: str, tensor: Any, exact: Any, naive: Any) -> TensorError:
+    """Compare integers or booleans; where values tie in one dtype, the reference may choose another in the other."""
+    if tensor.shape != exact.shape:
+        complaint = f"{name}: shape is {tuple(tensor.shape)}, should be {tuple(exact.shape)}"
+        return TensorError(name, inf, 0.0, 0.0, complaints=(complaint,))
+    wrong = ((tensor != exact) & (tensor != naive)).flatten()
+    off = float((tensor.double() - exact.double()).abs().flatten()[wrong].max()) if wrong.any() else 0.0
+    complaint = f"{name}: {int(wrong.sum())} of {counted(wrong.numel(), 'value')} differ from the reference's"
+    return TensorError(name, off, 0.0, 0.0, complaints=(complaint,) if off else ())
+
+
+def _kind(tensor: Any) -> str:
+    return "complex" if tensor.is_complex() else "real" if tensor.is_floating_point() else "integer or boolean"
 
 
 def _tensors(value: Any, whose: str) -> dict[str, Any]:
@@ -106,15 +134,23 @@ def _tensors(value: Any, whose: str) -> dict[str, Any]:
 
 
 def _in_float64(value: Any) -> Any:
-    """Copy an argument, with floating-point tensors, also in containers and modules, in float64."""
+    """Copy an argument, with tensors of real or complex numbers, also in containers and modules, in float64."""
     torch = sys.modules["torch"]
     if isinstance(value, torch.nn.Module):
-        return copy.deepcopy(value).double()
+        module = copy.deepcopy(value)
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.data = _wide(tensor.data)
+        return module
     if isinstance(value, torch.Tensor):
-        copied = value.detach().clone()
-        return copied.double().requires_grad_(value.requires_grad) if value.is_floating_point() else copied
+        return _wide(value.detach().clone()).requires_grad_(value.requires_grad)
     if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
         return type(value)(_in_float64(one) for one in value)
     if type(value) is dict:
         return {name: _in_float64(one) for name, one in value.items()}
     return copy.deepcopy(value)
+
+
+def _wide(tensor: Any) -> Any:
+    torch = sys.modules["torch"]
+    dtype = {"real": torch.float64, "complex": torch.complex128}.get(_kind(tensor))
+    return tensor if dtype is None else tensor.to(dtype)

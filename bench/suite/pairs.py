@@ -1,10 +1,9 @@
 """Pairs of processes that are not from one image, so that the base can have another interpreter."""
 
-import os
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -14,12 +13,11 @@ from ..judging.statistics import PairedTest
 from ..plain.evidence import Measurement
 from ..timing.measure import StoppingRule
 from ..twins.between import MOST_PAIRS, measure_processes, note_of_processes
-from ..twins.bursts import measure_bursts
+from ..twins.bursts import available_cores, measure_bursts
 from ..twins.interpreter import spawn
 from ..twins.parties import Parties
 from ..twins.party import Remote
 from .forked import fork_examiner
-from .sides import Sides
 from .worker import Start
 
 WORKER = f"{__package__}.worker"
@@ -38,6 +36,7 @@ class ProcessPairs:
     scratch: Path
     pairs: list[Parties] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=count)  # of pairs ever started
+    again: None = None  # each pair of processes is one observation of a measurement already
 
     def __post_init__(self) -> None:
         self._examiners = Parties(("examiner",), lambda _: fork_examiner(self.starts["head"].threads), ADVICE)
@@ -74,7 +73,7 @@ class ProcessPairs:
             CannotDo: a side does not load in its process.
 
         """
-        wanted, at_once = min(wanted, MOST_PAIRS), max(1, (os.cpu_count() or 1) // 2)
+        wanted, at_once = min(wanted, MOST_PAIRS), max(1, len(available_cores()) // 2)
         for pair in [pair for pair in self.pairs if len(pair.living) < len(pair.labels)]:
             self.pairs.remove(pair)
             pair.close()
@@ -87,7 +86,7 @@ class ProcessPairs:
 
     def _pair(self, number: int) -> Parties:
         """Start both sides on the same cores, each pair on the next ones; a fair coin decides which starts first."""
-        every = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        every = available_cores()
         threads = self.starts["head"].threads
         wanted = range(number * threads, (number + 1) * threads)
         cores = sorted({every[i % len(every)] for i in wanted}) if every else []
@@ -119,10 +118,6 @@ class ProcessPairs:
         for label in pair.labels:
             pair[label].ask("take", self.scratch / "workload.pt")
         return measure_bursts(pair["base"], pair["head"], rule, budget_s, host=host)
-
-    def again(self) -> AbstractContextManager[Sides]:
-        """Return the same: each of its processes is one observation already."""
-        return nullcontext(self)
 
     def close(self) -> None:
         for parties in (self._examiners, *self.pairs):

@@ -58,8 +58,12 @@ class Sides(Protocol):
 
         """
 
-    def again(self) -> AbstractContextManager["Sides"]:
-        """Make the same sides anew, so that an effect of one copy of the code cannot pass for a slowdown."""
+    @property
+    def again(self) -> Callable[[], AbstractContextManager["Sides"]] | None:
+        """Makes the same sides anew, so that an effect of one copy of the code cannot pass for a slowdown.
+
+        None where a measurement is of many copies already.
+        """
 
 
 @dataclass

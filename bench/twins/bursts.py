@@ -60,7 +60,7 @@ def measure_twins(
     base: Party, head: Party, rule: StoppingRule, budget_s: float, threads: int, *, host: bool = False
 ) -> Measurement:
     """Time both in turn, on the same cores as this process, so that every burst follows the same switch."""
-    every = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+    every = available_cores()
     timed_on = every[-threads:]
     if every:
         os.sched_setaffinity(0, timed_on)
@@ -87,6 +87,11 @@ def stretched(taken_ns: int, share: float) -> int:
     while perf_counter_ns() < end:
         pass
     return taken_ns + perf_counter_ns() - start
+
+
+def available_cores() -> tuple[int, ...]:
+    """The cores that this process may use, in order; none where the system does not say."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
 def pin(cores: Sequence[int]) -> None:

@@ -22,7 +22,8 @@ class Spectral(nn.Module):
         self.weight = nn.Parameter(Z.clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.fft.ifft(torch.fft.fft(x) * self.weight)
+        found: Tensor = torch.fft.ifft(torch.fft.fft(x) * self.weight)
+        return found
 
 
 def complaints(function: Callable[..., Any], reference: Callable[..., Any], *args: Any) -> list[str]:

@@ -308,6 +308,15 @@ def test_a_slowdown_is_confirmed_by_sides_that_are_made_anew(world: World) -> No
     assert "a slowdown was measured, but not confirmed by new twins" in result.reasons
 
 
+def test_sides_that_are_many_copies_already_are_measured_once(world: World) -> None:
+    sides = world.sides(Made(ms=2), Made())
+    sides.again = None  # type: ignore[method-assign,assignment]  # as pairs of processes have none
+    result = Gate(sides, Base(SOURCE)).compare(CASE, TEST, budget_s=5.0)
+    assert result.verdict is Verdict.REGRESSED
+    (measurement,) = result.measurements
+    assert result.reasons[0].endswith(f"% slower, in {len(measurement.pairs)} pairs of processes")
+
+
 @pytest.mark.parametrize(("slow_twins", "verdict"), [(range(99), Verdict.REGRESSED), ((0, 1), Verdict.UNCHANGED)])
 def test_a_small_slowdown_is_replicated_by_pairs_of_twins(world: World, slow_twins: Any, verdict: Verdict) -> None:
     made: list[int] = []

@@ -1,17 +1,14 @@
-"""Finds head and base and starts them as processes, and reads which slowdowns of the head are accepted."""
+"""Finds head and base and starts them as processes."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from . import pytest_benchmark_adapter
-from .judging import waivers
-from .judging.waivers import Exceptions, KnownIds
 from .options import Settings
 from .plain.errors import CannotDo
 from .sources import baseline, source
@@ -93,20 +90,6 @@ def _gated(settings: Settings) -> Path:
     if settings.config is not None:
         return settings.config.folder
     return Path.cwd() if settings.target.kernels else SUITE
-
-
-def accepted(settings: Settings, known: KnownIds) -> Exceptions:
-    """Read what is accepted of the head: waivers and thresholds of single cases, whose ids must be known.
-
-    Raises:
-        CannotDo: an entry is refused, as by ``waivers.read``.
-
-    """
-    today = date.today()  # noqa: DTZ011  # a day where the user is
-    if settings.config is not None:
-        return waivers.entries(settings.config.file, known, today)
-    # The file of the suite is about its own kernels.
-    return Exceptions() if settings.target.kernels else waivers.read(waivers.WAIVERS, known, today)
 
 
 def lasting_base(settings: Settings) -> str | None:

@@ -13,7 +13,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from . import pytest_benchmark_adapter
-from .comparison import Compared, accepted, compared, lasting_base
+from .comparison import Compared, compared, lasting_base
 from .judging.judge import judge_case, left_over
 from .judging.replication import Replications
 from .judging.run import Run
@@ -35,6 +35,7 @@ from .sources.target import importable
 from .suite import shards
 from .suite.base import Base
 from .suite.cases import DEVICES, Case
+from .suite.config import accepted
 from .suite.forked import IMAGE
 from .suite.gate import Gate
 from .suite.matrix import without_coverings
@@ -197,7 +198,7 @@ class GateSession:
         both: Compared = self.resources.enter_context(compared(self.settings, here, config))
         self.take_sides(Gate(both.sides, both.base))
         self.repeatable = replace(self.settings, base=lasting_base(self.settings)).repeatable
-        self.exceptions = accepted(self.settings, self.known_ids)
+        self.exceptions = accepted(self.settings.config, self.settings.target, self.known_ids)
 
     def take_shard(self, cases: Sequence[Case]) -> list[Case]:
         """Take this shard's part of the cases that pytest selected.

@@ -45,7 +45,7 @@ def declare(commands: Any) -> argparse.ArgumentParser:
         help=f"judge --bad alone, for git bisect run: exit code 0 good, 1 bad, {UNDECIDED} uncertain, 128 refused",
     )
     PERCENT.declare(parser, "--gate-threshold", f"{Policy.threshold:.0%}", "what counts as slower")
-    SECONDS.declare(parser, "--gate-budget", f"{Policy.budget_s:g}", "most time one measurement of a step may take")
+    SECONDS.declare(parser, "--gate-budget", None, "most time one measurement of a step may take (default as pytest's)")
     THREADS.declare(parser, "--threads", str(DEFAULT_THREADS), "CPU threads")
     formats.declare(parser, "the commit's verdict")
     return parser
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         raise CannotDo(f"{options.case} is no test: give its node id, such as benchmarks/test_speed.py::test_it")
     place = Path.cwd()
     good = known_commit(place, options.good)
-    given = [options.case, f"--gate-base={good}", f"--gate-budget={options.gate_budget:g}"]
+    given = [options.case, f"--gate-base={good}", f"--gate-budget={budget_s(options):g}"]
 
     def judge(commit: str) -> Run:
         run = gated([*given, *([f"--gate-head={commit}"] if commit else [])], options)
@@ -74,6 +74,12 @@ def run(options: argparse.Namespace) -> int:
         return replace(run, cases=results)
 
     return conclude(Commits(place, [], good), judge, options)
+
+
+def budget_s(options: argparse.Namespace) -> float:
+    """Return the most seconds that one measurement may take."""
+    given: float | None = options.gate_budget
+    return Policy.default_budget_s(options.gate_threshold) if given is None else given
 
 
 def conclude(commits: "Commits", judge: Judge, options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from ..judging.run import Run
 from ..plain.errors import CannotDo
 from ..sources.repository import known_commit
 from ..sources.target import place_of
-from ..suite import code
+from ..suite import code, config
 from ..suite.base import Base
 from ..suite.forked import LayOut, opened
 from ..suite.gate import Gate
@@ -38,9 +38,9 @@ def run(options: argparse.Namespace) -> int:
     if "::" in options.case:
         return bisect.run(options)
     here = environment.describe(environment.hold_still(options.threads))
-    policy, devices = Policy(options.gate_threshold, options.gate_budget), environment.present_devices()
-    test = policy.test(1, replications=Replications(policy.false_alarm))
-    with target_options.asked(options) as (target, rows):
+    policy, devices = Policy(options.gate_threshold, bisect.budget_s(options)), environment.present_devices()
+    with target_options.asked(options) as (target, rows, own):
+        accepted = config.accepted(own, target, lambda: [options.case], all_known=False).of(options.case)
         place = place_of(target.names[0])
         good = known_commit(place, options.good)
 
@@ -56,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
                 base, head = laid_out["base"].source, laid_out["head"].source
                 if not sides.head.ask("supports", case):
                     raise CannotDo(f"{head.origin} does not support {case.id}")
+                replications = Replications(policy.false_alarm)
+                test = policy.test(1, accepted, replications, host=case.device == "cuda")
                 result = Gate(sides, Base(base)).compare(case, test, policy.budget_s)
             return Run(base.described, head.described, here, policy, (result,))
 

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
 
     """
     environment.hold_still(options.threads)
-    with asked(options) as (target, rows):
+    with asked(options) as (target, rows, _):
         devices = environment.present_devices()
         case = find(options.case, Local("head", Worker(load(target, devices))), rows)
         codes: dict[str, LayOut] = {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..sources.target import Target, importable
 from ..suite import config
+from ..suite.config import GateConfig
 from ..suite.matrix import ROWS, Rows
 
 
@@ -18,8 +19,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def asked(options: argparse.Namespace) -> Iterator[tuple[Target, Rows]]:
-    """Yield the target and the rows of its matrix; the target can be imported while the context lasts.
+def asked(options: argparse.Namespace) -> Iterator[tuple[Target, Rows, GateConfig | None]]:
+    """Yield the target, the rows of its matrix, and its file; it can be imported while the context lasts.
 
     Raises:
         CannotDo: the file cannot be read or makes no sense, or neither it nor the command line names a kernel.
@@ -27,8 +28,8 @@ def asked(options: argparse.Namespace) -> Iterator[tuple[Target, Rows]]:
     """
     kernels, sources = tuple(options.kernel), tuple(options.source)
     if options.gate_config is None:
-        yield Target(kernels, sources), ROWS
+        yield Target(kernels, sources), ROWS, None
         return
     own = config.read(options.gate_config)
     with importable(own.folder):
-        yield own.chosen(kernels, sources), own.rows
+        yield own.chosen(kernels, sources), own.rows, own

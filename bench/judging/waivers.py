@@ -82,11 +82,11 @@ class Exceptions:
         )
 
 
-def read(path: Path, known_ids: KnownIds, today: date) -> Exceptions:
+def read(path: Path, known_ids: KnownIds, today: date, *, all_known: bool = True) -> Exceptions:
     """Read the file of our own kernels; one that does not exist holds nothing.
 
     Raises:
-        CannotDo: an entry is malformed, expired, matches no known case, or shares a case with another.
+        CannotDo: as ``entries``.
 
     """
     try:
@@ -95,7 +95,7 @@ def read(path: Path, known_ids: KnownIds, today: date) -> Exceptions:
         return Exceptions()
     if unknown := set(file.document) - set(KINDS):
         raise CannotDo(f"{path.name} has {', '.join(sorted(unknown))}: write [[waiver]] and [[threshold]] tables")
-    return entries(file, known_ids, today)
+    return entries(file, known_ids, today, all_known=all_known)
 
 
 def entries(file: Toml, known_ids: KnownIds, today: date, *, all_known: bool = True) -> Exceptions:
@@ -104,7 +104,8 @@ def entries(file: Toml, known_ids: KnownIds, today: date, *, all_known: bool = T
     ``all_known``: an entry must match one of the known ids; otherwise an entry may be for ids that are not known.
 
     Raises:
-        CannotDo: as ``read``; the message has file and line.
+        CannotDo: an entry is malformed, expired, matches no known case, or shares a case with another; the message has
+            file and line.
 
     """
     waivers, thresholds = (

@@ -43,9 +43,9 @@ class ArgumentKind(Generic[N]):
             raise CannotDo(f"{option}={text}: give {self.form}")
         return number
 
-    def declare(self, parser: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
-        """Declare an option of this kind; the default is text, as a user would give it."""
-        read, said = partial(self.read, option), f"{what} (default %(default)s)"
+    def declare(self, parser: argparse.ArgumentParser, option: str, default: str | None, what: str) -> None:
+        """Declare an option of this kind; the default is text, as a user would give it, unless ``what`` says it."""
+        read, said = partial(self.read, option), what if default is None else f"{what} (default %(default)s)"
         parser.add_argument(option, type=read, default=default, metavar=self.metavar, help=said)
 
 

@@ -3,9 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import date
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
+from ..judging import waivers
+from ..judging.waivers import Exceptions, KnownIds
 from ..plain.errors import CannotDo
 from ..plain.toml import Toml
 from ..sources.target import Target
@@ -82,6 +86,20 @@ def read(path: Path) -> GateConfig:
     return GateConfig(file, Target(kernels, sources), rows, covering, checked)
 
 
+def accepted(own: GateConfig | None, target: Target, known: KnownIds, *, all_known: bool = True) -> Exceptions:
+    """Read which slowdowns are accepted, and the thresholds of single cases.
+
+    Raises:
+        CannotDo: an entry is refused, as by ``waivers.entries``.
+
+    """
+    today = date.today()  # noqa: DTZ011  # a day where the user is
+    if own is not None:
+        return waivers.entries(own.file, known, today, all_known=all_known)
+    # The file of the suite is about its own kernels.
+    return Exceptions() if target.kernels else waivers.read(waivers.WAIVERS, known, today, all_known=all_known)
+
+
 def _texts(file: Toml, key: str, form: re.Pattern[str], kind: str) -> tuple[str, ...]:
     values = file.document.get(key, [])
     if not isinstance(values, list) or not all(isinstance(v, str) and form.fullmatch(v) for v in values):
@@ -107,7 +125,9 @@ def _row(file: Toml, number: int, table: dict[str, Any]) -> Row:
         raise CannotDo(f"{file.at('row', number)}: shapes: a row needs some, such as {_EXAMPLES['shapes']!r}")
     if len(table.get("tier", DEFAULT_TIER).split()) != 1:
         raise CannotDo(f"{file.at('row', number, 'tier')}: tier: give one of {', '.join(TIERS)}")
-    return Row(**{**table, "tier": table.get("tier", DEFAULT_TIER).strip()})
+    row = Row(**{**table, "tier": table.get("tier", DEFAULT_TIER).strip()})
+    _check_without(f"{file.at('row', number, 'without')}: without", row.without.split(), [row], "this row")
+    return row
 
 
 def _checked(file: Toml, table: Any) -> tuple[Row, ...]:
@@ -123,12 +143,15 @@ def _checked(file: Toml, table: Any) -> tuple[Row, ...]:
             _check_word(where, "dtypes", word)
         rows = tuple(replace(row, dtypes=table["dtypes"]) for row in rows)
     without = table.get("without", [])
-    known = {case.words for row in rows for case in row.cases([("", object())], DEVICES)}
+    _check_without(f"{file.at('checked', key='without')}: without", without, rows, "the suite's checked rows")
+    return tuple(replace(row, without=" ".join(without)) for row in rows)
+
+
+def _check_without(where: str, without: Any, rows: Sequence[Row], of: str) -> None:
+    known = {case.words for row in rows for case in replace(row, without="").cases([("", object())], DEVICES)}
     if not isinstance(without, list) or (unknown := [case for case in without if case not in [*known]]):
         seen = without if not isinstance(without, list) else unknown[0]
-        where = f"{file.at('checked', key='without')}: without"
-        raise CannotDo(f"{where}: list cases of the suite's checked rows, such as {min(known)!r}; saw {seen!r}")
-    return tuple(replace(row, without=" ".join(without)) for row in rows)
+        raise CannotDo(f"{where}: list cases of {of}, such as {min(known)!r}; saw {seen!r}")
 
 
 def _covering(file: Toml, table: Any) -> Covering:
@@ -148,11 +171,13 @@ def _covering(file: Toml, table: Any) -> Covering:
         axes[key] = tuple(value.split()) if plainest[key] else ("", *value.split())
         if not axes[key]:
             raise CannotDo(f"{where}: give words in one text, such as {' '.join(KERNEL_AXES[key])!r}")
-        for word in axes[key]:
+    for (one, words), (other, others) in combinations(axes.items(), 2):
+        for word, another in product(words, others):
             try:
-                Case.parse(case_of("kernel", object(), "cpu", plainest | {key: word}).id, ())
+                Case.parse(case_of("kernel", object(), "cpu", plainest | {one: word, other: another}).id, ())
             except ValueError as error:
-                raise CannotDo(f"{where}: {error}") from error
+                key = one if one in table and word not in KERNEL_AXES[one] else other
+                raise CannotDo(f"{file.at('covering', key=key)}: {key}: {error}") from error
     return Covering(table.get("tier", DEFAULT_TIER), "kernels", tuple(axes.items()))
 
 

@@ -12,6 +12,7 @@ from bench.commands.bisect import Commits, search
 from bench.judging.policy import Policy
 from bench.judging.run import Run
 from bench.judging.verdict import CaseResult, Verdict
+from bench.plain.arguments import Parser
 from bench.plain.errors import CannotDo
 from bench.plain.evidence import Evidence
 
@@ -139,6 +140,30 @@ def test_a_step_tells_git_bisect_run_what_the_working_tree_is(
     (tmp_path / "bisected.py").write_text(KERNEL.format(result=result))
     given = ("--kernel=bisected:mine", "--gate-budget=20", "--gate-threshold=100%", "--step")
     assert main(["bisect", CASE, f"--good={good}", *given]) == code
+
+
+def test_a_step_accepts_what_the_file_of_the_gate_accepts(
+    commit: Commit, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    good = commit(KERNEL.format(result="out"))
+    twice = KERNEL.replace("return", "torch.nn.functional.scaled_dot_product_attention(q, k, v)\n    return")
+    (tmp_path / "bisected.py").write_text(twice.format(result="out"))
+    kernels, waiver = (
+        'kernels = ["bisected:mine"]',
+        '[[waiver]]\ncase = "mine-*"\nratio = 10\nreason = "twice the work"',
+    )
+    (tmp_path / "gate.toml").write_text(f"{kernels}\n{waiver}\nexpires = 2999-01-01\n")
+    assert main(["bisect", CASE, f"--good={good}", f"--gate-config={tmp_path / 'gate.toml'}", "--step"]) == 0
+    assert "accepted up to half the threshold above 10 until 2999-01-01: twice the work" in capsys.readouterr().out
+
+
+def test_a_small_threshold_has_the_budget_that_it_has_in_a_run_of_the_gate() -> None:
+    def budget_s(*given: str) -> float:
+        commands = Parser().add_subparsers()
+        return bisect.budget_s(bisect.declare(commands).parse_args(["t.py::t", "--good=HEAD", *given]))
+
+    assert budget_s("--gate-threshold=2.5") == 4 * budget_s() == 4 * Policy.budget_s
+    assert budget_s("--gate-threshold=2.5", "--gate-budget=3") == 3
 
 
 def test_a_step_blames_no_commit_that_good_has_nothing_to_compare_with() -> None:

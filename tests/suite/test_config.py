@@ -104,8 +104,8 @@ def test_the_command_line_goes_before_the_file_and_one_of_them_names_a_kernel(tm
         ),
         ((GOOD, '[row]\nshapes = "b1h2"'), "gate.toml, line 1: row: write each row as a table headed [[row]]"),
         (
-            ("[[waiver]]", '[covering]\ndtype = "fp8"\n'),
-            "gate.toml, line 18: dtype: kernel-b1h1t17d64-full-fp8-cpu-fwd",
+            (GOOD, '[covering]\ndtype = "fp8"\n'),
+            "gate.toml, line 2: dtype: kernel-b1h1t17d64-full-fp8-cpu-fwd",
         ),
         (
             ("[[waiver]]", '[covering]\nmask = ""\n'),
@@ -127,7 +127,15 @@ def test_the_command_line_goes_before_the_file_and_one_of_them_names_a_kernel(tm
             (GOOD, '[checked]\nwithout = "b1h2t24d8scale0-causal-fp32-fwdbwd"\n'),
             "gate.toml, line 2: without: list cases of the suite's checked rows",
         ),
-        (("[[waiver]]", '[covering]\nlayout = "upside"\n'), "gate.toml, line 18: layout: a shape is written like "),
+        (
+            ('"fwd"', '"fwd"\nwithout = "b1h2t128d64-full-fp32-fwd"'),
+            "gate.toml, line 14: without: list cases of this row, such as 'b1h2t128d64-causal-bf16-fwd'; saw 'b1",
+        ),
+        (
+            (GOOD, '[covering]\nhead_size = "d64 d192v128"\n'),
+            "gate.toml, line 2: head_size: a shape is written like ",
+        ),
+        ((GOOD, '[covering]\nlayout = "upside"\n'), "gate.toml, line 2: layout: a shape is written like "),
         (("[[waiver]]", '[covering]\nsize = "d64"\n'), "gate.toml, line 18: size: [covering] has tier, mask, dtype, "),
         (("[[waiver]]", '[covering]\ntier = "quick"\n'), "gate.toml, line 18: tier: it is made of smoke, pr, "),
         (("[[waiver]]", "[covering]\nmask = 3\n"), "gate.toml, line 17: covering: write a table headed [covering], "),

@@ -81,20 +81,27 @@ def resized(contents: Mapping[str, Tensor], workload: Workload) -> Iterator[None
 
 
 def first_item(workload: Workload) -> dict[str, Tensor]:
-    """Return what is the first item's own of the inputs, by name, and of the mask."""
+    """Return what the inputs and the mask hold for the first item alone, by name."""
     batch = workload.case.shape.batch
-    return {name: t[:1] for name, t in _sized(workload).items() if t.shape[0] == batch}
+    # A mask of fewer dimensions than four has no batch.
+    return {n: t[:1] for n, t in _sized(workload).items() if t.shape[0] == batch and (n != "mask" or t.dim() == 4)}
 
 
 def longer(workload: Workload, tokens: int) -> dict[str, Tensor]:
-    """Return inputs and mask with so many tokens more, which repeat the first ones; a single query stays single."""
-    queries = workload.case.shape.queries
+    """Return inputs and mask with so many more tokens, which repeat the first ones; a single query stays single."""
+    single = ("q", "x") if workload.case.shape.queries == 1 else ()
     return {
-        name: _extended(_extended(t, -1, tokens if t.shape[-1] > 1 else 0), -2, tokens if t.shape[-2] > 1 else 0)
-        if name == "mask"
-        else _extended(t, -2, 0 if name in ("q", "x") and queries == 1 else tokens)
+        name: _longer_mask(t, tokens) if name == "mask" else t if name in single else _extended(t, -2, tokens)
         for name, t in _sized(workload).items()
     }
+
+
+def _longer_mask(mask: Tensor, tokens: int) -> Tensor:
+    """Extend queries and keys; a mask of one dimension has keys alone, and a size of 1 stands for any."""
+    for dim in range(-min(mask.dim(), 2), 0):
+        if mask.shape[dim] > 1:
+            mask = _extended(mask, dim, tokens)
+    return mask
 
 
 def _sized(workload: Workload) -> dict[str, Tensor]:
@@ -105,7 +112,7 @@ def _sized(workload: Workload) -> dict[str, Tensor]:
 
 def _extended(tensor: Tensor, dim: int, more: int) -> Tensor:
     size = tensor.shape[dim]
-    return tensor.index_select(dim, torch.arange(size + more, device=tensor.device) % size) if more else tensor
+    return tensor.index_select(dim, torch.arange(size + more, device=tensor.device) % size)
 
 
 def _written(tensor: Tensor) -> Tensor:

@@ -111,10 +111,17 @@ class InterfaceLayout:
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float | None, **options: Any
     ) -> Tensor:
-        """Attend; arguments and shapes as ``attention.Kernel.__call__``."""
+        """Attend; arguments and shapes as ``attention.Kernel.__call__``.
+
+        Raises:
+            NotImplementedError: it would need a mask, and the function uses none.
+
+        """
         batch, heads, queries, size = q.shape
         keys = k.shape[2]
         if causal and (mask is not None or queries != keys or not self.uses_causal):
+            if not self.masks:
+                raise NotImplementedError(f"causal attention of {queries} queries to {keys} keys, for it uses no mask")
             mask, causal = self._with_causal(mask, queries, keys, q), False
         if mask is not None:
             mask = mask[(None,) * (4 - mask.dim())]

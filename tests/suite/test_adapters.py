@@ -302,6 +302,27 @@ def eager_forward(  # noqa: PLR0917  # as transformers' eager_attention_forward
     return (weights @ value).transpose(1, 2), weights
 
 
+def causal_forward(  # noqa: PLR0917  # as those of the interface that serve no mask
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float,
+    dropout: float = 0.0, **_: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    del attention_mask
+    return sdpa_forward(module, query, key, value, None, dropout, scaling)
+
+
+def test_a_function_that_knows_causal_and_no_mask_refuses_fewer_queries_than_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "forward_under_test", causal_forward, raising=False)
+    kernel = only("torch:forward_under_test")
+    assert (kernel.capabilities.masks, kernel.capabilities.causal) == (frozenset(), True)
+    q, k, v = inputs()
+    with pytest.raises(NotImplementedError, match=r"^causal attention of 3 queries to 5 keys, for it uses no mask$"):
+        kernel(q, k, v, causal=True)
+    k, v = k[:, :, :3], v[:, :, :3]
+    torch.testing.assert_close(kernel(q, k, v, causal=True), reference(q, k, v, causal=True).float())
+
+
 FORWARDS = {"sdpa": (sdpa_forward, {"bool", "float"}, True), "eager": (eager_forward, {"float"}, False)}
 
 

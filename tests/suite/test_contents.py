@@ -100,6 +100,24 @@ def test_sizes_change_in_the_same_tensors() -> None:
     assert (tuple(q.shape), tuple(mask.shape)) == ((2, 4, 6, 4), (2, 1, 6, 6))
 
 
+@pytest.mark.parametrize(
+    ("mask", "longer_shape"),
+    [("boolmaskqk", (22, 22)), ("boolmaskk", (22,)), ("boolmaskq", (22, 1)), ("learnedmaskqk", (22, 22))],
+)
+def test_a_mask_without_a_batch_has_no_first_item_and_grows_where_it_has_tokens(
+    mask: str, longer_shape: tuple[int, ...]
+) -> None:
+    shape = Shape.parse("b6h2t6d4")  # as many items as queries and keys
+    work = build(Case("masked", False, shape, mask, "fp32", "cpu", "fwd"), {})
+    made = work.inputs.get("mask", work.mask)
+    assert made is not None
+    before = made.shape
+    with resized(longer(work, 16), work):
+        assert made.shape == longer_shape
+    with resized(first_item(work), work):
+        assert (work.inputs["q"].shape[0], made.shape) == (1, before)
+
+
 def test_a_single_query_stays_single_when_the_keys_grow() -> None:
     work = build(Case("sdpa", False, Shape.parse("b1h2t1k8d4"), "full", "fp32", "cpu", "fwd"), {})
     with resized(longer(work, 16), work):

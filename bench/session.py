@@ -174,13 +174,17 @@ class GateSession:
 
     def test(self, case_id: str) -> PairedTest:
         """Return the stopping rule of a case; all times that any shard judges share the level."""
-        judged = self.timed(self.selected) + self.timed(self._on_gpu)
         return self.settings.policy.test(
-            judged + (0 if self.others is None else len(self.others.compared)),
+            self._times + (0 if self.others is None else len(self.others.compared)),
             accepted=self.exceptions.of(case_id),
             replications=self.replications if self.settings.base_python is None else None,
             host=any(case.id == case_id for case in self._on_gpu),
         )
+
+    @property
+    def _times(self) -> int:
+        """How many times of cases are judged, by all shards together."""
+        return self.timed(self.selected) + self.timed(self._on_gpu)
 
     @property
     def _on_gpu(self) -> list[Case]:
@@ -248,7 +252,7 @@ class GateSession:
         others = Session(SessionSettings(settings.base, settings.policy, settings.threads), here)
         self.resources.callback(others.resources.close)
         others.start(selection)
-        others.sharing, others.replications = self.timed(self.selected), self.replications
+        others.sharing, others.replications = self._times, self.replications
         self.others = others
         return others
 

@@ -19,6 +19,7 @@ from bench.suite.code import PackageCode
 from .test_options import settings
 
 CPU, GPU = (Case.parse(f"sdpa-b1h4t64d32-causal-fp32-{device}-fwd", ()) for device in ("cpu", "cuda"))
+SELECTION = Selection(Path(), None, (), ("test_plain.py::test_plain",), frozenset(), (), (), (), {}, Path(), {})
 
 
 def test_the_host_s_time_of_a_case_on_a_gpu_is_judged_and_counts_as_a_case_of_its_own() -> None:
@@ -34,12 +35,17 @@ def test_the_host_s_time_of_a_case_on_a_gpu_is_judged_and_counts_as_a_case_of_it
     assert session.test(CPU.id).alarm_level == Policy.false_alarm
 
 
+def test_benchmarks_of_their_own_share_the_level_with_all_times_of_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.session.Session.start", lambda *_: None)
+    session = GateSession(settings(), Source("here", b""), cases=dict.fromkeys([CPU, GPU]), selected=[CPU, GPU])
+    assert session.compare_others(SELECTION).sharing == 3
+
+
 @pytest.mark.parametrize("given", [{"gate_base": None, "benchmark_compare": True}, {"shard": "1/2"}])
 def test_a_benchmark_of_its_own_needs_a_base_whose_tests_can_run_and_the_whole_run(given: dict[str, Any]) -> None:
     session = GateSession(settings(**given), Source("here", b""))
-    selection = Selection(Path(), None, (), ("test_plain.py::test_plain",), frozenset(), (), (), (), {}, Path(), {})
     with pytest.raises(CannotDo, match=r"^test_plain\.py::test_plain is a benchmark of its own, which is compared by"):
-        session.compare_others(selection)
+        session.compare_others(SELECTION)
 
 
 def test_under_another_interpreter_alone_the_base_is_the_head_s_own_code_or_what_is_installed_there() -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.machinery import all_suffixes
@@ -42,8 +42,9 @@ def of_disk(top: Path) -> RepositoryCode:
 
     Files that git does not track count if they are Python's: others, such as reports, may come with each run.
     """
-    source = (path for path, tracked in _known(top).items() if tracked or path.suffix in CODE)
-    return RepositoryCode("working tree", _digest(top, source), _world(top))
+    known = _known(top)
+    tracked = {path for path, is_tracked in known.items() if is_tracked}
+    return RepositoryCode("working tree", _digest(top, _source(known, tracked)), _world(top))
 
 
 def of_head(top: Path, revision: str, scratch: Path) -> RepositoryCode:
@@ -67,7 +68,8 @@ def of_name(top: Path, wanted: str, scratch: Path) -> tuple[RepositoryCode, tupl
 
     """
     name, why = source.choice(top, wanted)
-    if name.endswith(".json") and (Path(name).is_file() or not is_revision(top, name)):
+    is_file = os.path.isfile(name)  # noqa: PTH113  # Path would raise for a name that is too long
+    if name.endswith(".json") and (is_file or not is_revision(top, name)):
         return of_stored(top, Path(name), scratch), ()
     if not name.endswith(MERGE_BASE) and source.names_directory(top, name):
         place = Path(name).resolve()
@@ -103,14 +105,16 @@ def of_stored(top: Path, path: Path, scratch: Path) -> RepositoryCode:
 
 def of_commit(top: Path, found: Stored, origin: str, scratch: Path) -> RepositoryCode:
     """Return the code of a commit and of edits to it, checked out twice: the tests of one are replaced."""
-    folders = [scratch.resolve() / name for name in ("checkout", "untouched")]
+    folders = [scratch.resolve() / name for name in ("untouched", "checkout")]
     for folder in folders:
         with writing(scratch):
             folder.mkdir(parents=True)
             files_of(top, found.commit, origin, folder)
+            tracked = {*_below(folder)}
             found.apply(folder)
-    world, own = (replace(_world(top), checkout=folder) for folder in folders)
-    return RepositoryCode(origin, _digest(folders[0], _below(folders[0])), world, own, found.commit[:12])
+    own, world = (replace(_world(top), checkout=folder) for folder in folders)
+    digest = _digest(folder, _source(_below(folder), tracked))
+    return RepositoryCode(origin, digest, world, own, found.commit[:12])
 
 
 def lay_over(tests: Iterable[Path], settings: Path | None, world: World) -> None:
@@ -208,14 +212,20 @@ def _conftests(test: Path, repository: Path) -> Iterator[Path]:
 
 
 def _known(top: Path) -> dict[Path, bool]:
-    """Map each file that git does not ignore to whether git tracks it; outside of git every file counts."""
+    """Map each file that git does not ignore to whether git tracks it; outside of git every file counts.
+
+    A submodule's files are among them, as they are in a checkout.
+    """
     try:
         known = known_files(top, ".")
     except GitFailed:
         known = None
     if known is None:
         return dict.fromkeys(_below(top), True)
-    return {top / name: tracked for name, tracked in known.items()}
+    found = {top / name: tracked for name, tracked in known.items()}
+    for path in [path for path, tracked in found.items() if tracked and (path / ".git").exists()]:
+        found |= _known(path)
+    return found
 
 
 def _data(folders: Iterable[Path]) -> Iterator[Path]:
@@ -231,6 +241,10 @@ def _below(folder: Path) -> Iterator[Path]:
     for here, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name not in ("__pycache__", ".git")]
         yield from (Path(here, name) for name in files if not name.endswith(".pyc"))
+
+
+def _source(files: Iterable[Path], tracked: Collection[Path]) -> Iterator[Path]:
+    return (path for path in files if path in tracked or path.suffix in CODE)
 
 
 def _digest(root: Path, files: Iterable[Path]) -> str:

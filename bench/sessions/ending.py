@@ -96,8 +96,8 @@ class Ending:
         """Write the last line, below pytest's own."""
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and self.closing is not None:
-            passed = PASS in self.closing
-            colour = "yellow" if PASS_IN_PART in self.closing else "green" if passed else "red"
+            colours = {PASS_IN_PART: "yellow", PASS: "green"}
+            colour = next((c for word, c in colours.items() if self.closing.startswith(f"gate: {word}")), "red")
             reporter.write_line(self.closing, bold=True, **{colour: True})
 
 

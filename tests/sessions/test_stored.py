@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bench.plain.errors import CannotDo
-from bench.sessions import stored
+from bench.sessions import code, stored
 from bench.sessions.stored import Stored
+from bench.sources.repository import known_commit
 
 from .conftest import Repository
 
@@ -51,6 +52,32 @@ def test_edits_are_made_in_a_checkout_and_nowhere_else(tmp_path: Path) -> None:
     assert made == dict.fromkeys(["package", "a/b.py", "link.py", "script"], "1")
     assert precious.read_text() == "precious"
     assert (checkout / "script").stat().st_mode & 0o111
+
+
+def test_a_checkout_is_the_same_source_as_the_disk_with_a_submodule_and_with_data_that_git_does_not_track(
+    repository: Make, tmp_path: Path
+) -> None:
+    theirs = repository({"m.py": "x = 1", "data.txt": "1"})
+    theirs.git("init", "--quiet", "sub")
+    Repository(theirs.path / "sub").commit({"n.py": "x = 1", ".gitignore": "built\n"})
+    theirs.git("add", "sub")
+    theirs.git("commit", "--quiet", "--message", "a submodule")
+    theirs.write({"m.py": "x = 2", "new.py": "x = 1", "new.txt": "not tracked", "sub/built": "ignored"})
+    commit, edits = known_commit(theirs.path, "HEAD"), stored._edits(theirs.path)
+    checkout = code.of_commit(theirs.path, Stored(commit, edits), "edited", tmp_path / "scratch").sha256
+    assert code.of_disk(theirs.path).sha256 == checkout
+    theirs.write({"new.txt": "a report"})
+    assert code.of_disk(theirs.path).sha256 == checkout
+    for edited in ("sub/n.py", "sub/new.py", "data.txt"):
+        theirs.write({edited: "x = 3"})
+        assert code.of_disk(theirs.path).sha256 != checkout, edited
+        checkout = code.of_disk(theirs.path).sha256
+
+
+def test_a_long_name_of_no_baseline_is_refused_in_one_sentence(repository: Make, tmp_path: Path) -> None:
+    theirs = repository({"m.py": "x = 1"})
+    with pytest.raises(CannotDo, match=r"is no baseline of pytest-benchmark \(OSError"):
+        code.of_name(theirs.path, f"{'x' * 300}.json", tmp_path)
 
 
 def test_an_edited_submodule_is_no_part_of_a_baseline_and_another_repository_no_edit(

@@ -87,7 +87,7 @@ def find(case_id: str, head: Party, rows: Rows = ROWS) -> Case:
     cases = {case.id: (case, reason) for case, reason in every.items()}
     if case_id not in cases:
         near = ", ".join(get_close_matches(case_id, cases, n=3))
-        hint = f"did you mean {near}?" if near else "pytest bench/ --tier=full --collect-only -q lists them"
+        hint = f"did you mean {near}?" if near else f"give an id such as {min(cases, default='none')}"
         raise CannotDo(f"no case is named {case_id}: {hint}")
     case, reason = cases[case_id]
     if reason is not None:

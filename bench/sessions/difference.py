@@ -1,9 +1,10 @@
 """How two results of a benchmark differ, whatever they are."""
 
+import re
 import sys
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ..plain.printable import first_line, readable
 from .arrays import as_numpy, assert_close, assertion_of, is_array, same_number
 
 LONGEST = 80  # characters of a value that is shown
+ADDRESS = re.compile("0x[0-9a-f]+")  # of an object in memory
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ class _Comparison:
         only = head.keys() ^ base.keys()
         if only and len(head) == len(base) and not any(_defines(key, "__hash__") for key in only):
             self._compare_sequences([*head.items()], [*base.items()], f"{where}.items()")  # no key equals another
+        elif only and self._alike(in_order := self._in_order(head), in_base := self._in_order(base)):
+            for one, other in zip(in_order, in_base, strict=True):
+                self.compare(head[one], base[other], f"{where}[{one!r}]")
         elif only:
             names = ", ".join(sorted(map(repr, only)))
             self._add(where, f" has other keys than in the base: {_short(names)} on one side alone")
@@ -115,7 +120,12 @@ class _Comparison:
         if isinstance(head, AbstractSet) or _defines(head, "__eq__"):
             with suppress(Exception):  # such as a field that is an array, which has no truth value
                 equal = head == base
+                if equal is False and head != head:  # noqa: PLR0124  # as NaN, which may still be stored alike
+                    equal = None
             equal = equal if isinstance(equal, bool) else None  # an elementwise == returns no bool
+        if equal is False and isinstance(head, AbstractSet):
+            self._compare_sets(head, base, where)
+            return
         if equal is None:
             with suppress(Exception):  # labelled arrays may store equal contents in several ways
                 ask: Any = getattr(head, "identical", None) or head.equals
@@ -128,6 +138,24 @@ class _Comparison:
             self._compare_states(head, base, where)
         elif equal is False:
             self._differ(head, base, where)
+
+    def _compare_sets(self, head: AbstractSet[Any], base: AbstractSet[Any], where: str) -> None:
+        """Compare sets that ``==`` calls different: their members may be NaN, or equal to nothing but themselves."""
+        if self._alike(self._in_order(head), self._in_order(base)):
+            return
+        if len(head) == len(base) and not all(_defines(member, "__hash__") for member in head ^ base):
+            self._cannot_tell(f"{where} has members that are equal to themselves alone")
+        else:
+            self._differ(head, base, where)
+
+    def _alike(self, head: Sequence[Any], base: Sequence[Any]) -> bool:
+        trial = _Comparison(self._places)
+        trial.compare(head, base, "")
+        return trial.found is None and trial.unknown is None
+
+    def _in_order(self, members: Iterable[Any]) -> list[Any]:
+        """Sort by what is shown of members, without places and addresses of one side's own."""
+        return sorted(members, key=lambda member: ADDRESS.sub("", self._at_home(repr(member))))
 
     def _compare_states(self, head: Any, base: Any, where: str) -> None:
         """Compare what pickle would store of two objects: the attributes that both have, and the rest."""

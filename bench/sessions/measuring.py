@@ -30,7 +30,6 @@ class InTwins:
                 return other.measure_test(node_id, rule, seconds, "may be slower, and could not be measured again")
 
         measurements = measure_until_decided(measure_in, test, budget.allowance_s(self.first.time_calls()))
-        budget.spend(sum(measurement.seconds for measurement in measurements))
         return Timing(measurements, replicate(measure_in, measurements, test, budget.cap_s))
 
 

@@ -57,21 +57,21 @@ def run(session: Session, item: pytest.Item, nextitem: pytest.Item | None) -> No
 
 
 def _reports(
-    item: pytest.Item, session: Session, result: CaseResult | None, data: list[Any]
+    item: pytest.Item, session: Session, result: CaseResult | str, data: list[Any]
 ) -> Iterator[pytest.TestReport]:
     """Return the head's reports, made into those of the verdict where there is one."""
     read = item.config.hook.pytest_report_from_serializable
     reports = [read(config=item.config, data=one) for one in data]
-    if reports and (result is None or result.verdict is Verdict.SKIPPED):
+    if reports and (isinstance(result, str) or result.verdict is Verdict.SKIPPED):
         yield from reports
         return
     phases = {report.when: report for report in reports}
     for phase in ("setup", "call", "teardown"):
         report = phases.get(phase) or pytest.TestReport(item.nodeid, item.location, {}, "passed", None, phase)
         report.outcome, report.longrepr = "passed", None  # the verdict says what failed
-        if phase == "call" and result is None:
-            report.outcome, report.longrepr = "failed", "the head's process ended in this test"
-        elif phase == "call" and result is not None:
+        if phase == "call" and isinstance(result, str):
+            report.outcome, report.longrepr = "failed", result
+        elif phase == "call" and not isinstance(result, str):
             report.user_properties = [*report.user_properties, (VERDICT, result.verdict.value)]
             if result.verdict.fails:
                 report.outcome, report.longrepr = "failed", describe(result, session.repeatable)

@@ -63,19 +63,22 @@ class Session:
         self.load = LoadMeter()
         self.has_started = True
 
-    def run(self, node_id: str, following: str | None, *, uses_fixture: bool) -> tuple[CaseResult | None, list[Any]]:
-        """Run one test on both sides; returns its result, if it uses the fixture, and the head's reports."""
+    def run(self, node_id: str, following: str | None, *, uses_fixture: bool) -> tuple[CaseResult | str, list[Any]]:
+        """Run one test on both sides; returns its result, or why a test without the fixture has no reports, and those.
+
+        The reports are the head's.
+        """
         try:
             self.pair.parties.ready()
         except CannotDo as refusal:
-            return self._add(Evidence(node_id, error=str(refusal)), Own()) if uses_fixture else None, []
+            return self._add(Evidence(node_id, error=str(refusal)), Own()) if uses_fixture else str(refusal), []
         follows = {"head": following}
         if uses_fixture and node_id in self.pair.collected["base"].tests:
             follows["base"] = self._next_of_base(node_id)
         steps = self.pair.begin(node_id, follows)
         head = steps["head"]
         if not uses_fixture:
-            return None, list(finished(head).reports)
+            return str(head) if isinstance(head, SideFailed) else "", list(finished(head).reports)
         own = head.own if isinstance(head, Arrived) else Own()
         evidence, timed = self._compare(node_id, steps, own)
         if isinstance(head, Arrived):
@@ -201,6 +204,8 @@ class Session:
         result = judge_case(evidence, self._test(evidence.case_id, own))
         self.results.append(result)
         self.replications.settle(result)
+        if result.id in self.compared:  # what it did not take, later tests may
+            self.budget.spend(sum(measurement.seconds for measurement in result.measurements))
         return result
 
     def finish(self) -> Run:

@@ -85,7 +85,7 @@ def test_a_repository_s_own_file_names_kernels_and_rows_and_each_side_imports_it
     ("arguments", "expected"),
     [
         (["sdpa-b1h4t64d32-causl-fp32-cpu-fwd", SAME], "did you mean sdpa-b1h4t64d32-causal-fp32-cpu-fwd"),
-        (["nothing", SAME], "no case is named nothing: pytest bench/ --tier=full --collect-only -q lists them"),
+        (["nothing", SAME], "no case is named nothing: give an id such as block-"),
         (["manual-b1h4t64d32-causal-fp32-cpu-fwd", SAME], "cannot run: manual does not support causal attention"),
         ([CASE, "--gate-base=no-such"], "base 'no-such' is neither a directory nor a revision"),
         ([CASE, "--gate-base="], "base '' is neither a directory nor a revision"),

@@ -198,6 +198,11 @@ NAN = float("nan")
         (Lazy(1), computed(Lazy(1))),
         (torch.float32, torch.float32),
         (shown("a"), shown("a")),
+        ({float("nan"), 1.0}, {float("nan"), 1.0}),
+        ({(1, float("nan"))}, {(1, float("nan"))}),
+        ({float("nan"): 1, "a": 2}, {"a": 2, float("nan"): 1}),
+        ({Plain(1)}, {Plain(1)}),
+        ([Decimal("NaN"), Decimal("sNaN")], [Decimal("NaN"), Decimal("sNaN")]),
     ],
 )
 def test_results_that_are_the_same(head: object, base: object) -> None:
@@ -247,6 +252,9 @@ def test_results_that_are_the_same(head: object, base: object) -> None:
         (Point(1), Point(1.0), "the result.x is of type int, and float in the base"),
         (torch.ones(1, requires_grad=True), torch.ones(1), "the result: requires_grad True, and False in the base"),
         (shown("a"), shown("b"), "the result.name is 'a', and 'b' in the base"),
+        ({float("nan"): 1}, {float("nan"): 2}, "the result[nan] is 1, and 2 in the base"),
+        ({NAN}, {1.0}, "the result is {nan}, and {1.0} in the base"),
+        (Decimal("NaN"), Decimal("-NaN"), "the result, as pickled, [0][0] is 'NaN', and '-NaN' in the base"),
     ],
 )
 def test_where_results_differ_is_said(head: object, base: object, found: str) -> None:
@@ -260,6 +268,7 @@ def test_where_results_differ_is_said(head: object, base: object, found: str) ->
         (Closed(), Closed(), "the result cannot be compared (TypeError: no)"),
         (Square(1), computed(Square(1)), "the result stores the attributes twice on one side alone"),
         ([1, Closed()], [1, Closed()], "the result[1] cannot be compared (TypeError: no)"),
+        ({Plain(1), Plain(2)}, {Plain(1), Plain(3)}, "the result has members that are equal to themselves alone"),
     ],
 )
 def test_what_cannot_be_compared_is_said(head: object, base: object, unknown: str) -> None:
@@ -320,6 +329,9 @@ def test_the_place_of_a_checkout_is_that_of_the_repository() -> None:
     for head, base in (("/home/me/a.py", "/tmp/base/a.py"), (b"/home/me", b"/tmp/base")):  # noqa: S108
         assert between(head, base, places) == Difference()
     assert between([Path("/home/me/a.py")], [Path("/tmp/base/a.py")], places) == Difference()  # noqa: S108
+    assert between({"/home/me/a.py", "b"}, {"/tmp/base/a.py", "b"}, places) == Difference()  # noqa: S108
+    assert between({Path("/home/me"): 1, 2: 3}, {Path("/tmp/base"): 1, 2: 3}, places) == Difference()  # noqa: S108
+    assert between({"/home/me": 1}, {"/tmp/base": 2}, places).found  # noqa: S108
     assert between("/home/me/a.py", "/tmp/base/b.py", places).found  # noqa: S108
 
 

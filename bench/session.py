@@ -57,7 +57,9 @@ class GateSession:
     head_source: Source
     started: Gate | None = None  # None until the sides are there
     cases: dict[Case, str | None] = field(default_factory=dict)  # the tier's, each with the reason if it cannot run
-    missing_ids: list[str] = field(default_factory=list)  # of the base's cases, and of those stored, that the head lost
+    missing_ids: list[str] = field(
+        default_factory=list
+    )  # cases of the base, or of the stored baseline, that head lacks
     allocator: str = ""
     exceptions: Exceptions = field(default_factory=Exceptions)
     selected: list[Case] = field(default_factory=list)  # what pytest selected, all shards together
@@ -109,7 +111,8 @@ class GateSession:
                     own, subjects = sides.base.ask("ids", tier, devices, rows)
                     # A baseline has times of a kernel from outside and not its source, so its absence is no loss.
                     base_ids = {id_ for id_ in base_ids if id_.partition("-")[0] in subjects} | own
-                # Which cases a kernel is only checked on changes with what it supports: they must run, others be there.
+                # A timed case must be there, in any tier. Cases that are only checked depend on what a kernel supports,
+                # so one may be gone, unless the head does not support it any more.
                 timed = base_ids & gate.base.timed_ids
                 gone = timed - self.known_ids() if timed else timed
                 self.missing_ids = sorted(gone | sides.head.ask("lacks", base_ids))

@@ -1,4 +1,4 @@
-"""``bisect`` for a case of the suite, or of kernels of another repository; a test is bisected as the engine does."""
+"""``bisect`` for a case of the suite, also of kernels of another repository; ``bisect.py`` is for tests."""
 
 import argparse
 from functools import partial

@@ -41,7 +41,7 @@ def _backend(base: Fingerprint, head: Fingerprint) -> Differences:
 
 
 def _cause(base: tuple[SdpaCall, ...], head: tuple[SdpaCall, ...]) -> str:
-    """Say why another backend ran: a reason to refuse the call that appeared or went, or the arguments that differ."""
+    """Say why another backend ran: reasons to refuse the call that are new or gone, or else arguments that differ."""
     before, after = _refusals(base), _refusals(head)
     now = [reason for reason in after if reason not in before]
     if now:

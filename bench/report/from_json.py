@@ -32,7 +32,7 @@ def from_json(text: str) -> Run:
     try:
         return _run(loads(text))
     except (ValueError, RecursionError, Unfit) as error:
-        raise CannotDo(f"these are no verdicts as --gate-json writes them ({error}): write them anew") from error
+        raise CannotDo(f"this is no report that --gate-json wrote ({error}): write it anew") from error
 
 
 def _run(value: Any) -> Run:
@@ -67,7 +67,7 @@ def _rules(run: Run) -> Iterator[tuple[bool, str]]:
     yield part, "document.shard should have an index from 1 to its count"
     speeds = (min(ceiling.flops_per_s, ceiling.bytes_per_s) for ceiling in run.ceilings)
     yield all(speed > 0 for speed in speeds), "document.ceilings should be above zero"
-    yield all(map(known, run.options)), "document.options should be of those by which a case is repeated"
+    yield all(map(known, run.options)), "document.options should be options that repeat a case"
     yield len({case.id for case in run.cases}) == len(run.cases), "a case is in it twice"
     for case in run.cases:
         times = [time for one in (case, case.host) if one for time in (one.ratio, *one.ci, one.base_ns, one.head_ns)]

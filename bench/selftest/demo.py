@@ -31,7 +31,7 @@ BRIEFLY = ("-q", "--tb=no", "-rN")  # the table says what the text of each failu
 
 @dataclass(frozen=True)
 class Edit:
-    """An edit that a reviewer could overlook, and the verdict that some case must get whose id begins so."""
+    """An edit that a reviewer could overlook: ``verdict`` is what a case must get whose id begins with ``case``."""
 
     why: str
     file: str

@@ -18,7 +18,7 @@ from . import code
 from .code import RepositoryCode
 from .measuring import InProcesses, InTwins, Measuring
 from .meeting import Arrived, SessionStart
-from .pair import Launch, SessionPair, forked, launcher, pair
+from .pair import Launch, SessionPair, forked, launcher
 from .settings import SessionSettings
 
 NEEDED = ("pytest", "pytest_benchmark")  # of another interpreter
@@ -192,7 +192,8 @@ def opened(settings: SessionSettings, selection: Selection) -> Iterator[Opened]:
             code.lay_over(selection.files, selection.settings, side.world)
         given = code.present(base.world)
         starts = {label: _start(settings, selection, label, side, scratch) for label, side in sides.items()}
-        both = stack.enter_context(pair(starts, launch=launch))
+        both = stack.enter_context(closing(SessionPair(starts, launch=launch)))
+        both.parties.ready()
         measuring = InTwins(both) if python is None else stack.enter_context(closing(InProcesses(both)))
         yield Opened(head, base, both, own, measuring, versions, warnings, given)
 

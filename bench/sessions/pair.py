@@ -3,7 +3,7 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -162,17 +162,15 @@ class SessionPair:
         return self.measure(rule, budget_s)
 
     @contextmanager
-    def again(self, node_id: str, labels: Collection[str] = ("head", "base")) -> Iterator["SessionPair"]:
-        """Hold another pair, or one side of it, to be started in the other order, for the tests of one file alone."""
+    def again(self, node_id: str) -> Iterator["SessionPair"]:
+        """Hold another pair, to be started in the other order, for the tests of one file alone."""
         file = node_id.partition("::")[0]
         name = f"again-{token_hex(4)}"  # so that what a result computes from a path varies from run to run
         starts = {
             label: replace(start, files=(str(start.root / file),), scratch=start.scratch / name, shuffled=True)
             for label, start in self.starts.items()
-            if label in labels
         }
-        order = tuple(label for label in reversed(self.order) if label in labels)
-        with closing(SessionPair(starts, order, self.launch)) as held:
+        with closing(SessionPair(starts, self.order[::-1], self.launch)) as held:
             yield held
         for start in starts.values():  # copies of compiled modules, which would pile up
             shutil.rmtree(start.scratch, ignore_errors=True)
@@ -180,23 +178,6 @@ class SessionPair:
     def close(self) -> None:
         """End both sessions: they tear down what their tests share."""
         self.parties.close()
-
-
-@contextmanager
-def pair(
-    starts: Mapping[str, SessionStart],
-    order: tuple[str, ...] = ("head", "base"),
-    launch: Launch = forked,
-) -> Iterator[SessionPair]:
-    """Yield a pair of sessions, and close it when the context ends.
-
-    Raises:
-        CannotDo: a session does not start.
-
-    """
-    with closing(SessionPair(starts, order, launch)) as held:
-        held.parties.ready()
-        yield held
 
 
 def finished(step: Step | SideFailed | None) -> Finished:

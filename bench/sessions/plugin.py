@@ -115,7 +115,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_timeout_set_timer(item: pytest.Item) -> bool | None:
-    # pytest-timeout is to set none around what the twins do: to time a call takes longer than to call it.
+    # Timing a call takes longer than calling it, so pytest-timeout must not limit it.
     return True if SESSION in item.config.stash else None
 
 

@@ -1,4 +1,4 @@
-"""How pytest's own session runs an item: by the twins, or, where nothing is compared, held to its reference."""
+"""How pytest's own session runs an item: in the twins, or without a base, by itself and held to its reference."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -59,7 +59,7 @@ def _of_every_kernel(part: Callable[..., Part], kernels: Sequence[str]) -> list[
 
 
 def _of_one_head(part: Callable[..., Part], device: str, kernels: Sequence[str]) -> list[Part]:
-    """Tables A1 to A4; A2 is about a CPU."""
+    """Tables A1 to A4, of a single head; A2 is measured on a CPU alone."""
     again = partial(both_ways, runs=study.NOTED)
     tiny = partial(again, calls=study.TINY_REPETITIONS // study.NOTED)
     large = partial(again, calls=study.LARGE_REPETITIONS // study.NOTED)

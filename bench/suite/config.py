@@ -26,7 +26,7 @@ _NAME = re.compile(r"[^\W\d]\w*")
 
 @dataclass(frozen=True)
 class GateConfig:
-    """What the file says; where it names no rows, they are the suite's. Its waivers are read from ``file``."""
+    """What the file says. If it names no rows, the suite's are used. Waivers are read from ``file`` later."""
 
     file: Toml
     target: Target

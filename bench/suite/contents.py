@@ -53,9 +53,9 @@ def with_others(workload: Workload, names: frozenset[str]) -> Workload:
 
 
 def other(tensor: Tensor) -> Tensor:
-    """Return other values of the same kind: the tensor's in reverse order, with a slope added where that is the same.
+    """Return other values of the same kind: the tensor's in reverse order, or if that is the same, with a slope added.
 
-    In reverse order, q and k have the same scores in reverse order: as large and as well conditioned as before.
+    If q and k are reversed, so are their scores, which stay as large and as well conditioned as before.
     """
     changed = tensor.flip(tuple(range(tensor.dim())))
     if not torch.equal(changed, tensor) or not tensor.numel():

@@ -86,8 +86,11 @@ def _supported(kernel: Any, device: str, axes: Mapping[str, Sequence[str]]) -> M
 def served(
     axes: Mapping[str, Sequence[str]], serves: Callable[[Mapping[str, str]], bool]
 ) -> Mapping[str, Sequence[str]]:
-    """Keep the words of each axis that are served beside the plainest of the others; nothing where none are."""
-    # No mask and no dtype serves every kernel. Of the other axes the plainest word does, of all but one at least.
+    """Keep the words of each axis that are served together with plain words of the other axes; nothing if none are.
+
+    The plain words are the first combination that is served: any mask and dtype, and of the other axes the first word
+    of all, or of all but one.
+    """
     plain = {axis: words[0] for axis, words in axes.items()}
     others = [
         {},

@@ -64,10 +64,10 @@ class ProcessPairs:
         self._examiners.wait()
 
     def start(self, wanted: int) -> None:
-        """Make sure that so many pairs live and have loaded, or as many as may live.
+        """Make sure that ``wanted`` pairs, at most ``MOST_PAIRS``, live and have loaded.
 
-        Those that lack are started as many at a time as there are cores for. Dead ones are replaced: a case that
-        crashed a process must not fail the cases after it.
+        Missing ones are started, as many at a time as there are cores for. Dead ones are replaced, so that a case that
+        crashed a process does not fail the cases after it.
 
         Raises:
             CannotDo: a side does not load in its process.

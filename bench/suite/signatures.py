@@ -18,7 +18,8 @@ ACCEPTED = (
     f"(module, query, key, value, {', '.join(INTERFACE)}) as in transformers' AttentionInterface"
 )
 
-# The names of a kernel's arguments in other signatures, when one is asked for, and what a message calls that.
+# For each of a kernel's arguments: its names in other signatures, the condition that it was given, and its name in a
+# message.
 _ELSEWHERE = {
     "mask": (("mask", "attn_mask", "attention_mask", "attn_bias", "bias"), "mask is not None", "a mask"),
     "causal": (("causal", "is_causal"), "causal", "causal attention"),
@@ -200,7 +201,7 @@ class Undeclared:
             token = torch.zeros(1, 1, 1, head_size, dtype=dtype, device=device, requires_grad=backward)
             self.refusals[kind] = None
             try:
-                with watching(), torch.set_grad_enabled(backward):  # what it leaves changed is for its cases to show
+                with watching(), torch.set_grad_enabled(backward):  # its cases show what it leaves changed
                     out = self.layout(token, token, token, mask=None, causal=False, scale=None)
                     if backward:
                         torch.autograd.grad(out.sum(), token)

@@ -7,8 +7,6 @@ import platform
 import random
 from pathlib import Path
 
-# glibc moves its mmap threshold at run time. So the same kernel may reuse its score buffer, or page-fault it in at
-# every call, a factor of two. The parameters are those of malloc.h: threshold, trim, top pad.
 MOST_PAGES = 4096  # taken from the address space, and never touched
 MOST_CLASSES = 2048  # numbered; the table has 4096 places (MCACHE_SIZE_EXP in CPython's typeobject.c)
 # What OpenMP, BLAS, Numba, numexpr and libraries in Rust read when they are loaded. The first seven are those that
@@ -24,6 +22,8 @@ _THREADS = (
     "RAYON_NUM_THREADS",
     "POLARS_MAX_THREADS",
 )
+# glibc moves its mmap threshold at run time. So the same kernel may reuse its score buffer, or page-fault it in at
+# every call, a factor of two. The parameters are those of malloc.h: threshold, trim, top pad.
 _MALLOPT = ((-3, 1 << 30), (-1, 2**31 - 1), (-2, 64 << 20))
 
 

@@ -37,7 +37,7 @@ def measure_until_decided(measure_in: MeasureIn, test: PairedTest, budget_s: flo
 def replicate(
     measure_in: MeasureIn, measurements: Sequence[Measurement], test: PairedTest, budget_s: float
 ) -> Measurement | None:
-    """Measure a slowdown in further pairs of twins, if the measurements show one that chance could explain.
+    """Measure a slowdown in further pairs of twins, if it is one that the layout of memory alone could explain.
 
     ``budget_s`` is that of one measurement. Where sides take seconds to start, it would end before the pairs of twins
     were enough to decide anything, so ``DECISIVE`` times the fewest that can decide are taken in any case.
@@ -64,17 +64,17 @@ def measure_processes(
     least: int = 1,
     within: StoppingRule | None = None,
 ) -> Measurement:
-    """Take an observation from one pair of processes after the other until the test is certain, ``most`` at the most.
+    """Take an observation from one pair of processes after the other, until the test is certain or there are ``most``.
 
-    The budget ends that only after ``least`` of them. The stopping rule in each is ``within``, or else to take so many
-    pairs of bursts as make a median.
+    The budget ends this only after ``least`` observations. ``within`` is the stopping rule in each pair of processes;
+    by default, that is ``BURST_PAIRS`` pairs of bursts.
     """
     start_s = time.monotonic()
     taken: list[Measurement] = []
     while len(taken) < most:
         taken.append(measure_in(len(taken), within or _Enough(), SHARE * budget_s))
         spent = time.monotonic() - start_s > budget_s and len(taken) >= least
-        if spent or is_settled(taken, test):
+        if spent or test.is_certain(sorted(observation(one).log_ratio for one in taken)):
             break
     return joined(taken, time.monotonic() - start_s)
 
@@ -109,8 +109,3 @@ def joined(measurements: Sequence[Measurement], seconds: float) -> Measurement:
     """Return the measurement whose pairs are the observations, in order."""
     pairs = tuple(observation(measurement) for measurement in measurements)
     return replace(measurements[-1], pairs=pairs, seconds=seconds)
-
-
-def is_settled(measurements: Sequence[Measurement], test: PairedTest) -> bool:
-    """Whether the observations make the test certain."""
-    return test.is_certain(sorted(observation(one).log_ratio for one in measurements))

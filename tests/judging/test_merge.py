@@ -242,7 +242,7 @@ def test_the_command_prints_the_table_and_the_closing_line_and_writes_the_report
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(None, "cannot be read ("), ("{", "these are no verdicts as --gate-json writes them ("), ("\udcff", "cannot be")],
+    [(None, "cannot be read ("), ("{", "this is no report that --gate-json wrote ("), ("\udcff", "cannot be")],
 )
 def test_a_file_that_is_no_shard_is_one_sentence_and_exit_code_4(
     files: Callable[..., list[str]],

@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence_that_says_where(change: Ch
     with pytest.raises(CannotDo) as refused:
         from_json(changed(change))
     message = str(refused.value)
-    assert message.startswith("these are no verdicts as --gate-json writes them (")
+    assert message.startswith("this is no report that --gate-json wrote (")
     assert expected in message
     assert "\n" not in message
 
@@ -218,7 +218,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence_that_says_where(change: Ch
     ["", "{", "null", "[]", "3", '{"schema": 1, "schema": 1}', '{"schema": NaN}', "[" * 100_000, '{"schema": 1}'],
 )
 def test_what_is_no_such_document_is_refused(text: str) -> None:
-    with pytest.raises(CannotDo, match=r"^these are no verdicts as --gate-json writes them \(.*\): write them"):
+    with pytest.raises(CannotDo, match=r"^this is no report that --gate-json wrote \(.*\): write it"):
         from_json(text)
 
 

@@ -101,5 +101,5 @@ def test_they_survive_a_file_and_none_but_known_options_is_read(failing: Run) ->
     for option in ("--gate-json=x", "-p evil", "--tiers=pr", ""):
         document = json.loads(as_json(failing))
         document["options"] = [option]
-        with pytest.raises(CannotDo, match=r"document\.options should be of those by which a case is repeated"):
+        with pytest.raises(CannotDo, match=r"document\.options should be options that repeat a case"):
             from_json(json.dumps(document))

@@ -138,7 +138,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
     "not UTF-8": (lambda path: path.write_bytes(b"\xff"), "is not UTF-8"),
     "of another schema": (
         lambda path: path.write_text('{"schema": 2, "x": "@someone <b>"}'),
-        ": these are no verdicts as --gate-json writes them",
+        ": this is no report that --gate-json wrote",
     ),
     "a threshold that no arithmetic holds": (
         lambda path: path.write_text(report().replace('"threshold": 0.05', '"threshold": 1e-200')),

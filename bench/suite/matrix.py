@@ -61,8 +61,9 @@ Small = partial(Row, small=True)
 # A row that is checked and not timed, of kernels forward if it does not say otherwise.
 Checked = partial(Row, timed=False, directions="fwd", subjects="kernels")
 
-# Attention of models as they run it, in batch 1 and at some hundred tokens: prefill, then decoding one token. Heads,
-# sizes, caps, sinks and scales are the model's own; windows are cut as the tokens are.
+# Attention of models as they run it, at a few hundred tokens: prefill, then decoding one token. The batch is 1, or 2
+# where items have different lengths. Heads, sizes, caps, sinks and scales are the model's own; windows are cut as the
+# tokens are.
 _Model = partial(Row, "models", dtypes="bf16", directions="fwd", subjects="kernels")
 MODELS = (
     _Model("b1h12t256d64 b1h12t1k512d64", "causal", model="GPT-2"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from math import exp
+from math import ceil, exp
 from typing import Any
 
 from ..plain.evidence import Evidence, Measurement, Timing
@@ -138,10 +138,14 @@ def _speed(timing: Timing, test: PairedTest) -> tuple[Verdict, tuple[str, ...]]:
         f"{name} was measured, but not confirmed by new twins" for one, name in names.items() if one in found
     )
     if change is None:
-        mde = test.detectable(decisive.ordered)
-        seen = "too few pairs to see any slowdown" if mde is None else f"could have seen a slowdown of {mde:.1%}"
-        pairs, seconds = len(decisive.pairs), decisive.seconds
-        reasons += (f"undecided after {counted(pairs, 'pair')} in {seconds:.1f} s, {seen}: raise --gate-budget",)
+        mde, pairs = test.detectable(decisive.ordered), len(decisive.pairs)
+        if mde is None:
+            needed = f"{test.least_pairs} take about {ceil(test.least_pairs * decisive.timed_seconds / pairs)} s"
+            seen, cure = f"too few pairs to see any slowdown ({needed})", ", or give its calls less work"
+        else:
+            seen, cure = f"could have seen a slowdown of {mde:.1%}", ""
+        taken = f"{counted(pairs, 'pair')} in {decisive.seconds:.1f} s"
+        reasons += (f"undecided after {taken}, {seen}: raise --gate-budget{cure}",)
         return Verdict.INCONCLUSIVE, reasons
     return (Verdict.FASTER if change is Change.FASTER else Verdict.UNCHANGED), reasons
 

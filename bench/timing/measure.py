@@ -20,6 +20,7 @@ BURST_RESOLUTIONS = 1000
 # Warming up ends when a round of both sides is not faster than the fastest before it by this factor.
 SETTLED = 0.05
 WARMUP_ROUNDS = 20  # at most
+COLD = 2.0  # a first call may take so many times as long as later ones
 
 
 Burst = Callable[[int], float]  # makes and times so many calls; returns ns per call
@@ -66,15 +67,17 @@ def measure(
 
     Where the first shows that the budget does not suffice for the least pairs, it is left to others.
 
-    Each side is called once, untimed, and then in turn for as long as the rounds get faster; those rounds are not
-    pairs, and when they end does not depend on ratios. For each pair a fair coin decides which side goes first, so that
+    Each side is called once before, and then in turn for as long as the rounds get faster; those rounds are not pairs,
+    and when they end does not depend on ratios. If the first calls show already that the budget is far too small, they
+    are the only pair, which decides nothing. For each pair a fair coin decides which side goes first, so that
     the signs of unchanged code are independent, whatever the machine does to the first and the second burst.
     """
     start_ns = now_ns()
     pairs: list[Pair] = []
     ordered: list[float] = []
-    base(1)
-    head(1)
+    first = Pair(max(base(1), 1.0), max(head(1), 1.0))
+    if rule.least_pairs > 1 and rule.least_pairs * _seconds(first) > COLD * budget_s:
+        return Measurement((first,), 1, (now_ns() - start_ns) * 1e-9)
     rounds, fastest_ns = warm_up(base, head)
     calls = ceil(max(BURST_NS, BURST_RESOLUTIONS * resolution_ns) / max(1.0, fastest_ns))
     while not pairs or (not rule.is_certain(ordered) and (now_ns() - start_ns) * 1e-9 < budget_s):
@@ -84,11 +87,17 @@ def measure(
         else:
             head_ns = head(calls)
             base_ns = base(calls)
-        if not pairs and rule.least_pairs * calls * (base_ns + head_ns) * 1e-9 > budget_s:
+        pair = Pair(max(base_ns, 1.0), max(head_ns, 1.0))
+        if not pairs and rule.least_pairs * calls * _seconds(pair) > budget_s:
             budget_s = 0.0
-        pairs.append(Pair(max(base_ns, 1.0), max(head_ns, 1.0)))
+        pairs.append(pair)
         insort(ordered, pairs[-1].log_ratio)
     return Measurement(tuple(pairs), calls, (now_ns() - start_ns) * 1e-9, rounds)
+
+
+def _seconds(pair: Pair) -> float:
+    """The time of one call of each side."""
+    return (pair.base_ns_per_call + pair.head_ns_per_call) * 1e-9
 
 
 def warm_up(*sides: Burst) -> tuple[int, float]:

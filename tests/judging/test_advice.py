@@ -82,6 +82,20 @@ def test_the_proposed_budget_is_neither_zero_nor_longer_than_five_minutes(
     assert warning.startswith(f"1 of 1 timed cases is undecided: {said}")
 
 
+@pytest.mark.parametrize(
+    ("call_s", "said"),
+    [
+        (0.1, "give --gate-budget=120, run on"),
+        (5.0, "give --gate-budget=260, run on"),
+        (10.0, "give calls that take seconds less work, run on"),
+    ],
+)
+def test_where_calls_take_seconds_the_proposed_budget_is_enough_for_them(call_s: float, said: str) -> None:
+    case = CaseResult(Evidence("a"), Verdict.INCONCLUSIVE, base_ns=call_s * 1e9, head_ns=call_s * 1e9)
+    (warning,) = advice(run(QUIET, case))
+    assert warning.startswith(f"1 of 1 timed cases is undecided: {said}")
+
+
 def test_more_undecided_cases_than_may_be_are_explained_by_what_else_the_machine_did() -> None:
     busy = replace(
         run(Load(2, 0.4, 0.05, 0.8), CaseResult(Evidence("a"), Verdict.INCONCLUSIVE)), policy=Policy(undecided=0)

@@ -149,6 +149,12 @@ def test_queued_work_is_waited_for_before_the_clock_is_read_at_either_end(machin
     assert machine.log == ["sync", "side", "sync"] * 8  # the untimed calls, two rounds of warming up, and one pair
 
 
+def test_calls_of_seconds_that_the_budget_cannot_decide_are_made_once(machine: Machine) -> None:
+    taken = machine.timed(machine.call("base", 10**10), machine.call("head", 2 * 10**10), Policy().test(1), 30.0)
+    assert taken.pairs == (Pair(1e10, 2e10),)
+    assert machine.log == ["sync", "base", "sync", "sync", "head", "sync"]
+
+
 def slow_once(call: int) -> float:
     """Take four times as long at the call that is half of the third pair."""
     return BURST_NS * (4 if call == 11 else 1)
@@ -163,6 +169,9 @@ def slow_once(call: int) -> float:
         # A budget that cannot suffice for the least pairs, which are 13, is left to others after the first pair.
         (Policy().test(1), lambda _: BURST_NS // 10, 12 * 2 * BURST_NS, 1),
         (Policy().test(1), lambda _: BURST_NS // 10, 40 * 2 * BURST_NS, 13),
+        # First calls may take twice as long as later ones; if they take longer, they are the only pair.
+        (Policy().test(1), lambda call: BURST_NS * (2 if call < 2 else 1), 18 * 2 * BURST_NS, 13),
+        (Policy().test(1), lambda call: BURST_NS * (3 if call < 2 else 1), 18 * 2 * BURST_NS, 1),
         # One that seemed to suffice is spent though a later pair is slow, and 13 pairs as slow as that would take more.
         (Policy().test(1), slow_once, 22 * 2 * BURST_NS, 18),
     ],

@@ -78,7 +78,7 @@ def run(start: SessionStart, connection: "Connection[Any, Any]") -> None:
     del held
     if twin.has_collected:
         if code == pytest.ExitCode.INTERNAL_ERROR:
-            twin.answer("failed", f"failed in pytest, or in a plugin of it: {twin.internal_error}")
+            twin.answer("ended", f"failed in pytest, or in a plugin of it: {twin.internal_error}")
     else:
         said = printed.read_text(encoding="utf-8", errors="replace")[-SAID:].strip()
         why = f"pytest ended with exit code {code} before the {start.label} had collected tests: {said}"
@@ -208,7 +208,10 @@ class _Twin:
         self._in_use |= call.excinfo is not None and is_in_use(call.excinfo.value)
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        self.internal_error = first_line(excinfo.exconly())
+        error = excinfo.value
+        if isinstance(error, Warning) and error.__context__ is not None:  # pluggy warns of it, and warnings are errors
+            error = error.__context__
+        self.internal_error = f"{type(error).__name__}: {first_line(str(error))}"
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_set_timer(self) -> bool:

@@ -106,7 +106,10 @@ class Remote:
             self._connection.send_bytes(dumps((method, arguments)))
 
     def receive(self) -> Any:
-        return _answer(self.label, *pickle.loads(self._received()))  # noqa: S301  # from a process that we started
+        outcome, value = pickle.loads(self._received())  # noqa: S301  # from a process that we started
+        if outcome == "ended":
+            self.close()  # it may live for a while, and answers nothing more
+        return _answer(self.label, outcome, value)
 
     def ask(self, method: str, *arguments: object) -> Any:
         self.send(method, *arguments)
@@ -224,7 +227,7 @@ def answer_to(obeying: object, method: str, arguments: tuple[object, ...]) -> tu
 def _answer(label: str, outcome: str, value: Any) -> Any:
     if outcome in RAISED:
         raise RAISED[outcome](value)
-    if outcome == "failed":
+    if outcome in {"failed", "ended"}:
         raise SideFailed(f"{label} {value}")
     return value
 

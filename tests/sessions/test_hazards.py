@@ -143,3 +143,26 @@ def test_a_result_for_which_there_is_no_room_ends_the_run(repository: Make) -> N
     assert " bytes cannot be written to" in outcome.output
     assert "set TMPDIR to a place with more room" in outcome.output
     assert outcome.document is not None
+
+
+RAISING_PLUGIN = """
+    import pytest
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport():
+        yield
+        raise TypeError("such a benchmark is not known")
+"""
+
+
+def test_a_plugin_that_raises_is_named_by_its_own_error_in_each_test(repository: Make) -> None:
+    settings = "[tool.pytest.ini_options]\nfilterwarnings = 'error'\n"
+    tests = {f"test_{name}.py": "def test_it(benchmark):\n    benchmark(int)\n" for name in "abc"}
+    theirs = repository({"pyproject.toml": settings, "conftest.py": RAISING_PLUGIN, **tests})
+    outcome = theirs.pytest(".")
+    assert outcome.exit_code == 1, outcome.output
+    for name in "abc":
+        assert (
+            f"test_{name}.py::test_it: ERROR\n  head failed in pytest, or in a plugin of it: TypeError: such a"
+            in outcome.output
+        )

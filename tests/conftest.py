@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
@@ -78,6 +79,13 @@ def browser() -> Iterator["Browser"]:
         browser = playwright.chromium.launch(executable_path=path)
         yield browser
         browser.close()
+
+
+def git(directory: Path, *arguments: str) -> str:
+    """Run git with an identity of its own, which may clone from folders; returns what it printed."""
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
+    command = ["git", *identity, "-c", "protocol.file.allow=always", *arguments]
+    return subprocess.run(command, cwd=directory, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def lacking_all_but(*distributions: str) -> str:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import git
+
 REPOSITORY = Path(__file__).parents[1]
 PARTS = (".gitignore", "attention", "bench", "conftest.py", "pyproject.toml")
 SDPA = "sdpa-b1h4t64d32-full-fp32-cpu-fwd]"
@@ -64,8 +66,7 @@ def copy(tmp_path: Path) -> Path:
     (root / "attention" / "counting.py").write_text(COUNTING.format(more=0))
     (root / "bench" / "test_plain.py").write_text(PLAIN)
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "copy"]):
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false"]
-        subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
+        git(root, *arguments)
     return root
 
 

@@ -6,6 +6,7 @@ from math import ceil, log1p
 
 from ..plain.evidence import Load
 from .policy import Policy
+from .statistics import least_agreeing
 from .verdict import CaseResult, Verdict
 
 LONGEST_BUDGET_S = 300.0  # the advice names no larger budget than this
@@ -31,7 +32,7 @@ class Undecided:
         undecided = [case for case in compared if case.verdict is Verdict.INCONCLUSIVE]
         worst = max((case.mde for case in undecided if case.mde is not None), default=None)
         seconds = [(c.base_ns or 0.0) + (c.head_ns or 0.0) for c in undecided if c.mde is None]
-        needed_s = ENOUGH * policy.test(1).least_pairs * max(seconds, default=0.0) * 1e-9
+        needed_s = ENOUGH * least_agreeing(policy.false_alarm) * max(seconds, default=0.0) * 1e-9
         timed = [case for case in compared if case.ratio is not None or case.verdict is Verdict.INCONCLUSIVE]
         return cls(len(undecided), len(compared), len(timed), policy, worst, needed_s, load)
 

@@ -1,6 +1,5 @@
 """``python -m bench bisect``: the commit that it finds, what it skips, and what it says where there is none."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.arguments import Parser
 from bench.plain.errors import CannotDo
 from bench.plain.evidence import Evidence
+from tests.conftest import git
 
 Commit = Callable[[str], str]
 KERNEL = """
@@ -25,12 +25,6 @@ def mine(q, k, v, *, mask, causal, scale):
     return {result}
 """
 CASE = "mine-b1h4t64d32-full-fp32-cpu-fwd"
-
-
-def git(directory: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", *identity, *arguments], cwd=directory, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from bench.suite.forked import IMAGE
 from bench.twins.fork import start_server
 
 REPOSITORY = Path(__file__).parents[2]
-ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd]"  # the quickest case; the bracket keeps -fwdbwd out
+ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"  # the quickest case
+BASE = f"--gate-base={REPOSITORY}"
 
 Bench = Callable[..., pytest.RunResult]
 
@@ -57,7 +58,7 @@ def bench(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Bench:
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
         monkeypatch.delenv(name, raising=False)  # the outer run's business
 
-    def run(*arguments: str, case: str | None = ONE) -> pytest.RunResult:
+    def run(*arguments: str, case: str | None = f"{ONE}]") -> pytest.RunResult:
         chosen = () if case is None else ("-k", case)
         compares = any(argument.startswith(("--gate-base=", "--benchmark-compare")) for argument in arguments)
         sure = ("--gate-threshold=50%",) if compares else ()  # certain soon, on a busy machine too

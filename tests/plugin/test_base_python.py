@@ -3,7 +3,6 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 import attention
 from tests.conftest import lacking_all_but
 
-Bench = Callable[..., pytest.RunResult]
+from .conftest import Bench
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ What is refused for an option alone is in ``test_options.py``.
 """
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +12,7 @@ import pytest
 from bench import plugin
 from bench.plain.errors import CannotDo
 
-Bench = Callable[..., pytest.RunResult]
-REPOSITORY = Path(__file__).parents[2]
+from .conftest import REPOSITORY, Bench
 
 
 def sentence(result: pytest.RunResult) -> str:
@@ -46,7 +43,6 @@ def test_a_senseless_request_ends_in_one_sentence_and_exit_code_4_at_whatever_st
     ("arguments", "expected"),
     [
         (["--gate-base=HEAD", "--benchmark-disable"], "leaves nothing to compare or save"),
-        (["--gate-base=HEAD", "--benchmark-skip"], "leaves nothing to compare or save"),
         (["--benchmark-save=x", "--benchmark-disable"], "leaves nothing to compare or save"),
         (["-n2", "--gate-base=HEAD"], "timing under -n (pytest-xdist)"),
         (["-n2", "--benchmark-save=x"], "timing under -n (pytest-xdist)"),
@@ -82,7 +78,6 @@ def test_a_base_that_has_none_of_the_cases_is_no_pass(bench: Bench, pytester: py
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("raise ValueError('broken')", "does not import (ValueError: broken)"),
         ("KERNELS = {1: 2}", "no attribute 'capabilities': choose one whose kernels say what they support"),
         ("import os; os._exit(3)", "base ended in its own process with exit code 3"),
     ],

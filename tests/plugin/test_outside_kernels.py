@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-Bench = Callable[..., pytest.RunResult]
+from .conftest import Bench
+
 BUDGET = "--gate-budget=0.2"  # whether the time is enough does not matter here
 FLASH = "--kernel=flash_attn:flash_attn_func"
 ONE = "b1h4t64d32-full-fp32-cpu-fwd]"

@@ -22,14 +22,12 @@ from bench.timing.budget import SharedBudget
 from bench.timing.machine import steady_allocator
 from bench.twins.party import SideFailed
 
-Bench = Callable[..., pytest.RunResult]
+from .conftest import BASE, ONE, REPOSITORY, Bench
+
 Edit = Callable[[str, str], Path]
-REPOSITORY = Path(__file__).parents[2]
-ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
 OTHER = ONE.replace("sdpa", "masked")
 CHECKED = "masked-b2h2t20k28d64-boolmaskbhqk-fp32-cpu-fwdbwd"  # and not timed
 BOTH = f"{ONE}] or {CHECKED}]"
-BASE = f"--gate-base={REPOSITORY}"
 
 
 def test_the_same_code_passes_and_its_reports_say_what_was_asked_measured_and_executed(

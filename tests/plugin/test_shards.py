@@ -11,8 +11,8 @@ from bench.__main__ import main
 from bench.judging.policy import Policy
 from bench.judging.statistics import PairedTest
 
-Bench = Callable[..., pytest.RunResult]
-BASE = f"--gate-base={Path(__file__).parents[2]}"
+from .conftest import BASE, Bench
+
 THREE = "(manual- or masked- or sdpa-) and b1h4t64d32 and full and fp32 and fwd]"
 TWO = f"{THREE} and (sdpa- or masked-)"
 ONE_AND_UNSUPPORTED = "(sdpa- and full or manual- and causal) and b1h4t64d32 and fp32 and fwd]"

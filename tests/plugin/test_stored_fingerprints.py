@@ -10,8 +10,7 @@ import torch
 
 from bench.sources import baseline, source
 
-Bench = Callable[..., pytest.RunResult]
-ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
+from .conftest import ONE, Bench
 
 
 def stored_with(pytester: pytest.Pytester, init: str) -> Path:

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-Bench = Callable[..., pytest.RunResult]
-ONE = "sdpa-b1h4t64d32-full-fp32-cpu-fwd"
-BASE = f"--gate-base={Path(__file__).parents[2]}"
+from .conftest import BASE, ONE, Bench
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bench.sources.target import SUITE
+from tests.conftest import git
 
 collect_ignore = ["examples"]  # what test_facts runs in a repository of its own
 
@@ -50,8 +51,7 @@ class Repository:
             path.write_text(dedent(text), encoding="utf-8")
 
     def git(self, *arguments: str) -> None:
-        identity = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
-        subprocess.run(["git", *identity, *arguments], cwd=self.path, check=True, capture_output=True)
+        git(self.path, *arguments)
 
     def commit(self, files: Mapping[str, str]) -> None:
         self.write(files)
@@ -110,7 +110,12 @@ def new_repository(folder: Path, files: Mapping[str, str]) -> Repository:
     return made
 
 
+Make = Callable[[Mapping[str, str]], Repository]
+MODULE = "def f():\n    return {value}\n"
+TEST = "import m\n\ndef test_f(benchmark):\n    benchmark(m.f)\n"
+
+
 @pytest.fixture
-def repository(tmp_path: Path) -> Callable[[Mapping[str, str]], Repository]:
+def repository(tmp_path: Path) -> Make:
     """Make a repository for one test."""
     return partial(new_repository, tmp_path)

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,7 @@ import pytest
 from bench.sources.target import SUITE
 from tests.conftest import lacking_all_but
 
-from .conftest import Repository
-
-Make = Callable[[Mapping[str, str]], Repository]
+from .conftest import Make
 
 
 @pytest.fixture

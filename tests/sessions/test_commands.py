@@ -1,7 +1,5 @@
 """The gate's commands on the benchmarks of a repository that is not ours."""
 
-from collections.abc import Callable, Mapping
-
 import pytest
 
 from bench.__main__ import main
@@ -9,11 +7,9 @@ from bench.commands import bisect
 from bench.selftest import of_tests
 from bench.sources.target import SUITE
 
-from .conftest import Repository
+from .conftest import TEST, Make, Repository
 
-Make = Callable[[Mapping[str, str]], Repository]
 MODULE = "def f():\n    return sum(range(3000)) * {value}\n"
-TEST = "import m\n\ndef test_f(benchmark):\n    benchmark(m.f)\n"
 TEST_ID = "benchmarks/test_f.py::test_f"
 SHORT = "[tool.pytest.ini_options]\naddopts = '--benchmark-max-time=0.01'\n"
 

@@ -1,7 +1,6 @@
 """How a run shows its verdicts while it goes on, and how it ends when the system ends it."""
 
 import signal
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,9 +12,7 @@ from bench.judging.verdict import Verdict
 from bench.plain.errors import CannotDo
 from bench.sessions.ending import VERDICT, Ending
 
-from .conftest import Repository
-
-Make = Callable[[Mapping[str, str]], Repository]
+from .conftest import Make
 
 
 def test_each_verdict_has_a_letter_of_its_own_and_none_that_passes_has_one_of_pytest_s_failures() -> None:

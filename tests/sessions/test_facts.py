@@ -5,7 +5,6 @@ The examples are attention beyond dense q, k, v. Over 300 lines: one run compare
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,8 @@ from bench.observing.compilation import counters
 from bench.sessions import facts
 from bench.sources.target import SUITE
 
-from .conftest import Outcome, Repository, new_repository
+from .conftest import Make, Outcome, new_repository
 
-Make = Callable[[Mapping[str, str]], Repository]
 EXAMPLES = {
     path.name: path.read_text(encoding="utf-8") for path in (SUITE / "tests" / "sessions" / "examples").glob("*.py")
 }

@@ -3,7 +3,6 @@
 Over 300 lines: most of them are the files of that repository.
 """
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ import pytest
 from bench.sessions.session import IF_IN_USE
 
 from .conftest import Outcome, Repository, new_repository
-
-Make = Callable[[Mapping[str, str]], Repository]
 
 SETTINGS = """
     [tool.pytest.ini_options]
@@ -219,10 +216,6 @@ TESTS = """
         cache.set("a/b", 1)
         benchmark(tool.place)
 
-    def test_statistics(benchmark):
-        benchmark(tool.place)
-        assert benchmark.stats.stats.rounds > 3
-
     @pytest.fixture
     def server():
         started = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=-1)
@@ -337,7 +330,6 @@ def outcome(theirs: Repository) -> Outcome:
         ("test_drawn_after_that", "UNCHANGED", ""),
         ("test_option", "UNCHANGED", ""),
         ("test_cached", "UNCHANGED", ""),
-        ("test_statistics", "UNCHANGED", ""),
         ("test_interrupted_child", "UNCHANGED", ""),
         ("test_slow", "UNCHANGED", ""),
         ("test_again", "ERROR", "failed in the head: assert 299 == 300"),

@@ -4,7 +4,6 @@ import importlib.util
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +15,7 @@ from bench.sources.target import SUITE
 from bench.sources.world import World
 from bench.twins.interpreter import spawn
 
-from .conftest import Repository
-
-Make = Callable[[Mapping[str, str]], Repository]
-MODULE = "def f():\n    return {value}\n"
-TEST = "import m\n\ndef test_f(benchmark):\n    benchmark(m.f)\n"
+from .conftest import MODULE, TEST, Make, Repository
 
 
 def test_code_that_no_test_imports_is_no_comparison(repository: Make, tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """Ordinary benchmarks of functions on a GPU, in a repository that is not ours."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pytest
 
-from .conftest import Repository
+from .conftest import Make
 
-Make = Callable[[Mapping[str, str]], Repository]
 PRODUCT = "def product(x):\n    return {expression}\n"
 VARLEN = """
 import torch

@@ -1,7 +1,6 @@
 """What a run is asked: options, ``[tool.twinbench]``, waivers, and shards."""
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,7 @@ from bench.sessions import plugin, settings
 from bench.sessions.settings import SessionSettings
 from tests.config import Config
 
-from .conftest import Repository
-
-Make = Callable[[Mapping[str, str]], Repository]
+from .conftest import Make
 
 
 def declare(parser: Any) -> None:

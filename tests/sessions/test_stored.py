@@ -1,7 +1,6 @@
 """Baselines that pytest-benchmark stored: of a clean checkout, of an edited one, and what is none."""
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,7 @@ from bench.sessions import code, stored
 from bench.sessions.stored import Stored
 from bench.sources.repository import known_commit
 
-from .conftest import Repository
-
-Make = Callable[[Mapping[str, str]], Repository]
-MODULE = "def f():\n    return {value}\n"
-TEST = "import m\n\ndef test_f(benchmark):\n    benchmark(m.f)\n"
+from .conftest import MODULE, TEST, Make, Repository
 
 
 def test_a_run_is_compared_with_the_code_that_a_stored_one_measured(repository: Make) -> None:

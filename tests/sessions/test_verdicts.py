@@ -6,14 +6,11 @@ Over 300 lines: half of them are the files of that repository.
 import os
 import py_compile
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from .conftest import Outcome, Repository, new_repository
-
-Make = Callable[[Mapping[str, str]], Repository]
+from .conftest import Make, Outcome, new_repository
 
 PACKAGE = """
     import time

@@ -1,6 +1,5 @@
 """Which code each side of a session runs, and what is refused."""
 
-from collections.abc import Callable, Mapping
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -10,12 +9,9 @@ from bench.plain.errors import CannotDo
 from bench.sessions import code
 from bench.sources.target import SUITE
 
-from .conftest import Repository
-
-Make = Callable[[Mapping[str, str]], Repository]
+from .conftest import TEST, Make, Repository
 
 SUM = "def f():\n    return {}\n"
-TEST = "import m\n\ndef test_f(benchmark):\n    benchmark(m.f)\n"
 FLAT = {"m/__init__.py": SUM.format(1), "conftest.py": "", "benchmarks/test_f.py": TEST}
 
 

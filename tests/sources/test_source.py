@@ -4,9 +4,8 @@ Over 300 lines: each of git's ways to hold a file, and each refusal, has a test.
 """
 
 import io
-import os
-import subprocess
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
@@ -17,6 +16,7 @@ from bench.plain.errors import CannotDo
 from bench.sources import source
 from bench.sources.repository import NAMING_A_REPOSITORY, git, top_level
 from bench.sources.source import Source, checked_out, from_directory, names_directory
+from tests.conftest import git as git_as_somebody
 
 Git = Callable[..., str]
 INIT = "KERNELS = {'k': len}\n"
@@ -25,12 +25,7 @@ INIT = "KERNELS = {'k': len}\n"
 def repository(root: Path) -> Git:
     """Make a repository with one commit, ``attention/__init__.py``; returns how to run git in it."""
 
-    def run(*arguments: str) -> str:
-        identity = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        command = ["git", *identity, "-c", "protocol.file.allow=always", *arguments]
-        return subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True, text=True).stdout
-
+    run = partial(git_as_somebody, root)
     (root / "attention").mkdir(parents=True)
     (root / "attention" / "__init__.py").write_text(INIT)
     run("init", "-q", "-b", "trunk")

@@ -1,6 +1,5 @@
 """Where the code of a side comes from, and what its process is to see of the disk."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from bench.plain.errors import CannotDo
 from bench.sources.source import Source, from_directory, installed
 from bench.sources.target import Target
 from bench.suite import code
+from tests.conftest import git
 
 TARGET = Target(("coded:attend",))
 
@@ -19,9 +19,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "repository"
     (root / "src").mkdir(parents=True)
     (root / "src" / "coded.py").write_text("WHO = 'committed'\n")
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
     for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "first"), ("tag", "first")):
-        subprocess.run(["git", *identity, *command], cwd=root, check=True, capture_output=True)
+        git(root, *command)
     (root / "src" / "coded.py").write_text("WHO = 'edited'\n")
     monkeypatch.syspath_prepend(root / "src")
     monkeypatch.chdir(root)

@@ -107,9 +107,7 @@ def test_its_ids_are_those_of_the_cases_that_it_can_run_and_its_subjects_are_all
     ("text", "message"),
     [
         ("raise ValueError('broken on purpose')\n", "does not import (ValueError: broken on purpose)"),
-        ("def f(:\n", "does not import (SyntaxError: invalid syntax"),
         ("raise SystemExit(0)\n", "does not import (SystemExit: 0)"),
-        ("import no_such_package_at_all\n", "does not import (ModuleNotFoundError"),
         ("x = 1\n", "the base has no attention.KERNELS: choose a base that registers some"),
     ],
 )

@@ -3,7 +3,6 @@
 import os
 import py_compile
 import shutil
-import subprocess
 import sys
 import sysconfig
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -15,17 +14,12 @@ import pytest
 from bench.plain.errors import CannotDo
 from bench.sources.world import World, in_repository
 from bench.suite import code
+from tests.conftest import git
 
 from .conftest import TARGET, Theirs, head_alone_is_off, of_batch, written
 
 TIMES_FACTOR = "return formula(q, k, v) * FACTORS[q.shape[0] - 1]"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-
-
-def git(root: Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false"]
-    allowed = ["-c", "protocol.file.allow=always"]
-    subprocess.run(["git", "-C", root, *identity, *allowed, *arguments], check=True, capture_output=True)
 
 
 def commit(root: Path) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.conftest import git
+
 REPOSITORY = Path(__file__).parents[2]
 PARTS = (".github", ".gitignore", "Makefile", "attention", "bench", "conftest.py", "pyproject.toml")
 BOT = "github-actions[bot]"
-IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
 
 PULL_REQUEST = {"github.event.merge_group.base_sha || 'HEAD^1'": "HEAD^1"}  # its value outside a merge queue
 
@@ -66,10 +67,7 @@ class Runner:
         return self.root / "artifacts" / name
 
     def git(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *IDENTITY, *arguments], cwd=self.remote, check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
+        return git(self.remote, *arguments)
 
     def commit(self, message: str) -> None:
         self.git("add", ".")

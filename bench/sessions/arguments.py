@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ..plain.evidence import Place
+from ..plain.printable import counted
 from ..report.text import subject
 from ..sources.repository import top_level
 from ..sources.source import folders_of
@@ -57,6 +58,7 @@ def selection(
         options=_options(config),
         cwd=config.invocation_params.dir,
         environment=config.stash[ENVIRONMENT],
+        notes=_notes(config, items),
     )
 
 
@@ -78,6 +80,23 @@ def places(items: Iterable[pytest.Item], root: Path) -> dict[str, Place]:
 def uses_fixture(item: pytest.Item) -> bool:
     """Whether an item is a test that uses ``benchmark``."""
     return FIXTURE in getattr(item, "fixturenames", ())
+
+
+def _notes(config: pytest.Config, items: Iterable[pytest.Item]) -> tuple[str, ...]:
+    """Warn of tests that pytest-codspeed, if it is installed, times without the fixture."""
+    if not config.pluginmanager.has_plugin("codspeed"):
+        return ()
+    names = ("benchmark", "codspeed_benchmark")  # of its marks; the latter is also a fixture's
+    marked = [
+        item.nodeid
+        for item in items
+        if not uses_fixture(item)
+        and (any(map(item.get_closest_marker, names)) or names[1] in getattr(item, "fixturenames", ()))
+    ]
+    if not marked:
+        return ()
+    counts = counted(len(marked), "benchmark of pytest-codspeed is", "benchmarks of pytest-codspeed are")
+    return (f"{counts} not compared, such as {marked[0]}: let them call the fixture {FIXTURE}",)
 
 
 def _shared(config: pytest.Config) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ class Selection:
     cwd: Path
     environment: Mapping[str, str]
     elsewhere: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # warnings about what is not compared
 
 
 @dataclass(frozen=True)

@@ -238,7 +238,7 @@ class Session:
             policy=self.settings.policy,
             cases=(*self.results, *judged),
             load=self.load.read(),
-            notes=(*sides.notes, *notes, *self.lent.notes),
+            notes=(*self.selection.notes, *sides.notes, *notes, *self.lent.notes),
             shard=Shard.of(index, count, "", {*self.selection.tests, *self.selection.elsewhere, *missing}),
             options=self.repeatable,
         )

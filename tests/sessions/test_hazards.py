@@ -140,6 +140,17 @@ def test_a_result_for_which_there_is_no_room_ends_the_run(repository: Make) -> N
     assert outcome.document is not None
 
 
+def test_benchmarks_of_pytest_codspeed_without_the_fixture_are_counted(repository: Make) -> None:
+    registered = "import types\n\ndef pytest_configure(config):\n    plugin = types.ModuleType('codspeed')\n"
+    registered += "    config.pluginmanager.register(plugin, 'codspeed')\n"
+    marked = "import pytest\n\n@pytest.mark.benchmark\ndef test_marked():\n    pass\n"
+    theirs = repository({"conftest.py": registered, "m.py": MODULE.format(value=1), "test_f.py": TEST + marked})
+    outcome = theirs.pytest(".")
+    assert outcome.exit_code == 0, outcome.output
+    said = "warning: 1 benchmark of pytest-codspeed is not compared, such as test_f.py::test_marked: let them call the"
+    assert said in outcome.output
+
+
 RAISING_PLUGIN = """
     import pytest
 

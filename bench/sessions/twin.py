@@ -115,14 +115,21 @@ class _Twin:
         self._timings: tuple[Sequence[float], int] = (), 1
         self._raised: str | None = None
         self._in_use = False
+        self._threads = start.threads  # of torch, as the test has set them
 
     # What the parent asks, while a test waits at the fixture.
 
     def settle(self, cores: tuple[int, ...]) -> float:
-        """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns."""
+        """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns.
+
+        A test may have set more threads than there are cores, which would wait for each other.
+        """
         gc.collect()
         gc.disable()
         pin(cores)
+        if torch := sys.modules.get("torch"):
+            self._threads = torch.get_num_threads()
+            torch.set_num_threads(min(self._threads, self._start.threads))
         return 1.0
 
     def burst(self, calls: int) -> float:
@@ -139,8 +146,10 @@ class _Twin:
         return (taken_ns if share is None else stretched(taken_ns, share)) / calls
 
     def release(self, cores: tuple[int, ...]) -> None:
-        """Go back to all cores after timing."""
+        """Go back to all cores after timing, and to the test's own number of threads."""
         pin(cores)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(self._threads)
         gc.enable()
 
     def differences(self, other: Path, places: Mapping[Path, Path]) -> dict[str, Difference]:

@@ -87,6 +87,7 @@ class Worker:
         self._timed: Callable[[], object]
         self._clock: Stopwatch | None = None
         self._lent = Lent()
+        self._threads = torch.get_num_threads()
         if side is not None:
             self._side = side
 
@@ -98,6 +99,7 @@ class Worker:
 
         """
         torch.set_num_threads(start.threads)
+        self._threads = start.threads
         self._held = shuffle_memory() if start.shuffled else []
         if loaded := {*start.target.names} & sys.modules.keys():
             raise CannotDo(f"{min(loaded)} was imported before the {start.label}'s own: import it in no sitecustomize")
@@ -223,6 +225,7 @@ class Worker:
         """
         gc.collect(YOUNG)
         pin(cores)
+        torch.set_num_threads(min(torch.get_num_threads(), self._threads))  # its import may have set more
         clock = self._clock_of(self._workload.case.device)
         self._clock = LaunchClock(clock) if host else clock
         with self._gradients():

@@ -157,6 +157,7 @@ DRAWN = """
     import drawing
     import numpy as np
     import torch
+    from test_noting import note
 
     def draw():
         return [random.random(), np.random.rand(2), np.random.default_rng().random(2), torch.rand(2)]
@@ -175,6 +176,12 @@ DRAWN = """
 
     def test_draws_otherwise(benchmark):
         benchmark(drawing.itself)
+
+    def test_more_threads(benchmark):
+        torch.set_num_threads(3)
+        benchmark(lambda: note(f"threads {torch.get_num_threads()}"))
+        assert torch.get_num_threads() == 3
+        torch.set_num_threads(1)
 
     def test_threads(benchmark):
         before, matrix = len(os.listdir("/proc/self/task")), np.ones((512, 512))
@@ -304,8 +311,10 @@ def test_both_sides_draw_the_same_numbers_whatever_an_earlier_test_has_drawn(out
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux shows them")
-def test_libraries_start_no_more_threads_than_there_are_cores_to_be_timed_on(outcome: Outcome) -> None:
-    assert outcome.verdicts["test_threads"] == "UNCHANGED"
+def test_libraries_start_no_more_threads_than_there_are_cores_to_be_timed_on(outcome: Outcome, notes: Path) -> None:
+    assert outcome.verdicts["test_threads"] == outcome.verdicts["test_more_threads"] == "UNCHANGED"
+    by_threads = Counter(line.split()[1] for line in notes.read_text().splitlines() if line.startswith("threads"))
+    assert by_threads["1"] > by_threads["3"] > 1  # timed with one, called before with as many as the test says
 
 
 def test_a_reference_that_does_not_fit_is_refused_in_one_sentence(outcome: Outcome) -> None:

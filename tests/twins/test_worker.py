@@ -68,6 +68,16 @@ def test_a_burst_follows_an_untimed_call_where_the_other_process_has_had_the_cac
     assert len(calls) == 3 + warm
 
 
+def test_a_side_that_has_set_more_threads_is_timed_with_as_many_as_were_asked_for() -> None:
+    made, before = worker("head", fine), torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)
+        made.settle(())
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("who", ["base", "head"])
 @pytest.mark.parametrize(
     ("how", "said"), [(raises, "raised RuntimeError: cannot"), (writes, "wrote to its inputs while it was timed")]

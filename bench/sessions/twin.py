@@ -10,7 +10,7 @@ import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -31,7 +31,7 @@ from ..sources.world import Lent
 from ..timing.machine import shuffle_memory, steady_allocator
 from ..twins.bursts import pin, stretched
 from ..twins.party import Misbehaved, answer, full_disk_answered, obey
-from . import effects, facts, imported, reference
+from . import effects, facts, imported, reference, threads
 from .difference import Difference
 from .marker import MARKER, own
 from .meeting import Arrived, Collected, Finished, SessionStart
@@ -115,21 +115,16 @@ class _Twin:
         self._timings: tuple[Sequence[float], int] = (), 1
         self._raised: str | None = None
         self._in_use = False
-        self._threads = start.threads  # of torch, as the test has set them
+        self._give_threads_back: list[Callable[[], None]] = []
 
     # What the parent asks, while a test waits at the fixture.
 
     def settle(self, cores: tuple[int, ...]) -> float:
-        """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns.
-
-        A test may have set more threads than there are cores, which would wait for each other.
-        """
+        """Make ready to be timed on these cores, with no garbage to collect; returns the clock's resolution in ns."""
         gc.collect()
         gc.disable()
         pin(cores)
-        if torch := sys.modules.get("torch"):
-            self._threads = torch.get_num_threads()
-            torch.set_num_threads(min(self._threads, self._start.threads))
+        self._give_threads_back = threads.limit(self._start.threads)
         return 1.0
 
     def burst(self, calls: int) -> float:
@@ -148,8 +143,8 @@ class _Twin:
     def release(self, cores: tuple[int, ...]) -> None:
         """Go back to all cores after timing, and to the test's own number of threads."""
         pin(cores)
-        if torch := sys.modules.get("torch"):
-            torch.set_num_threads(self._threads)
+        for give_back in self._give_threads_back:
+            give_back()
         gc.enable()
 
     def differences(self, other: Path, places: Mapping[Path, Path]) -> dict[str, Difference]:

@@ -9,15 +9,14 @@ from pathlib import Path
 
 MOST_PAGES = 4096  # taken from the address space, and never touched
 MOST_CLASSES = 2048  # numbered; the table has 4096 places (MCACHE_SIZE_EXP in CPython's typeobject.c)
-# What OpenMP, BLAS, Numba, numexpr and libraries in Rust read when they are loaded. The first seven are those that
-# joblib sets for its workers.
+# What OpenMP, BLAS, numexpr and libraries in Rust read when they are loaded; joblib sets the first six for its workers.
+# Numba's variable is not among them: no test could set more threads without an error.
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
     "RAYON_NUM_THREADS",
     "POLARS_MAX_THREADS",

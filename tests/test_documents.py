@@ -11,6 +11,7 @@ from attention import KERNELS
 from bench import options, policy_options
 from bench.judging import fingerprint_diff
 from bench.judging.policy import Policy
+from bench.judging.replication import MOST_TWINS
 from bench.judging.statistics import least_agreeing
 from bench.judging.verdict import Verdict
 from bench.observing import drift, tolerance
@@ -168,6 +169,8 @@ def test_the_figures_of_the_rule_are_those_of_the_code() -> None:
     assert f"{policy_options.PROCESSES_BUDGET} times as much with `--gate-base-python`" in OPTIONS
     assert f"{BURST_PAIRS} pairs of bursts" in method
     assert f"when they are needed, at most {MOST_PAIRS}" in method
+    assert f"At most {MOST_TWINS} are taken" in method
+    assert f"a replication's {MOST_TWINS} pairs of twins" in _page("VERDICTS.md")
     retaken = f"is repeated after {1000 * RECOVERY_S:g} ms, at most {RETAKES} times"
     assert f"below {SLOW_CLOCK:.0%} of its default {retaken}" in gpu
 

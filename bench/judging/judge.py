@@ -8,7 +8,7 @@ from typing import Any
 from ..plain.evidence import Evidence, Measurement, Timing
 from ..plain.printable import counted
 from .fingerprint_diff import compare
-from .replication import LAYOUT, replicating
+from .replication import LAYOUT, MOST_TWINS, replicating
 from .statistics import Change, PairedTest, median
 from .verdict import CaseResult, HostTime, Verdict, worst
 
@@ -158,7 +158,9 @@ def _replicated(replication: Measurement, test: PairedTest) -> tuple[Verdict, tu
         return Verdict.REGRESSED, (f"{exp(median(ordered)) - 1:.1%} slower, in {_twins(twins)}",)
     if change is not None:
         return Verdict.UNCHANGED, (f"a slowdown was measured twice, and not in {_twins(twins, 'further ')}",)
-    said = f"a slowdown was measured twice, and {_twins(twins, 'further ')} left it undecided: raise --gate-budget"
+    # More time would bring no more pairs of twins.
+    cure = "raise --gate-budget" if twins < MOST_TWINS else "give it a larger threshold of its own"
+    said = f"a slowdown was measured twice, and {_twins(twins, 'further ')} left it undecided: {cure}"
     return Verdict.INCONCLUSIVE, (said,)
 
 

@@ -12,6 +12,7 @@ from math import log1p, pi
 from .statistics import PairedTest
 from .verdict import CaseResult, Verdict
 
+MOST_TWINS = 40  # pairs of twins that one replication takes at most
 PATIENCE = 4  # a replication may take this many times the budget of one measurement
 LAYOUT = log1p(0.15)  # no larger log-ratio came from memory layout alone, so beyond it two pairs of twins suffice
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import exp
 
 from ..judging.judge import deciding, needs_replication
-from ..judging.replication import PATIENCE, replicating
+from ..judging.replication import MOST_TWINS, PATIENCE, replicating
 from ..judging.statistics import PairedTest, median
 from ..plain.evidence import Measurement, Pair
 from ..plain.printable import counted
@@ -49,7 +49,7 @@ def replicate(
         lambda number, rule, seconds: measure_in(first + number, rule, seconds),
         replicating(test),
         PATIENCE * budget_s,
-        MOST_PAIRS,
+        MOST_TWINS,
         least=DECISIVE * test.least_pairs,
         within=test,
     )

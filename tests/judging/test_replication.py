@@ -8,7 +8,7 @@ import pytest
 
 from bench.judging.judge import judge_case, needs_replication
 from bench.judging.policy import Policy
-from bench.judging.replication import Replications, replicating
+from bench.judging.replication import MOST_TWINS, Replications, replicating
 from bench.judging.verdict import CaseResult, Verdict
 from bench.plain.evidence import Evidence, Measurement, Pair, Timing
 
@@ -68,9 +68,10 @@ def test_pairs_of_twins_decide_and_not_the_pairs_within_them() -> None:
     same = verdict([1.03, 0.99, 1.0], 15)
     assert same.verdict is Verdict.UNCHANGED
     assert same.reasons == ("a slowdown was measured twice, and not in 15 further pairs of twins",)
-    undecided = verdict([1.07, 1.0], 40)
-    assert undecided.verdict is Verdict.INCONCLUSIVE
-    assert "left it undecided: raise --gate-budget" in undecided.reasons[0]
+    for twins, cure in ((MOST_TWINS - 1, "raise --gate-budget"), (MOST_TWINS, "give it a larger threshold of its own")):
+        undecided = verdict([1.07, 1.0], twins)
+        assert undecided.verdict is Verdict.INCONCLUSIVE
+        assert f"left it undecided: {cure}" in undecided.reasons[0]  # more time brings no more pairs of twins
 
 
 def test_the_false_alarms_of_all_replications_together_are_those_of_one_run() -> None:
